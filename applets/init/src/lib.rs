@@ -1,0 +1,18 @@
+//! placeholder
+
+use minke_applet::{Applet, Parsing, Program};
+
+/// The applet.
+pub static APPLET: Applet = Applet {
+    name: "init",
+    programs: &[Program {
+        name: "init",
+        about: "",
+        usage: "",
+        commands: &[],
+        flags: &[],
+        examples: &[],
+        parsing: Parsing::Gnu,
+        run: |_| 1,
+    }],
+};

@@ -1,0 +1,197 @@
+//! The command line, read by the program's table.
+
+use crate::{Flag, Parsing, Program};
+use std::ffi::OsString;
+use std::fmt;
+
+/// A command line that was understood.
+#[derive(Debug, Default)]
+pub struct Args {
+    flags: Vec<(&'static str, Option<String>)>,
+    operands: Vec<OsString>,
+}
+
+impl Args {
+    /// Whether the switch or option with this long name was given.
+    pub fn has(&self, long: &str) -> bool {
+        self.flags.iter().any(|(name, _)| *name == long)
+    }
+
+    /// The value of the option with this long name; the last one wins.
+    pub fn value(&self, long: &str) -> Option<&str> {
+        self.flags.iter().rev().find(|(name, _)| *name == long).and_then(|(_, value)| value.as_deref())
+    }
+
+    /// All values of an option that may be repeated, in order.
+    pub fn values<'a>(&'a self, long: &'a str) -> impl Iterator<Item = &'a str> {
+        self.flags.iter().filter(move |(name, _)| *name == long).filter_map(|(_, value)| value.as_deref())
+    }
+
+    /// What is not an option, in order.
+    pub fn operands(&self) -> &[OsString] {
+        &self.operands
+    }
+
+    /// The operand at `index` as text; `None` when it is missing or not UTF-8.
+    pub fn operand(&self, index: usize) -> Option<&str> {
+        self.operands.get(index).and_then(|word| word.to_str())
+    }
+}
+
+/// Why a command line was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub enum UsageError {
+    /// No such option.
+    Unknown(String),
+    /// An option that needs a value stands last.
+    MissingValue(String),
+    /// A switch was given a value.
+    UnexpectedValue(String),
+    /// The value is not UTF-8.
+    NotText(String),
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(option) => write!(f, "unknown option '{option}'"),
+            Self::MissingValue(option) => write!(f, "option '{option}' needs a value"),
+            Self::UnexpectedValue(option) => write!(f, "option '{option}' takes no value"),
+            Self::NotText(option) => write!(f, "the value of option '{option}' is not UTF-8"),
+        }
+    }
+}
+
+const COMMON: [Flag; 2] = [
+    Flag { short: Some('h'), long: "help", value: None, help: "Print this help" },
+    Flag { short: None, long: "version", value: None, help: "Print the version" },
+];
+
+/// The options that every program has.
+pub(crate) fn common() -> &'static [Flag] {
+    &COMMON
+}
+
+/// Reads `arguments` by the table of `program`.
+pub(crate) fn parse(program: &'static Program, arguments: Vec<OsString>) -> Result<Args, UsageError> {
+    let mut args = Args::default();
+    if program.parsing == Parsing::Raw {
+        args.operands = arguments;
+        return Ok(args);
+    }
+    let mut parser = lexopt::Parser::from_args(arguments);
+    loop {
+        let flag = match parser.next() {
+            Ok(Some(lexopt::Arg::Value(word))) => {
+                args.operands.push(word);
+                if program.parsing == Parsing::StopAtOperand {
+                    if let Ok(rest) = parser.raw_args() {
+                        args.operands.extend(rest);
+                    }
+                    return Ok(args);
+                }
+                continue;
+            }
+            Ok(Some(lexopt::Arg::Short(short))) => find(program, |flag| flag.short == Some(short))
+                .ok_or_else(|| UsageError::Unknown(format!("-{short}")))?,
+            Ok(Some(lexopt::Arg::Long(long))) => find(program, |flag| flag.long == long)
+                .ok_or_else(|| UsageError::Unknown(format!("--{long}")))?,
+            Ok(None) => return Ok(args),
+            Err(_) => return Err(unexpected_value(&args)),
+        };
+        let value = match flag.value {
+            None => None,
+            Some(_) => {
+                let option = || format!("--{}", flag.long);
+                let word = parser.value().map_err(|_| UsageError::MissingValue(option()))?;
+                Some(word.into_string().map_err(|_| UsageError::NotText(option()))?)
+            }
+        };
+        args.flags.push((flag.long, value));
+        if flag.value.is_none() && parser.optional_value().is_some() {
+            return Err(unexpected_value(&args));
+        }
+        if matches!(flag.long, "help" | "version") {
+            return Ok(args);
+        }
+    }
+}
+
+fn find(program: &'static Program, matches: impl Fn(&Flag) -> bool) -> Option<&'static Flag> {
+    program.flags.iter().find(|flag| matches(flag)).or_else(|| common().iter().find(|flag| matches(flag)))
+}
+
+fn unexpected_value(args: &Args) -> UsageError {
+    UsageError::UnexpectedValue(format!("--{}", args.flags.last().map_or("", |(name, _)| *name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static PROGRAM: Program = Program {
+        name: "demo",
+        about: "",
+        usage: "",
+        commands: &[],
+        flags: &[
+            Flag { short: Some('n'), long: "lines", value: Some("N"), help: "" },
+            Flag { short: Some('f'), long: "follow", value: None, help: "" },
+        ],
+        examples: &[],
+        parsing: Parsing::Gnu,
+        run: |_| 0,
+    };
+    static STOPPING: Program = Program { parsing: Parsing::StopAtOperand, ..copy() };
+
+    const fn copy() -> Program {
+        Program {
+            name: "stopping",
+            about: "",
+            usage: "",
+            commands: &[],
+            flags: &[Flag { short: Some('f'), long: "follow", value: None, help: "" }],
+            examples: &[],
+            parsing: Parsing::Gnu,
+            run: |_| 0,
+        }
+    }
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_gnu_spelling_of_a_value() {
+        for line in ["-n5", "-n 5", "--lines=5", "--lines 5", "-fn5"] {
+            assert_eq!(parse(&PROGRAM, words(line)).unwrap().value("lines"), Some("5"), "{line}");
+        }
+    }
+
+    #[test]
+    fn operands_may_follow_options_and_a_double_dash_ends_them() {
+        let args = parse(&PROGRAM, words("a -f b -- -n")).unwrap();
+        assert!(args.has("follow"));
+        assert_eq!(args.operands(), ["a", "b", "-n"]);
+    }
+
+    #[test]
+    fn what_the_table_does_not_know_is_refused() {
+        assert_eq!(parse(&PROGRAM, words("--nope")).unwrap_err(), UsageError::Unknown("--nope".into()));
+        assert_eq!(parse(&PROGRAM, words("-n")).unwrap_err(), UsageError::MissingValue("--lines".into()));
+        let error = parse(&PROGRAM, words("--follow=yes")).unwrap_err();
+        assert_eq!(error, UsageError::UnexpectedValue("--follow".into()));
+    }
+
+    #[test]
+    fn a_wrapped_command_keeps_its_own_options() {
+        let args = parse(&STOPPING, words("-f run -x --help")).unwrap();
+        assert!(args.has("follow") && !args.has("help"));
+        assert_eq!(args.operands(), ["run", "-x", "--help"]);
+    }
+
+    #[test]
+    fn help_wins_over_what_follows() {
+        assert!(parse(&PROGRAM, words("--help --nope")).unwrap().has("help"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Block devices: which are there, what file system and label each holds, partition tables.

@@ -1,0 +1,1 @@
+//! Capabilities, user switching and no_new_privs: capabilities(7).

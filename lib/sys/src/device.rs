@@ -1,0 +1,1 @@
+//! Device nodes, loop devices, terminals.

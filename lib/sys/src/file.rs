@@ -1,0 +1,157 @@
+//! Files: durable whole-file writes and bounded reads.
+
+use crate::{Context, Error, Result};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Replaces the content of `path` durably, with permission bits `mode`.
+///
+/// Power cut at each step, on a journalled file system:
+/// 1. while `.NAME.new` is written: the old content stays; the leftover is overwritten by the next write;
+/// 2. after its fsync, before the rename: the same;
+/// 3. after the rename, before the folder's fsync: the old or the new content, whole;
+/// 4. after that: the new content.
+///
+/// FAT has no such rename: use the protocol in `lib/config` there (spec os §4.1.4).
+pub fn write_durable(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let fresh = sibling(path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::open(&fresh, flags, Mode::from_raw_mode(mode)).on("create", &fresh)?;
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).on("set mode of", &fresh)?;
+    let mut file = File::from(fd);
+    let written =
+        file.write_all(content).on("write", &fresh).and_then(|()| file.sync_all().on("fsync", &fresh));
+    if let Err(error) = written {
+        // A full disk must not keep the half-written copy.
+        let _ = std::fs::remove_file(&fresh);
+        return Err(error);
+    }
+    std::fs::rename(&fresh, path).on("rename", &fresh)?;
+    sync_parent(path)
+}
+
+/// Removes a file durably. That it is not there is success.
+pub fn remove_durable(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.on("remove", path)?,
+    }
+    sync_parent(path)
+}
+
+/// Writes the folder that holds `path` to the disk: names that were made, renamed or removed in it.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    sync_folder(folder)
+}
+
+/// Writes a folder's names to the disk.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(folder, flags, Mode::empty()).on("open", folder)?;
+    rustix::fs::fsync(fd).on("fsync", folder)
+}
+
+/// Writes everything to all disks: sync(2).
+pub fn sync_all() {
+    rustix::fs::sync();
+}
+
+/// Writes one file system to its disk: syncfs(2) of the one that holds `path`.
+pub fn sync_file_system(path: &Path) -> Result<()> {
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).on("open", path)?;
+    rustix::fs::syncfs(fd).on("syncfs", path)
+}
+
+/// Reads a whole file of at most `limit` bytes; a longer one is an error (`EFBIG`), so that nothing a user or
+/// a broken disk left there fills the memory.
+pub fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
+    let file = File::open(path).on("open", path)?;
+    let mut content = Vec::new();
+    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(bound).read_to_end(&mut content).on("read", path)?;
+    if content.len() > limit {
+        return Err(Error::new("read", path.display(), Errno::FBIG));
+    }
+    Ok(content)
+}
+
+/// As [`read_bounded`], with `None` for a file that is not there.
+pub fn read_optional(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
+    match read_bounded(path, limit) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.errno == Errno::NOENT => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a folder and those above it; that it is there already is success.
+pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).on("create folder", path)
+}
+
+/// Opens a folder as a handle for the `*at` system calls.
+pub fn open_folder(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).on("open", path)
+}
+
+/// Sets owner and group without following a link.
+pub fn chown(path: &Path, uid: u32, gid: u32) -> Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).on("chown", path)
+}
+
+fn sibling(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::new("write", path.display(), Errno::INVAL))?;
+    let mut fresh = std::ffi::OsString::from(".");
+    fresh.push(name);
+    fresh.push(".new");
+    Ok(path.with_file_name(fresh))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("minke-file-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_durable_write_replaces_the_content_and_leaves_nothing_else() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = folder("write");
+        let path = folder.join("state");
+        write_durable(&path, b"old and longer", 0o644).unwrap();
+        write_durable(&path, b"new", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        remove_durable(&path).unwrap();
+        remove_durable(&path).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn reads_are_bounded() {
+        let folder = folder("read");
+        let path = folder.join("file");
+        std::fs::write(&path, [0u8; 100]).unwrap();
+        assert_eq!(read_bounded(&path, 100).unwrap().len(), 100);
+        assert_eq!(read_bounded(&path, 99).unwrap_err().errno, Errno::FBIG);
+        assert!(read_optional(&folder.join("none"), 1).unwrap().is_none());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,25 @@
+//! The kernel: the only crate in which `unsafe` may stand, each use with the reason why it is sound.
+//!
+//! One module per family of system calls. Functions take and return plain types; every error says what was
+//! attempted and on which path or peer.
+
+pub mod block;
+pub mod capability;
+pub mod cgroup;
+pub mod clock;
+pub mod device;
+mod error;
+pub mod event;
+pub mod file;
+pub mod module;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod process;
+pub mod random;
+pub mod signal;
+pub mod socket;
+
+pub use error::{Context, Error, Result};
+/// Error numbers, as in errno(3).
+pub use rustix::io::Errno;

@@ -1,0 +1,1 @@
+//! Kernel modules: finit_module(2).

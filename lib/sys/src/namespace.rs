@@ -1,0 +1,1 @@
+//! Namespaces: clone(2), unshare(2), setns(2).

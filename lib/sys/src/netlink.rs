@@ -1,0 +1,1 @@
+//! Netlink sockets: netlink(7), rtnetlink(7), uevents.

@@ -1,0 +1,1 @@
+//! Processes: starting, waiting, killing; reboot(2).

@@ -1,0 +1,1 @@
+//! Sockets beyond std: packet sockets, peer credentials, descriptors passed along, options.

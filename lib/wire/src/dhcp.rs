@@ -1,0 +1,1 @@
+//! DHCPv4 messages (RFC 2131, RFC 2132).

@@ -1,0 +1,1 @@
+//! Tar archives: POSIX ustar and pax, GNU long names.

@@ -1,0 +1,1 @@
+//! Unit files in the systemd syntax (systemd.syntax(7)).
