@@ -2,10 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod civil;
 pub mod dhcp;
+pub mod dns;
+pub mod http;
+pub mod journal;
 pub mod kmod;
 pub mod mountinfo;
 pub mod netlink;
+pub mod oci;
+pub mod partition;
 pub mod superblock;
 pub mod tar;
 pub mod unit;

@@ -1,0 +1,175 @@
+//! Calendar times in UTC: the proleptic Gregorian calendar without leap seconds, as POSIX counts time.
+
+use std::fmt;
+
+/// A second of a day in the calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Civil {
+    /// Year.
+    pub year: i64,
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 59.
+    pub second: u8,
+}
+
+const DAY: i64 = 86_400;
+/// Days of 400 years, after which the calendar repeats.
+const ERA: i64 = 146_097;
+/// Days from 1 March of year 0 to 1 January 1970.
+const EPOCH: i64 = 719_468;
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+impl Civil {
+    /// The calendar time of a number of seconds since 1970. Times beyond about a hundred million years from
+    /// now count as that far.
+    #[must_use]
+    pub fn from_unix(seconds: i64) -> Self {
+        const FAR: i64 = 1 << 51;
+        let seconds = seconds.clamp(-FAR, FAR);
+        let (days, rest) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+        // Years begin in March here, so that the leap day is the last day of a year.
+        let days = days.wrapping_add(EPOCH);
+        let (era, of_era) = (days.div_euclid(ERA), days.rem_euclid(ERA));
+        let year_of_era = of_era
+            .wrapping_sub(of_era / 1_460)
+            .wrapping_add(of_era / 36_524)
+            .wrapping_sub(of_era / 146_096)
+            / 365;
+        let before = year_of_era.wrapping_mul(365).wrapping_add(year_of_era / 4).wrapping_sub(year_of_era / 100);
+        let of_year = of_era.wrapping_sub(before);
+        let march_month = of_year.wrapping_mul(5).wrapping_add(2) / 153;
+        let day = of_year.wrapping_sub(march_month.wrapping_mul(153).wrapping_add(2) / 5).wrapping_add(1);
+        let month = if march_month < 10 { march_month.wrapping_add(3) } else { march_month.wrapping_sub(9) };
+        let year = era.wrapping_mul(400).wrapping_add(year_of_era).wrapping_add(i64::from(month <= 2));
+        let small = |number: i64| u8::try_from(number).unwrap_or(0);
+        Self {
+            year,
+            month: small(month),
+            day: small(day),
+            hour: small(rest / 3_600),
+            minute: small(rest / 60 % 60),
+            second: small(rest % 60),
+        }
+    }
+
+    /// Seconds since 1970; `None` for what is no date or time of day, or a year beyond ±100,000,000.
+    #[must_use]
+    pub fn to_unix(&self) -> Option<i64> {
+        let valid = (-100_000_000..=100_000_000).contains(&self.year)
+            && (1..=12).contains(&self.month)
+            && (1..=31).contains(&self.day)
+            && self.hour < 24
+            && self.minute < 60
+            && self.second < 60;
+        if !valid {
+            return None;
+        }
+        let month = i64::from(self.month);
+        let year = self.year.wrapping_sub(i64::from(month <= 2));
+        let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+        let march_month = if month > 2 { month.wrapping_sub(3) } else { month.wrapping_add(9) };
+        let of_year = (march_month.wrapping_mul(153).wrapping_add(2) / 5)
+            .wrapping_add(i64::from(self.day))
+            .wrapping_sub(1);
+        let days = era
+            .wrapping_mul(ERA)
+            .wrapping_add(of_era.wrapping_mul(365))
+            .wrapping_add(of_era / 4)
+            .wrapping_sub(of_era / 100)
+            .wrapping_add(of_year)
+            .wrapping_sub(EPOCH);
+        let of_day = i64::from(self.hour)
+            .wrapping_mul(3_600)
+            .wrapping_add(i64::from(self.minute).wrapping_mul(60))
+            .wrapping_add(i64::from(self.second));
+        let seconds = days.wrapping_mul(DAY).wrapping_add(of_day);
+        // A day that the month has not comes back as another one.
+        (Self::from_unix(seconds).day == self.day).then_some(seconds)
+    }
+
+    /// The month's English name, three letters.
+    #[must_use]
+    pub fn month_name(&self) -> &'static str {
+        MONTHS.get(usize::from(self.month.wrapping_sub(1))).copied().unwrap_or("???")
+    }
+
+    /// The weekday's English name, three letters.
+    #[must_use]
+    pub fn weekday_name(&self) -> &'static str {
+        let midnight = Self { hour: 0, minute: 0, second: 0, ..*self };
+        // 1 January 1970 was a Thursday.
+        let number = midnight.to_unix().map(|seconds| (seconds / DAY).wrapping_add(4).rem_euclid(7));
+        number.and_then(|number| WEEKDAYS.get(usize::try_from(number).ok()?)).copied().unwrap_or("???")
+    }
+}
+
+/// `YYYY-MM-DD hh:mm:ss`.
+impl fmt::Display for Civil {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { year, month, day, hour, minute, second } = self;
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_times() {
+        let known = [
+            (0, "1970-01-01 00:00:00", "Thu"),
+            (-1, "1969-12-31 23:59:59", "Wed"),
+            (951_782_400, "2000-02-29 00:00:00", "Tue"),
+            (1_669_031_955, "2022-11-21 11:59:15", "Mon"),
+            (2_147_483_648, "2038-01-19 03:14:08", "Tue"),
+            (4_107_542_399, "2100-02-28 23:59:59", "Sun"),
+            (4_107_542_400, "2100-03-01 00:00:00", "Mon"),
+            (-62_135_596_800, "0001-01-01 00:00:00", "Mon"),
+        ];
+        for (seconds, text, weekday) in known {
+            let civil = Civil::from_unix(seconds);
+            assert_eq!((civil.to_string().as_str(), civil.weekday_name()), (text, weekday));
+            assert_eq!(civil.to_unix(), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn every_day_of_800_years_comes_back_and_follows_the_one_before() {
+        let mut before = Civil::from_unix(-400 * 365 * DAY - DAY);
+        for day in -400 * 365..400 * 365 {
+            let civil = Civil::from_unix(day * DAY + 3_661);
+            assert_eq!(civil.to_unix(), Some(day * DAY + 3_661));
+            let next_month = civil.day == 1 && before.day >= 28 && before.month % 12 + 1 == civil.month;
+            assert!(civil.day == before.day + 1 || next_month, "{before} {civil}");
+            before = civil;
+        }
+    }
+
+    #[test]
+    fn what_is_no_date_is_refused() {
+        let good = Civil { year: 2023, month: 2, day: 28, hour: 23, minute: 59, second: 59 };
+        assert!(good.to_unix().is_some());
+        for bad in [
+            Civil { day: 29, ..good },
+            Civil { month: 13, ..good },
+            Civil { month: 0, ..good },
+            Civil { day: 0, ..good },
+            Civil { hour: 24, ..good },
+            Civil { minute: 60, ..good },
+            Civil { second: 60, ..good },
+            Civil { year: i64::MAX, ..good },
+        ] {
+            assert_eq!(bad.to_unix(), None, "{bad}");
+        }
+        let _ = (Civil::from_unix(i64::MAX), Civil::from_unix(i64::MIN));
+    }
+}

@@ -1,1 +1,0 @@
-//! DHCPv4 messages (RFC 2131, RFC 2132).

@@ -1,1 +1,0 @@
-//! Netlink and rtnetlink messages (netlink(7), rtnetlink(7)), kernel uevents.

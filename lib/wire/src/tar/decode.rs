@@ -1,0 +1,289 @@
+//! The decoder: bytes in, events out.
+
+use super::header::{self, Header};
+use super::pax::Values;
+use super::{BLOCK, Entry, Error, Kind, MAX_EXTENSION, MAX_PATH, MAX_SIZE, Time};
+
+/// What the decoder found next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// All input is used up: give more, or call [`Decoder::finish`].
+    More,
+    /// A member begins. If its size is not 0, its content follows.
+    Entry(Box<Entry>),
+    /// The next part of the member's content, never empty.
+    Data(&'a [u8]),
+    /// The archive's end mark. Whatever follows is padding.
+    End,
+}
+
+/// A streaming decoder. After an error it must not be used again.
+#[derive(Debug)]
+pub struct Decoder {
+    state: State,
+    /// A header block that is being collected, and how much of it there is.
+    block: Box<[u8; BLOCK]>,
+    filled: usize,
+    /// Values of `g` headers, for all members.
+    global: Values,
+    /// Values of `x` headers and GNU long names, for the next member.
+    local: Values,
+    /// Whether `local` was begun and so a member must follow.
+    pending: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Collecting a header block.
+    Header,
+    /// One zero block was seen.
+    Zero,
+    /// In a member's content: bytes left, then padding.
+    Data { left: u64, padding: u64 },
+    /// In an extension record of a kind: its content so far, bytes left, then padding.
+    Extension { kind: u8, content: Vec<u8>, left: u64, padding: u64 },
+    /// In padding.
+    Padding(u64),
+    /// Behind the end mark.
+    End,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder at the start of an archive.
+    pub fn new() -> Self {
+        Self {
+            state: State::Header,
+            block: Box::new([0; BLOCK]),
+            filled: 0,
+            global: Values::default(),
+            local: Values::default(),
+            pending: false,
+        }
+    }
+
+    /// Takes what it needs from the front of `input` and tells what it found.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Event<'a>, Error> {
+        loop {
+            match &mut self.state {
+                State::Padding(0) => self.state = State::Header,
+                State::Data { left: 0, padding } => self.state = State::Padding(*padding),
+                State::Extension { kind, content, left: 0, padding } => {
+                    let (kind, content, padding) = (*kind, std::mem::take(content), *padding);
+                    self.extend(kind, content)?;
+                    self.state = State::Padding(padding);
+                }
+                State::End => {
+                    *input = &[];
+                    return Ok(Event::End);
+                }
+                _ if input.is_empty() => return Ok(Event::More),
+                State::Padding(left) => {
+                    take(input, left);
+                }
+                State::Data { left, .. } => return Ok(Event::Data(take(input, left))),
+                State::Extension { content, left, .. } => content.extend_from_slice(take(input, left)),
+                State::Header | State::Zero => {
+                    if !self.collect(input) {
+                        return Ok(Event::More);
+                    }
+                    if let Some(entry) = self.header()? {
+                        return Ok(Event::Entry(entry));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Skips what is left of the current member's content, for a caller that can seek: the number of bytes
+    /// (padding included) that the next input must not contain.
+    pub fn skip_content(&mut self) -> u64 {
+        let skipped = match &self.state {
+            State::Data { left, padding } => left.saturating_add(*padding),
+            State::Padding(left) => *left,
+            _ => return 0,
+        };
+        self.state = State::Header;
+        skipped
+    }
+
+    /// The input has ended: an error if that is inside a member. An archive without end mark is accepted,
+    /// as GNU tar does.
+    pub fn finish(&self) -> Result<(), Error> {
+        match self.state {
+            State::End | State::Zero => Ok(()),
+            // The last member's padding may be missing.
+            State::Padding(_) | State::Header | State::Data { left: 0, .. }
+                if self.filled == 0 && !self.pending =>
+            {
+                Ok(())
+            }
+            _ => Err(Error::Truncated),
+        }
+    }
+
+    /// Collects a header block; true when it is whole.
+    fn collect(&mut self, input: &mut &[u8]) -> bool {
+        let room = self.block.get_mut(self.filled..).unwrap_or_default();
+        let count = room.len().min(input.len());
+        let (Some(target), Some((now, rest))) = (room.get_mut(..count), input.split_at_checked(count)) else {
+            return false;
+        };
+        target.copy_from_slice(now);
+        *input = rest;
+        self.filled = self.filled.saturating_add(count);
+        if self.filled < BLOCK {
+            return false;
+        }
+        self.filled = 0;
+        true
+    }
+
+    /// Understands a whole header block and sets the state that follows it.
+    fn header(&mut self) -> Result<Option<Box<Entry>>, Error> {
+        let header = Header(&self.block);
+        if header.is_zero() {
+            if self.pending {
+                return Err(Error::Truncated);
+            }
+            self.state = if matches!(self.state, State::Zero) { State::End } else { State::Zero };
+            return Ok(None);
+        }
+        if matches!(self.state, State::Zero) {
+            return Err(Error::LoneZeroBlock);
+        }
+        header.verify()?;
+        let size = header.number(header::SIZE, "size")?;
+        let size = u64::try_from(size).ok().filter(|size| *size <= MAX_SIZE).ok_or(Error::Number("size"))?;
+        let kind = header.kind();
+        if matches!(kind, b'x' | b'X' | b'g' | b'L' | b'K') {
+            if size > u64::try_from(MAX_EXTENSION).unwrap_or(0) {
+                return Err(Error::Extension);
+            }
+            self.pending |= kind != b'g';
+            self.state = State::Extension { kind, content: Vec::new(), left: size, padding: padding(size) };
+            return Ok(None);
+        }
+        let (entry, size) = self.entry(kind, size)?;
+        self.state = State::Data { left: size, padding: padding(size) };
+        Ok(Some(Box::new(entry)))
+    }
+
+    /// Builds the member from its header and the extension values, and says how many bytes follow.
+    fn entry(&mut self, kind: u8, size: u64) -> Result<(Entry, u64), Error> {
+        let header = Header(&self.block);
+        let local = std::mem::take(&mut self.local);
+        self.pending = false;
+        let path = match local.path.or_else(|| self.global.path.clone()) {
+            Some(path) => path,
+            None => name(&header),
+        };
+        let kind = match kind {
+            // Before POSIX, a folder was a file whose name ends with a slash.
+            0 if path.ends_with(b"/") => Kind::Folder,
+            0 | b'0' | b'7' => Kind::File,
+            b'1' => Kind::HardLink,
+            b'2' => Kind::Symlink,
+            b'3' => Kind::CharDevice,
+            b'4' => Kind::BlockDevice,
+            b'5' => Kind::Folder,
+            b'6' => Kind::Fifo,
+            b'S' => return Err(Error::Sparse),
+            other => return Err(Error::Type(other)),
+        };
+        let link = match kind {
+            Kind::HardLink | Kind::Symlink => local
+                .link
+                .or_else(|| self.global.link.clone())
+                .unwrap_or_else(|| header.text(header::LINK).to_vec()),
+            _ => Vec::new(),
+        };
+        let is_link = matches!(kind, Kind::HardLink | Kind::Symlink);
+        if !good_path(&path) || (is_link && !good_path(&link)) {
+            return Err(Error::Path);
+        }
+        // Only files have content, whatever the size field of another member says.
+        let size = match kind {
+            Kind::File => local.size.or(self.global.size).unwrap_or(size),
+            _ => 0,
+        };
+        let device = match kind {
+            Kind::CharDevice | Kind::BlockDevice => {
+                (small(&header, header::MAJOR, "devmajor")?, small(&header, header::MINOR, "devminor")?)
+            }
+            _ => (0, 0),
+        };
+        let mut xattrs = local.xattrs;
+        for (name, value) in &self.global.xattrs {
+            if !xattrs.iter().any(|(known, _)| known == name) {
+                xattrs.push((name.clone(), value.clone()));
+            }
+        }
+        let uid = local.uid.or(self.global.uid).map_or_else(|| small(&header, header::UID, "uid"), Ok)?;
+        let gid = local.gid.or(self.global.gid).map_or_else(|| small(&header, header::GID, "gid"), Ok)?;
+        let mtime = match local.mtime.or(self.global.mtime) {
+            Some(mtime) => mtime,
+            None => Time { seconds: header.number(header::MTIME, "mtime")?, nanoseconds: 0 },
+        };
+        // Some writers put the file type into the mode as well.
+        let mode = small(&header, header::MODE, "mode")? & 0o7777;
+        Ok((Entry { path, kind, link, mode, uid, gid, size, mtime, device, xattrs }, size))
+    }
+
+    /// Applies an extension record.
+    fn extend(&mut self, kind: u8, mut content: Vec<u8>) -> Result<(), Error> {
+        match kind {
+            b'g' => self.global.apply(&content),
+            b'L' | b'K' => {
+                // GNU writes the name with a NUL behind it.
+                while content.last() == Some(&0) {
+                    content.pop();
+                }
+                let place = if kind == b'L' { &mut self.local.path } else { &mut self.local.link };
+                *place = Some(content);
+                Ok(())
+            }
+            _ => self.local.apply(&content),
+        }
+    }
+}
+
+/// The name field, with the ustar prefix before it.
+fn name(header: &Header<'_>) -> Vec<u8> {
+    let prefix = if header.is_posix() { header.text(header::PREFIX) } else { &[] };
+    let mut path = prefix.to_vec();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(header.text(header::NAME));
+    path
+}
+
+fn good_path(path: &[u8]) -> bool {
+    (1..=MAX_PATH).contains(&path.len()) && !path.contains(&0)
+}
+
+/// A numeric field that fits 32 bits and is not the kernel's "no change".
+fn small(header: &Header<'_>, field: header::Field, name: &'static str) -> Result<u32, Error> {
+    let value = u32::try_from(header.number(field, name)?).ok().filter(|value| *value != u32::MAX);
+    value.ok_or(Error::Number(name))
+}
+
+/// How many bytes fill the last block.
+pub(super) fn padding(size: u64) -> u64 {
+    size.wrapping_neg() & 511
+}
+
+/// Takes up to `left` bytes from the front of `input` and counts them off.
+fn take<'a>(input: &mut &'a [u8], left: &mut u64) -> &'a [u8] {
+    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+    let (now, rest) = input.split_at_checked(count).unwrap_or((input, &[]));
+    *input = rest;
+    *left = left.saturating_sub(u64::try_from(now.len()).unwrap_or(u64::MAX));
+    now
+}
