@@ -6,19 +6,27 @@
 pub mod block;
 pub mod capability;
 pub mod cgroup;
+pub mod channel;
 pub mod clock;
 pub mod device;
 mod error;
 pub mod event;
 pub mod file;
+pub mod limit;
+pub mod machine;
 pub mod module;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod packet;
 pub mod process;
 pub mod random;
+pub mod rootfs;
 pub mod signal;
 pub mod socket;
+pub mod tcp;
+pub mod terminal;
+pub mod tree;
 
 pub use error::{Context, Error, Result};
 /// Error numbers, as in errno(3).

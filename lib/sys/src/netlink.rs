@@ -1,1 +1,0 @@
-//! Netlink sockets: netlink(7), rtnetlink(7), uevents.
