@@ -27,9 +27,13 @@ pub fn error(message: Arguments<'_>) {
     line(3, "ERROR", message);
 }
 
-/// What cannot happen happened: an error in the log, a panic under test. A daemon does not die of it.
+/// What cannot happen happened: an error in the log of a release build, where a daemon does not die of it; a
+/// panic in a debug build, where a test does.
+#[allow(clippy::panic)]
 pub fn trap(message: Arguments<'_>) {
-    debug_assert!(cfg!(not(test)), "{message}");
+    if cfg!(debug_assertions) {
+        panic!("{message}");
+    }
     line(2, "BUG", message);
 }
 

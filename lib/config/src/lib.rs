@@ -1,1 +1,28 @@
+//! The device's configuration and identity: `config.json` with its power-safe reader and writer, the last good
+//! copy on the state partition, `os-release`, `device-type.json`, uuid and host name.
+//!
+//! A program that only reads does `Store::default().load()` and goes on with the [`Config`] that it got: there
+//! always is one. What is wrong with the file ([`Loaded::message`]) is logged once in a boot, by `config-json
+//! uuid`. A program that changes a key does it by [`Store::update`], which reads the file again, so that
+//! nobody's edit is lost.
+
 #![forbid(unsafe_code)]
+
+mod config;
+mod device_type;
+pub mod fatrw;
+mod host_name;
+mod identity;
+mod keys;
+mod md5;
+mod os_release;
+mod store;
+
+pub use config::{Config, Problem};
+pub use device_type::DeviceType;
+pub use host_name::{FALLBACK_HOST_NAME, HostName, host_name, is_host_name};
+pub use identity::{Identity, generate_key};
+pub use keys::{mistyped, value_of};
+pub use os_release::{OsRelease, os_release};
+pub use serde_json::{Map, Value};
+pub use store::{Error, Loaded, Origin, Paths, Store};

@@ -1,1 +1,32 @@
+//! One small HTTP/1.1 server and client for all programs, over TCP and Unix sockets.
+//!
+//! [`Server`] lives in a daemon's event loop: it owns its connections and an inner poller, and answers come
+//! back to it by connection id. [`Client`] blocks, with time-outs, for commands and worker threads. The
+//! framing itself is in `minke_wire::http`.
+//!
+//! ```no_run
+//! use minke_http::{BodyMode, Event, Limits, Response, Server};
+//! let mut server = Server::new(|_| BodyMode::Memory(65_536), Limits::default())?;
+//! server.listen_tcp("127.0.0.1:8080".parse().unwrap_or(([127, 0, 0, 1], 8080).into()))?;
+//! // Add `&server` to the loop's poller; when it is readable:
+//! for event in server.events() {
+//!     if let Event::Request { conn, request } = event {
+//!         server.respond(conn, Response::text(200, &request.path));
+//!     }
+//! }
+//! # Ok::<(), minke_http::Error>(())
+//! ```
+
 #![forbid(unsafe_code)]
+
+pub mod client;
+mod error;
+mod message;
+mod server;
+mod socket;
+
+pub use client::Client;
+pub use error::Error;
+pub use message::{BodyMode, Conn, Event, Head, Limits, Request, Response};
+pub use minke_wire::http::{Headers, escape};
+pub use server::Server;

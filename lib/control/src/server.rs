@@ -1,0 +1,280 @@
+//! The answering side: a listener and its connections behind one descriptor of an event loop.
+
+use crate::LINE_LIMIT;
+use minke_sys::event::{Interest, Poller, Ready};
+use minke_sys::{Context, Result};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+/// What peers may take from the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time; a further one is closed at once.
+    pub connections: usize,
+    /// Bytes of one request line; a longer one closes its connection.
+    pub request: usize,
+    /// Bytes of answers that wait for a slow reader; beyond them its connection is closed.
+    pub queued: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 64, request: 64 << 10, queued: LINE_LIMIT.saturating_mul(2) }
+    }
+}
+
+/// What happened on a connection.
+#[derive(Debug)]
+pub enum Event {
+    /// A whole request arrived. The answer is sent with [`Server::send`] or [`Server::finish`].
+    Request {
+        /// The connection.
+        conn: u64,
+        /// The request.
+        request: Value,
+        /// The user id of the asking process.
+        uid: u32,
+    },
+    /// A connection with an open request went away or was closed for breaking a limit.
+    Closed {
+        /// The connection.
+        conn: u64,
+    },
+}
+
+/// A server on a Unix stream socket. Add it to a [`Poller`] (it is `AsFd`) and call [`Server::events`] when
+/// it is readable. Requests that are no JSON are refused without the caller seeing them.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    poller: Poller,
+    limits: Limits,
+    next: u64,
+    conns: BTreeMap<u64, Conn>,
+}
+
+#[derive(Debug)]
+struct Conn {
+    stream: UnixStream,
+    uid: u32,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// The request was handed to the caller; further input is ignored.
+    asked: bool,
+    /// Close when `output` is written.
+    finished: bool,
+}
+
+const LISTENER: u64 = 0;
+
+impl Server {
+    /// Listens at `path`, replacing a socket that an earlier process left, with permission bits `mode`.
+    pub fn bind(path: &Path, mode: u32, limits: Limits) -> Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).on("remove", path)?,
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).on("listen at", path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).on("set mode of", path)?;
+        listener.set_nonblocking(true).on("set up", path)?;
+        let poller = Poller::new()?;
+        poller.add(&listener, LISTENER, Interest::Read)?;
+        Ok(Self { listener, poller, limits, next: 1, conns: BTreeMap::new() })
+    }
+
+    /// Reads and writes what is possible without waiting and returns what the caller must know.
+    pub fn events(&mut self) -> Result<Vec<Event>> {
+        let mut ready = Vec::new();
+        let mut events = Vec::new();
+        self.poller.wait(&mut ready, Some(Duration::ZERO))?;
+        for Ready { token, readable, writable, hangup } in ready {
+            if token == LISTENER {
+                self.accept()?;
+                continue;
+            }
+            if writable {
+                let open = self.conns.get(&token).is_some_and(|conn| conn.asked && !conn.finished);
+                self.flush(token);
+                if open && !self.conns.contains_key(&token) {
+                    events.push(Event::Closed { conn: token });
+                }
+            }
+            if readable {
+                self.read(token, hangup, &mut events);
+            }
+        }
+        Ok(events)
+    }
+
+    /// Queues one answer line and keeps the connection. Returns the bytes that still wait for the reader, or
+    /// `None` when the connection is gone.
+    pub fn send(&mut self, conn: u64, answer: &Value) -> Option<usize> {
+        let limit = self.limits.queued;
+        let entry = self.conns.get_mut(&conn)?;
+        let line = answer.to_string();
+        if entry.output.len().saturating_add(line.len()) > limit {
+            self.conns.remove(&conn);
+            return None;
+        }
+        entry.output.extend_from_slice(line.as_bytes());
+        entry.output.push(b'\n');
+        self.flush(conn);
+        self.conns.get(&conn).map(|entry| entry.output.len())
+    }
+
+    /// Queues the last answer line; the connection closes when it is written.
+    pub fn finish(&mut self, conn: u64, answer: &Value) {
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.finished = true;
+            self.send(conn, answer);
+        }
+    }
+
+    /// Refuses a request: the last line is `{"error": why}`.
+    pub fn refuse(&mut self, conn: u64, why: &str) {
+        self.finish(conn, &json!({ "error": why }));
+    }
+
+    /// Closes a connection when what is queued for it is written.
+    pub fn close(&mut self, conn: u64) {
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.finished = true;
+            self.flush(conn);
+        }
+    }
+
+    fn accept(&mut self) -> Result<()> {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // The peer was gone before it was accepted, or descriptors ran out: try again when woken.
+                Err(_) => return Ok(()),
+            };
+            if self.conns.len() >= self.limits.connections || stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };
+            let token = self.next;
+            self.next = self.next.wrapping_add(1).max(1);
+            self.poller.add(&stream, token, Interest::Read)?;
+            let conn = Conn {
+                stream,
+                uid: peer.uid.as_raw(),
+                input: Vec::new(),
+                output: Vec::new(),
+                asked: false,
+                finished: false,
+            };
+            self.conns.insert(token, conn);
+        }
+    }
+
+    fn read(&mut self, token: u64, hangup: bool, events: &mut Vec<Event>) {
+        let limit = self.limits.request;
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        match conn.fill(limit) {
+            Filled::Waiting if !hangup => {}
+            Filled::Line(line) if !conn.asked => {
+                conn.asked = true;
+                match serde_json::from_slice(&line) {
+                    Ok(request) => events.push(Event::Request { conn: token, request, uid: conn.uid }),
+                    Err(_) => self.refuse(token, "the request is no JSON line"),
+                }
+            }
+            Filled::Line(_) => {}
+            // A peer may close its sending side and still read its answer; only a dead connection goes.
+            Filled::End if conn.asked && !hangup => {
+                let _ = self.poller.modify(&conn.stream, token, Interest::None);
+            }
+            _ => {
+                if conn.asked && !conn.finished {
+                    events.push(Event::Closed { conn: token });
+                }
+                self.conns.remove(&token);
+            }
+        }
+    }
+
+    fn flush(&mut self, token: u64) {
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        match conn.flush() {
+            Ok(()) if conn.output.is_empty() && conn.finished => {
+                self.conns.remove(&token);
+            }
+            Ok(()) => {
+                let interest = if conn.output.is_empty() { Interest::Read } else { Interest::Both };
+                let _ = self.poller.modify(&conn.stream, token, interest);
+            }
+            Err(_) => {
+                self.conns.remove(&token);
+            }
+        }
+    }
+}
+
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+}
+
+enum Filled {
+    /// No whole line yet.
+    Waiting,
+    /// One whole line, without its end.
+    Line(Vec<u8>),
+    /// The peer sends no more.
+    End,
+    /// The peer broke a limit or the connection failed.
+    Broken,
+}
+
+impl Conn {
+    fn fill(&mut self, limit: usize) -> Filled {
+        let mut chunk = [0u8; 4096];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Filled::End,
+                // What follows the request has no meaning and takes no room.
+                Ok(_) if self.asked => {}
+                Ok(count) => {
+                    self.input.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                    if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+                        let mut line = std::mem::take(&mut self.input);
+                        line.truncate(end);
+                        return Filled::Line(line);
+                    }
+                    if self.input.len() > limit {
+                        return Filled::Broken;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Filled::Waiting,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Filled::Broken,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.output.drain(..count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,82 @@
+//! The stream of what happens to containers.
+
+use crate::json::text;
+use crate::{Engine, Error, Result, filters};
+use minke_http::client::Stream;
+use serde_json::Value;
+
+/// The longest event that is read, in bytes; an event carries all labels of its container.
+const MAX_EVENT: usize = 256 * 1024;
+
+/// Something happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// What: `create`, `start`, `die`, `kill`, `stop`, `destroy`, …
+    pub action: String,
+    /// The container's id.
+    pub container: String,
+}
+
+/// An open stream of events.
+#[derive(Debug)]
+pub struct Events {
+    stream: Stream,
+}
+
+impl Engine {
+    /// Asks for the events of containers from now on. What happens after this returns is in the stream.
+    pub fn events(&self) -> Result<Events> {
+        let target = format!("/events?filters={}", filters("type", &["container"]));
+        let stream = self.open(&target)?;
+        let call = || "GET /events".to_owned();
+        if stream.status != 200 {
+            return Err(Error::Api { call: call(), status: stream.status, message: "no events".to_owned() });
+        }
+        // Nothing happens for days: silence is no failure. The end of the engine ends the connection.
+        stream.set_timeout(None).map_err(|reason| Error::Http { call: call(), reason })?;
+        Ok(Events { stream })
+    }
+}
+
+impl Events {
+    /// Waits for the next event. `None`: the engine ended the stream.
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
+        let call = || "GET /events".to_owned();
+        loop {
+            let line =
+                self.stream.next_line(MAX_EVENT).map_err(|reason| Error::Http { call: call(), reason })?;
+            let Some(line) = line else { return Ok(None) };
+            if line.is_empty() {
+                continue;
+            }
+            let value = serde_json::from_slice(&line).map_err(|_| Error::Answer { call: call() })?;
+            if let Some(event) = event(&value) {
+                return Ok(Some(event));
+            }
+        }
+    }
+}
+
+/// Engines send the old top-level fields, the new nested ones, or both.
+fn event(value: &Value) -> Option<Event> {
+    let first = |old: &str, new: &str| {
+        let found = text(value, old);
+        if found.is_empty() { text(value, new) } else { found }
+    };
+    let event = Event { action: first("/status", "/Action"), container: first("/id", "/Actor/ID") };
+    (!event.action.is_empty() && !event.container.is_empty()).then_some(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn old_and_new_fields() {
+        let wanted = Some(Event { action: "die".to_owned(), container: "c".to_owned() });
+        assert_eq!(event(&json!({ "status": "die", "id": "c" })), wanted);
+        assert_eq!(event(&json!({ "Action": "die", "Actor": { "ID": "c" } })), wanted);
+        assert_eq!(event(&json!({ "Action": "pull" })), None);
+    }
+}

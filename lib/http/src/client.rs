@@ -1,0 +1,340 @@
+//! The client: blocking, one connection a request, every wait with a limit.
+
+use crate::Error;
+use crate::message::Response;
+use crate::socket::Socket;
+use minke_sys::Context;
+use minke_wire::http::{
+    BodyDecoder, Headers, LAST_CHUNK, ResponseHead, parse_response, response_framing, write_chunk,
+    write_request_head,
+};
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Most bytes of a response head.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// Bytes that one read takes.
+const READ: usize = 8 * 1024;
+
+/// Where a client connects to.
+#[derive(Debug, Clone)]
+enum Address {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+/// A client of one server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: Address,
+    timeout: Option<Duration>,
+    limit: usize,
+}
+
+/// What a request carries.
+pub enum Body<'a> {
+    /// Nothing.
+    None,
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// What the reader gives, chunked.
+    Reader(&'a mut dyn Read),
+}
+
+impl Client {
+    /// A client of the server at a Unix socket.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self::new(Address::Unix(path.into()))
+    }
+
+    /// A client of the server at a TCP address.
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self::new(Address::Tcp(address))
+    }
+
+    fn new(address: Address) -> Self {
+        Self { address, timeout: Some(Duration::from_secs(60)), limit: 8 * 1024 * 1024 }
+    }
+
+    /// How long the server may stay silent (60 s unless told; `None`: for ever).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Most bytes of a body that [`Client::request`] keeps (8 MiB unless told).
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sends a request and reads the whole response, of whatever status.
+    pub fn request(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Body<'_>,
+    ) -> Result<Response, Error> {
+        self.stream(method, target, headers, body)?.read_all(self.limit)
+    }
+
+    /// Sends a request, reads the response's head, and leaves its body to be read.
+    pub fn stream(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Body<'_>,
+    ) -> Result<Stream, Error> {
+        let mut socket = self.connect()?;
+        let close = [("Connection", "close")];
+        let sent = send(&mut socket, method, target, &[headers, &close], body);
+        let mut stream = Stream::open(socket, method);
+        // A server that refuses a body answers before it has read it all: its answer says more than the
+        // failed write.
+        match (stream.read_head(), sent) {
+            (Ok(()), _) => Ok(stream),
+            (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
+        }
+    }
+
+    /// Asks to speak another protocol on the connection (`Upgrade: tcp`, as the engine API's attach does).
+    /// With status 101 the stream's [`Stream::into_socket`] gives the connection.
+    pub fn upgrade(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Body<'_>,
+    ) -> Result<Stream, Error> {
+        let mut socket = self.connect()?;
+        let asks = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
+        send(&mut socket, method, target, &[headers, &asks], body)?;
+        let mut stream = Stream::open(socket, method);
+        stream.read_head()?;
+        Ok(stream)
+    }
+
+    fn connect(&self) -> Result<Socket, Error> {
+        let socket = match &self.address {
+            Address::Unix(path) => Socket::Unix(UnixStream::connect(path).on("connect to", path)?),
+            Address::Tcp(address) => Socket::Tcp(
+                match self.timeout {
+                    Some(timeout) => TcpStream::connect_timeout(address, timeout),
+                    None => TcpStream::connect(address),
+                }
+                .context("connect to", address)?,
+            ),
+        };
+        socket.set_timeout(self.timeout)?;
+        Ok(socket)
+    }
+}
+
+fn send(
+    socket: &mut Socket,
+    method: &str,
+    target: &str,
+    headers: &[&[(&str, &str)]],
+    body: Body<'_>,
+) -> Result<(), Error> {
+    let length = match &body {
+        // A method that usually has a body says so when it has none (RFC 9110, section 8.6).
+        Body::None => matches!(method, "POST" | "PUT" | "PATCH").then(|| "0".to_owned()),
+        Body::Bytes(bytes) => Some(bytes.len().to_string()),
+        Body::Reader(_) => None,
+    };
+    let framing = match (&length, &body) {
+        (Some(length), _) => Some(("Content-Length", length.as_str())),
+        (None, Body::Reader(_)) => Some(("Transfer-Encoding", "chunked")),
+        (None, _) => None,
+    };
+    let own = [("Host", "localhost")];
+    let fields = own.iter().chain(headers.iter().copied().flatten()).copied().chain(framing);
+    let mut out = Vec::new();
+    write_request_head(method, target, fields, &mut out);
+    if let Body::Bytes(bytes) = body {
+        out.extend_from_slice(bytes);
+    }
+    let writer = socket.as_write();
+    writer.write_all(&out).context("send to", "the HTTP server")?;
+    let Body::Reader(reader) = body else { return Ok(()) };
+    let mut buffer = vec![0; READ];
+    loop {
+        let count = reader.read(&mut buffer).context("read", "the request body")?;
+        out.clear();
+        write_chunk(buffer.get(..count).unwrap_or_default(), &mut out);
+        if count == 0 {
+            out.extend_from_slice(LAST_CHUNK);
+        }
+        writer.write_all(&out).context("send to", "the HTTP server")?;
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// A response whose body is being read.
+#[derive(Debug)]
+pub struct Stream {
+    /// The status code.
+    pub status: u16,
+    /// The header fields.
+    pub headers: Headers,
+    socket: Socket,
+    method: Box<str>,
+    input: Vec<u8>,
+    /// Decoded body that was not taken yet.
+    body: Vec<u8>,
+    decoder: BodyDecoder,
+    ended: bool,
+}
+
+impl Stream {
+    fn open(socket: Socket, method: &str) -> Self {
+        Self {
+            status: 0,
+            headers: Headers::new(),
+            socket,
+            method: method.into(),
+            input: Vec::new(),
+            body: Vec::new(),
+            decoder: BodyDecoder::new(minke_wire::http::Framing::Length(0)),
+            ended: false,
+        }
+    }
+
+    fn read_head(&mut self) -> Result<(), Error> {
+        loop {
+            match parse_response(&self.input)? {
+                Some((head, length)) => {
+                    self.input.drain(..length.min(self.input.len()));
+                    if matches!(head.status, 100 | 102..=199) {
+                        continue;
+                    }
+                    return self.begin_body(head);
+                }
+                None if self.input.len() > MAX_HEAD => return Err(Error::Protocol("head too large")),
+                None if !self.fill()? => return Err(Error::Truncated),
+                None => {}
+            }
+        }
+    }
+
+    fn begin_body(&mut self, head: ResponseHead) -> Result<(), Error> {
+        // After 101 the bytes are another protocol's, not a body.
+        if head.status != 101 {
+            self.decoder = BodyDecoder::new(response_framing(&self.method, &head)?);
+            self.decode()?;
+        }
+        self.status = head.status;
+        self.headers = head.headers;
+        Ok(())
+    }
+
+    /// Reads once from the socket. `false`: the connection has ended.
+    fn fill(&mut self) -> Result<bool, Error> {
+        let mut buffer = [0; READ];
+        loop {
+            match self.socket.as_read().read(&mut buffer) {
+                Ok(count) => {
+                    self.input.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                    return Ok(count > 0);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => Err(error).context("wait for", "the HTTP server")?,
+            }
+        }
+    }
+
+    fn decode(&mut self) -> Result<(), Error> {
+        let used = self.decoder.decode(&self.input, &mut self.body)?;
+        self.input.drain(..used.min(self.input.len()));
+        Ok(())
+    }
+
+    /// Reads more of the body. `false`: it is complete.
+    fn more(&mut self) -> Result<bool, Error> {
+        if self.ended || self.decoder.is_done() {
+            return Ok(false);
+        }
+        if !self.fill()? {
+            self.ended = true;
+            return if self.decoder.may_end() { Ok(false) } else { Err(Error::Truncated) };
+        }
+        self.decode()?;
+        Ok(true)
+    }
+
+    /// The next line without its end, or `None` after the last. A line longer than `limit` is an error.
+    pub fn next_line(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let mut searched = 0;
+        loop {
+            let fresh = self.body.get(searched..).unwrap_or_default();
+            if let Some(at) = fresh.iter().position(|byte| *byte == b'\n') {
+                let end = searched.saturating_add(at);
+                let mut line: Vec<u8> = self.body.drain(..=end).collect();
+                line.pop();
+                if line.last() == Some(&b'\r') {
+                    line.pop();
+                }
+                return Ok(Some(line));
+            }
+            if self.body.len() > limit {
+                return Err(Error::TooLarge(limit));
+            }
+            searched = self.body.len();
+            if !self.more()? {
+                let rest = std::mem::take(&mut self.body);
+                return Ok((!rest.is_empty()).then_some(rest));
+            }
+        }
+    }
+
+    /// The next piece of the body as it comes, or `None` after the last.
+    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        while self.body.is_empty() {
+            if !self.more()? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(std::mem::take(&mut self.body)))
+    }
+
+    /// Reads the rest of the body, which may have at most `limit` bytes.
+    pub fn read_all(mut self, limit: usize) -> Result<Response, Error> {
+        while self.more()? {
+            if self.body.len() > limit {
+                return Err(Error::TooLarge(limit));
+            }
+        }
+        if self.body.len() > limit {
+            return Err(Error::TooLarge(limit));
+        }
+        Ok(Response { status: self.status, headers: self.headers, body: self.body })
+    }
+
+    /// Changes how long the server may stay silent.
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<(), Error> {
+        Ok(self.socket.set_timeout(timeout)?)
+    }
+
+    /// The connection after [`Client::upgrade`] was granted, and what came on it already.
+    pub fn into_socket(self) -> (OwnedFd, Vec<u8>) {
+        (self.socket.into(), self.input)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
