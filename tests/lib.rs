@@ -4,8 +4,10 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 /// The folder of the project.
 pub fn project() -> PathBuf {
@@ -20,10 +22,15 @@ pub const TARGETS: [(&str, &[&str]); 4] = [
     ("armv6", &["qemu-arm-static", "-cpu", "arm1176"]),
 ];
 
-/// The release binary of `target`, built if need be by `release/build`.
+/// The release binary of `target`, built if need be by `release/build`, once in a test process.
 pub fn release(target: &str) -> PathBuf {
-    let output = run(Command::new(project().join("release/build")).arg(target));
-    PathBuf::from(text(&output).trim())
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let build = || {
+        let output = run(Command::new(project().join("release/build")).arg(target));
+        PathBuf::from(text(&output).trim())
+    };
+    built.entry(target.to_owned()).or_insert_with(build).clone()
 }
 
 /// Runs a command that must succeed.
@@ -41,4 +48,35 @@ pub fn text(output: &Output) -> String {
 /// Standard error as text.
 pub fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A process that ends with the test that started it.
+#[derive(Debug)]
+pub struct Daemon(std::process::Child);
+
+impl Daemon {
+    /// Starts it without input, its output in the test's.
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdin(std::process::Stdio::null()).spawn();
+        Self(child.unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port that nobody used a moment ago, on loopback.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.unwrap_or_else(|error| panic!("a free port on loopback: {error}")).port()
 }
