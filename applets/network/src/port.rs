@@ -1,0 +1,244 @@
+//! One Ethernet link: its DHCP client, its sockets, and what is set up on it.
+
+use crate::client::{Action, Client, Event, Listening};
+use crate::files::Places;
+use crate::lease::Lease;
+use crate::setup::Installed;
+use minke_applet::log;
+use minke_sys::event::{Interest, Poller};
+use minke_sys::netlink::{Link, Route};
+use minke_sys::packet::{self, BROADCAST, PacketSocket};
+use minke_sys::{clock, random};
+use minke_wire::dhcp::{CLIENT_PORT, Reply, SERVER_PORT, decapsulate, encapsulate};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+/// The largest packet that is read: an Ethernet frame's.
+const PACKET: usize = 1514;
+/// The most packets that are read at once, so that a flood on one link cannot hold the loop.
+const BATCH: usize = 16;
+
+#[derive(Debug)]
+enum Socket {
+    Packets(PacketSocket),
+    Port(UdpSocket),
+}
+
+/// A link that this program looks after.
+#[derive(Debug)]
+pub struct Port {
+    /// The link as the kernel last told.
+    pub link: Link,
+    /// The client.
+    pub client: Client,
+    /// The metric of its routes; the lowest wins.
+    pub metric: u32,
+    socket: Option<Socket>,
+    installed: Option<Installed>,
+}
+
+/// What the rest of the program must know after an event.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The lease came, changed or went: the resolver's files must be written.
+    pub changed: bool,
+}
+
+/// What a port works with.
+pub struct Tools<'a> {
+    /// The socket for requests.
+    pub route: &'a mut Route,
+    /// The event loop.
+    pub poller: &'a Poller,
+    /// The files.
+    pub places: &'a Places,
+}
+
+impl Port {
+    /// A port for a link that is new to us.
+    pub fn new(link: Link, metric: u32, places: &Places) -> minke_sys::Result<Self> {
+        let mut seed = [0u8; 8];
+        random::fill(&mut seed)?;
+        let remembered = places.remembered(&link.name);
+        let known = remembered.on_link.map(|(address, _)| address).or(remembered.known);
+        let mac = link.mac.unwrap_or_default();
+        Ok(Self {
+            client: Client::new(mac, host_name(), u64::from_ne_bytes(seed), known),
+            metric,
+            socket: None,
+            installed: remembered.on_link.map(|(address, prefix)| Installed::adopted(address, prefix)),
+            link,
+        })
+    }
+
+    /// The token by which the event loop knows the port's socket.
+    pub fn token(&self) -> u64 {
+        crate::daemon::FIRST_PORT.saturating_add(self.link.index.into())
+    }
+
+    /// The link changed.
+    pub fn link_changed(&mut self, link: Link, tools: &mut Tools<'_>) -> Outcome {
+        let event = match (self.link.has_carrier(), link.has_carrier()) {
+            (_, true) => Event::CarrierUp,
+            (_, false) => Event::CarrierDown,
+        };
+        if self.link.has_carrier() != link.has_carrier() {
+            let state = if link.has_carrier() { "has a carrier" } else { "lost its carrier" };
+            log::info(format_args!("{} {state}", link.name));
+        }
+        self.link = link;
+        self.step(event, tools)
+    }
+
+    /// Goes on by one event.
+    pub fn step(&mut self, event: Event<'_>, tools: &mut Tools<'_>) -> Outcome {
+        let actions = self.client.step(clock::boottime(), event);
+        let mut outcome = Outcome::default();
+        // What is sent goes over the socket that the new state listens on.
+        self.listen(tools.poller);
+        for action in actions {
+            outcome.changed |= self.perform(action, tools);
+        }
+        outcome
+    }
+
+    /// Reads what has arrived.
+    pub fn readable(&mut self, tools: &mut Tools<'_>) -> Outcome {
+        let mut outcome = Outcome::default();
+        for _ in 0..BATCH {
+            let mut buffer = [0u8; PACKET];
+            let message = match &self.socket {
+                Some(Socket::Packets(socket)) => match socket.receive(&mut buffer) {
+                    Ok(Some(packet)) => decapsulate(packet),
+                    _ => break,
+                },
+                Some(Socket::Port(socket)) => match socket.recv_from(&mut buffer) {
+                    Ok((length, from)) if from.port() == SERVER_PORT => buffer.get(..length),
+                    Ok(_) => None,
+                    Err(_) => break,
+                },
+                None => break,
+            };
+            if let Some(Ok(reply)) = message.map(Reply::decode) {
+                outcome.changed |= self.step(Event::Reply(&reply), tools).changed;
+            }
+        }
+        outcome
+    }
+
+    /// When the client's timer is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.client.deadline()
+    }
+
+    /// Takes everything off the link, which is no longer ours.
+    pub fn abandon(&mut self, tools: &mut Tools<'_>) {
+        if let Some(installed) = self.installed.take() {
+            installed.remove(tools.route, self.link.index);
+        }
+        tools.places.forget(&self.link.name);
+        tools.places.write_time_servers(&self.link.name, &[]);
+    }
+
+    fn perform(&mut self, action: Action, tools: &mut Tools<'_>) -> bool {
+        match action {
+            Action::Broadcast(message) => self.broadcast(&message),
+            Action::Unicast(server, message) => self.send(server, &message),
+            Action::Rebind(message) => self.send(Ipv4Addr::BROADCAST, &message),
+            Action::Configure(lease) => {
+                self.configure(&lease, tools);
+                return true;
+            }
+            Action::Unconfigure(why) => {
+                log::warn(format_args!("{}: address removed: {why}", self.link.name));
+                self.abandon(tools);
+                return true;
+            }
+            Action::Refused(why) => {
+                log::warn(format_args!("{}: the DHCP server refuses the address ({why})", self.link.name));
+                // Also one that an earlier run left, of which the client does not know.
+                if self.installed.is_some() {
+                    self.abandon(tools);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn configure(&mut self, lease: &Lease, tools: &mut Tools<'_>) {
+        let old = self.installed.take();
+        let same = old.as_ref().is_some_and(|old| (old.address, old.prefix) == (lease.address, lease.prefix));
+        match Installed::install(tools.route, &self.link, self.metric, lease, old.as_ref()) {
+            Ok(installed) => {
+                if !same {
+                    let (name, Lease { address, prefix, server, .. }) = (&self.link.name, lease);
+                    log::info(format_args!("{name}: address {address}/{prefix} from DHCP server {server}"));
+                }
+                self.installed = Some(installed);
+            }
+            Err(error) => {
+                log::error(format_args!("{error}"));
+                self.installed = old;
+            }
+        }
+        tools.places.remember(&self.link.name, lease);
+        tools.places.write_time_servers(&self.link.name, &lease.ntp_servers);
+    }
+
+    fn broadcast(&self, message: &[u8]) {
+        if let Some(Socket::Packets(socket)) = &self.socket {
+            let packet = encapsulate(Ipv4Addr::UNSPECIFIED, message);
+            // A link that is just going down refuses; the client asks again.
+            if let Err(error) = socket.send(&packet, BROADCAST) {
+                log::warn(format_args!("{}: {error}", self.link.name));
+            }
+        }
+    }
+
+    fn send(&self, to: Ipv4Addr, message: &[u8]) {
+        if let Some(Socket::Port(socket)) = &self.socket
+            && let Err(error) = socket.send_to(message, SocketAddrV4::new(to, SERVER_PORT))
+        {
+            log::warn(format_args!("{}: ask DHCP server {to}: {error}", self.link.name));
+        }
+    }
+
+    /// Opens and closes sockets as the client's state wants. One that cannot be opened is tried again with
+    /// the next event.
+    fn listen(&mut self, poller: &Poller) {
+        let wanted = self.client.listening();
+        match (&self.socket, wanted) {
+            (Some(Socket::Packets(_)), Listening::Packets) | (Some(Socket::Port(_)), Listening::Port) => {
+                return;
+            }
+            _ => self.socket = None,
+        }
+        let token = self.token();
+        let opened = match wanted {
+            Listening::Nothing => return,
+            Listening::Packets => PacketSocket::open(self.link.index, &packet::udp_port_filter(CLIENT_PORT))
+                .and_then(|socket| {
+                    poller.add(&socket, token, Interest::Read).map(|()| Socket::Packets(socket))
+                }),
+            Listening::Port => packet::udp_on_link(&self.link.name, CLIENT_PORT)
+                .and_then(|socket| poller.add(&socket, token, Interest::Read).map(|()| Socket::Port(socket))),
+        };
+        match opened {
+            Ok(socket) => self.socket = Some(socket),
+            Err(error) => log::warn(format_args!("{}: {error}", self.link.name)),
+        }
+    }
+}
+
+/// The host's name, for the server's table.
+fn host_name() -> String {
+    let path = Path::new("/proc/sys/kernel/hostname");
+    let bytes = minke_sys::file::read_bounded(path, 256).unwrap_or_default();
+    let name = String::from_utf8(bytes).unwrap_or_default();
+    match name.trim() {
+        "(none)" | "localhost" => String::new(),
+        name => name.to_owned(),
+    }
+}
