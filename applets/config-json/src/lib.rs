@@ -1,18 +1,88 @@
-//! placeholder
+//! `config.json`: what a person or a script asks of it, and what the boot makes of it (identity, host name,
+//! development features). `fatrw` is the power-safe file tool of the boot partition.
 
-use minke_applet::{Applet, Parsing, Program};
+#![forbid(unsafe_code)]
+
+mod boot;
+mod command;
+mod fatrw;
+
+use minke_applet::{Applet, Flag, Parsing, Program};
 
 /// The applet.
 pub static APPLET: Applet = Applet {
     name: "config-json",
-    programs: &[Program {
-        name: "config-json",
-        about: "",
-        usage: "",
-        commands: &[],
-        flags: &[],
-        examples: &[],
-        parsing: Parsing::Gnu,
-        run: |_| 1,
-    }],
+    programs: &[
+        Program {
+            name: "config-json",
+            about: "Read, change and apply the device's config.json",
+            usage: "[OPTIONS] COMMAND [ARGUMENT]...",
+            commands: &[
+                (
+                    "get KEY",
+                    "Print the value of a dotted key: text as it is, the rest as JSON; exit 1 if absent",
+                ),
+                ("set KEY VALUE", "Change a key power-safely; unknown keys take text unless --json is given"),
+                ("unset KEY", "Remove a key power-safely"),
+                (
+                    "check [FILE]",
+                    "Say what is wrong with a config.json, one finding a line; exit 1 if anything is",
+                ),
+                ("show", "Print the configuration that is in effect, also when the file is broken"),
+                ("uuid", "Make sure that the device has a uuid, keep the last good copy, print the uuid"),
+                ("generate-api-key", "Make the device's API key, if the device is managed and has none"),
+                ("hostname", "Set the host name by config.json"),
+                ("development-features", "Write or remove the development mode's flag file"),
+            ],
+            flags: &[
+                Flag {
+                    short: None,
+                    long: "config-path",
+                    value: Some("FILE"),
+                    help: "Use this config.json (also CONFIG_PATH in the environment)",
+                },
+                Flag { short: None, long: "json", value: None, help: "VALUE of 'set' is JSON" },
+                Flag {
+                    short: None,
+                    long: "root",
+                    value: Some("DIR"),
+                    help: "Work on the system below DIR; the kernel's host name stays",
+                },
+            ],
+            examples: &[
+                ("config-json get os.network.connectivity.uri", "Print one key"),
+                ("config-json set hostname kitchen", "Name the device"),
+                ("config-json check /mnt/boot/config.json", "Look for mistakes before a reboot"),
+            ],
+            parsing: Parsing::Gnu,
+            run: command::run,
+        },
+        Program {
+            name: "fatrw",
+            about: "Read, write or copy a file on FAT so that a power cut leaves the old or the new content",
+            usage: "[OPTIONS] COMMAND FILE [TARGET]",
+            commands: &[
+                ("read FILE", "Finish an interrupted write of FILE and print its content"),
+                ("write FILE", "Replace FILE by standard input"),
+                ("copy FILE TARGET", "Replace TARGET by FILE, with its mode"),
+            ],
+            flags: &[
+                Flag {
+                    short: Some('m'),
+                    long: "mode",
+                    value: Some("OCTAL"),
+                    help: "Permission bits of the file",
+                },
+                Flag {
+                    short: Some('u'),
+                    long: "unsafe",
+                    value: None,
+                    help: "On a full disk write all the same, without protection against a power cut",
+                },
+            ],
+            examples: &[("fatrw read /mnt/boot/config.json", "Print the configuration")],
+            parsing: Parsing::Gnu,
+            run: fatrw::run,
+        },
+    ],
 };

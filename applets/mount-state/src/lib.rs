@@ -1,18 +1,58 @@
-//! placeholder
+//! The boot, state and data partitions and all that is bound from them: waiting for the devices, state and data
+//! reset, bind mounts, machine-id.
+//!
+//! One program does what the reference does with some twenty units. Each step repeats safely: an interrupted
+//! run is simply run again. A step that fails is logged, and the next ones go on, because a device that is
+//! reachable can be repaired.
 
-use minke_applet::{Applet, Parsing, Program};
+#![forbid(unsafe_code)]
+
+mod bind;
+mod devices;
+mod machine_id;
+mod mount;
+mod plan;
+mod reset;
+mod run;
+mod status;
+
+use minke_applet::{Applet, Flag, Parsing, Program};
 
 /// The applet.
 pub static APPLET: Applet = Applet {
     name: "mount-state",
     programs: &[Program {
         name: "mount-state",
-        about: "",
-        usage: "",
-        commands: &[],
-        flags: &[],
-        examples: &[],
+        about: "Mount the boot, state and data partitions and what is bound from them",
+        usage: "[OPTIONS] COMMAND",
+        commands: &[
+            ("start", "Mount everything; what is mounted already stays"),
+            ("stop", "Unmount everything that start mounts, in reverse order"),
+            ("status", "Print what is mounted and what is not"),
+            ("check", "As status, and exit 1 if anything is missing, read-only or volatile"),
+        ],
+        flags: &[
+            Flag { short: None, long: "json", value: None, help: "Print the status as JSON" },
+            Flag {
+                short: None,
+                long: "wait",
+                value: Some("SECONDS"),
+                help: "Wait so long for the partitions' devices (default 30)",
+            },
+            Flag { short: None, long: "root", value: Some("DIR"), help: "Work on the system below DIR" },
+            Flag {
+                short: None,
+                long: "devices",
+                value: Some("DIR"),
+                help: "Find devices by the links below DIR (by-state, by-label, by-partlabel) and make none",
+            },
+        ],
+        examples: &[
+            ("mount-state status", "What is mounted, from where"),
+            ("rm /mnt/state/remove_me_to_reset && reboot", "Reset the state partition at the next boot"),
+            ("rm /mnt/data/remove_me_to_reset && reboot", "Delete all applications at the next boot"),
+        ],
         parsing: Parsing::Gnu,
-        run: |_| 1,
+        run: run::run,
     }],
 };

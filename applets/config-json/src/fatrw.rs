@@ -1,0 +1,49 @@
+//! The command line of `fatrw`.
+
+use minke_applet::{Args, EXIT_USAGE, report};
+use minke_config::fatrw::{self, LIMIT, WhenFull};
+use minke_sys::{Context, Errno, Error, Result};
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// Runs `fatrw`.
+pub fn run(args: &Args) -> u8 {
+    let mode = args.value("mode").map(|text| u32::from_str_radix(text, 8));
+    let mode = match mode {
+        Some(Ok(bits)) if bits <= 0o7777 => Some(bits),
+        None => None,
+        _ => {
+            eprintln!("fatrw: a mode is octal, for instance 600");
+            return EXIT_USAGE;
+        }
+    };
+    let when_full = if args.has("unsafe") { WhenFull::Unprotected } else { WhenFull::Fail };
+    let path = |index| args.operands().get(index).map(Path::new);
+    report(match (args.operand(0), path(1), path(2), args.operands().len()) {
+        (Some("read"), Some(file), None, 2) => read(file),
+        (Some("write"), Some(file), None, 2) => write(file, mode, when_full),
+        (Some("copy"), Some(source), Some(target), 3) => {
+            fatrw::copy(source, target, mode, when_full).map(|()| 0)
+        }
+        _ => {
+            eprintln!("fatrw: expected read FILE, write FILE or copy FILE TARGET; see 'fatrw --help'");
+            return EXIT_USAGE;
+        }
+    })
+}
+
+fn read(path: &Path) -> Result<u8> {
+    let content = fatrw::read(path)?.ok_or_else(|| Error::new("read", path.display(), Errno::NOENT))?;
+    std::io::stdout().lock().write_all(&content).context("write", "standard output")?;
+    Ok(0)
+}
+
+fn write(path: &Path, mode: Option<u32>, when_full: WhenFull) -> Result<u8> {
+    let mut content = Vec::new();
+    let bound = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+    std::io::stdin().lock().take(bound).read_to_end(&mut content).context("read", "standard input")?;
+    if content.len() > LIMIT {
+        return Err(Error::new("read", "standard input", Errno::FBIG));
+    }
+    fatrw::write(path, &content, mode, when_full).map(|()| 0)
+}

@@ -1,0 +1,118 @@
+//! Bind mounts from the state and data partitions (spec os §3.1.1).
+
+use crate::mount::{mounted_at, volatile_folder};
+use crate::plan::{BINDS, Bind, CA_CERTIFICATES, DATA, OVERLAY, SSL_CERTS, STATE, Source};
+use minke_applet::log;
+use minke_sys::{Context, Errno, Error, Result, file, mount};
+use std::fs::Metadata;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What single bind mounts may hold whose source cannot be made.
+const VOLATILE_OPTIONS: &str = "mode=0755,size=4m";
+
+/// Where the content of a bind mount lies.
+pub fn source_of(root: &Path, bind: &Bind) -> PathBuf {
+    match bind.source {
+        Source::Overlay => root.join(OVERLAY).join(bind.target),
+        Source::Path(path) => root.join(path),
+    }
+}
+
+/// Makes all bind mounts. A source that is not there is made empty, of its target's kind; all new sources reach
+/// the disk by one sync before any of them is used.
+pub fn all(root: &Path) {
+    let mut made = false;
+    let mut due = Vec::new();
+    for bind in &BINDS {
+        match prepare(root, bind) {
+            Ok(Some(prepared)) => {
+                made |= prepared.made;
+                due.push((bind, prepared.source));
+            }
+            Ok(None) => {}
+            Err(error) => log::error(format_args!("/{} is not bound: {error}", bind.target)),
+        }
+    }
+    if made {
+        for partition in [STATE.target, DATA.target] {
+            let _ = file::sync_file_system(&root.join(partition));
+        }
+    }
+    for (bind, source) in due {
+        if !wanted(root, bind) {
+            continue;
+        }
+        if let Err(error) = mount::bind(&source, &root.join(bind.target), false) {
+            log::error(format_args!("/{} is not bound: {error}", bind.target));
+        }
+    }
+}
+
+/// The certificate bundle is bound only over certificates that were added (spec os §3.1).
+pub fn wanted(root: &Path, bind: &Bind) -> bool {
+    bind.target != SSL_CERTS || !is_empty(&root.join(CA_CERTIFICATES))
+}
+
+struct Prepared {
+    source: PathBuf,
+    made: bool,
+}
+
+/// Makes the source if needed; `None`: the target is mounted already.
+fn prepare(root: &Path, bind: &Bind) -> Result<Option<Prepared>> {
+    let target = root.join(bind.target);
+    if mounted_at(&target)?.is_some() {
+        return Ok(None);
+    }
+    let model = std::fs::metadata(&target).on("find mount point", &target)?;
+    if !bind.shadows && !is_empty(&target) {
+        log::warn(format_args!("the content of /{} in the root image is hidden", bind.target));
+    }
+    let source = source_of(root, bind);
+    match make_source(&source, &model) {
+        Ok(made) => Ok(Some(Prepared { source, made })),
+        Err(error) => {
+            // Full, broken or of another kind: this one place is volatile, the rest is not.
+            log::error(format_args!("/{} is kept in memory only: {error}", bind.target));
+            let source = volatile_folder(root, "binds", VOLATILE_OPTIONS)?.join(bind.target);
+            make_source(&source, &model)?;
+            Ok(Some(Prepared { source, made: false }))
+        }
+    }
+}
+
+/// Makes an empty folder or file with the kind, mode and owner of `model`. The result tells whether it did.
+fn make_source(source: &Path, model: &Metadata) -> Result<bool> {
+    match std::fs::symlink_metadata(source) {
+        Ok(present) if present.is_dir() == model.is_dir() && !present.is_symlink() => return Ok(false),
+        Ok(_) => {
+            let errno = if model.is_dir() { Errno::NOTDIR } else { Errno::ISDIR };
+            return Err(Error::new("use", source.display(), errno));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).on("use", source),
+    }
+    let mode = model.permissions().mode() & 0o7777;
+    if let Some(folder) = source.parent() {
+        file::make_folder(folder, 0o755)?;
+    }
+    if model.is_dir() {
+        file::make_folder(source, mode)?;
+    } else {
+        let mut options = std::fs::File::options();
+        options.write(true).create_new(true).mode(mode).open(source).on("create", source)?;
+    }
+    file::chown(source, model.uid(), model.gid())?;
+    Ok(true)
+}
+
+fn is_empty(path: &Path) -> bool {
+    match std::fs::metadata(path) {
+        Ok(data) if data.is_dir() => {
+            std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+        }
+        Ok(data) => data.len() == 0,
+        Err(_) => true,
+    }
+}

@@ -1,0 +1,67 @@
+//! The machine id (spec os §3.3, machine-id(5)): 32 hex digits, made once.
+
+use minke_sys::{Context, Result, file, random};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Writes a fresh id to `path` unless it holds one, and tells whether it did.
+///
+/// The file is a bind mount's source, so it is written in place. Power cut: it holds nothing, a part or the
+/// whole of an id that nobody has seen before the boot went on; a part is no id and is replaced.
+pub fn ensure(path: &Path) -> Result<bool> {
+    if is_there(path) {
+        return Ok(false);
+    }
+    let mut line = fresh()?;
+    line.push('\n');
+    let file = File::options().write(true).create(true).truncate(false).open(path).on("open", path)?;
+    file.write_all_at(line.as_bytes(), 0).on("write", path)?;
+    file.set_len(line.len() as u64).on("truncate", path)?;
+    file.sync_all().on("fsync", path)?;
+    Ok(true)
+}
+
+/// Whether `path` holds an id.
+pub fn is_there(path: &Path) -> bool {
+    file::read_bounded(path, 4096).is_ok_and(|content| is_id(&content))
+}
+
+fn is_id(content: &[u8]) -> bool {
+    let id = content.strip_suffix(b"\n").unwrap_or(content);
+    id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit) && id.iter().any(|digit| *digit != b'0')
+}
+
+/// Random, with the version and variant of a random UUID (RFC 9562 §5.4), as machine-id(5) asks for.
+fn fresh() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    random::fill(&mut bytes)?;
+    let number = u128::from_be_bytes(bytes);
+    let number = number & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let mut text = String::with_capacity(33);
+    let _ = write!(text, "{number:032x}");
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_once_and_replaced_when_torn() {
+        let path = std::env::temp_dir().join(format!("minke-machine-id-{}", std::process::id()));
+        std::fs::write(&path, "").unwrap();
+        assert!(ensure(&path).unwrap());
+        let first = std::fs::read(&path).unwrap();
+        assert!(is_id(&first) && first[12] == b'4' && b"89ab".contains(&first[16]));
+        assert!(!ensure(&path).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), first);
+        for bad in [&first[..20], &[0; 33], b"uninitialized\n", &[b'0'; 32], &[b'x'; 100]] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(ensure(&path).unwrap());
+            assert!(is_id(&std::fs::read(&path).unwrap()));
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,142 @@
+//! Mounting the partitions, with what stands in for a state or data partition that cannot be written.
+
+use crate::devices::Devices;
+use crate::plan::{BOOT, DATA, PARTITIONS, Partition, STATE};
+use minke_applet::log;
+use minke_sys::mount::{self, Flags};
+use minke_sys::{Errno, Error, Result, block, file};
+use minke_wire::mountinfo::{self, Mount};
+use std::path::{Path, PathBuf};
+
+/// Where the upper layers of volatile file systems lie, below the root.
+pub const VOLATILE: &str = "run/minke/mount-state";
+/// What a volatile state partition may hold.
+const STATE_OPTIONS: &str = "mode=0755,size=16m";
+/// What a volatile data partition may hold: enough for the engine and the supervisor to start and say so.
+const DATA_OPTIONS: &str = "mode=0755,size=32m";
+
+/// All mounts of this namespace.
+pub fn table() -> Result<Vec<Mount>> {
+    Ok(mountinfo::parse(&mount::mountinfo()?))
+}
+
+/// The mount that is seen at `target`.
+pub fn mounted_at(target: &Path) -> Result<Option<Mount>> {
+    let table = table()?;
+    Ok(mountinfo::find(&table, &target.to_string_lossy()).cloned())
+}
+
+/// Mounts all partitions, each as soon as its device is there.
+pub fn partitions(root: &Path, devices: &mut Devices) {
+    let mut waiting: Vec<&Partition> =
+        PARTITIONS.iter().filter(|partition| !present(root, partition)).collect();
+    if waiting.iter().any(|partition| devices.find(partition.label).is_none())
+        && let Err(error) = devices.refresh()
+    {
+        log::warn(format_args!("cannot look at all block devices: {error}"));
+    }
+    loop {
+        waiting.retain(|partition| match devices.find(partition.label) {
+            Some(device) => {
+                if let Err(error) = mount_partition(root, partition, &device) {
+                    log::error(format_args!("{} is not mounted: {error}", partition.label));
+                }
+                false
+            }
+            None => true,
+        });
+        if waiting.is_empty() {
+            break;
+        }
+        match devices.wait() {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                log::error(format_args!("cannot wait for devices: {error}"));
+                break;
+            }
+        }
+    }
+    for partition in waiting {
+        log::error(format_args!("{}: no partition with this label was found", partition.label));
+    }
+    make_writable(root, &STATE, STATE_OPTIONS);
+    make_writable(root, &DATA, DATA_OPTIONS);
+}
+
+fn present(root: &Path, partition: &Partition) -> bool {
+    mounted_at(&root.join(partition.target)).is_ok_and(|mount| mount.is_some())
+}
+
+fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<()> {
+    let target = root.join(partition.target);
+    let found = block::probe(device)?
+        .ok_or_else(|| Error::new("recognise the file system of", device.display(), Errno::INVAL))?;
+    let source = device.to_string_lossy();
+    let mounted = mount::mount(&source, &target, found.kind.name(), Flags::empty(), "");
+    let Err(error) = mounted else { return Ok(()) };
+    // A medium that refuses writes can often be read: better its content than none.
+    let read_only = mount::mount(&source, &target, found.kind.name(), Flags::RDONLY, "");
+    if read_only.is_err() {
+        return Err(error);
+    }
+    if partition.label == BOOT.label {
+        log::warn(format_args!("{} is mounted read-only: {error}", partition.label));
+    }
+    Ok(())
+}
+
+/// Makes sure that the mount point of `partition` takes writes: an overlay in memory over a file system that is
+/// read-only, a tmpfs where there is none. The device boots and stays reachable; what is written is lost.
+fn make_writable(root: &Path, partition: &Partition, options: &str) {
+    let target = root.join(partition.target);
+    let mount = match mounted_at(&target) {
+        Ok(mount) => mount,
+        Err(error) => return log::error(format_args!("{error}")),
+    };
+    let result = match &mount {
+        Some(mount) if !is_read_only(mount) => return,
+        Some(_) if mount::remount(&target, Flags::empty(), "").is_ok() => return,
+        Some(_) => {
+            cover(root, partition, &target, options).map(|()| "is read-only: changes are kept in memory only")
+        }
+        None => mount::mount("tmpfs", &target, "tmpfs", Flags::NOSUID | Flags::NODEV, options)
+            .map(|()| "is not there: an empty one in memory stands in for it"),
+    };
+    match result {
+        Ok(what) => log::error(format_args!("{} {what}, and lost at the next boot", partition.label)),
+        Err(error) => log::error(format_args!("{} cannot be written: {error}", partition.label)),
+    }
+}
+
+/// Whether writes are refused, by the mount or by its file system.
+pub fn is_read_only(mount: &Mount) -> bool {
+    [&mount.options, &mount.super_options]
+        .into_iter()
+        .any(|options| options.split(',').any(|word| word == "ro"))
+}
+
+/// Whether what is written there is lost at the next boot.
+pub fn is_volatile(mount: &Mount) -> bool {
+    matches!(mount.kind.as_str(), "tmpfs" | "overlay")
+}
+
+fn cover(root: &Path, partition: &Partition, target: &Path, options: &str) -> Result<()> {
+    let base = volatile_folder(root, partition.label, options)?;
+    let (upper, work) = (base.join("upper"), base.join("work"));
+    file::make_folder(&upper, 0o755)?;
+    file::make_folder(&work, 0o755)?;
+    let layers =
+        format!("lowerdir={},upperdir={},workdir={}", target.display(), upper.display(), work.display());
+    mount::mount("overlay", target, "overlay", Flags::NOSUID | Flags::NODEV, &layers)
+}
+
+/// A tmpfs of its own, so that what fills it does not fill `/run`.
+pub fn volatile_folder(root: &Path, name: &str, options: &str) -> Result<PathBuf> {
+    let base = root.join(VOLATILE).join(name);
+    file::make_folder(&base, 0o755)?;
+    if mounted_at(&base)?.is_none() {
+        mount::mount("tmpfs", &base, "tmpfs", Flags::NOSUID | Flags::NODEV, options)?;
+    }
+    Ok(base)
+}

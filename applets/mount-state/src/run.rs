@@ -1,0 +1,92 @@
+//! The commands.
+
+use crate::devices::Devices;
+use crate::mount::{VOLATILE, mounted_at};
+use crate::plan::{BINDS, PARTITIONS, STATE};
+use crate::{bind, machine_id, mount, reset, status};
+use minke_applet::{Args, EXIT_USAGE, log};
+use minke_sys::Errno;
+use std::path::Path;
+use std::time::Duration;
+
+/// Seconds that a device is waited for (spec os §1.5.1).
+const WAIT: u64 = 30;
+
+/// Runs `mount-state`.
+pub fn run(args: &Args) -> u8 {
+    // The mount table has real paths.
+    let given = Path::new(args.value("root").unwrap_or("/"));
+    let root = match std::fs::canonicalize(given) {
+        Ok(root) => root,
+        Err(error) => {
+            log::error(format_args!("{}: {error}", given.display()));
+            return 1;
+        }
+    };
+    let Ok(wait) = args.value("wait").map_or(Ok(WAIT), str::parse) else {
+        eprintln!("mount-state: --wait takes seconds");
+        return EXIT_USAGE;
+    };
+    match (args.operand(0), args.operands().len()) {
+        (Some("start"), 1) => start(&root, args.value("devices").map(Path::new), Duration::from_secs(wait)),
+        (Some("stop"), 1) => stop(&root),
+        (Some("status"), 1) => status::print(&root, args.has("json")),
+        (Some("check"), 1) => status::check(&root, args.has("json")),
+        _ => {
+            eprintln!("mount-state: expected start, stop, status or check; see 'mount-state --help'");
+            EXIT_USAGE
+        }
+    }
+}
+
+/// What fails is logged, and the exit status is 0 all the same: a unit that failed would take down all that
+/// needs it, and with it the way to repair the device.
+fn start(root: &Path, links: Option<&Path>, wait: Duration) -> u8 {
+    mount::partitions(root, &mut Devices::new(links, wait));
+    reset::state(root);
+    reset::data(root);
+    let kept = root.join(STATE.target).join("machine-id");
+    match machine_id::ensure(&kept) {
+        Ok(true) => log::info(format_args!("made a new machine-id")),
+        Ok(false) => {}
+        Err(error) => log::warn(format_args!("the machine-id is not kept: {error}")),
+    }
+    bind::all(root);
+    // Stage 1 has bound the file of a partition that turned out to be read-only: the id in memory stands in.
+    let seen = root.join("etc/machine-id");
+    if !machine_id::is_there(&seen)
+        && let Err(error) = minke_sys::mount::bind(&kept, &seen, false)
+    {
+        log::warn(format_args!("there is no machine-id: {error}"));
+    }
+    0
+}
+
+/// The most mounts at one place: a partition and an overlay over it.
+const STACK: usize = 3;
+
+fn stop(root: &Path) -> u8 {
+    let binds = BINDS.iter().rev().map(|bind| bind.target);
+    let partitions = PARTITIONS.iter().rev().map(|partition| partition.target);
+    let volatile = ["binds"].into_iter().chain(PARTITIONS.iter().map(|partition| partition.label));
+    let targets = binds.chain(partitions).map(|target| root.join(target));
+    let targets = targets.chain(volatile.map(|name| root.join(VOLATILE).join(name)));
+    let mut failed = false;
+    for target in targets {
+        for _ in 0..STACK {
+            if mounted_at(&target).is_ok_and(|mount| mount.is_none()) {
+                break;
+            }
+            match minke_sys::mount::unmount(&target) {
+                // Another one unmounted it meanwhile.
+                Ok(()) | Err(minke_sys::Error { errno: Errno::INVAL, .. }) => {}
+                Err(error) => {
+                    log::warn(format_args!("{error}"));
+                    failed = true;
+                    break;
+                }
+            }
+        }
+    }
+    u8::from(failed)
+}
