@@ -1,0 +1,91 @@
+//! Log lines of stage 1 and PID 1: the kernel's log, and while the journal listens, the journal.
+
+use std::fmt::Arguments;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Mutex, OnceLock};
+
+/// syslog priorities, RFC 5424 table 2.
+pub const ERROR: u8 = 3;
+/// Something is wrong, and the boot goes on.
+pub const WARNING: u8 = 4;
+/// Normal events.
+pub const INFO: u8 = 6;
+
+/// The journal's native socket.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+/// `LOG_DAEMON`, RFC 5424 table 1: the kernel marks lines with its own facility as its own.
+const FACILITY: u8 = 3;
+
+static KMSG: OnceLock<Option<File>> = OnceLock::new();
+static COPY: Mutex<Option<File>> = Mutex::new(None);
+
+/// From now on every line goes to `file` as well; `None` ends that.
+pub fn copy_to(file: Option<File>) {
+    if let Ok(mut copy) = COPY.lock() {
+        *copy = file;
+    }
+}
+
+/// One line.
+pub fn line(priority: u8, message: Arguments<'_>) {
+    about(priority, None, message);
+}
+
+/// One line about a unit, which `journalctl -u UNIT` shows.
+pub fn about(priority: u8, unit: Option<&str>, message: Arguments<'_>) {
+    let text = format!("[init][{}] {message}", level(priority));
+    if let Ok(mut copy) = COPY.lock()
+        && let Some(file) = copy.as_mut()
+    {
+        let _ = writeln!(file, "{text}");
+    }
+    if !to_journal(priority, unit, &text) {
+        to_kernel(priority, &text);
+    }
+}
+
+fn level(priority: u8) -> &'static str {
+    match priority {
+        0..=ERROR => "ERROR",
+        WARNING => "WARN",
+        _ => "INFO",
+    }
+}
+
+fn to_journal(priority: u8, unit: Option<&str>, text: &str) -> bool {
+    let Ok(socket) = UnixDatagram::unbound() else { return false };
+    let mut record = format!("PRIORITY={priority}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER=init\n");
+    if let Some(unit) = unit {
+        record.push_str("UNIT=");
+        record.push_str(unit);
+        record.push('\n');
+    }
+    record.push_str("MESSAGE=");
+    // A line end would begin a new field.
+    record.push_str(&text.replace('\n', " "));
+    record.push('\n');
+    // PID 1 must never wait for the journal: a full socket counts as no journal.
+    let _ = socket.set_nonblocking(true);
+    socket.send_to(record.as_bytes(), JOURNAL).is_ok()
+}
+
+fn to_kernel(priority: u8, text: &str) {
+    let open = || OpenOptions::new().write(true).open("/dev/kmsg").ok();
+    let number = FACILITY.saturating_mul(8).saturating_add(priority);
+    match KMSG.get_or_init(open) {
+        Some(kmsg) => {
+            let mut kmsg: &File = kmsg;
+            let _ = kmsg.write_all(format!("<{number}>{text}\n").as_bytes());
+        }
+        None => eprintln!("{text}"),
+    }
+}
+
+/// A line for a person at the console, whatever the kernel's console level is.
+pub fn console(message: Arguments<'_>) {
+    if let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") {
+        let _ = console.write_all(format!("\r\n[init] {message}\r\n").as_bytes());
+    }
+}

@@ -1,0 +1,330 @@
+//! Jobs: one a unit, run when what is ordered before them has ended.
+
+use super::service::{Effect, Outcome, Phase, State};
+use super::{Manager, World};
+use crate::log;
+use crate::unit::{Condition, Type};
+use std::time::Duration;
+
+/// How long a `Type=idle` service waits for other jobs: systemd's number.
+const IDLE_WAIT: Duration = Duration::from_secs(5);
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Bring it up.
+    Start,
+    /// Bring it down.
+    Stop,
+    /// Down, then up.
+    Restart,
+    /// Let it read its configuration again.
+    Reload,
+}
+
+impl Kind {
+    /// systemd's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did what it should.
+    Done,
+    /// A condition did not hold: nothing was to do.
+    Skipped,
+    /// It failed.
+    Failed,
+    /// A unit that it needs failed.
+    Dependency,
+    /// An opposite job took its place.
+    Canceled,
+    /// Its time limit passed.
+    Timeout,
+}
+
+impl Verdict {
+    /// systemd's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::Dependency => "dependency",
+            Self::Canceled => "canceled",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    /// Whether those who asked for it got what they wanted.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Done | Self::Skipped)
+    }
+}
+
+/// A job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its number.
+    pub id: u32,
+    /// What it does.
+    pub kind: Kind,
+    /// It is under way; else it waits for others.
+    pub running: bool,
+    /// It is an automatic restart.
+    pub automatic: bool,
+    /// When it is given up.
+    pub deadline: Option<Duration>,
+    /// Until when a `Type=idle` service waits.
+    pub idle_until: Option<Duration>,
+}
+
+impl Job {
+    /// The next moment at which it must be looked at.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let idle = self.idle_until.filter(|_| !self.running);
+        [self.deadline, idle].into_iter().flatten().min()
+    }
+}
+
+impl Manager {
+    /// Runs every job that may run now, until none is left that may.
+    pub(super) fn settle(&mut self, world: &mut dyn World, now: Duration) {
+        loop {
+            let mut waiting: Vec<(u32, String)> = self
+                .jobs
+                .iter()
+                .filter(|(_, job)| !job.running)
+                .map(|(name, job)| (job.id, name.clone()))
+                .collect();
+            waiting.sort_unstable();
+            let next = waiting.iter().find(|(_, name)| self.may_run(name, now));
+            if let Some((_, name)) = next {
+                self.run_job(world, name, now);
+            } else if let Some(name) = self.stuck(&waiting, now) {
+                self.note(
+                    log::WARNING,
+                    &name,
+                    "is part of an ordering cycle, which is broken here".to_owned(),
+                );
+                self.run_job(world, &name, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing that is ordered before the unit's job is left to do.
+    fn may_run(&self, name: &str, now: Duration) -> bool {
+        let Some(job) = self.jobs.get(name) else { return false };
+        let Some(slot) = self.units.get(name) else { return true };
+        let down = matches!(job.kind, Kind::Stop | Kind::Restart);
+        if !down && slot.active() == Phase::Deactivating {
+            return false;
+        }
+        if job.idle_until.is_some_and(|until| until > now) && self.jobs.len() > 1 {
+            return false;
+        }
+        self.jobs.iter().all(|(other, other_job)| {
+            if other == name {
+                return true;
+            }
+            let other_down = matches!(other_job.kind, Kind::Stop) || self.is_going_down(other, other_job);
+            if self.is_after(name, other) {
+                // What comes after another goes down first and comes up when the other has ended whatever it does.
+                down
+            } else if self.is_after(other, name) {
+                // What comes before another waits only while the other goes down.
+                !other_down
+            } else {
+                true
+            }
+        })
+    }
+
+    /// Whether a restart is in its first half.
+    fn is_going_down(&self, name: &str, job: &Job) -> bool {
+        job.kind == Kind::Restart && self.units.get(name).is_some_and(|slot| !slot.active().is_down())
+    }
+
+    /// Whether `one` is ordered after `other`.
+    fn is_after(&self, one: &str, other: &str) -> bool {
+        let has = |list: &[String], name: &str| list.iter().any(|entry| entry == name);
+        self.units.get(one).is_some_and(|slot| has(&slot.unit.relations.after, other))
+            || self.units.get(other).is_some_and(|slot| has(&slot.unit.relations.before, one))
+    }
+
+    /// The first waiting job when all wait for each other: nothing is under way that could end the wait.
+    fn stuck(&self, waiting: &[(u32, String)], now: Duration) -> Option<String> {
+        let moving = |active| matches!(active, Phase::Activating | Phase::Deactivating | Phase::Reloading);
+        let busy =
+            self.jobs.values().any(|job| job.running || job.idle_until.is_some_and(|until| until > now))
+                || self.units.iter().any(|(name, slot)| {
+                    moving(slot.active())
+                        && slot.runtime.state != State::AutoRestart
+                        && self.jobs.contains_key(name)
+                });
+        if busy { None } else { waiting.first().map(|(_, name)| name.clone()) }
+    }
+
+    fn run_job(&mut self, world: &mut dyn World, name: &str, now: Duration) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let (kind, automatic) = (job.kind, job.automatic);
+        job.running = true;
+        let Some(slot) = self.units.get(name) else {
+            return self.end_job(name, Verdict::Done);
+        };
+        let active = slot.active();
+        match kind {
+            Kind::Start if active.is_up() => self.end_job(name, Verdict::Done),
+            Kind::Start => self.run_start(world, name, !automatic, now),
+            Kind::Stop if active.is_down() => self.end_job(name, Verdict::Done),
+            Kind::Stop => self.run_stop(world, name, now),
+            Kind::Restart if active.is_down() => self.restart_went_down(name),
+            Kind::Restart => self.run_stop(world, name, now),
+            Kind::Reload => self.service(world, name, now, |runtime, definition, out| {
+                if runtime.state == State::Running {
+                    runtime.reload(definition, now, out);
+                } else {
+                    out.push(Effect::Reloaded(false));
+                }
+            }),
+        }
+    }
+
+    fn run_start(&mut self, world: &mut dyn World, name: &str, by_hand: bool, now: Duration) {
+        let Some(slot) = self.units.get_mut(name) else { return };
+        if starting(slot.runtime.state) {
+            return;
+        }
+        let conditions = slot.unit.conditions.clone();
+        if let Some((condition, verdict)) = unmet(world, &conditions) {
+            slot.condition_failed = true;
+            if slot.runtime.state == State::AutoRestart {
+                slot.runtime.state = State::Dead;
+            }
+            let text = format!("not started: {condition}");
+            self.note(log::INFO, name, text);
+            return self.end_job(name, verdict);
+        }
+        slot.condition_failed = false;
+        if slot.unit.service.is_none() {
+            slot.reached = true;
+            self.note(log::INFO, name, "reached".to_owned());
+            return self.end_job(name, Verdict::Done);
+        }
+        if !slot.may_start(now) {
+            slot.runtime.state = State::Failed;
+            slot.runtime.outcome = Outcome::StartLimit;
+            let action = slot.unit.start_limit_action;
+            self.note(log::ERROR, name, "was started too often (StartLimitBurst=) and stays down".to_owned());
+            self.system(name, action);
+            return self.end_job(name, Verdict::Failed);
+        }
+        self.service(world, name, now, |runtime, definition, out| {
+            runtime.start(definition, now, by_hand, out);
+        });
+    }
+
+    fn run_stop(&mut self, world: &mut dyn World, name: &str, now: Duration) {
+        let Some(slot) = self.units.get_mut(name) else { return };
+        if slot.unit.service.is_some() {
+            return self.service(world, name, now, |runtime, definition, out| {
+                runtime.stop(definition, now, out);
+            });
+        }
+        slot.reached = false;
+        self.end_job_of(name, Kind::Stop, Verdict::Done);
+        self.restart_went_down(name);
+        self.stop_bound(name, now);
+    }
+
+    /// The first half of a restart is done: it becomes a start.
+    pub(super) fn restart_went_down(&mut self, name: &str) {
+        if let Some(job) = self.jobs.get_mut(name).filter(|job| job.kind == Kind::Restart) {
+            job.kind = Kind::Start;
+            job.running = false;
+        }
+    }
+
+    /// Ends the unit's job if it is of this kind and under way.
+    pub(super) fn end_job_of(&mut self, name: &str, kind: Kind, verdict: Verdict) {
+        if self.jobs.get(name).is_some_and(|job| job.kind == kind && job.running) {
+            self.end_job(name, verdict);
+        }
+    }
+
+    /// Ends the unit's job, and with a failed start the waiting starts of the units that need it.
+    pub(super) fn end_job(&mut self, name: &str, verdict: Verdict) {
+        let Some(job) = self.jobs.remove(name) else { return };
+        self.out.push(super::Action::JobEnded { id: job.id, verdict });
+        match (job.kind, verdict) {
+            (Kind::Start, Verdict::Done) => self.note(log::INFO, name, "started".to_owned()),
+            (_, Verdict::Timeout) => {
+                self.note(log::ERROR, name, format!("{} job timed out", job.kind.name()));
+            }
+            _ => {}
+        }
+        if !matches!(job.kind, Kind::Start | Kind::Restart)
+            || verdict.is_good()
+            || verdict == Verdict::Canceled
+        {
+            return;
+        }
+        for dependent in self.dependents(name, false) {
+            let waits = |job: &&Job| !job.running && matches!(job.kind, Kind::Start | Kind::Restart);
+            if self.jobs.get(&dependent).filter(waits).is_some() {
+                self.note(log::ERROR, &dependent, format!("not started: it needs {name}, which failed"));
+                self.end_job(&dependent, Verdict::Dependency);
+            }
+        }
+    }
+}
+
+impl super::Slot {
+    /// Counts a start against the start limit.
+    fn may_start(&mut self, now: Duration) -> bool {
+        let Some((interval, burst)) = self.unit.start_limit else { return true };
+        self.starts.retain(|start| now.saturating_sub(*start) < interval);
+        if self.starts.len() >= usize::try_from(burst).unwrap_or(usize::MAX) {
+            return false;
+        }
+        self.starts.push(now);
+        true
+    }
+}
+
+/// Whether a start is under way already.
+fn starting(state: State) -> bool {
+    matches!(state, State::Condition | State::StartPre | State::Start | State::StartPost)
+}
+
+/// What keeps a unit from being started.
+fn unmet(world: &mut dyn World, conditions: &[Condition]) -> Option<(String, Verdict)> {
+    let mut triggers = (false, false);
+    for condition in conditions {
+        let holds = world.holds(condition) != condition.negated;
+        if condition.trigger {
+            triggers = (true, triggers.1 || holds);
+        } else if !holds {
+            let verdict = if condition.assertion { Verdict::Failed } else { Verdict::Skipped };
+            return Some((format!("{condition} does not hold"), verdict));
+        }
+    }
+    (triggers == (true, false))
+        .then(|| ("none of its triggering conditions holds".to_owned(), Verdict::Skipped))
+}
+
+/// Whether a service waits for the others' jobs.
+pub(super) fn idle_until(unit: &crate::unit::Unit, now: Duration) -> Option<Duration> {
+    let idle = unit.service.as_ref().is_some_and(|service| service.kind == Type::Idle);
+    idle.then(|| now.saturating_add(IDLE_WAIT))
+}

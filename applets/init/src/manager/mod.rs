@@ -1,0 +1,476 @@
+//! Units and jobs: what must be started and stopped, in which order, and what follows from what happens.
+//!
+//! Pure but for [`World`], by which it asks for unit files and conditions: time and events come in, actions go
+//! out. The loop in `pid1` carries them out.
+
+mod job;
+mod plan;
+pub mod service;
+#[cfg(test)]
+mod tests;
+
+pub use job::{Job, Kind, Verdict};
+
+use crate::log;
+use crate::unit::load::Loaded;
+use crate::unit::{self, Condition, Type, Unit};
+use minke_sys::process::Exit;
+use service::{Effect, Outcome, Phase, Runtime, State};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+/// What the manager asks the world.
+pub trait World {
+    /// Reads the unit that a name leads to.
+    fn load(&mut self, name: &str) -> Loaded;
+    /// The name that an alias stands for, or the name itself.
+    fn resolve(&mut self, name: &str) -> String;
+    /// Whether a condition's test holds (its negation is the manager's).
+    fn holds(&mut self, condition: &Condition) -> bool;
+    /// Reads a process id from a service's file.
+    fn read_pid(&mut self, path: &Path) -> Option<i32>;
+}
+
+/// What the loop must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Something about a service's processes.
+    Service {
+        /// The unit.
+        unit: String,
+        /// What.
+        effect: Effect,
+    },
+    /// A log line.
+    Log {
+        /// syslog priority.
+        priority: u8,
+        /// The unit it is about.
+        unit: String,
+        /// The text.
+        text: String,
+    },
+    /// A job has ended.
+    JobEnded {
+        /// Its number.
+        id: u32,
+        /// How.
+        verdict: Verdict,
+    },
+    /// A unit's `FailureAction=` or the like.
+    System {
+        /// The unit.
+        unit: String,
+        /// What.
+        action: unit::Action,
+    },
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such unit.
+    NotFound(String),
+    /// It must not be started.
+    Masked(String),
+    /// Its file makes no sense.
+    BadSetting(String, &'static str),
+    /// `RefuseManualStart=` and the like.
+    Manual(String),
+    /// A unit that it needs must be active and is not.
+    Requisite(String),
+    /// It cannot be reloaded.
+    NoReload(String),
+    /// The system is going down.
+    Ending,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(name) => write!(f, "unit {name} not found"),
+            Self::Masked(name) => write!(f, "unit {name} is masked"),
+            Self::BadSetting(name, why) => write!(f, "unit {name} has a bad setting: {why}"),
+            Self::Manual(name) => write!(f, "unit {name} may only be started and stopped by other units"),
+            Self::Requisite(name) => write!(f, "unit {name} is not active, which is required"),
+            Self::NoReload(name) => write!(f, "unit {name} is not active or cannot be reloaded"),
+            Self::Ending => f.write_str("the system is going down"),
+        }
+    }
+}
+
+/// A unit and its state.
+#[derive(Debug)]
+pub struct Slot {
+    /// What its file says.
+    pub unit: Unit,
+    /// A service's run.
+    pub runtime: Runtime,
+    /// A target is reached.
+    pub reached: bool,
+    /// Its last start was skipped because of a condition.
+    pub condition_failed: bool,
+    /// When it was started lately, for the start limit.
+    starts: Vec<Duration>,
+}
+
+impl Slot {
+    fn new(unit: Unit) -> Self {
+        Self {
+            unit,
+            runtime: Runtime::default(),
+            reached: false,
+            condition_failed: false,
+            starts: Vec::new(),
+        }
+    }
+
+    /// `ActiveState`.
+    pub fn active(&self) -> Phase {
+        match (&self.unit.service, self.reached) {
+            (Some(_), _) => self.runtime.state.active(),
+            (None, true) => Phase::Active,
+            (None, false) => Phase::Inactive,
+        }
+    }
+
+    /// `SubState`.
+    pub fn sub_state(&self) -> &'static str {
+        match (&self.unit.service, self.reached) {
+            (Some(_), _) => self.runtime.state.name(),
+            (None, true) => "active",
+            (None, false) => "dead",
+        }
+    }
+}
+
+/// What [`Manager::save`] writes of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// The unit.
+    pub name: String,
+    /// It has no process.
+    pub exited: bool,
+    /// The main process.
+    pub main: Option<i32>,
+    /// Automatic restarts.
+    pub restarts: u32,
+}
+
+/// All units and jobs.
+#[derive(Debug, Default)]
+pub struct Manager {
+    units: BTreeMap<String, Slot>,
+    jobs: BTreeMap<String, Job>,
+    last_job: u32,
+    out: Vec<Action>,
+    ending: bool,
+}
+
+impl Manager {
+    /// The loaded units by name.
+    pub fn units(&self) -> &BTreeMap<String, Slot> {
+        &self.units
+    }
+
+    /// The jobs by unit.
+    pub fn jobs(&self) -> &BTreeMap<String, Job> {
+        &self.jobs
+    }
+
+    /// What must be done since the last call.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether no job is left.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// From now on only what takes the system down is accepted.
+    pub fn set_ending(&mut self) {
+        self.ending = true;
+    }
+
+    /// The next moment at which [`Manager::time`] has something to do.
+    pub fn deadline(&self) -> Option<Duration> {
+        let runs = self.units.values().filter_map(|slot| slot.runtime.deadline());
+        let jobs = self.jobs.values().filter_map(|job| job.next_deadline());
+        runs.chain(jobs).min()
+    }
+
+    /// The unit that a process of PID 1's own belongs to.
+    pub fn owner(&self, pid: i32) -> Option<&str> {
+        self.units.iter().find(|(_, slot)| slot.runtime.owns(pid)).map(|(name, _)| name.as_str())
+    }
+
+    /// Time has passed.
+    pub fn time(&mut self, world: &mut dyn World, now: Duration) {
+        let due = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
+        let units: Vec<String> = self
+            .units
+            .iter()
+            .filter(|(_, slot)| due(slot.runtime.deadline()))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in units {
+            self.service(world, &name, now, |runtime, definition, out| runtime.time(definition, now, out));
+        }
+        let late: Vec<String> =
+            self.jobs.iter().filter(|(_, job)| due(job.deadline)).map(|(name, _)| name.clone()).collect();
+        for name in late {
+            let action =
+                self.units.get(&name).map_or(unit::Action::None, |slot| slot.unit.job_timeout_action);
+            self.end_job(&name, Verdict::Timeout);
+            self.system(&name, action);
+        }
+        self.settle(world, now);
+    }
+
+    /// A process that was asked for runs (`Some`) or could not be started.
+    pub fn spawned(
+        &mut self,
+        world: &mut dyn World,
+        name: &str,
+        main: bool,
+        pid: Option<i32>,
+        now: Duration,
+    ) {
+        self.service(world, name, now, |runtime, definition, out| {
+            runtime.spawned(main, pid, definition, now, out);
+        });
+        self.settle(world, now);
+    }
+
+    /// A process of the unit ended. Follow it with [`Manager::emptied`] when no other is left.
+    pub fn exited(&mut self, world: &mut dyn World, name: &str, pid: i32, exit: Exit, now: Duration) {
+        self.service(world, name, now, |runtime, definition, out| {
+            runtime.exited(pid, exit, definition, now, out);
+        });
+        self.settle(world, now);
+    }
+
+    /// The unit's control group is empty.
+    pub fn emptied(&mut self, world: &mut dyn World, name: &str, now: Duration) {
+        self.service(world, name, now, |runtime, definition, out| runtime.emptied(definition, now, out));
+        self.settle(world, now);
+    }
+
+    /// The unit's service is told something; for notifications.
+    pub fn tell(
+        &mut self,
+        world: &mut dyn World,
+        name: &str,
+        now: Duration,
+        step: impl FnOnce(&mut Runtime, &unit::Service, &mut Vec<Effect>),
+    ) {
+        self.service(world, name, now, step);
+        self.settle(world, now);
+    }
+
+    /// Forgets failures, of one unit or of all.
+    pub fn reset_failed(&mut self, name: Option<&str>) {
+        for (own, slot) in &mut self.units {
+            if name.is_none_or(|name| name == own) {
+                slot.starts.clear();
+                slot.runtime.restarts = 0;
+                if slot.runtime.state == State::Failed {
+                    slot.runtime.state = State::Dead;
+                    slot.runtime.outcome = Outcome::Success;
+                }
+            }
+        }
+    }
+
+    /// Reads all unit files again. A unit whose file is gone keeps its definition while it is up.
+    pub fn reload(&mut self, world: &mut dyn World) {
+        let names: Vec<String> = self.units.keys().cloned().collect();
+        for name in names {
+            let loaded = world.load(&name);
+            let Some(slot) = self.units.get_mut(&name) else { continue };
+            match loaded {
+                Loaded::Unit(unit) => slot.unit = *unit,
+                _ if slot.active().is_down() && !self.jobs.contains_key(&name) => {
+                    self.units.remove(&name);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Loads a unit if it is not loaded yet.
+    pub fn load(&mut self, world: &mut dyn World, name: &str) -> Result<&mut Slot, Refusal> {
+        if !self.units.contains_key(name) {
+            let unit = match world.load(name) {
+                Loaded::Unit(unit) => *unit,
+                Loaded::Missing => return Err(Refusal::NotFound(name.to_owned())),
+                Loaded::Masked => return Err(Refusal::Masked(name.to_owned())),
+            };
+            if let Some(why) = bad_setting(&unit) {
+                return Err(Refusal::BadSetting(name.to_owned(), why));
+            }
+            self.units.insert(name.to_owned(), Slot::new(unit));
+        }
+        self.units.get_mut(name).ok_or_else(|| Refusal::NotFound(name.to_owned()))
+    }
+
+    /// What a later PID 1 must know about the units that are up.
+    pub fn save(&self) -> Vec<Saved> {
+        let up = self.units.iter().filter(|(_, slot)| slot.active().is_up());
+        up.map(|(name, slot)| Saved {
+            name: name.clone(),
+            exited: slot.runtime.state == State::Exited || slot.unit.service.is_none(),
+            main: slot.runtime.main,
+            restarts: slot.runtime.restarts,
+        })
+        .collect()
+    }
+
+    /// Takes over units that an earlier PID 1 started.
+    pub fn adopt(&mut self, world: &mut dyn World, saved: &[Saved], now: Duration) {
+        for Saved { name, exited, main, restarts } in saved {
+            let Ok(slot) = self.load(world, name) else { continue };
+            match &slot.unit.service {
+                None => slot.reached = true,
+                Some(definition) => {
+                    let state = if *exited { State::Exited } else { State::Running };
+                    slot.runtime = Runtime::adopted(state, *main, *restarts, now, definition);
+                }
+            }
+        }
+    }
+
+    /// Lets a service's machine make a step and does what follows from it.
+    fn service(
+        &mut self,
+        world: &mut dyn World,
+        name: &str,
+        now: Duration,
+        step: impl FnOnce(&mut Runtime, &unit::Service, &mut Vec<Effect>),
+    ) {
+        let Some(slot) = self.units.get_mut(name) else { return };
+        let Some(definition) = &slot.unit.service else { return };
+        let mut effects = Vec::new();
+        step(&mut slot.runtime, definition, &mut effects);
+        for effect in effects {
+            self.follow(world, name, effect, now);
+        }
+    }
+
+    fn follow(&mut self, world: &mut dyn World, name: &str, effect: Effect, now: Duration) {
+        match effect {
+            Effect::Spawn { .. } | Effect::Signal(..) | Effect::Clean => {
+                self.out.push(Action::Service { unit: name.to_owned(), effect });
+            }
+            Effect::Started => {
+                self.find_forked_main(world, name);
+                self.end_job_of(name, Kind::Start, Verdict::Done);
+            }
+            Effect::Reloaded(done) => {
+                self.end_job_of(name, Kind::Reload, if done { Verdict::Done } else { Verdict::Failed });
+            }
+            Effect::TryAgain => self.try_again(world, name, now),
+            Effect::Note(text) => self.note(log::WARNING, name, text),
+            Effect::Ended { outcome, restart } => self.ended(world, name, outcome, restart, now),
+        }
+    }
+
+    /// The main process of a forking service, when it says which it is.
+    fn find_forked_main(&mut self, world: &mut dyn World, name: &str) {
+        let Some(slot) = self.units.get_mut(name) else { return };
+        let Some(definition) = slot.unit.service.as_ref().filter(|service| service.kind == Type::Forking)
+        else {
+            return;
+        };
+        if let Some(path) = &definition.pid_file {
+            slot.runtime.main = world.read_pid(path);
+        }
+    }
+
+    fn try_again(&mut self, world: &mut dyn World, name: &str, now: Duration) {
+        if self.ending {
+            return;
+        }
+        if let Err(refusal) = self.enqueue_automatic(world, name, now) {
+            self.note(log::ERROR, name, format!("is not started again: {refusal}"));
+            if let Some(slot) = self.units.get_mut(name) {
+                slot.runtime.state = State::Failed;
+            }
+        }
+    }
+
+    /// A service went down.
+    fn ended(
+        &mut self,
+        world: &mut dyn World,
+        name: &str,
+        outcome: Outcome,
+        restart: Option<Duration>,
+        now: Duration,
+    ) {
+        let started = match outcome {
+            Outcome::Condition => Verdict::Skipped,
+            _ => Verdict::Failed,
+        };
+        self.end_job_of(name, Kind::Start, started);
+        self.end_job_of(name, Kind::Reload, Verdict::Failed);
+        self.end_job_of(name, Kind::Stop, Verdict::Done);
+        self.restart_went_down(name);
+        match restart {
+            Some(delay) => {
+                let count = self.units.get(name).map_or(0, |slot| slot.runtime.restarts);
+                let (result, delay) = (outcome.name(), delay.as_millis());
+                self.note(log::INFO, name, format!("ended ({result}); start {count} follows in {delay} ms"));
+            }
+            None if outcome.is_failure() => self.failed(world, name, outcome, now),
+            None => {
+                self.note(log::INFO, name, "stopped".to_owned());
+                let action = self.units.get(name).map_or(unit::Action::None, |slot| slot.unit.success_action);
+                self.system(name, action);
+            }
+        }
+        if restart.is_none() {
+            self.stop_bound(name, now);
+        }
+    }
+
+    fn failed(&mut self, world: &mut dyn World, name: &str, outcome: Outcome, now: Duration) {
+        self.note(log::ERROR, name, format!("failed ({})", outcome.name()));
+        let Some(slot) = self.units.get(name) else { return };
+        let (helpers, action) = (slot.unit.relations.on_failure.clone(), slot.unit.failure_action);
+        for helper in helpers {
+            if let Err(refusal) = self.enqueue(world, Kind::Start, &helper, now) {
+                self.note(log::WARNING, name, refusal.to_string());
+            }
+        }
+        self.system(name, action);
+    }
+
+    fn system(&mut self, name: &str, action: unit::Action) {
+        if action != unit::Action::None {
+            self.out.push(Action::System { unit: name.to_owned(), action });
+        }
+    }
+
+    fn note(&mut self, priority: u8, name: &str, text: String) {
+        self.out.push(Action::Log { priority, unit: name.to_owned(), text });
+    }
+}
+
+/// What makes a unit impossible to start.
+pub fn bad_setting(unit: &Unit) -> Option<&'static str> {
+    let service = unit.service.as_ref()?;
+    let starts = service.exec_start.len();
+    match service.kind {
+        Type::Oneshot if starts == 0 && service.exec_stop.is_empty() => {
+            Some("no ExecStart= and no ExecStop=")
+        }
+        Type::Oneshot => None,
+        _ if starts == 0 => Some("no ExecStart="),
+        _ if starts > 1 => Some("more than one ExecStart= (Type=oneshot may have that)"),
+        _ => None,
+    }
+}

@@ -1,0 +1,131 @@
+//! The last steps, when all units are down: kill what is left, write everything to the disks, take all mounts
+//! away, end the machine.
+
+use crate::log;
+use minke_sys::mount::{self, Flags};
+use minke_sys::signal::{SIGCONT, SIGKILL, SIGTERM};
+use minke_sys::{clock, file, process};
+use minke_wire::mountinfo::{self, Mount};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long processes of no unit may take after SIGTERM.
+const TERM_WAIT: Duration = Duration::from_secs(5);
+/// How long killed processes may take to be gone: some wait for a disk.
+const KILL_WAIT: Duration = Duration::from_secs(5);
+/// How often the mounts are gone through: one may hold another.
+const ROUNDS: u32 = 20;
+/// File systems of the kernel's that hold nothing and are left alone.
+const VIRTUAL: [&str; 14] = [
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "devpts",
+    "tmpfs",
+    "cgroup2",
+    "cgroup",
+    "mqueue",
+    "securityfs",
+    "efivarfs",
+    "bpf",
+    "pstore",
+    "rootfs",
+    "debugfs",
+];
+
+/// Ends the machine in order. It does not return.
+pub fn finish(ending: process::Ending) -> ! {
+    log::line(log::INFO, format_args!("all units are down; file systems are unmounted"));
+    kill_everything();
+    file::sync_all();
+    if !super::setup::in_container() {
+        unmount_everything();
+        file::sync_all();
+    }
+    loop {
+        if let Err(error) = process::end_system(ending) {
+            log::console(format_args!("{error}"));
+        }
+        // A halt may return on some boards; PID 1 must not.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Ends the machine with nothing but a sync before it.
+pub fn finish_now(ending: process::Ending) -> ! {
+    file::sync_all();
+    loop {
+        let _ = process::end_system(ending);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn kill_everything() {
+    for (signal, limit) in [(SIGTERM, TERM_WAIT), (SIGKILL, KILL_WAIT)] {
+        if process::kill(-1, signal).is_err() {
+            return;
+        }
+        let _ = process::kill(-1, SIGCONT);
+        if wait_for_none(limit) {
+            return;
+        }
+    }
+    log::line(log::WARNING, format_args!("some processes do not end"));
+}
+
+/// Reaps until no process is left. Everything in the machine is a child of PID 1 by now or becomes one.
+fn wait_for_none(limit: Duration) -> bool {
+    let end = clock::boottime().saturating_add(limit);
+    loop {
+        while process::reap().is_some() {}
+        if process::kill(-1, 0).is_err() {
+            return true;
+        }
+        if clock::boottime() >= end {
+            return false;
+        }
+        // The machine is going down and nothing else is to do: no loop and no descriptor is needed here.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Takes all mounts away, the latest first. What is busy (the root image, the slot that it lies in) becomes
+/// read-only, so that its file system is clean.
+fn unmount_everything() {
+    let _ = std::env::set_current_dir("/");
+    for _ in 0..ROUNDS {
+        let mounts = table();
+        let mut progress = false;
+        for mount in mounts.iter().rev().filter(|mount| is_candidate(mount)) {
+            progress |= mount::unmount(Path::new(&mount.target)).is_ok();
+        }
+        if !progress {
+            break;
+        }
+    }
+    for mount in table().iter().rev().filter(|mount| is_candidate(mount) || mount.target == "/") {
+        let writable = !mount.super_options.split(',').any(|option| option == "ro");
+        let path = Path::new(&mount.target);
+        if writable && mount.kind != "overlay" && mount::remount(path, Flags::RDONLY, "").is_err() {
+            log::line(
+                log::ERROR,
+                format_args!("{} ({}) is busy and stays mounted", mount.target, mount.source),
+            );
+            log::console(format_args!("{} ({}) is busy and stays mounted", mount.target, mount.source));
+        }
+    }
+}
+
+fn table() -> Vec<Mount> {
+    mountinfo::parse(&mount::mountinfo().unwrap_or_default())
+}
+
+/// Whether a mount holds a disk's file system (or hides one below it).
+fn is_candidate(mount: &Mount) -> bool {
+    let kept = ["/", "/proc", "/sys", "/dev", "/run"];
+    if kept.contains(&mount.target.as_str()) {
+        return false;
+    }
+    let below_kernel = ["/proc/", "/sys/", "/dev/"].iter().any(|folder| mount.target.starts_with(folder));
+    !(below_kernel && VIRTUAL.contains(&mount.kind.as_str()))
+}

@@ -1,0 +1,93 @@
+//! PID 1 must never end: the kernel panics when it does. A panic or a fault executes the same program again,
+//! which takes over the units that run (decision 20).
+
+use crate::log;
+use crate::manager::{Manager, Saved};
+use minke_sys::{clock, file, process};
+use serde_json::{Value, json};
+use std::ffi::CString;
+use std::path::Path;
+use std::time::Duration;
+
+/// What the next PID 1 must know. In a tmpfs: it is of this boot alone.
+const STATE: &str = "/run/minke/init.state";
+/// Bytes of that.
+const STATE_LIMIT: usize = 1 << 20;
+/// The argument that says that units run already.
+const AGAIN: &str = "--again";
+/// The moments of the latest faults: seconds since boot, one a line.
+const FAULTS: &str = "/run/minke/init.faults";
+/// After so many within [`ROW`] the machine starts again.
+const LIMIT: usize = 8;
+/// Faults further apart are not of one kind.
+const ROW: Duration = Duration::from_secs(300);
+
+/// Whether an earlier PID 1 of this boot executed this one.
+pub fn is_again(arguments: &[std::ffi::OsString]) -> bool {
+    arguments.iter().any(|word| word == AGAIN)
+}
+
+/// From now on a panic or fault starts this program again. In a build that aborts without unwinding the
+/// hook does not run, and the fault's signal does the same.
+pub fn install() {
+    let again = CString::new(AGAIN).unwrap_or_default();
+    if let Err(error) = process::restart_on_fault(vec![c"init".into(), again]) {
+        log::line(log::ERROR, format_args!("{error}"));
+    }
+    std::panic::set_hook(Box::new(|info| {
+        log::line(2, format_args!("{info}"));
+        log::console(format_args!("{info}"));
+        process::restart();
+    }));
+}
+
+/// Counts a fault. After too many in a short time the machine starts again, in order as far as that goes.
+pub fn limit_lives() {
+    let now = clock::boottime();
+    let content = file::read_optional(Path::new(FAULTS), STATE_LIMIT).ok().flatten().unwrap_or_default();
+    let text = String::from_utf8_lossy(&content).into_owned();
+    let recent =
+        |line: &&str| line.parse().is_ok_and(|second| now.saturating_sub(Duration::from_secs(second)) < ROW);
+    let mut faults: Vec<&str> = text.lines().filter(recent).collect();
+    if faults.len() >= LIMIT {
+        log::console(format_args!("PID 1 fails again and again; the machine restarts"));
+        super::ending::finish(process::Ending::Restart);
+    }
+    let second = now.as_secs().to_string();
+    faults.push(&second);
+    let _ = std::fs::write(FAULTS, faults.join("\n"));
+    // Not more often than once a second, so that the log stays readable and the processor free.
+    std::thread::sleep(Duration::from_secs(1));
+}
+
+/// Writes what the next PID 1 must know. The file is replaced whole, so that a fault on the way leaves the
+/// earlier one.
+pub fn save(manager: &Manager) {
+    let units: Vec<Value> = manager
+        .save()
+        .into_iter()
+        .map(|Saved { name, exited, main, restarts }| {
+            json!({ "name": name, "exited": exited, "main": main, "restarts": restarts })
+        })
+        .collect();
+    let fresh = format!("{STATE}.new");
+    let text = Value::Array(units).to_string();
+    if std::fs::write(&fresh, text).is_ok() {
+        let _ = std::fs::rename(&fresh, STATE);
+    }
+}
+
+/// Reads what an earlier PID 1 wrote. Nothing, when it is not readable: then every unit is started anew.
+pub fn load() -> Vec<Saved> {
+    let content = file::read_optional(Path::new(STATE), STATE_LIMIT).ok().flatten().unwrap_or_default();
+    let Ok(Value::Array(units)) = serde_json::from_slice(&content) else { return Vec::new() };
+    let read = |unit: &Value| {
+        Some(Saved {
+            name: unit.get("name")?.as_str()?.to_owned(),
+            exited: unit.get("exited")?.as_bool()?,
+            main: unit.get("main")?.as_i64().and_then(|pid| i32::try_from(pid).ok()),
+            restarts: unit.get("restarts")?.as_u64().and_then(|count| u32::try_from(count).ok())?,
+        })
+    };
+    units.iter().filter_map(read).collect()
+}

@@ -1,0 +1,483 @@
+//! PID 1 of the system: sets the machine up, then runs the manager in one loop.
+
+mod control;
+mod ending;
+mod guard;
+mod launch;
+mod notify;
+mod setup;
+mod users;
+mod world;
+
+use crate::cmdline::Cmdline;
+use crate::log;
+use crate::manager::service::{Effect, Whom};
+use crate::manager::{Action, Kind, Manager};
+use crate::unit::load::Folders;
+use crate::unit::{self};
+use control::Waiter;
+use minke_control::init::{Ending, SOCKET};
+use minke_control::{Event, Limits, Server};
+use minke_sys::event::{Interest, Poller, Ready};
+use minke_sys::signal::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, Signals};
+use minke_sys::{cgroup, clock, process};
+use notify::Word;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+use world::Machine;
+
+const SIGNALS: u64 = 1;
+const NOTIFY: u64 = 2;
+const CONTROL: u64 = 3;
+const GROUPS: u64 = 4;
+
+/// Signals by which a system is taken down, as systemd(1) has them: SIGRTMIN+3 and on.
+const RTMIN: i32 = 34;
+/// How long units may take to stop before the machine ends all the same (spec os §2.4.3).
+const ENDING_LIMIT: Duration = Duration::from_secs(600);
+/// Processes reaped in one turn of the loop, so that a flood of orphans cannot keep it from its other work.
+const REAP_BATCH: u32 = 512;
+/// Notifications read in one turn.
+const NOTIFY_BATCH: u32 = 64;
+/// Descriptors that one unit may store.
+const STORE_LIMIT: usize = 512;
+
+/// PID 1.
+#[derive(Debug)]
+pub(crate) struct Init {
+    manager: Manager,
+    machine: Machine,
+    poller: Poller,
+    signals: Signals,
+    notify: Option<UnixDatagram>,
+    server: Option<Server>,
+    groups: Option<cgroup::Watch>,
+    /// Units by the number of the watch on their control group.
+    watched: BTreeMap<i32, String>,
+    waiters: Vec<Waiter>,
+    /// Descriptors that services have stored, by unit.
+    stored: BTreeMap<String, Vec<(String, OwnedFd)>>,
+    ending: Option<(Ending, Duration)>,
+}
+
+/// Runs PID 1. It does not return.
+pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
+    let again = guard::is_again(arguments);
+    guard::install();
+    if again {
+        guard::limit_lives();
+    } else {
+        log::line(log::INFO, format_args!("minke {} is PID 1", minke_applet::build().version));
+        setup::run();
+    }
+    loop {
+        match Init::new() {
+            Ok(mut init) => init.run(again),
+            Err(error) => {
+                log::line(log::ERROR, format_args!("PID 1 cannot set up its loop: {error}"));
+                log::console(format_args!("PID 1 cannot set up its loop: {error}"));
+            }
+        }
+        // Neither happens while the machine works; the next try may find it better.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+impl Init {
+    fn new() -> minke_sys::Result<Self> {
+        let mut wanted = vec![SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGWINCH];
+        wanted.extend((3..=6).map(|offset| RTMIN + offset));
+        let signals = Signals::new(&wanted)?;
+        let poller = Poller::new()?;
+        poller.add(&signals, SIGNALS, Interest::Read)?;
+        // Without one of these the system still boots.
+        let notify = usable(notify::listen(), &poller, NOTIFY);
+        let _ = minke_sys::file::make_folder(Path::new("/run/minke"), 0o755);
+        let server = usable(Server::bind(Path::new(SOCKET), 0o666, Limits::default()), &poller, CONTROL);
+        let groups = usable(cgroup::Watch::new(), &poller, GROUPS);
+        let machine = Machine::new(Folders::default(), Cmdline::read());
+        Ok(Self {
+            manager: Manager::default(),
+            machine,
+            poller,
+            signals,
+            notify,
+            server,
+            groups,
+            watched: BTreeMap::new(),
+            waiters: Vec::new(),
+            stored: BTreeMap::new(),
+            ending: None,
+        })
+    }
+
+    fn run(&mut self, again: bool) {
+        if again {
+            self.take_over();
+        }
+        let _ = process::ignore_ctrl_alt_del();
+        self.boot();
+        let mut ready: Vec<Ready> = Vec::new();
+        loop {
+            self.act();
+            let now = clock::boottime();
+            self.end_when_idle(now);
+            let limit = self.ending.map(|(_, limit)| limit);
+            let next = [self.manager.deadline(), limit].into_iter().flatten().min();
+            let timeout = next.map(|next| next.saturating_sub(now));
+            if let Err(error) = self.poller.wait(&mut ready, timeout) {
+                log::line(log::ERROR, format_args!("{error}"));
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            for event in &ready {
+                match event.token {
+                    SIGNALS => self.take_signals(),
+                    NOTIFY => self.take_notifications(),
+                    CONTROL => self.take_requests(),
+                    _ => self.take_group_changes(),
+                }
+            }
+            self.manager.time(&mut self.machine, clock::boottime());
+        }
+    }
+
+    /// Starts what the boot is for.
+    fn boot(&mut self) {
+        let cmdline = Cmdline::read();
+        let target = cmdline.value("systemd.unit").unwrap_or("default.target").to_owned();
+        let now = clock::boottime();
+        for name in [target.as_str(), "multi-user.target"] {
+            match self.manager.enqueue(&mut self.machine, Kind::Start, name, now) {
+                Ok(_) => return,
+                Err(refusal) => log::line(log::ERROR, format_args!("cannot start {name}: {refusal}")),
+            }
+        }
+        log::console(format_args!("no unit could be started; see 'systemctl verify'"));
+    }
+
+    /// After a fault: the units that run go on.
+    fn take_over(&mut self) {
+        let saved = guard::load();
+        log::line(log::ERROR, format_args!("PID 1 started again after a fault; {} units go on", saved.len()));
+        let now = clock::boottime();
+        self.manager.adopt(&mut self.machine, &saved, now);
+        self.clear_halves();
+        for unit in saved {
+            self.watch(&unit.name);
+            if let Some(pid) = unit.main.filter(|pid| process::kill(*pid, 0).is_err()) {
+                let exit = process::Exit::Code(0);
+                self.manager.exited(&mut self.machine, &unit.name, pid, exit, now);
+            }
+            self.check_empty(&unit.name);
+        }
+    }
+
+    /// Kills what belongs to units that were between down and up: they are started anew. Containers, whose
+    /// engine leaves them alive, stay.
+    fn clear_halves(&mut self) {
+        for group in cgroup::children(&Path::new(cgroup::ROOT).join("system.slice")) {
+            let Some(name) = group.file_name().and_then(|name| name.to_str()) else { continue };
+            let Ok(slot) = self.manager.load(&mut self.machine, name) else { continue };
+            let kept = slot.unit.service.as_ref().is_some_and(|service| {
+                matches!(service.kill_mode, unit::KillMode::Process | unit::KillMode::None)
+            });
+            if slot.active().is_down() && !kept {
+                let _ = cgroup::kill(&group);
+            }
+        }
+    }
+
+    /// Carries out what the manager wants, until it wants nothing more.
+    fn act(&mut self) {
+        let mut changed = false;
+        loop {
+            let actions = self.manager.take_actions();
+            if actions.is_empty() {
+                break;
+            }
+            changed = true;
+            for action in actions {
+                match action {
+                    Action::Service { unit, effect } => self.effect(&unit, effect),
+                    Action::Log { priority, unit, text } => {
+                        log::about(priority, Some(&unit), format_args!("{unit}: {text}"));
+                    }
+                    Action::JobEnded { id, verdict } => self.job_ended(id, verdict),
+                    Action::System { unit, action } => self.system(&unit, action),
+                }
+            }
+        }
+        if changed {
+            guard::save(&self.manager);
+        }
+    }
+
+    fn effect(&mut self, name: &str, effect: Effect) {
+        match effect {
+            Effect::Spawn { command, main } => self.spawn(name, &command, main),
+            Effect::Signal(Whom::Process(pid), signal) => {
+                let _ = process::kill(pid, signal);
+            }
+            Effect::Signal(Whom::All, signal) => signal_group(name, signal),
+            Effect::Clean => {
+                // Processes that may stay (KillMode=process) keep the group.
+                let _ = cgroup::remove(&launch::group_of(name));
+                if let Some(service) =
+                    self.manager.units().get(name).and_then(|slot| slot.unit.service.as_ref())
+                {
+                    launch::remove_folders(&service.exec);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn spawn(&mut self, name: &str, command: &unit::Command, main: bool) {
+        let now = clock::boottime();
+        let Some(slot) = self.manager.units().get(name) else { return };
+        let Some(service) = slot.unit.service.as_ref() else { return };
+        let mut facts = launch::Facts {
+            main_pid: slot.runtime.main,
+            watchdog: service.watchdog,
+            result: (!main).then(|| slot.runtime.outcome.name()),
+            stored: Vec::new(),
+        };
+        if main {
+            let stored = self.stored.get(name).map(Vec::as_slice).unwrap_or_default();
+            let copy = |(name, fd): &(String, OwnedFd)| Some((name.clone(), fd.try_clone().ok()?));
+            facts.stored = stored.iter().filter_map(copy).collect();
+        }
+        let pid = match launch::launch(&slot.unit, service, command, facts) {
+            Ok(pid) => Some(pid),
+            Err(why) => {
+                log::about(
+                    log::ERROR,
+                    Some(name),
+                    format_args!("{name}: {} cannot start: {why}", command.program),
+                );
+                None
+            }
+        };
+        self.watch(name);
+        self.manager.spawned(&mut self.machine, name, main, pid, now);
+    }
+
+    /// Watches the unit's control group, so that we know when it is empty.
+    fn watch(&mut self, name: &str) {
+        if let Some(groups) = &self.groups
+            && let Ok(number) = groups.add(&launch::group_of(name))
+        {
+            // The kernel gives the same number for a group that is watched already.
+            self.watched.retain(|_, present| present != name);
+            self.watched.insert(number, name.to_owned());
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = self.signals.take() {
+            match signal {
+                SIGCHLD => {}
+                // Ctrl-Alt-Del; systemd(1), "Signals".
+                SIGINT | SIGTERM => self.begin_ending(Ending::Reboot),
+                SIGUSR2 => self.begin_ending(Ending::PowerOff),
+                SIGHUP => self.reload_units(),
+                _ => match signal - RTMIN {
+                    3 => self.begin_ending(Ending::Halt),
+                    4 => self.begin_ending(Ending::PowerOff),
+                    5 | 6 => self.begin_ending(Ending::Reboot),
+                    _ => {}
+                },
+            }
+        }
+        self.reap();
+    }
+
+    /// Takes processes that have ended: services' and orphans alike.
+    fn reap(&mut self) {
+        for _ in 0..REAP_BATCH {
+            let Some((pid, exit)) = process::reap() else { return };
+            let Some(name) = self.manager.owner(pid).map(str::to_owned) else { continue };
+            if let process::Exit::Code(code) = exit
+                && let Some(what) = process::Failure::name(code)
+            {
+                log::about(
+                    log::ERROR,
+                    Some(&name),
+                    format_args!("{name}: set-up failed with status {code}/{what}"),
+                );
+            }
+            self.manager.exited(&mut self.machine, &name, pid, exit, clock::boottime());
+            self.check_empty(&name);
+        }
+        // More may wait, and their SIGCHLD is taken: look again after the other work.
+        let _ = process::kill(1, SIGCHLD);
+    }
+
+    fn check_empty(&mut self, name: &str) {
+        let populated = self.manager.units().get(name).is_some_and(|slot| slot.runtime.populated);
+        if populated && !cgroup::populated(&launch::group_of(name)) {
+            self.manager.emptied(&mut self.machine, name, clock::boottime());
+        }
+    }
+
+    fn take_group_changes(&mut self) {
+        let changed = self.groups.as_ref().map(cgroup::Watch::take).unwrap_or_default();
+        for number in changed {
+            if let Some(name) = self.watched.get(&number).cloned() {
+                self.check_empty(&name);
+            }
+        }
+    }
+
+    fn take_notifications(&mut self) {
+        for _ in 0..NOTIFY_BATCH {
+            let Some(message) = self.notify.as_ref().and_then(notify::take) else { return };
+            let Some(name) = notify::unit_of(&self.manager, message.pid) else { continue };
+            if notify::is_accepted(&self.manager, &name, message.pid) {
+                self.notified(&name, message);
+            }
+        }
+    }
+
+    fn notified(&mut self, name: &str, message: notify::Message) {
+        let now = clock::boottime();
+        let mut store_name = "stored".to_owned();
+        let (mut store, mut remove) = (false, false);
+        for word in notify::words(&message.text) {
+            match word {
+                Word::StoreName(name) => name.clone_into(&mut store_name),
+                Word::Store => store = true,
+                Word::StoreRemove => remove = true,
+                word => {
+                    self.manager.tell(&mut self.machine, name, now, |runtime, definition, out| match word {
+                        Word::Ready => runtime.ready(definition, now, out),
+                        Word::Alive => runtime.feed_watchdog(definition, now),
+                        Word::Hung => runtime.watchdog_missed(definition, now, out),
+                        Word::WatchdogInterval(interval) => runtime.set_watchdog(interval, definition, now),
+                        Word::Status(text) => text.clone_into(&mut runtime.status),
+                        Word::MainPid(pid) => runtime.main = Some(pid),
+                        Word::Extend(by) => runtime.extend(by, now),
+                        Word::Store | Word::StoreRemove | Word::StoreName(_) => {}
+                    });
+                }
+            }
+        }
+        let list = self.stored.entry(name.to_owned()).or_default();
+        if remove {
+            list.retain(|(present, _)| *present != store_name);
+        }
+        if store {
+            let room = STORE_LIMIT.saturating_sub(list.len());
+            list.extend(message.descriptors.into_iter().take(room).map(|fd| (store_name.clone(), fd)));
+        }
+    }
+
+    fn take_requests(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        let events = match server.events() {
+            Ok(events) => events,
+            Err(error) => return log::line(log::WARNING, format_args!("{error}")),
+        };
+        for event in events {
+            match event {
+                Event::Request { conn, request, uid } => self.request(conn, &request, uid),
+                Event::Closed { conn } => self.forget(conn),
+            }
+        }
+    }
+
+    fn answer(&mut self, conn: u64, answer: &serde_json::Value) {
+        if let Some(server) = &mut self.server {
+            server.finish(conn, answer);
+        }
+    }
+
+    fn server_refuse(&mut self, conn: u64, why: &str) {
+        if let Some(server) = &mut self.server {
+            server.refuse(conn, why);
+        }
+    }
+
+    fn reload_units(&mut self) {
+        self.machine.forget_warnings();
+        self.manager.reload(&mut self.machine);
+        log::line(log::INFO, format_args!("unit files were read again"));
+    }
+
+    fn system(&mut self, name: &str, action: unit::Action) {
+        let word = unit::ACTIONS.iter().find(|(_, known)| *known == action).map_or("", |(word, _)| word);
+        log::line(log::WARNING, format_args!("{name} asks for {word}"));
+        match action {
+            unit::Action::None => {}
+            unit::Action::Reboot => self.begin_ending(Ending::Reboot),
+            unit::Action::PowerOff => self.begin_ending(Ending::PowerOff),
+            unit::Action::RebootForce => ending::finish(process::Ending::Restart),
+            unit::Action::PowerOffForce => ending::finish(process::Ending::PowerOff),
+            unit::Action::RebootImmediate => ending::finish_now(process::Ending::Restart),
+        }
+    }
+
+    /// Takes the system down in order.
+    fn begin_ending(&mut self, ending: Ending) {
+        if self.ending.is_some() {
+            return;
+        }
+        let now = clock::boottime();
+        log::line(log::INFO, format_args!("{} begins", ending.verb()));
+        self.ending = Some((ending, now.saturating_add(ENDING_LIMIT)));
+        let target = match ending {
+            Ending::Reboot => "reboot.target",
+            Ending::PowerOff => "poweroff.target",
+            Ending::Halt => "halt.target",
+        };
+        if let Err(refusal) = self.manager.isolate(&mut self.machine, target, now) {
+            log::line(log::ERROR, format_args!("{target}: {refusal}"));
+        }
+        self.manager.set_ending();
+    }
+
+    fn end_now(&mut self, ending: Ending) {
+        ending::finish(kernel_ending(ending));
+    }
+
+    fn end_when_idle(&mut self, now: Duration) {
+        let Some((ending, limit)) = self.ending else { return };
+        if self.manager.is_idle() || now >= limit {
+            // The journal is down: the rest of the story is for the kernel's log.
+            ending::finish(kernel_ending(ending));
+        }
+    }
+}
+
+fn kernel_ending(ending: Ending) -> process::Ending {
+    match ending {
+        Ending::Reboot => process::Ending::Restart,
+        Ending::PowerOff => process::Ending::PowerOff,
+        Ending::Halt => process::Ending::Halt,
+    }
+}
+
+/// Signals all processes of a unit. SIGKILL goes to all at once, so that none can start another in between.
+fn signal_group(name: &str, signal: i32) {
+    let group = launch::group_of(name);
+    if signal == minke_sys::signal::SIGKILL {
+        let _ = cgroup::kill(&group);
+        return;
+    }
+    for pid in cgroup::processes(&group, true) {
+        let _ = process::kill(pid, signal);
+    }
+}
+
+fn usable<T: std::os::fd::AsFd>(made: minke_sys::Result<T>, poller: &Poller, token: u64) -> Option<T> {
+    match made.and_then(|made| poller.add(&made, token, Interest::Read).map(|()| made)) {
+        Ok(made) => Some(made),
+        Err(error) => {
+            log::line(log::ERROR, format_args!("{error}"));
+            None
+        }
+    }
+}

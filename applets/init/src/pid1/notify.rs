@@ -1,0 +1,155 @@
+//! Messages of services about themselves: sd_notify(3).
+
+use crate::manager::Manager;
+use crate::unit::{NotifyAccess, Type};
+use minke_sys::socket::{self, Received};
+use minke_sys::{Result, file};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+use super::launch::NOTIFY_SOCKET;
+
+/// Bytes of one message.
+const MESSAGE_LIMIT: usize = 4096;
+/// Bytes of `STATUS=` that are kept.
+const STATUS_LIMIT: usize = 256;
+
+/// Opens the socket that `NOTIFY_SOCKET` names.
+pub fn listen() -> Result<UnixDatagram> {
+    use minke_sys::Context;
+    let path = Path::new(NOTIFY_SOCKET);
+    if let Some(folder) = path.parent() {
+        file::make_folder(folder, 0o755)?;
+    }
+    let _ = std::fs::remove_file(path);
+    let socket = UnixDatagram::bind(path).on("listen at", path)?;
+    // Services under their own users notify too; who a message is from is the kernel's word.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(path, mode).on("set mode of", path)?;
+    socket::pass_credentials(&socket)?;
+    Ok(socket)
+}
+
+/// A message and who sent it.
+#[derive(Debug)]
+pub struct Message {
+    /// The sender.
+    pub pid: i32,
+    /// `NAME=VALUE` lines.
+    pub text: String,
+    /// Descriptors for the store.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// The next message, if one waits.
+pub fn take(socket: &UnixDatagram) -> Option<Message> {
+    let mut buffer = [0u8; MESSAGE_LIMIT];
+    loop {
+        let Received { length, truncated, credentials, descriptors } =
+            socket::receive(socket, &mut buffer).ok().flatten()?;
+        if let (Some(sender), false) = (credentials, truncated) {
+            let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
+            return Some(Message { pid: sender.pid, text, descriptors });
+        }
+    }
+}
+
+/// The unit that a process belongs to: by PID 1's own knowledge, else by its control group.
+pub fn unit_of(manager: &Manager, pid: i32) -> Option<String> {
+    if let Some(name) = manager.owner(pid) {
+        return Some(name.to_owned());
+    }
+    let content = file::read_bounded(&Path::new("/proc").join(pid.to_string()).join("cgroup"), 4096).ok()?;
+    let text = String::from_utf8_lossy(&content).into_owned();
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let (_, below) = path.split_once("/system.slice/")?;
+    let name = below.split('/').next()?;
+    manager.units().contains_key(name).then(|| name.to_owned())
+}
+
+/// Whether a message of this process counts for the unit.
+pub fn is_accepted(manager: &Manager, name: &str, pid: i32) -> bool {
+    let Some(slot) = manager.units().get(name) else { return false };
+    let Some(service) = &slot.unit.service else { return false };
+    match service.notify_access {
+        NotifyAccess::All => true,
+        NotifyAccess::None => false,
+        NotifyAccess::Exec => slot.runtime.owns(pid),
+        NotifyAccess::Main => slot.runtime.main == Some(pid),
+        NotifyAccess::Default => {
+            let wanted = service.kind == Type::Notify || service.watchdog.is_some();
+            wanted && slot.runtime.main == Some(pid)
+        }
+    }
+}
+
+/// What one line of a message means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Word<'a> {
+    /// `READY=1`.
+    Ready,
+    /// `WATCHDOG=1`.
+    Alive,
+    /// `WATCHDOG=trigger`.
+    Hung,
+    /// `WATCHDOG_USEC=`.
+    WatchdogInterval(Duration),
+    /// `STATUS=`.
+    Status(&'a str),
+    /// `MAINPID=`.
+    MainPid(i32),
+    /// `EXTEND_TIMEOUT_USEC=`.
+    Extend(Duration),
+    /// `FDSTORE=1`: keep the descriptors that came along.
+    Store,
+    /// `FDSTOREREMOVE=1`: drop those of the name.
+    StoreRemove,
+    /// `FDNAME=`: the name of the descriptors.
+    StoreName(&'a str),
+}
+
+/// The words of a message; what is unknown is skipped.
+pub fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
+    text.lines().filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let micros = || value.parse().ok().map(Duration::from_micros);
+        Some(match name {
+            "READY" if value == "1" => Word::Ready,
+            "WATCHDOG" if value == "1" => Word::Alive,
+            "WATCHDOG" if value == "trigger" => Word::Hung,
+            "WATCHDOG_USEC" => Word::WatchdogInterval(micros()?),
+            "STATUS" => {
+                let end = value.char_indices().map(|(at, _)| at).find(|at| *at >= STATUS_LIMIT);
+                Word::Status(end.and_then(|end| value.get(..end)).unwrap_or(value))
+            }
+            "MAINPID" => Word::MainPid(value.parse().ok().filter(|pid| *pid > 1)?),
+            "EXTEND_TIMEOUT_USEC" => Word::Extend(micros()?),
+            "FDSTORE" if value == "1" => Word::Store,
+            "FDSTOREREMOVE" if value == "1" => Word::StoreRemove,
+            "FDNAME" => Word::StoreName(value),
+            _ => return None,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_message() {
+        let found: Vec<_> =
+            words("READY=1\nSTATUS=up\nMAINPID=1\nMAINPID=7\nX=1\nWATCHDOG_USEC=5\nnoise").collect();
+        let expected = [
+            Word::Ready,
+            Word::Status("up"),
+            Word::MainPid(7),
+            Word::WatchdogInterval(Duration::from_micros(5)),
+        ];
+        assert_eq!(found, expected);
+        let long = format!("STATUS={}", "é".repeat(400));
+        assert!(matches!(words(&long).next(), Some(Word::Status(text)) if text.len() <= STATUS_LIMIT + 1));
+    }
+}

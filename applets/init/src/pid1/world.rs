@@ -1,0 +1,100 @@
+//! What the manager asks: unit files, conditions, process ids in files.
+
+use crate::cmdline::Cmdline;
+use crate::log;
+use crate::manager::World;
+use crate::unit::load::{Folders, Loaded, Warning};
+use crate::unit::{Condition, Test};
+use minke_sys::file::read_bounded;
+use minke_sys::mount;
+use minke_wire::mountinfo;
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// The machine that PID 1 runs on.
+#[derive(Debug)]
+pub struct Machine {
+    folders: Folders,
+    cmdline: Cmdline,
+    /// Warnings that were logged: a unit is read more than once, its faults are told once.
+    told: BTreeSet<String>,
+}
+
+impl Machine {
+    /// Units are read from `folders`.
+    pub fn new(folders: Folders, cmdline: Cmdline) -> Self {
+        Self { folders, cmdline, told: BTreeSet::new() }
+    }
+
+    /// After a reload of the unit files, faults are told again.
+    pub fn forget_warnings(&mut self) {
+        self.told.clear();
+    }
+}
+
+impl World for Machine {
+    fn load(&mut self, name: &str) -> Loaded {
+        let mut warnings: Vec<Warning> = Vec::new();
+        let loaded = self.folders.load(name, &mut warnings);
+        for warning in warnings {
+            let text = warning.to_string();
+            if self.told.insert(text.clone()) {
+                log::about(log::WARNING, Some(name), format_args!("{text}"));
+            }
+        }
+        loaded
+    }
+
+    fn resolve(&mut self, name: &str) -> String {
+        self.folders.resolve(name)
+    }
+
+    fn holds(&mut self, condition: &Condition) -> bool {
+        let argument = condition.argument.as_str();
+        let path = Path::new(argument);
+        let metadata = std::fs::metadata(path);
+        match condition.test {
+            Test::PathExists => metadata.is_ok(),
+            Test::PathIsDirectory => metadata.is_ok_and(|data| data.is_dir()),
+            Test::PathIsSymbolicLink => {
+                std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_symlink())
+            }
+            Test::PathIsMountPoint => is_mount_point(argument),
+            Test::PathIsReadWrite => metadata.is_ok() && !is_on_read_only_mount(argument),
+            Test::DirectoryNotEmpty => {
+                std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+            }
+            Test::FileNotEmpty => metadata.is_ok_and(|data| data.is_file() && data.len() > 0),
+            Test::FileIsExecutable => {
+                metadata.is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+            }
+            Test::KernelCommandLine => self.cmdline.contains(argument),
+        }
+    }
+
+    fn read_pid(&mut self, path: &Path) -> Option<i32> {
+        let content = read_bounded(path, 64).ok()?;
+        std::str::from_utf8(&content).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
+    }
+}
+
+fn is_mount_point(path: &str) -> bool {
+    let table = mountinfo::parse(&mount::mountinfo().unwrap_or_default());
+    mountinfo::find(&table, path).is_some()
+}
+
+fn is_on_read_only_mount(path: &str) -> bool {
+    let table = mountinfo::parse(&mount::mountinfo().unwrap_or_default());
+    let mut folder = Path::new(path);
+    loop {
+        if let Some(found) = folder.to_str().and_then(|folder| mountinfo::find(&table, folder)) {
+            let read_only = |options: &str| options.split(',').any(|option| option == "ro");
+            return read_only(&found.options) || read_only(&found.super_options);
+        }
+        match folder.parent() {
+            Some(parent) => folder = parent,
+            None => return false,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! From the initramfs into the system.
+
+use super::Error;
+use super::root::System;
+use crate::log;
+use minke_sys::{Context, mount, process};
+use minke_wire::mountinfo;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Moves the kernel's file systems into the new root, makes it `/`, frees what the initramfs holds, and
+/// executes `init` there. It returns only when that fails.
+pub fn hand_over(system: &System, init: &std::ffi::CStr) -> Result<std::convert::Infallible, Error> {
+    let inside = system.root.join(init.to_string_lossy().trim_start_matches('/'));
+    if std::fs::symlink_metadata(&inside).is_err() {
+        return Err(Error::NoSystem(inside));
+    }
+    log::line(log::INFO, format_args!("hand over to {}", init.to_string_lossy()));
+    // The log file lies in /run, which goes along; its handle stays valid until exec.
+    let old = old_root()?;
+    for folder in ["dev", "proc", "sys", "run"] {
+        mount::move_mount(&Path::new("/").join(folder), &system.root.join(folder))?;
+    }
+    std::env::set_current_dir(&system.root).on("enter", &system.root)?;
+    mount::move_mount(Path::new("."), Path::new("/"))?;
+    mount::chroot(Path::new("."))?;
+    std::env::set_current_dir("/").on("enter", "/")?;
+    if let Some(old) = old {
+        free(&old);
+    }
+    let arguments = [CString::from(init)];
+    process::execute(init, &arguments, &process::environment())?;
+    Err(Error::NoSystem(PathBuf::from(&*init.to_string_lossy())))
+}
+
+/// A handle on the initramfs; `None` when `/` is anything else: a disk must never be emptied here.
+fn old_root() -> Result<Option<File>, Error> {
+    let mounts = mountinfo::parse(&mount::mountinfo()?);
+    // The kernel hides the initial ramfs itself from some tables; what it shows has one of these types.
+    let kind = mounts.iter().find(|mount| mount.target == "/").map(|mount| mount.kind.as_str());
+    if !matches!(kind, None | Some("rootfs" | "ramfs" | "tmpfs")) {
+        return Ok(None);
+    }
+    Ok(Some(File::open("/").on("open", "/")?))
+}
+
+/// Removes everything on the file system that `root` is on: files in an initramfs occupy memory.
+fn free(root: &File) {
+    let path = format!("/proc/self/fd/{}", root.as_raw_fd());
+    if let Ok(metadata) = root.metadata() {
+        remove_content(Path::new(&path), metadata.dev());
+    }
+}
+
+fn remove_content(folder: &Path, device: u64) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        if metadata.dev() != device {
+            continue;
+        }
+        if metadata.is_dir() {
+            remove_content(&path, device);
+            let _ = std::fs::remove_dir(&path);
+        } else {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}

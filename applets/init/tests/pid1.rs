@@ -1,0 +1,181 @@
+//! The real PID 1 as first process of its own namespaces: orphans, crashes, faults, a clean end.
+//!
+//! Needs root; without it the test says so and passes. Nothing outside of the namespaces is touched but a control
+//! group of the test's own, which it removes.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Seconds that one run may take, with a busy machine's patience.
+const LIMIT: &str = "150";
+
+/// Runs inside a mount namespace: makes a control group, then the namespaces of the machine to be, and cleans up.
+const OUTER: &str = r#"
+set -e
+root=$1/cgroup; mkdir -p "$root"
+mount -t cgroup2 none "$root"
+group=$root/minke-test-$$; mkdir "$group"
+sh -c 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"' sh "$group" \
+  timeout -s KILL "$2" unshare -pfmuniC --kill-child --mount-proc sh "$1/inner" "$1" || echo "ended with $?"
+sleep 1
+for folder in $(find "$group" -depth -type d); do rmdir "$folder" || true; done
+"#;
+
+/// Becomes PID 1.
+const INNER: &str = r#"
+set -e
+mount -t tmpfs run /run
+mkdir -p /run/systemd/system /run/bin
+cp "$1"/units/* /run/systemd/system/
+cp "$1/minke" /run/bin/minke
+mount --bind "$1/out" /mnt
+mount -t tmpfs tmp /tmp
+for folder in /usr/lib/systemd/system /etc/systemd/system; do
+  [ ! -d $folder ] || mount -t tmpfs units $folder
+done
+umount -R /sys/fs/cgroup 2>/dev/null || true
+mount -t cgroup2 none /sys/fs/cgroup
+echo 0123456789abcdef0123456789abcdef > /run/machine-id
+[ -e /etc/machine-id ] && mount --bind /run/machine-id /etc/machine-id
+exec env -i container=minke-test PATH=/usr/sbin:/usr/bin:/sbin:/bin /run/bin/minke init
+"#;
+
+struct Machine {
+    folder: PathBuf,
+}
+
+impl Machine {
+    /// `None`: not root, or no namespaces.
+    fn new(name: &str, units: &[(&str, &str)]) -> Option<Self> {
+        let probe = Command::new("unshare").args(["-pfmuniC", "--mount-proc", "true"]).status();
+        if !probe.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: this needs root and namespaces");
+            return None;
+        }
+        let folder = std::env::temp_dir().join(format!("minke-pid1-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(folder.join("units")).unwrap();
+        std::fs::create_dir(folder.join("out")).unwrap();
+        std::fs::copy(binary(), folder.join("minke")).unwrap();
+        std::fs::write(folder.join("inner"), INNER).unwrap();
+        for (unit, text) in units {
+            std::fs::write(folder.join("units").join(unit), text).unwrap();
+        }
+        Some(Self { folder })
+    }
+
+    /// Boots the machine and waits for its end.
+    fn run(&self) -> Output {
+        let script = ["-m", "sh", "-c", OUTER, "outer"];
+        Command::new("unshare").args(script).arg(&self.folder).arg(LIMIT).output().unwrap()
+    }
+
+    fn told(&self, file: &str) -> String {
+        std::fs::read_to_string(self.folder.join("out").join(file)).unwrap_or_default()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The multicall binary: `MINKE_BIN`, else built here with the applet alone.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("MINKE_BIN") {
+        return path.into();
+    }
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("minke");
+    let built = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--bin",
+            "minke",
+            "--no-default-features",
+            "--features",
+            "init",
+            "--target-dir",
+        ])
+        .arg(&target)
+        .current_dir(&top)
+        .status()
+        .unwrap();
+    assert!(built.success(), "the binary does not build");
+    target.join("debug/minke")
+}
+
+/// A unit that runs a script and then ends the machine.
+fn script(commands: &str) -> String {
+    format!(
+        "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nStandardOutput=append:/mnt/log\n\
+         ExecStart=/bin/sh -c '{commands}'\nExecStopPost=/run/bin/minke systemctl poweroff\n"
+    )
+}
+
+#[test]
+fn ten_thousand_orphans_leave_no_zombie_and_a_crashing_service_does_not_spin() {
+    let main = script(
+        "i=0; while [ $$i -lt 10000 ]; do (: &); i=$$((i+1)); done; sleep 3; \
+         grep -l \"^State:.Z\" /proc/[0-9]*/status | wc -l > /mnt/zombies; cat /proc/1/comm > /mnt/first; \
+         /run/bin/minke systemctl show -p NRestarts --value crash > /mnt/restarts; \
+         /run/bin/minke systemctl is-active crash > /mnt/crash; true",
+    );
+    let units = [
+        ("default.target", "[Unit]\nWants=main.service crash.service\n"),
+        ("main.service", main.as_str()),
+        (
+            "crash.service",
+            "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/false\nRestart=always\n",
+        ),
+    ];
+    let Some(machine) = Machine::new("orphans", &units) else { return };
+    let output = machine.run();
+    let story = format!("{output:?}\n{}", machine.told("log"));
+    assert_eq!(machine.told("zombies").trim(), "0", "{story}");
+    assert_eq!(machine.told("first").trim(), "minke", "{story}");
+    assert_eq!(machine.told("crash").trim(), "activating", "{story}");
+    let restarts: u32 = machine.told("restarts").trim().parse().unwrap_or_else(|_| panic!("{story}"));
+    // 100 ms doubling: at most a dozen in the minutes that this takes.
+    assert!((2..=14).contains(&restarts), "{restarts} restarts\n{story}");
+}
+
+#[test]
+fn a_fault_in_pid_1_leaves_its_services_running() {
+    let main = script(
+        "sleep 1; pid=$$(/run/bin/minke systemctl show -p MainPID --value keep); kill -SEGV 1; \
+         n=0; until [ \"$$(/run/bin/minke systemctl is-active keep 2>/dev/null)\" = active ]; do n=$$((n+1)); [ $$n -lt 100 ] || break; sleep 0.2; done; \
+         again=$$(/run/bin/minke systemctl show -p MainPID --value keep); echo \"$$pid $$again\" > /mnt/pids; \
+         cp /proc/1/cmdline /mnt/cmdline; kill -0 $$again && echo alive > /mnt/alive; \
+         kill -KILL $$again; sleep 2; /run/bin/minke systemctl show -p NRestarts --value keep > /mnt/restarts; \
+         /run/bin/minke systemctl poweroff; true",
+    );
+    // A unit that is up, unlike one whose start was under way, which is started anew.
+    let main = main.replace("Type=oneshot", "Type=simple");
+    let units = [
+        ("default.target", "[Unit]\nWants=keep.service main.service half.service\n"),
+        ("main.service", main.as_str()),
+        (
+            "half.service",
+            "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo run >> /mnt/half; sleep 1000'\n",
+        ),
+        (
+            "keep.service",
+            "[Unit]\nDefaultDependencies=no\nBefore=main.service\n[Service]\nExecStart=/bin/sleep 1000\nRestart=always\n",
+        ),
+    ];
+    let Some(machine) = Machine::new("fault", &units) else { return };
+    let output = machine.run();
+    let story = format!("{output:?}\n{}", machine.told("log"));
+    let pids = machine.told("pids");
+    let pids: Vec<&str> = pids.split_whitespace().collect();
+    assert!(matches!(pids[..], [one, other] if one == other && one != "0"), "{pids:?}\n{story}");
+    assert!(machine.told("cmdline").contains("--again"), "{story}");
+    assert_eq!(machine.told("alive").trim(), "alive", "{story}");
+    assert_eq!(machine.told("half"), "run\nrun\n", "{story}");
+    assert_eq!(machine.told("restarts").trim(), "1", "the new PID 1 sees its service end\n{story}");
+}
