@@ -1,0 +1,168 @@
+//! `/containers/{id}/logs`: a container's lines, read back from the journal.
+//!
+//! A thread serves each reader: it takes the connection over and writes until there is no more, or, when it
+//! follows, until the container or the reader is gone.
+
+use super::{Call, frame_header};
+use crate::engine::{Done, Engine};
+use crate::error::{ApiError, Result};
+use crate::fields::Fields;
+use minke_control::journal::{Entry, Query};
+use minke_http::{Headers, Server};
+use minke_sys::event::{Interest, Poller, Waker};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Log readers at a time.
+const READER_LIMIT: usize = 32;
+/// How long a reader is patient with a journal that does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After the container's end the journal may still be at its last lines.
+const LAST_LINES: Duration = Duration::from_millis(300);
+/// The longest entry; a line has at most 16 KiB, and as an array of bytes five times that.
+const ENTRY_LIMIT: usize = 1 << 20;
+/// How long a client may take nothing.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+
+struct Reader {
+    journal: UnixStream,
+    client: UnixStream,
+    waker: Waker,
+    raw: bool,
+    streams: [bool; 2],
+    timestamps: bool,
+    follow: bool,
+}
+
+/// Answers in a thread.
+pub fn answer(engine: &mut Engine, call: &Call<'_>, query: &str) -> Result<()> {
+    let container = engine.container(query)?;
+    let (id, raw, running) = (container.id.clone(), container.config.flag("Tty"), container.is_active());
+    let streams = [call.flag("stdout"), call.flag("stderr")];
+    if streams == [false, false] {
+        return Err(ApiError::bad("Bad parameters: you must choose at least one stream"));
+    }
+    if engine.followers.len() >= READER_LIMIT {
+        return Err(ApiError::new(503, "too many readers of logs"));
+    }
+    let follow = call.flag("follow") && running;
+    let request = journal_query(&id, call, follow);
+    let journal = UnixStream::connect(&engine.options.journal_query)
+        .and_then(|mut socket| {
+            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.write_all(format!("{}\n", request.to_value()).as_bytes())?;
+            Ok(socket)
+        })
+        .map_err(|error| {
+            ApiError::internal(format!(
+                "the journal does not answer at {}: {error}",
+                engine.options.journal_query.display()
+            ))
+        })?;
+    let number = engine.next_serial();
+    let (done, main, waker) = (engine.done.0.clone(), engine.waker.try_clone()?, Waker::new()?);
+    let theirs = waker.try_clone()?;
+    let kind =
+        if raw { "application/vnd.docker.raw-stream" } else { "application/vnd.docker.multiplexed-stream" };
+    let mut headers = Headers::default();
+    headers.push("Content-Type", kind);
+    headers.push("Connection", "close");
+    let head = Server::upgrade_head(200, &headers);
+    let (fd, _) = engine.server.upgrade(call.conn).map_err(|error| ApiError::because(&error))?;
+    minke_sys::channel::set_nonblocking(&fd, false)?;
+    let client = UnixStream::from(fd);
+    engine.followers.push((number, id, waker));
+    let timestamps = call.flag("timestamps");
+    std::thread::spawn(move || {
+        let reader = Reader { journal, client, waker: theirs, raw, streams, timestamps, follow };
+        let _ = reader.serve(&head);
+        let _ = done.send(Done::LogEnded(number));
+        main.wake();
+    });
+    Ok(())
+}
+
+fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
+    let time = |name: &str| {
+        let time = crate::time::parse_seconds(call.query(name)).filter(|time| !time.is_zero())?;
+        u64::try_from(time.as_micros()).ok()
+    };
+    Query {
+        matches: vec![("CONTAINER_ID_FULL".to_owned(), id.to_owned())],
+        lines: call.query("tail").parse().ok(),
+        since: time("since"),
+        until: time("until"),
+        follow,
+        ..Query::default()
+    }
+}
+
+impl Reader {
+    fn serve(mut self, head: &[u8]) -> std::io::Result<()> {
+        self.client.set_write_timeout(Some(CLIENT_PATIENCE))?;
+        self.client.write_all(head)?;
+        let system = |error: minke_sys::Error| std::io::Error::from_raw_os_error(error.errno.raw_os_error());
+        let poller = Poller::new().map_err(system)?;
+        poller.add(&self.journal, 0, Interest::Read).map_err(system)?;
+        poller.add(&self.client, 1, Interest::None).map_err(system)?;
+        poller.add(&self.waker, 2, Interest::Read).map_err(system)?;
+        let mut buffer = Vec::new();
+        let mut limit = if self.follow { None } else { Some(PATIENCE) };
+        let mut ready = Vec::new();
+        loop {
+            poller.wait(&mut ready, limit).map_err(system)?;
+            if ready.is_empty() && limit.is_some() {
+                return Ok(());
+            }
+            for event in &ready {
+                match event.token {
+                    // Gone: nobody reads any more.
+                    1 => return Ok(()),
+                    2 => {
+                        self.waker.take();
+                        limit = Some(LAST_LINES);
+                    }
+                    _ if event.readable && !self.take(&mut buffer)? => return Ok(()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Reads once and passes whole lines on. `false`: the journal has no more.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
+        let mut chunk = [0u8; 16 * 1024];
+        let count = self.journal.read(&mut chunk)?;
+        buffer.extend(chunk.iter().take(count));
+        let mut out = Vec::new();
+        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            if let Ok(value) = serde_json::from_slice::<Value>(&line) {
+                self.format(&Entry(value), &mut out);
+            }
+        }
+        self.client.write_all(&out)?;
+        Ok(count > 0 && buffer.len() <= ENTRY_LIMIT)
+    }
+
+    fn format(&self, entry: &Entry, out: &mut Vec<u8>) {
+        let Some(message) = entry.field("MESSAGE") else { return };
+        let is_error = entry.text("PRIORITY").is_some_and(|priority| priority == "3");
+        if !self.streams.get(usize::from(is_error)).is_some_and(|wanted| *wanted) {
+            return;
+        }
+        let mut line = Vec::new();
+        if self.timestamps {
+            line.extend_from_slice(crate::time::rfc3339(Duration::from_micros(entry.realtime())).as_bytes());
+            line.push(b' ');
+        }
+        line.extend_from_slice(&message);
+        line.extend_from_slice(if self.raw { b"\r\n" } else { b"\n" });
+        if !self.raw {
+            out.extend_from_slice(&frame_header(is_error, line.len()));
+        }
+        out.extend_from_slice(&line);
+    }
+}

@@ -1,0 +1,267 @@
+//! The command line client, for people on the device: what support types, over the same API as everybody.
+
+mod show;
+
+use crate::fields::Fields;
+use minke_applet::Args;
+use minke_http::client::Body;
+use minke_http::{Client, escape};
+use serde_json::Value;
+use std::io::Write;
+
+/// The commands with their help.
+pub const COMMANDS: &[(&str, &str)] = &[
+    ("ps [-a] [-q]", "List containers"),
+    ("images [-q]", "List images"),
+    ("logs [-f] [-n N] [-t] CONTAINER", "Print what a container printed"),
+    ("inspect NAME...", "Print containers or images as JSON"),
+    ("start CONTAINER...", "Start containers"),
+    ("stop [-t SECONDS] CONTAINER...", "Stop containers"),
+    ("restart CONTAINER...", "Stop and start containers"),
+    ("kill CONTAINER...", "Kill containers"),
+    ("rm [-f] [-v] CONTAINER...", "Remove containers"),
+    ("rmi [-f] IMAGE...", "Remove images"),
+    ("load -i FILE", "Load images from an archive"),
+    ("version", "Print the engine's version"),
+    ("info", "Print the engine's state as JSON"),
+];
+
+/// The longest answer that is kept.
+const ANSWER_LIMIT: usize = 64 << 20;
+
+/// Where the engine listens unless told.
+const SOCKET: &str = "unix:///run/balena-engine.sock";
+
+/// A failed command: the line for the person.
+type Outcome = Result<(), String>;
+
+/// Runs the client.
+pub fn run(args: &Args) -> u8 {
+    let host = args.value("host").map(str::to_owned).or_else(|| std::env::var("DOCKER_HOST").ok());
+    let host = host.unwrap_or_else(|| SOCKET.to_owned());
+    let words: Vec<String> = args.operands().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let Some((command, rest)) = words.split_first() else {
+        eprintln!("no command given; see --help");
+        return minke_applet::EXIT_USAGE;
+    };
+    let outcome = Api::new(&host).and_then(|api| dispatch(&api, command, rest));
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            1
+        }
+    }
+}
+
+fn dispatch(api: &Api, command: &str, words: &[String]) -> Outcome {
+    let line = Line::parse(words)?;
+    match command {
+        "ps" => show::containers(api, &line),
+        "images" => show::images(api, &line),
+        "logs" => show::logs(api, &line),
+        "inspect" => show::inspect(api, &line),
+        "version" | "info" => print_json(&api.get(&format!("/{command}"))?),
+        "start" | "restart" | "kill" => {
+            each(&line, &|name: &str| api.post(&format!("/containers/{}/{command}", escape(name))))
+        }
+        "stop" => {
+            let time = line.value('t').map_or(String::new(), |seconds| format!("?t={}", escape(seconds)));
+            each(&line, &|name: &str| api.post(&format!("/containers/{}/stop{time}", escape(name))))
+        }
+        "rm" => {
+            let query = format!("?force={}&v={}", u8::from(line.has('f')), u8::from(line.has('v')));
+            each(&line, &|name: &str| api.delete(&format!("/containers/{}{query}", escape(name))))
+        }
+        "rmi" => each(&line, &|name: &str| {
+            api.delete(&format!("/images/{}?force={}", escape(name), u8::from(line.has('f'))))
+        }),
+        "load" => load(api, &line),
+        "daemon" => Err("the daemon is balena-engine-daemon".to_owned()),
+        _ => Err(format!("no command '{command}'; see --help")),
+    }
+}
+
+/// What follows a command: short options, those of `VALUES` with a value, and names.
+pub struct Line {
+    options: Vec<(char, String)>,
+    /// What is no option.
+    pub names: Vec<String>,
+}
+
+/// Options that have a value.
+const VALUES: &str = "nti";
+
+impl Line {
+    fn parse(words: &[String]) -> Result<Self, String> {
+        let mut line = Self { options: Vec::new(), names: Vec::new() };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let word = match word.as_str() {
+                "--all" => "-a",
+                "--force" => "-f",
+                "--follow" => "-f",
+                "--quiet" => "-q",
+                "--tail" => "-n",
+                "--time" => "-t",
+                "--timestamps" => "-T",
+                "--input" => "-i",
+                "--volumes" => "-v",
+                word => word,
+            };
+            let Some(letters) = word.strip_prefix('-').filter(|letters| !letters.is_empty()) else {
+                line.names.push(word.to_owned());
+                continue;
+            };
+            if letters.starts_with('-') {
+                return Err(format!("unknown option '{word}'"));
+            }
+            let mut rest = letters.chars();
+            while let Some(letter) = rest.next() {
+                if !VALUES.contains(letter) {
+                    line.options.push((letter, String::new()));
+                    continue;
+                }
+                let value = match rest.as_str() {
+                    "" => words.next().cloned().ok_or_else(|| format!("option '-{letter}' needs a value"))?,
+                    value => value.to_owned(),
+                };
+                line.options.push((letter, value));
+                break;
+            }
+        }
+        Ok(line)
+    }
+
+    /// Whether an option was given.
+    pub fn has(&self, letter: char) -> bool {
+        self.options.iter().any(|(other, _)| *other == letter)
+    }
+
+    /// An option's value.
+    pub fn value(&self, letter: char) -> Option<&str> {
+        self.options.iter().rev().find(|(other, _)| *other == letter).map(|(_, value)| value.as_str())
+    }
+}
+
+fn each(line: &Line, action: &dyn Fn(&str) -> Outcome) -> Outcome {
+    if line.names.is_empty() {
+        return Err("a name is missing".to_owned());
+    }
+    let mut failed = None;
+    for name in &line.names {
+        match action(name) {
+            Ok(()) => println!("{name}"),
+            Err(error) => {
+                eprintln!("Error: {error}");
+                failed = Some(format!("{name} failed"));
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn load(api: &Api, line: &Line) -> Outcome {
+    let path = line.value('i').ok_or("load needs -i FILE")?;
+    let mut file = std::fs::File::open(path).map_err(|error| format!("open {path}: {error}"))?;
+    let client = api.client.clone_for(None);
+    let mut answer = client
+        .stream("POST", "/images/load", &[], Body::Reader(&mut file))
+        .map_err(|error| error.to_string())?;
+    if answer.status != 200 {
+        return Err(message(&answer.read_all(ANSWER_LIMIT).map_err(|error| error.to_string())?.body));
+    }
+    while let Some(text) = answer.next_line(ANSWER_LIMIT).map_err(|error| error.to_string())? {
+        let value: Value = serde_json::from_slice(&text).unwrap_or(Value::Null);
+        if !value.text("error").is_empty() {
+            return Err(value.text("error").to_owned());
+        }
+        print!("{}", value.text("stream"));
+    }
+    Ok(())
+}
+
+/// The engine.
+pub struct Api {
+    /// Its client.
+    pub client: EngineClient,
+}
+
+/// A client that can be made again with another time limit.
+pub struct EngineClient {
+    path: std::path::PathBuf,
+}
+
+impl EngineClient {
+    /// A client with this time limit.
+    pub fn clone_for(&self, timeout: Option<std::time::Duration>) -> Client {
+        Client::unix(&self.path).with_timeout(timeout).with_limit(ANSWER_LIMIT)
+    }
+}
+
+impl Api {
+    fn new(host: &str) -> Result<Self, String> {
+        let path = host
+            .strip_prefix("unix://")
+            .ok_or_else(|| format!("'{host}' is no address: give unix://PATH"))?;
+        Ok(Self { client: EngineClient { path: path.into() } })
+    }
+
+    fn request(&self, method: &str, target: &str) -> Result<Vec<u8>, String> {
+        let answer = self
+            .client
+            .clone_for(None)
+            .request(method, target, &[], Body::None)
+            .map_err(|error| error.to_string())?;
+        match answer.status {
+            200..=304 => Ok(answer.body),
+            _ => Err(message(&answer.body)),
+        }
+    }
+
+    /// A document.
+    pub fn get(&self, target: &str) -> Result<Value, String> {
+        serde_json::from_slice(&self.request("GET", target)?).map_err(|error| error.to_string())
+    }
+
+    fn post(&self, target: &str) -> Outcome {
+        self.request("POST", target).map(|_| ())
+    }
+
+    fn delete(&self, target: &str) -> Outcome {
+        self.request("DELETE", target).map(|_| ())
+    }
+}
+
+/// The `message` of an error body.
+pub fn message(body: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    match value.text("message") {
+        "" => String::from_utf8_lossy(body).into_owned(),
+        text => text.to_owned(),
+    }
+}
+
+/// Prints a document for people.
+pub fn print_json(value: &Value) -> Outcome {
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Line;
+
+    fn parse(text: &str) -> Result<Line, String> {
+        Line::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_and_names() {
+        let line = parse("-f --tail 5 web -aq -n7").unwrap();
+        assert!(line.has('f') && line.has('a') && line.has('q') && !line.has('v'));
+        assert_eq!((line.value('n'), line.names.as_slice()), (Some("7"), &["web".to_owned()][..]));
+        assert!(parse("--what").is_err() && parse("-n").is_err());
+    }
+}

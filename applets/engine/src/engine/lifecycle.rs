@@ -1,0 +1,416 @@
+//! Start, stop, end, removal.
+
+use super::{Engine, shims};
+use crate::container::{AfterStop, Container, Status, launch};
+use crate::error::{ApiError, Result};
+use crate::fields::Fields;
+use crate::fields::json;
+use minke_http::Conn;
+use minke_sys::signal::SIGKILL;
+use serde_json::Value;
+use std::time::Duration;
+
+impl Engine {
+    /// Starts a container for somebody, who is answered when it runs or failed to.
+    pub fn start_for(&mut self, conn: Conn, query: &str) -> Result<()> {
+        let container = self.container(query)?;
+        let id = container.id.clone();
+        match container.status {
+            Status::Running => return Err(ApiError::not_modified()),
+            Status::Starting => container.start_waiters.push(conn),
+            Status::Created | Status::Restarting | Status::Exited => {
+                container.backoff.reset();
+                container.stopped_by_hand = false;
+                container.start_waiters.push(conn);
+                self.start(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a container. Failures are told like those of the shim.
+    pub fn start(&mut self, id: &str) {
+        if let Some(container) = self.get(id) {
+            container.restart_at = None;
+        }
+        if let Err(error) = self.try_start(id) {
+            self.on_failed(id, 128, &error.message);
+        }
+    }
+
+    fn try_start(&mut self, id: &str) -> Result<()> {
+        let folder = self.folder(id);
+        for name in ["upper", "work", "root"] {
+            minke_sys::file::make_folder(&folder.join(name), if name == "work" { 0o700 } else { 0o755 })?;
+        }
+        let image = self.get(id).map(|container| container.image.clone()).unwrap_or_default();
+        let image = self.images.get(&image)?;
+        let layers = self.images.layers(&image.id)?;
+        let joined = self.joined(id)?;
+        let endpoints = self.prepare_links(id)?;
+        self.write_files(id)?;
+        self.make_sources(id)?;
+        let (journal, host_name) = (self.options.journal.clone(), super::files::host_name());
+        let group = if self.group.as_os_str().is_empty() { self.group.clone() } else { self.group.join(id) };
+        let run = self.run_folder(id);
+        let container = self.get(id).ok_or_else(|| ApiError::missing(format!("No such container: {id}")))?;
+        let surroundings = launch::Surroundings {
+            folder: &folder,
+            layers: &layers,
+            endpoints,
+            joined,
+            group,
+            journal: &journal,
+            host_name: &host_name,
+        };
+        let orders = launch::orders(container, &surroundings)?;
+        container.status = Status::Starting;
+        container.error.clear();
+        let _ = std::fs::remove_dir_all(&run);
+        minke_sys::file::make_folder(&run, 0o700)?;
+        std::fs::write(run.join("spec.json"), orders.to_string())
+            .map_err(|error| ApiError::internal(format!("write {}: {error}", run.display())))?;
+        let channel = shims::spawn(&run, &self.group)?;
+        self.watch_shim(id, channel)?;
+        self.begin(id)
+    }
+
+    /// Folders of the host that are bound and are not there yet (spec supervisor §9.3).
+    fn make_sources(&mut self, id: &str) -> Result<()> {
+        let Some(container) = self.get(id) else { return Ok(()) };
+        for mount in &container.mounts {
+            let path = std::path::Path::new(&mount.source);
+            if !mount.source.is_empty() && path.symlink_metadata().is_err() {
+                minke_sys::file::make_folder(path, 0o755)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// First processes of the containers whose network, PID and IPC namespaces this one joins.
+    fn joined(&mut self, id: &str) -> Result<[i32; 3]> {
+        let Some(container) = self.get(id) else { return Ok([0; 3]) };
+        let modes = ["NetworkMode", "PidMode", "IpcMode"].map(|key| container.host.text(key).to_owned());
+        let mut pids = [0; 3];
+        for (pid, mode) in pids.iter_mut().zip(modes) {
+            if let Some(other) = mode.strip_prefix("container:") {
+                let other = self.container(other)?;
+                if !other.is_running() {
+                    return Err(ApiError::conflict(format!(
+                        "cannot join network of a non running container: {}",
+                        other.id
+                    )));
+                }
+                *pid = other.pid;
+            }
+        }
+        Ok(pids)
+    }
+
+    /// The shim says that the container runs; also the first word of a shim to an engine that found it.
+    pub fn on_started(&mut self, id: &str, event: &Value) {
+        let Some(container) = self.get(id) else { return };
+        container.pid = i32::try_from(event.number("pid")).unwrap_or(0);
+        container.ports = event.items("ports").to_vec();
+        if container.status == Status::Running {
+            return;
+        }
+        let automatic = container.backoff.count > 0;
+        container.status = Status::Running;
+        container.started_once = true;
+        container.oom = false;
+        container.started_at = Some(minke_sys::clock::realtime());
+        container.started_boottime = minke_sys::clock::boottime();
+        // A container that restarts by itself again and again must not wear out the flash: its record says
+        // "running" already.
+        if !automatic {
+            self.save(id);
+        }
+        self.publish_container(id, "start");
+        self.refresh_hosts();
+        let Some(container) = self.get(id) else { return };
+        let stop = !container.after_stop.is_empty();
+        for conn in std::mem::take(&mut container.start_waiters) {
+            self.answer_status(conn, 204, &Ok(()));
+        }
+        if stop {
+            // A stop came while it started.
+            let signal = self.get(id).map_or(SIGKILL, |container| container.stop_signal());
+            let _ = self.signal(id, signal);
+        }
+    }
+
+    /// It could not be started.
+    pub fn on_failed(&mut self, id: &str, code: i32, text: &str) {
+        let Some(container) = self.get(id) else { return };
+        let text = if text.starts_with("Error starting userland proxy") {
+            format!(
+                "driver failed programming external connectivity on endpoint {} ({id}): {text}",
+                container.name
+            )
+        } else if text.starts_with("exec") || text.starts_with("unable to") {
+            format!("failed to create task for container: unable to start container process: {text}: unknown")
+        } else {
+            text.to_owned()
+        };
+        minke_applet::log::error(format_args!("container {} ({id}) did not start: {text}", container.name));
+        // A person hears of the failure and decides; an automatic start goes on trying.
+        let automatic = container.start_waiters.is_empty();
+        container.exit_code = code;
+        container.error.clone_from(&text);
+        container.finished_at = Some(minke_sys::clock::realtime());
+        self.settle(id, automatic, Duration::ZERO);
+        let Some(container) = self.get(id) else { return };
+        let error = ApiError::internal(text);
+        for conn in std::mem::take(&mut container.start_waiters) {
+            self.fail(conn, &error);
+        }
+        self.finish_stop(id);
+        self.remove_if_wanted(id);
+    }
+
+    /// Created with AutoRemove: gone with its end.
+    fn remove_if_wanted(&mut self, id: &str) {
+        if self.get(id).is_some_and(|container| container.auto_remove && !container.is_active()) {
+            self.remove_now(id, true);
+        }
+    }
+
+    /// It ended.
+    pub fn on_end(&mut self, id: &str, code: i32, oom: bool) {
+        let record = self.exit_record(id);
+        let Some(container) = self.get(id) else { return };
+        if !container.is_active() {
+            return;
+        }
+        let finished = record.map(|record| {
+            let part = |key: &str| u64::try_from(record.number(key)).unwrap_or(0);
+            Duration::new(part("seconds"), u32::try_from(part("nanoseconds")).unwrap_or(0).min(999_999_999))
+        });
+        container.exit_code = code;
+        container.oom = oom;
+        container.finished_at = Some(finished.unwrap_or_else(minke_sys::clock::realtime));
+        let lived = minke_sys::clock::boottime().saturating_sub(container.started_boottime);
+        let automatic = !container.stopped_by_hand && container.after_stop.is_empty();
+        self.settle(id, automatic, lived);
+        self.publish_container(id, "die");
+        for (_, _, waker) in self.followers.iter().filter(|(_, container, _)| container == id) {
+            waker.wake();
+        }
+        self.tell_waiters(id, false);
+        self.finish_stop(id);
+        self.remove_if_wanted(id);
+    }
+
+    /// Nothing of the container runs any more: releases what it had, and decides whether it starts again.
+    fn settle(&mut self, id: &str, automatic: bool, lived: Duration) {
+        let run = self.run_folder(id);
+        let Some(container) = self.get(id) else { return };
+        container.status = if container.started_once { Status::Exited } else { Status::Created };
+        container.pid = 0;
+        container.ports.clear();
+        container.kill_at = None;
+        container.shim = None;
+        container.serial = 0;
+        for (_, endpoint) in &mut container.networks {
+            let map = crate::fields::object(endpoint);
+            map.shift_remove("IPAddress");
+            map.shift_remove("HostLink");
+        }
+        let (policy, code) = (container.policy(), container.exit_code);
+        let delay = if automatic { container.backoff.on_end(policy, lived, code) } else { None };
+        if let Some(delay) = delay {
+            container.status = Status::Restarting;
+            container.restart_at = Some(minke_sys::clock::boottime().saturating_add(delay));
+        }
+        let _ = std::fs::remove_dir_all(run);
+        self.remove_group(id);
+        if delay.is_none() {
+            self.save(id);
+        }
+        self.end_execs(id);
+        self.refresh_hosts();
+    }
+
+    /// A shim removes its container's control group; one that was killed could not.
+    pub fn remove_group(&self, id: &str) {
+        if !self.group.as_os_str().is_empty() {
+            let group = self.group.join(id);
+            let _ = minke_sys::cgroup::kill(&group);
+            let _ = minke_sys::cgroup::remove(&group);
+        }
+    }
+
+    /// Removes groups that belong to no container that runs: processes that were being killed kept them.
+    pub fn sweep_groups(&self) {
+        if self.group.as_os_str().is_empty() {
+            return;
+        }
+        for group in minke_sys::cgroup::children(&self.group) {
+            let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let used = self.containers.iter().any(|container| container.id == name && container.is_active());
+            if !used && name.len() == 64 {
+                let _ = minke_sys::cgroup::kill(&group);
+                let _ = minke_sys::cgroup::remove(&group);
+            }
+        }
+    }
+
+    /// Does what was to follow a stop.
+    fn finish_stop(&mut self, id: &str) {
+        let Some(container) = self.get(id) else { return };
+        for after in std::mem::take(&mut container.after_stop) {
+            match after {
+                AfterStop::Answer(conn) => self.answer_status(conn, 204, &Ok(())),
+                AfterStop::Start(conn) => {
+                    if let Err(error) = self.start_for(conn, id) {
+                        self.fail(conn, &error);
+                    }
+                }
+                AfterStop::Remove(conn, volumes) => {
+                    self.remove_now(id, volumes);
+                    self.answer_status(conn, 204, &Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Stops a container; `after` follows. `timeout` in seconds, negative for no limit.
+    pub fn stop(&mut self, query: &str, timeout: Option<i64>, after: AfterStop) -> Result<()> {
+        let container = self.container(query)?;
+        let id = container.id.clone();
+        if !container.is_active() {
+            if matches!(after, AfterStop::Answer(_)) {
+                return Err(ApiError::not_modified());
+            }
+            container.after_stop.push(after);
+            self.finish_stop(&id);
+            return Ok(());
+        }
+        let by_hand = !matches!(after, AfterStop::Start(_));
+        container.after_stop.push(after);
+        container.stopped_by_hand = by_hand;
+        if container.status == Status::Restarting {
+            container.restart_at = None;
+            container.status = Status::Exited;
+            self.save(&id);
+            self.finish_stop(&id);
+            return Ok(());
+        }
+        let (signal, limit) = (container.stop_signal(), timeout.unwrap_or_else(|| container.stop_timeout()));
+        if let Ok(seconds) = u64::try_from(limit) {
+            container.kill_at =
+                Some(minke_sys::clock::boottime().saturating_add(Duration::from_secs(seconds)));
+        }
+        let running = container.is_running();
+        // Durable before it is done: a power cut after the answer must not bring it back.
+        self.save(&id);
+        if running { self.signal(&id, signal) } else { Ok(()) }
+    }
+
+    /// Sends a signal to a container's first process.
+    pub fn signal(&mut self, id: &str, signal: i32) -> Result<()> {
+        self.order(id, &json!({ "op": "signal", "signal": signal }), None)
+    }
+
+    /// Kills a container at the client's wish.
+    pub fn kill(&mut self, query: &str, signal: i32) -> Result<()> {
+        let container = self.container(query)?;
+        let id = container.id.clone();
+        if !container.is_running() {
+            return Err(ApiError::conflict(format!(
+                "cannot kill container: {query}: container {id} is not running"
+            )));
+        }
+        if signal == SIGKILL || signal == container.stop_signal() {
+            container.stopped_by_hand = true;
+            self.save(&id);
+        }
+        self.signal(&id, signal)
+    }
+
+    /// Removes a container at the client's wish.
+    pub fn remove(&mut self, conn: Conn, query: &str, force: bool, volumes: bool) -> Result<()> {
+        let container = self.container(query)?;
+        let (id, name) = (container.id.clone(), container.name.clone());
+        if container.is_active() && !force {
+            let state = container.status_word();
+            return Err(ApiError::conflict(format!(
+                "cannot remove container \"/{name}\": container is {state}: stop the container before removing or force remove"
+            )));
+        }
+        if container.is_active() {
+            self.stop(&id, Some(0), AfterStop::Remove(conn, volumes))?;
+            return self.signal(&id, SIGKILL).or(Ok(()));
+        }
+        self.remove_now(&id, volumes);
+        self.answer_status(conn, 204, &Ok(()));
+        Ok(())
+    }
+
+    /// Removes a container that does not run. The record goes first, durably: what is left after a power cut is
+    /// a folder without record, which the next start removes.
+    pub fn remove_now(&mut self, id: &str, volumes: bool) {
+        let Some(index) = self.containers.iter().position(|container| container.id == id) else { return };
+        self.sweep_groups();
+        self.tell_waiters(id, true);
+        self.publish_container(id, "destroy");
+        let mut container = self.containers.remove(index);
+        if let Some(record) = container.record.take()
+            && let Err(error) = record.remove()
+        {
+            minke_applet::log::error(format_args!("container {id}: {error}"));
+        }
+        super::files::remove_in_background(&self.folder(id), &self.options.data);
+        if volumes {
+            self.remove_anonymous(&container);
+        }
+    }
+
+    fn remove_anonymous(&mut self, container: &Container) {
+        for mount in container.mounts.iter().filter(|mount| mount.anonymous) {
+            let user = self.volume_user(&mount.name);
+            if user.is_none()
+                && let Err(error) = self.volumes.remove(&mount.name, None)
+            {
+                minke_applet::log::warn(format_args!("{error}"));
+            }
+        }
+    }
+
+    /// A container that has this volume.
+    pub fn volume_user(&self, name: &str) -> Option<String> {
+        let has = |container: &&Container| container.mounts.iter().any(|mount| mount.name == name);
+        self.containers.iter().find(has).map(|container| container.id.clone())
+    }
+
+    /// Writes a container's record; a full disk must not stop the engine.
+    pub fn save(&mut self, id: &str) {
+        if let Some(container) = self.get(id)
+            && let Err(error) = container.save()
+        {
+            minke_applet::log::error(format_args!("container {id}: its record was not written: {error}"));
+        }
+    }
+
+    /// Does what is due.
+    pub fn act_on_time(&mut self, now: Duration) {
+        let due = |time: Option<Duration>| time.is_some_and(|time| time <= now);
+        let ids = |containers: &[Container], which: fn(&Container) -> Option<Duration>| -> Vec<String> {
+            containers
+                .iter()
+                .filter(|container| due(which(container)))
+                .map(|container| container.id.clone())
+                .collect()
+        };
+        for id in ids(&self.containers, |container| container.kill_at) {
+            if let Some(container) = self.get(&id) {
+                container.kill_at = None;
+            }
+            let _ = self.signal(&id, SIGKILL);
+        }
+        for id in ids(&self.containers, |container| container.restart_at) {
+            self.start(&id);
+        }
+    }
+}

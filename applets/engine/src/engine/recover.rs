@@ -1,0 +1,116 @@
+//! What an earlier run left: containers in their records, some of them running behind their shims.
+
+use super::Engine;
+use crate::container::{Container, Status};
+use crate::fields::Fields;
+use minke_store::Record;
+use minke_sys::channel::Channel;
+use std::path::Path;
+
+impl Engine {
+    /// Reads all records and connects to all shims.
+    pub fn recover(&mut self) {
+        let root = self.options.data.join("containers");
+        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+            let folder = entry.path();
+            if let Some((container, was_running)) = read(&folder) {
+                self.take_over(container, was_running);
+            } else if !super::exists(&folder.join(DAMAGED)) {
+                super::files::remove_in_background(&folder, &self.options.data);
+            }
+        }
+        self.containers.sort_by_key(|container| container.created);
+        self.sweep_groups();
+    }
+
+    fn take_over(&mut self, mut container: Container, was_running: bool) {
+        let id = container.id.clone();
+        let run = self.run_folder(&id);
+        let shim = Channel::connect(&run.join("shim.sock"))
+            .ok()
+            .filter(|channel| channel.set_nonblocking(true).is_ok());
+        if let Some(channel) = shim {
+            container.status = Status::Running;
+            container.started_boottime = minke_sys::clock::boottime();
+            self.containers.push(container);
+            if let Err(error) = self.watch_shim(&id, channel) {
+                minke_applet::log::error(format_args!("container {id}: {error}"));
+            }
+            return;
+        }
+        if was_running {
+            // It ended while no engine ran: by itself, then the shim wrote how, or with the machine.
+            let record = self.exit_record(&id);
+            container.exit_code =
+                record.map_or(255, |record| i32::try_from(record.number("code")).unwrap_or(255));
+            container.finished_at = Some(minke_sys::clock::realtime());
+            for (_, endpoint) in &mut container.networks {
+                crate::fields::object(endpoint).shift_remove("IPAddress");
+            }
+        }
+        let _ = std::fs::remove_dir_all(run);
+        self.remove_group(&id);
+        self.containers.push(container);
+    }
+
+    /// Starts what its policy wants running.
+    pub fn start_at_boot(&mut self) {
+        let wanted = |container: &&Container| {
+            container.started_once
+                && !container.is_active()
+                && container.policy().starts_at_boot(container.stopped_by_hand, container.exit_code)
+        };
+        let mut ids: Vec<String> =
+            self.containers.iter().filter(wanted).map(|container| container.id.clone()).collect();
+        // Those whose network namespace others join come first.
+        ids.sort_by_key(|id| {
+            self.find(id).ok().and_then(|index| self.containers.get(index)).is_some_and(joins_another)
+        });
+        for id in ids {
+            // Counts as automatic, so that a failure is tried again.
+            self.start(&id);
+        }
+        let unwanted: Vec<String> = self
+            .containers
+            .iter()
+            .filter(|container| container.auto_remove && container.started_once && !container.is_active())
+            .map(|container| container.id.clone())
+            .collect();
+        for id in unwanted {
+            self.remove_now(&id, true);
+        }
+    }
+}
+
+fn joins_another(container: &Container) -> bool {
+    ["NetworkMode", "PidMode", "IpcMode"].iter().any(|key| container.host.text(key).starts_with("container:"))
+}
+
+/// The name that a record gets that cannot be read; its folder is kept for a person to look at.
+const DAMAGED: &str = "container.json.bad";
+
+fn read(folder: &Path) -> Option<(Container, bool)> {
+    let path = folder.join("container.json");
+    let (record, document, condition) = match Record::open(&path, 0o600) {
+        Ok(opened) => opened,
+        Err(error) => {
+            minke_applet::log::error(format_args!("container in {}: {error}", folder.display()));
+            return None;
+        }
+    };
+    if let Some(problem) = condition.problem() {
+        minke_applet::log::error(format_args!("container in {}: {problem}", folder.display()));
+    }
+    let Some((mut container, was_running)) = document.as_ref().and_then(Container::from_document) else {
+        if super::exists(&path) {
+            minke_applet::log::error(format_args!(
+                "container in {}: its record is damaged, it is set aside",
+                folder.display()
+            ));
+            let _ = std::fs::rename(&path, folder.join(DAMAGED));
+        }
+        return None;
+    };
+    container.record = Some(record);
+    Some((container, was_running))
+}

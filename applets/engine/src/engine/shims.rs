@@ -1,0 +1,144 @@
+//! Talking to shims.
+
+use super::{Engine, SHIMS};
+use crate::container::Status;
+use crate::error::{ApiError, Result};
+use crate::fields::Fields;
+use crate::fields::json;
+use minke_sys::channel::{Channel, Received};
+use minke_sys::event::Interest;
+use serde_json::Value;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The longest exit record that is read.
+const EXIT_LIMIT: usize = 64 * 1024;
+
+/// Starts a shim for the orders in `folder`, and returns the channel to it.
+pub fn spawn(folder: &Path, group: &Path) -> Result<Channel> {
+    let (ours, theirs) = Channel::pair()?;
+    // By its own path, so that tools show the program's name; by the kernel's link when an update replaced it.
+    let program = std::env::current_exe()
+        .ok()
+        .filter(|path| super::exists(path))
+        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    let mut command = Command::new(program);
+    command.arg0("engine-shim").arg(folder).current_dir("/");
+    command.stdin(Stdio::from(theirs.into_fd())).stdout(Stdio::null());
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"] {
+        command.env_remove(name);
+    }
+    let child = command
+        .spawn()
+        .map_err(|error| ApiError::internal(format!("start the container's shim: {error}")))?;
+    if !group.as_os_str().is_empty() {
+        let shims = group.join("shims");
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        // A shim that stays in the engine's own group works as well; it would be counted there.
+        let _ = minke_sys::cgroup::create(&shims).and_then(|()| minke_sys::cgroup::attach(&shims, pid));
+    }
+    ours.set_nonblocking(true)?;
+    Ok(ours)
+}
+
+impl Engine {
+    /// Watches a container's channel from now on.
+    pub fn watch_shim(&mut self, id: &str, channel: Channel) -> Result<()> {
+        let serial = self.next_serial();
+        self.poller.add(&channel, SHIMS.saturating_add(serial), Interest::Read)?;
+        if let Some(container) = self.get(id) {
+            container.shim = Some(channel);
+            container.serial = serial;
+        }
+        Ok(())
+    }
+
+    /// Sends an order to a container's shim.
+    pub fn order(&mut self, id: &str, order: &Value, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        let channel = self.get(id).and_then(|container| container.shim.as_ref());
+        let channel = channel.ok_or_else(|| ApiError::conflict(format!("container {id} is not running")))?;
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        channel.send(order.to_string().as_bytes(), &fds).map_err(ApiError::from)
+    }
+
+    /// Hands over clients that attached before the start, then lets the shim begin.
+    pub fn begin(&mut self, id: &str) -> Result<()> {
+        let waiting =
+            self.get(id).map(|container| std::mem::take(&mut container.attaching)).unwrap_or_default();
+        for (fd, order) in waiting {
+            self.order(id, &order, Some(fd.as_fd()))?;
+        }
+        self.order(id, &json!({ "op": "start" }), None)
+    }
+
+    /// A shim said something, or is gone.
+    pub fn take_shim_message(&mut self, serial: u64) {
+        loop {
+            let Some(container) = self.containers.iter().find(|container| container.serial == serial) else {
+                return;
+            };
+            let id = container.id.clone();
+            match container.shim.as_ref().map(Channel::receive) {
+                Some(Ok(Received::Message(bytes, _))) => {
+                    let event: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                    self.take_event(&id, &event);
+                }
+                Some(Ok(Received::Nothing)) | None => return,
+                Some(Ok(Received::Closed) | Err(_)) => {
+                    self.take_loss(&id);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_event(&mut self, id: &str, event: &Value) {
+        let code = i32::try_from(event.number("code")).unwrap_or(255);
+        match event.text("event") {
+            "started" => self.on_started(id, event),
+            "failed" => self.on_failed(id, code, event.text("text")),
+            "exit" => self.on_end(id, code, event.flag("oom")),
+            "exec-started" | "exec-failed" | "exec-exit" => self.on_exec_event(event),
+            "done" if !event.text("error").is_empty() => {
+                minke_applet::log::error(format_args!(
+                    "container {id}: {}: {}",
+                    event.text("op"),
+                    event.text("error")
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    /// The shim is gone without a word: it was killed, and the kernel killed its container with it; or the engine
+    /// missed its last message, then the exit record tells.
+    fn take_loss(&mut self, id: &str) {
+        match self.exit_record(id) {
+            Some(record) => {
+                let code = i32::try_from(record.number("code")).unwrap_or(255);
+                if record.text("error").is_empty() {
+                    self.on_end(id, code, record.flag("oom"));
+                } else {
+                    self.on_failed(id, code, record.text("error"));
+                }
+            }
+            None => match self.get(id).map(|container| container.status) {
+                Some(Status::Starting) => self.on_failed(id, 128, "the container's shim ended"),
+                Some(Status::Running) => {
+                    minke_applet::log::error(format_args!("container {id}: its shim ended unexpectedly"));
+                    self.on_end(id, 255, false);
+                }
+                _ => {}
+            },
+        }
+    }
+
+    /// How a container ended, if its shim wrote it down.
+    pub fn exit_record(&self, id: &str) -> Option<Value> {
+        let path = self.run_folder(id).join("exit.json");
+        let bytes = minke_sys::file::read_optional(&path, EXIT_LIMIT).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}

@@ -1,0 +1,79 @@
+//! Errors as the engine API reports them.
+
+use std::fmt;
+
+/// A refused or failed request: the HTTP status and the `message` of the JSON body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// The HTTP status. 304 stands for "already so".
+    pub status: u16,
+    /// One line for a person, in the words that clients look for.
+    pub message: String,
+}
+
+/// The result of an API operation.
+pub type Result<T> = std::result::Result<T, ApiError>;
+
+impl ApiError {
+    /// An error with a status.
+    pub fn new(status: u16, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// 400: the request makes no sense.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::new(400, message)
+    }
+
+    /// 404: no such object.
+    pub fn missing(message: impl Into<String>) -> Self {
+        Self::new(404, message)
+    }
+
+    /// 409: against the present state.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(409, message)
+    }
+
+    /// 500: the engine could not do it.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(500, message)
+    }
+
+    /// 500: the engine could not do it, for this reason.
+    #[inline(never)]
+    pub fn because(error: &dyn fmt::Display) -> Self {
+        Self::internal(error.to_string())
+    }
+
+    /// 304: it is so already.
+    pub fn not_modified() -> Self {
+        Self::new(304, "")
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<minke_sys::Error> for ApiError {
+    fn from(error: minke_sys::Error) -> Self {
+        Self::because(&error)
+    }
+}
+
+impl From<minke_oci::Error> for ApiError {
+    fn from(error: minke_oci::Error) -> Self {
+        let status = match &error {
+            minke_oci::Error::NotFound(_) | minke_oci::Error::Platform { .. } => 404,
+            minke_oci::Error::Conflict(_) => 409,
+            minke_oci::Error::Reference(_) => 400,
+            _ => 500,
+        };
+        Self::new(status, error.to_string())
+    }
+}

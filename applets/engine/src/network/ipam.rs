@@ -1,0 +1,123 @@
+//! IPv4 subnets and the addresses in them. Pure functions.
+
+use std::net::Ipv4Addr;
+
+/// An IPv4 network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet {
+    /// Its lowest address.
+    pub network: Ipv4Addr,
+    /// Its length in bits, 1 to 30.
+    pub prefix: u8,
+}
+
+impl Subnet {
+    /// Reads `10.114.104.0/25`. The address may be any in the network.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        Self::new(address.parse().ok()?, prefix.parse().ok()?)
+    }
+
+    /// The network that holds `address`.
+    pub fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
+        if !(1..=30).contains(&prefix) {
+            return None;
+        }
+        Some(Self { network: Ipv4Addr::from(u32::from(address) & mask(prefix)), prefix })
+    }
+
+    /// Its last address, the broadcast address.
+    pub fn last(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.network) | !mask(self.prefix))
+    }
+
+    /// Whether an address lies in it.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & mask(self.prefix) == u32::from(self.network)
+    }
+
+    /// Whether two networks share an address.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.network) || other.contains(self.network)
+    }
+
+    /// The first address that a host can have.
+    pub fn first_host(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.network).saturating_add(1))
+    }
+
+    /// The lowest address of `range` (a part of this network) that is not in `used`; never the network's first
+    /// and last address.
+    pub fn free_address(self, range: Self, used: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+        // Of used.len() + 3 candidates one is free, so the search is as long as the list.
+        let candidates = u32::from(range.network)..=u32::from(range.last());
+        candidates
+            .map(Ipv4Addr::from)
+            .find(|address| *address != self.network && *address != self.last() && !used.contains(address))
+    }
+}
+
+impl std::fmt::Display for Subnet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32u32.saturating_sub(u32::from(prefix))).unwrap_or(0)
+}
+
+/// A network for a user's bridge: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 and so on, the first that
+/// overlaps none of `taken` (other bridges, and the networks that the host reaches).
+pub fn free_subnet(taken: &[Subnet]) -> Option<Subnet> {
+    let wide = (17..=31u8).filter_map(|second| Subnet::new(Ipv4Addr::new(172, second, 0, 0), 16));
+    let narrow =
+        (0..16u8).filter_map(|third| Subnet::new(Ipv4Addr::new(192, 168, third.saturating_mul(16), 0), 20));
+    wide.chain(narrow).find(|subnet| !taken.iter().any(|other| other.overlaps(*subnet)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(text: &str) -> Subnet {
+        Subnet::parse(text).unwrap()
+    }
+
+    #[test]
+    fn parse_and_show() {
+        assert_eq!(subnet("10.114.101.1/24").to_string(), "10.114.101.0/24");
+        assert_eq!(subnet("10.114.104.0/25").last(), Ipv4Addr::new(10, 114, 104, 127));
+        for text in ["", "10.0.0.0", "10.0.0.0/0", "10.0.0.0/31", "10.0.0.0/33", "10.0.0/8", "a/8", "::1/64"]
+        {
+            assert!(Subnet::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_given_out_once_and_end() {
+        let net = subnet("192.168.7.0/29");
+        let mut used = vec![net.first_host()];
+        while let Some(address) = net.free_address(net, &used) {
+            used.push(address);
+        }
+        let last: Vec<u8> = used.iter().map(|address| address.octets()[3]).collect();
+        assert_eq!(last, [1, 2, 3, 4, 5, 6]);
+        let half = subnet("10.114.101.0/25");
+        assert_eq!(
+            subnet("10.114.101.0/24").free_address(half, &[half.first_host()]),
+            Some(Ipv4Addr::new(10, 114, 101, 2))
+        );
+    }
+
+    #[test]
+    fn free_subnets_avoid_all_others() {
+        assert_eq!(free_subnet(&[]), Some(subnet("172.17.0.0/16")));
+        assert_eq!(
+            free_subnet(&[subnet("172.17.5.0/24"), subnet("172.18.0.0/15")]),
+            Some(subnet("172.20.0.0/16"))
+        );
+        assert_eq!(free_subnet(&[subnet("172.16.0.0/12")]), Some(subnet("192.168.0.0/20")));
+        assert_eq!(free_subnet(&[subnet("128.0.0.0/1")]), None);
+    }
+}

@@ -1,0 +1,78 @@
+//! The daemon's command line.
+
+use minke_applet::Args;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// What the daemon was told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Images, containers, volumes.
+    pub data: PathBuf,
+    /// Run state, on a tmpfs.
+    pub run: PathBuf,
+    /// Unix sockets of the API.
+    pub sockets: Vec<PathBuf>,
+    /// TCP addresses of the API (development mode only).
+    pub addresses: Vec<std::net::SocketAddr>,
+    /// Archives to load before the first request.
+    pub preload: PathBuf,
+    /// Address and prefix of the default bridge.
+    pub bridge: (Ipv4Addr, u8),
+    /// What containers on the default bridge get of it.
+    pub range: String,
+    /// Name servers of containers; the host's when empty.
+    pub dns: Vec<String>,
+    /// The journal's native socket.
+    pub journal: PathBuf,
+    /// The journal's query socket.
+    pub journal_query: PathBuf,
+    /// The control group below the root that holds all containers; the service manager's delegated one when not
+    /// given.
+    pub group: Option<String>,
+}
+
+/// The group that may use the API sockets.
+pub const GROUP: &str = "balena-engine";
+
+impl Options {
+    /// Reads the command line.
+    pub fn from_args(args: &Args) -> Result<Self, String> {
+        let path = |name: &str, default: &str| PathBuf::from(args.value(name).unwrap_or(default));
+        let mut sockets = Vec::new();
+        let mut addresses = Vec::new();
+        for host in args.values("host") {
+            if let Some(path) = host.strip_prefix("unix://") {
+                sockets.push(PathBuf::from(path));
+            } else if let Some(address) = host.strip_prefix("tcp://") {
+                addresses.push(
+                    address.parse().map_err(|_| format!("'{host}' is no address: give tcp://IP:PORT"))?,
+                );
+            } else if host != "fd://" {
+                return Err(format!("'{host}' is no address: give unix://PATH or tcp://IP:PORT"));
+            }
+        }
+        if sockets.is_empty() && addresses.is_empty() {
+            sockets = ["/run/balena-engine.sock", "/run/balena.sock"].map(PathBuf::from).to_vec();
+        }
+        let bip = args.value("bip").unwrap_or("10.114.101.1/24");
+        let bridge = bip
+            .split_once('/')
+            .and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)));
+        let bridge: (Ipv4Addr, u8) = bridge.ok_or_else(|| format!("'{bip}' is no address with prefix"))?;
+        let default_range = if args.has("bip") { "" } else { "10.114.101.0/25" };
+        Ok(Self {
+            data: path("data-root", "/var/lib/docker"),
+            run: path("exec-root", "/run/minke/engine"),
+            sockets,
+            addresses,
+            preload: path("preload", "/mnt/data/preload"),
+            bridge,
+            range: args.value("fixed-cidr").unwrap_or(default_range).to_owned(),
+            dns: args.values("dns").map(str::to_owned).collect(),
+            journal: path("journal", "/run/systemd/journal/socket"),
+            journal_query: path("journal-query", minke_control::journal::SOCKET),
+            group: args.value("cgroup-parent").map(|name| name.trim_matches('/').to_owned()),
+        })
+    }
+}

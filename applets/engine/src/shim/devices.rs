@@ -1,0 +1,149 @@
+//! The device nodes and links of a container's `/dev`.
+
+use super::failure::{Failure, Step};
+use crate::fields::Fields;
+use minke_sys::device_filter::{MKNOD, READ, Rule, WRITE};
+use minke_sys::rootfs::{Root, Tree, device_of};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Character device, `S_IFCHR`, readable and writable by everybody.
+const CHARACTER: u32 = 0o020_666;
+/// Name, major and minor number of what every container has: Documentation/admin-guide/devices.txt.
+const NODES: [(&str, u64, u64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
+];
+/// How many host devices a privileged container is given at most.
+const DEVICE_LIMIT: usize = 4096;
+/// How deep below /dev they are looked for.
+const DEPTH_LIMIT: usize = 4;
+
+/// Fills `/dev`, which is a fresh tmpfs.
+pub fn populate(root: &Root, spec: &Value) -> Result<(), Failure> {
+    for (name, major, minor) in NODES {
+        // `makedev` for numbers below 256.
+        node(root, &Path::new("/dev").join(name), CHARACTER, (major << 8) | minor, (0, 0))?;
+    }
+    for (name, target) in LINKS {
+        root.link(target, &Path::new("/dev").join(name)).step("/dev")?;
+    }
+    if spec.flag("privileged") {
+        for path in host_devices() {
+            let _ = copy(root, &path, &path);
+        }
+    }
+    for device in spec.items("devices") {
+        let (source, target) = (Path::new(device.text("source")), Path::new(device.text("target")));
+        if !source.is_dir() {
+            copy(root, source, target)?;
+            continue;
+        }
+        let mut found = Vec::new();
+        walk(source, 0, &mut found);
+        for path in found {
+            if let Ok(rest) = path.strip_prefix(source) {
+                copy(root, &path, &target.join(rest))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What every container may use: making nodes is no use of them, and the terminals are its own.
+const ALLOWED: [(Option<u32>, Option<u32>, u32); 4] = [
+    (None, None, MKNOD),
+    (Some(5), Some(1), MKNOD | READ | WRITE),
+    (Some(5), Some(2), MKNOD | READ | WRITE),
+    (Some(136), None, MKNOD | READ | WRITE),
+];
+
+/// The rules of a container's device filter; `None` for one that may use everything.
+pub fn rules(spec: &Value) -> Option<Vec<Rule>> {
+    if spec.flag("privileged") {
+        return None;
+    }
+    let all = MKNOD | READ | WRITE;
+    let mut rules = vec![Rule { block: true, major: None, minor: None, access: MKNOD }];
+    rules.extend(ALLOWED.map(|(major, minor, access)| Rule { block: false, major, minor, access }));
+    for (_, major, minor) in NODES {
+        let number = |number: u64| u32::try_from(number).ok();
+        rules.push(Rule { block: false, major: number(major), minor: number(minor), access: all });
+    }
+    for device in spec.items("devices") {
+        let source = Path::new(device.text("source"));
+        let mut found = vec![source.to_owned()];
+        if source.is_dir() {
+            found.clear();
+            walk(source, 0, &mut found);
+        }
+        let access = device.text("access").bytes().fold(0, |access, letter| match letter {
+            b'm' => access | MKNOD,
+            b'r' => access | READ,
+            b'w' => access | WRITE,
+            _ => access,
+        });
+        for path in found {
+            if let Ok((mode, number, _)) = device_of(&path) {
+                let (major, minor) = numbers(number);
+                rules.push(Rule {
+                    block: mode & 0o170_000 == 0o060_000,
+                    major: Some(major),
+                    minor: Some(minor),
+                    access,
+                });
+            }
+        }
+    }
+    Some(rules)
+}
+
+/// Major and minor number of a device number, as glibc's `gnu_dev_major` and `gnu_dev_minor` split it.
+fn numbers(device: u64) -> (u32, u32) {
+    let part = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0);
+    (part(device >> 8 & 0xfff | device >> 32 & 0xffff_f000), part(device & 0xff | device >> 12 & 0xffff_ff00))
+}
+
+fn copy(root: &Root, source: &Path, target: &Path) -> Result<(), Failure> {
+    let (mode, number, owner) = device_of(source).map_err(|error| {
+        Failure::new(format!("error gathering device information while adding custom device: {error}"))
+    })?;
+    node(root, target, mode, number, owner)
+}
+
+fn node(root: &Root, path: &Path, mode: u32, number: u64, owner: (u32, u32)) -> Result<(), Failure> {
+    let made = root.node(path, mode, number, owner);
+    if made.as_ref().is_err_and(|error| error.errno == minke_sys::Errno::PERM) {
+        // Nodes cannot be made here (no CAP_MKNOD for this device): the host's own does as well.
+        let place = root.file(path).step("device")?;
+        return Tree::bind(path, false).and_then(|tree| tree.attach(place)).step("device");
+    }
+    made.step("device")
+}
+
+fn host_devices() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    walk(Path::new("/dev"), 0, &mut found);
+    found.retain(|path| !matches!(path.to_str(), Some("/dev/console" | "/dev/ptmx")));
+    found
+}
+
+fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        let own = matches!(path.to_str(), Some("/dev/pts" | "/dev/shm" | "/dev/mqueue" | "/dev/.udev"));
+        if kind.is_dir() && depth < DEPTH_LIMIT && !own {
+            walk(&path, depth.saturating_add(1), found);
+        } else if (kind.is_char_device() || kind.is_block_device()) && found.len() < DEVICE_LIMIT {
+            found.push(path);
+        }
+    }
+}

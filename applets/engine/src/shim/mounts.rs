@@ -1,0 +1,182 @@
+//! The container's file tree, built inside its own mount namespace before anything of the image runs.
+
+use super::devices;
+use super::failure::{Failure, Step};
+use crate::fields::Fields;
+use minke_sys::rootfs::{self, Propagation, Restrictions, Root, Tree};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Kernel interfaces below /proc that would tell about or change the host: they read as empty.
+const MASKED_PATHS: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Kernel interfaces that may be read and not written.
+const READ_ONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const NOTHING_SPECIAL: Restrictions =
+    Restrictions { read_only: false, no_suid: true, no_dev: true, no_exec: true };
+const READ_ONLY: Restrictions = Restrictions { read_only: true, ..NOTHING_SPECIAL };
+
+/// Mounts everything and makes it the root of this namespace.
+pub fn build(spec: &Value) -> Result<(), Failure> {
+    let privileged = spec.flag("privileged");
+    rootfs::set_propagation(Path::new("/"), Propagation::Slave).step("isolate mounts")?;
+    let place = PathBuf::from(spec.text("root"));
+    let layers: Vec<PathBuf> = spec.texts("layers").into_iter().map(PathBuf::from).collect();
+    let (upper, work) = (Path::new(spec.text("upper")), Path::new(spec.text("work")));
+    rootfs::mount_overlay(&place, &layers, upper, work).step("mount the root file system")?;
+    let root = Root::open(&place).step("open the root file system")?;
+    kernel_file_systems(&root, spec, privileged)?;
+    devices::populate(&root, spec)?;
+    for mount in sorted(spec.items("mounts")) {
+        attach(&root, mount)?;
+    }
+    // While the root can still be written to, whatever user and read-only flag come later.
+    root.folder(Path::new(spec.text("cwd")), 0o755).step("working directory")?;
+    write_sysctls(spec)?;
+    if !privileged {
+        hide(&root, spec)?;
+    }
+    minke_sys::namespace::pivot_root(&place).step("change the root")?;
+    if spec.flag("read_only") {
+        let flags = minke_sys::mount::Flags::RDONLY;
+        minke_sys::mount::remount_bind(Path::new("/"), flags).step("make the root read-only")?;
+    }
+    Ok(())
+}
+
+fn kernel_file_systems(root: &Root, spec: &Value, privileged: bool) -> Result<(), Failure> {
+    mount(root, "/proc", "proc", &[], NOTHING_SPECIAL)?;
+    let limits = if privileged { NOTHING_SPECIAL } else { READ_ONLY };
+    mount(root, "/sys", "sysfs", &[], limits)?;
+    // A kernel without cgroup v2 has no such folder, and containers do without.
+    if mount(root, "/sys/fs/cgroup", "cgroup2", &[], limits).is_err() {
+        minke_applet::log::warn(format_args!("container {}: no cgroup v2 in it", spec.text("id")));
+    }
+    let device_limits = Restrictions { no_suid: true, ..Restrictions::default() };
+    mount(root, "/dev", "tmpfs", &[("mode", "755"), ("size", "65536k")], device_limits)?;
+    let terminal_limits = Restrictions { no_dev: false, ..NOTHING_SPECIAL };
+    let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    mount(root, "/dev/pts", "devpts", &options, terminal_limits)?;
+    if spec.at("ipc").text("mode") == "host" {
+        for path in ["/dev/shm", "/dev/mqueue"] {
+            let target = root.folder(Path::new(path), 0o755).step(path)?;
+            Tree::bind(Path::new(path), false).and_then(|tree| tree.attach(target)).step(path)?;
+        }
+        return Ok(());
+    }
+    mount(root, "/dev/mqueue", "mqueue", &[], NOTHING_SPECIAL)?;
+    let size = spec.number("shm_size").to_string();
+    mount(root, "/dev/shm", "tmpfs", &[("mode", "1777"), ("size", &size)], NOTHING_SPECIAL)
+}
+
+fn mount(
+    root: &Root,
+    target: &str,
+    kind: &str,
+    options: &[(&str, &str)],
+    without: Restrictions,
+) -> Result<(), Failure> {
+    let place = root.folder(Path::new(target), 0o755).step(target)?;
+    let tree = Tree::file_system(kind, options, without).step(target)?;
+    tree.attach(place).step(target)
+}
+
+/// Shallow targets first, so that a mount never hides one that was made before.
+fn sorted(mounts: &[Value]) -> Vec<&Value> {
+    let mut list: Vec<&Value> = mounts.iter().collect();
+    list.sort_by_key(|mount| Path::new(mount.text("target")).components().count());
+    list
+}
+
+fn attach(root: &Root, mount: &Value) -> Result<(), Failure> {
+    let target = Path::new(mount.text("target"));
+    if mount.text("type") == "tmpfs" {
+        return attach_tmpfs(root, target, mount.text("options"));
+    }
+    let source = Path::new(mount.text("source"));
+    let tree = Tree::bind(source, true).step("bind")?;
+    let place = if source.is_dir() { root.folder(target, 0o755) } else { root.file(target) };
+    let place = place.step("mount point")?;
+    if mount.flag("copy") {
+        super::volume_copy::fill(source, &place, spec_marker(mount))?;
+    }
+    tree.attach(place).step("bind")?;
+    let propagation = match mount.text("propagation") {
+        "rshared" | "shared" => Propagation::Shared,
+        "rslave" | "slave" => Propagation::Slave,
+        _ => Propagation::Private,
+    };
+    tree.set_propagation(propagation).step("bind")?;
+    if mount.flag("read_only") { tree.set_read_only().step("bind") } else { Ok(()) }
+}
+
+fn spec_marker(mount: &Value) -> PathBuf {
+    PathBuf::from(mount.text("marker"))
+}
+
+/// Options as the command line's `--tmpfs` writes them: `rw,noexec,nosuid,nodev,size=64m,mode=1777`.
+fn attach_tmpfs(root: &Root, target: &Path, options: &str) -> Result<(), Failure> {
+    let mut limits = NOTHING_SPECIAL;
+    let mut data = Vec::new();
+    for option in options.split(',') {
+        match option.split_once('=') {
+            Some((key @ ("size" | "mode" | "uid" | "gid" | "nr_inodes"), value)) => data.push((key, value)),
+            Some(_) => {}
+            None => match option {
+                "ro" => limits.read_only = true,
+                "exec" => limits.no_exec = false,
+                "suid" => limits.no_suid = false,
+                "dev" => limits.no_dev = false,
+                _ => {}
+            },
+        }
+    }
+    let place = root.folder(target, 0o755).step("mount point")?;
+    Tree::file_system("tmpfs", &data, limits).and_then(|tree| tree.attach(place)).step("tmpfs")
+}
+
+/// Kernel settings of the container's own namespaces (the create call lets no others through).
+fn write_sysctls(spec: &Value) -> Result<(), Failure> {
+    for (key, value) in spec.entries("sysctls") {
+        let path = format!("/proc/sys/{}", key.replace('.', "/"));
+        std::fs::write(&path, value.as_str().unwrap_or(""))
+            .map_err(|error| Failure::new(format!("write {path}: {error}")))?;
+    }
+    Ok(())
+}
+
+fn hide(root: &Root, spec: &Value) -> Result<(), Failure> {
+    let targets: Vec<&str> = spec.items("mounts").iter().map(|mount| mount.text("target")).collect();
+    // A user who binds the host's /proc or /sys wants to see it as it is.
+    let wanted =
+        |path: &&&str| !targets.iter().any(|target| Path::new(path).starts_with(target) && *target != "/");
+    for path in READ_ONLY_PATHS.iter().filter(wanted) {
+        let Ok(place) = root.find(Path::new(path)) else { continue };
+        let tree = Tree::bind_fd(&place).step(path)?;
+        tree.attach(place).and_then(|()| tree.set_read_only()).step(path)?;
+    }
+    for path in MASKED_PATHS.iter().filter(wanted) {
+        let Ok(place) = root.find(Path::new(path)) else { continue };
+        let tree = if rootfs::is_folder(&place) {
+            Tree::file_system("tmpfs", &[("size", "0"), ("nr_inodes", "2")], READ_ONLY)
+        } else {
+            root.find(Path::new("/dev/null")).and_then(Tree::bind_fd)
+        };
+        tree.and_then(|tree| tree.attach(place)).step(path)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! Volumes: a folder each below `DATA/volumes/NAME`, with `_data` for the content and `volume.json` for what
+//! the create call said.
+
+use crate::container::name;
+use crate::error::{ApiError, Result};
+use crate::fields::Fields;
+use crate::fields::json;
+use minke_store::Record;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// All volumes.
+#[derive(Debug)]
+pub struct Volumes {
+    root: PathBuf,
+    list: Vec<Value>,
+}
+
+impl Volumes {
+    /// Reads the folders in `root`. One whose record is damaged keeps its content under the defaults.
+    pub fn open(root: PathBuf) -> Result<Self> {
+        minke_sys::file::make_folder(&root, 0o700)?;
+        let mut volumes = Self { root, list: Vec::new() };
+        let Ok(entries) = std::fs::read_dir(&volumes.root) else { return Ok(volumes) };
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        for name in names.iter().filter(|name| name::is_valid(name)) {
+            if !volumes.content(name).is_dir() {
+                continue;
+            }
+            let document = match Record::open(&volumes.record_path(name), 0o600) {
+                Ok((_, document, condition)) => {
+                    if let Some(problem) = condition.problem() {
+                        minke_applet::log::error(format_args!("volume {name}: {problem}"));
+                    }
+                    document
+                }
+                Err(error) => {
+                    minke_applet::log::error(format_args!("volume {name}: {error}"));
+                    None
+                }
+            };
+            let document = document.filter(|document| document.text("Name") == name);
+            let document = document.unwrap_or_else(|| volumes.describe(name, &Value::Null));
+            volumes.list.push(document);
+        }
+        Ok(volumes)
+    }
+
+    /// All, as the API shows them.
+    pub fn list(&self) -> &[Value] {
+        &self.list
+    }
+
+    /// One by name.
+    pub fn get(&self, name: &str) -> Result<&Value> {
+        let found = self.list.iter().find(|volume| volume.text("Name") == name);
+        found.ok_or_else(|| ApiError::missing(format!("get {name}: no such volume")))
+    }
+
+    /// The folder that containers see.
+    pub fn content(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("_data")
+    }
+
+    fn record_path(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("volume.json")
+    }
+
+    /// Makes a volume from a create body; one that exists is returned unchanged. An empty name gets a random one.
+    ///
+    /// A power cut leaves either nothing, or a folder without content folder, which counts as nothing and is
+    /// used by the next create.
+    pub fn create(&mut self, body: &Value) -> Result<Value> {
+        let name = match body.text("Name") {
+            "" => name::new_id()?,
+            name => name.to_owned(),
+        };
+        if !name::is_valid(&name) {
+            return Err(ApiError::bad(format!(
+                "create {name}: \"{name}\" includes invalid characters for a local volume name"
+            )));
+        }
+        if !matches!(body.text("Driver"), "" | "local") {
+            return Err(ApiError::bad(format!("create {name}: no volume driver '{}'", body.text("Driver"))));
+        }
+        if let Ok(existing) = self.get(&name) {
+            return Ok(existing.clone());
+        }
+        let document = self.describe(&name, body);
+        minke_sys::file::make_folder(&self.root.join(&name), 0o701)?;
+        let (mut record, ..) =
+            Record::open(&self.record_path(&name), 0o600).map_err(|error| ApiError::because(&error))?;
+        record.write(&document).map_err(|error| ApiError::because(&error))?;
+        minke_sys::file::make_folder(&self.content(&name), 0o755)?;
+        minke_sys::file::sync_folder(&self.root.join(&name))?;
+        minke_sys::file::sync_folder(&self.root)?;
+        self.list.push(document.clone());
+        Ok(document)
+    }
+
+    fn describe(&self, name: &str, body: &Value) -> Value {
+        let map = |key: &str| if body.at(key).is_object() { body.at(key).clone() } else { json!({}) };
+        let options =
+            if body.at("DriverOpts").is_object() { body.at("DriverOpts").clone() } else { Value::Null };
+        json!({
+            "CreatedAt": crate::time::rfc3339(minke_sys::clock::realtime()), "Driver": "local", "Labels": map("Labels"),
+            "Mountpoint": self.content(name).display().to_string(), "Name": name, "Options": options, "Scope": "local"
+        })
+    }
+
+    /// Removes a volume. `in_use` names a container that has it.
+    ///
+    /// The folder gets a name that is no volume first, so that a power cut never leaves half a volume.
+    pub fn remove(&mut self, name: &str, in_use: Option<&str>) -> Result<()> {
+        self.get(name)?;
+        if let Some(container) = in_use {
+            return Err(ApiError::conflict(format!("remove {name}: volume is in use - [{container}]")));
+        }
+        let doomed = self.root.join(format!("-{name}"));
+        let io = |error: std::io::Error| ApiError::internal(format!("remove {name}: {error}"));
+        std::fs::rename(self.root.join(name), &doomed).map_err(io)?;
+        minke_sys::file::sync_folder(&self.root)?;
+        self.list.retain(|volume| volume.text("Name") != name);
+        std::fs::remove_dir_all(&doomed).map_err(io)
+    }
+}
+
+/// Removes what a power cut left of volumes that were being removed.
+pub fn clean_up(root: &Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with('-') {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn volumes_survive_a_restart_and_a_damaged_record() {
+        let root = std::env::temp_dir().join(format!("minke-volumes-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let mut volumes = Volumes::open(root.clone()).unwrap();
+        let body = json!({ "Name": "1_data", "Labels": { "a": "b" }, "DriverOpts": { "x": "y" } });
+        let made = volumes.create(&body).unwrap();
+        assert_eq!(volumes.create(&json!({ "Name": "1_data" })).unwrap(), made);
+        assert_eq!(made.at("Labels").to_string(), r#"{"a":"b"}"#);
+        volumes.create(&json!({})).unwrap();
+        assert_eq!(volumes.create(&json!({ "Name": "../x" })).unwrap_err().status, 400);
+        std::fs::write(volumes.content("1_data").join("file"), "kept").unwrap();
+        let again = Volumes::open(root.clone()).unwrap();
+        assert_eq!((again.list().len(), again.get("1_data").unwrap()), (2, &made));
+        std::fs::write(again.record_path("1_data"), "{").unwrap();
+        let mut third = Volumes::open(root.clone()).unwrap();
+        assert!(third.content("1_data").join("file").exists() && third.get("1_data").is_ok());
+        assert_eq!(third.remove("1_data", Some("c")).unwrap_err().status, 409);
+        third.remove("1_data", None).unwrap();
+        assert_eq!(third.get("1_data").unwrap_err().status, 404);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}
