@@ -1,0 +1,106 @@
+//! `GET /v2/state/status` (spec supervisor §1.8.2).
+
+use super::auth::Access;
+use crate::values::object;
+use crate::view::{ContainerRow, ImageRow, View};
+use serde_json::Value;
+
+/// The answer for a caller with this access.
+pub fn state_status(view: &View, access: Access) -> Value {
+    let containers = view.containers.iter().filter(|row| access.includes(row.app));
+    let images = view.images.iter().filter(|row| access.includes(row.app));
+    let mut members = vec![
+        ("status", "success".into()),
+        ("appState", if view.applied { "applied" } else { "applying" }.into()),
+        // Nothing is downloaded yet, so there is no mean over what is downloading.
+        ("overallDownloadProgress", Value::Null),
+        ("containers", containers.map(|row| container(row, view)).collect()),
+        ("images", images.map(|row| image(row, view)).collect()),
+    ];
+    if let Some(release) = &view.release {
+        members.push(("release", release.as_str().into()));
+    }
+    // Not in the reference: why the target is not reached. Clients skip what they do not know.
+    if access == Access::All && !view.problems.is_empty() {
+        members.push(("problems", view.problems.clone().into()));
+    }
+    object(members)
+}
+
+fn container(row: &ContainerRow, view: &View) -> Value {
+    let changing = view.changing.as_ref().filter(|(service, _)| *service == row.service);
+    object(vec![
+        ("status", changing.map_or(row.status.as_str(), |(_, status)| status).into()),
+        ("serviceName", row.service.as_str().into()),
+        ("appId", row.app.into()),
+        ("imageId", row.image_id.into()),
+        ("serviceId", row.service_id.into()),
+        ("containerId", row.id.as_str().into()),
+        ("createdAt", row.created.as_str().into()),
+    ])
+}
+
+fn image(row: &ImageRow, view: &View) -> Value {
+    let container = view.containers.iter().find(|found| found.app == row.app && found.service == row.service);
+    let ready = row.engine_id.is_some();
+    object(vec![
+        ("name", row.name.as_str().into()),
+        ("appId", row.app.into()),
+        ("serviceName", row.service.as_str().into()),
+        ("imageId", container.map_or(Value::Null, |found| found.image_id.into())),
+        ("dockerImageId", row.engine_id.as_deref().map_or(Value::Null, Value::from)),
+        ("status", if ready { "Downloaded" } else { "Downloading" }.into()),
+        ("downloadProgress", if ready { Value::Null } else { 0.into() }),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn view() -> View {
+        let row = |app: i64| ContainerRow {
+            id: format!("c{app}"),
+            app,
+            service: "web".into(),
+            service_id: 5,
+            image_id: 6,
+            status: "Running".into(),
+            created: "2026".into(),
+        };
+        let image =
+            ImageRow { name: "i:1".into(), app: 7, service: "web".into(), engine_id: Some("sha".into()) };
+        View {
+            applied: true,
+            containers: vec![row(7), row(8)],
+            images: vec![image],
+            release: Some("c0ffee".into()),
+            ..View::default()
+        }
+    }
+
+    #[test]
+    fn the_documented_shape() {
+        let wanted = json!({
+            "status": "success", "appState": "applied", "overallDownloadProgress": null,
+            "containers": [{ "status": "Running", "serviceName": "web", "appId": 7, "imageId": 6, "serviceId": 5,
+                "containerId": "c7", "createdAt": "2026" }],
+            "images": [{ "name": "i:1", "appId": 7, "serviceName": "web", "imageId": 6, "dockerImageId": "sha",
+                "status": "Downloaded", "downloadProgress": null }],
+            "release": "c0ffee"
+        });
+        assert_eq!(state_status(&view(), Access::App(7)), wanted);
+        assert_eq!(state_status(&view(), Access::All)["containers"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_being_done_shows() {
+        let view = View { changing: Some(("web".into(), "Stopping")), applied: false, ..view() };
+        let status = state_status(&view, Access::All);
+        assert_eq!(
+            (&status["appState"], &status["containers"][0]["status"]),
+            (&json!("applying"), &json!("Stopping"))
+        );
+    }
+}

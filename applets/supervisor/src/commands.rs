@@ -1,0 +1,156 @@
+//! Commands for people: `supervisor status` and `supervisor key`.
+
+use crate::daemon::local_address;
+use crate::settings::Settings;
+use crate::state::State;
+use minke_http::Client;
+use minke_http::client::Body;
+use serde_json::Value;
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The supervisor could not be asked.
+    Ask(std::net::SocketAddr, minke_http::Error),
+    /// It said no.
+    Refused(u16, String),
+    /// Its answer is not JSON.
+    Answer,
+    /// The state cannot be read.
+    State(crate::state::Error),
+    /// The device has no key yet.
+    NoKey,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ask(address, error) => {
+                write!(
+                    f,
+                    "ask the supervisor at {address}: {error}; see 'systemctl status balena-supervisor'"
+                )
+            }
+            Self::Refused(401, _) => f.write_str("the supervisor wants its key: run this as root"),
+            Self::Refused(status, text) => write!(f, "the supervisor answered {status}: {text}"),
+            Self::Answer => f.write_str("the supervisor's answer is not JSON"),
+            Self::State(error) => error.fmt(f),
+            Self::NoKey => f.write_str("there is no key yet; the supervisor makes it when it first starts"),
+        }
+    }
+}
+
+/// Prints the device's key for the API.
+pub fn key(settings: &Settings) -> Result<u8, Error> {
+    let key = stored_key(settings).map_err(Error::State)?.ok_or(Error::NoKey)?;
+    Ok(minke_applet::print(&format!("{key}\n")))
+}
+
+/// Reads only: a command must not make state that the service owns.
+fn stored_key(settings: &Settings) -> Result<Option<String>, crate::state::Error> {
+    if !settings.data.is_dir() {
+        return Ok(None);
+    }
+    let (state, _) = State::open(&settings.data)?;
+    Ok(state.keys().into_iter().find(|(_, app)| *app == 0).map(|(key, _)| key))
+}
+
+/// Prints what runs.
+pub fn status(settings: &Settings, json: bool) -> Result<u8, Error> {
+    let address = local_address(settings);
+    let client = Client::tcp(address).with_timeout(Some(Duration::from_secs(10)));
+    let header = stored_key(settings).ok().flatten().map(|key| format!("Bearer {key}"));
+    let headers: Vec<(&str, &str)> = header.iter().map(|value| ("Authorization", value.as_str())).collect();
+    let response = client
+        .request("GET", "/v2/state/status", &headers, Body::None)
+        .map_err(|error| Error::Ask(address, error))?;
+    let text = String::from_utf8_lossy(&response.body);
+    if response.status != 200 {
+        return Err(Error::Refused(response.status, text.into_owned()));
+    }
+    let value: Value = serde_json::from_slice(&response.body).map_err(|_| Error::Answer)?;
+    if json {
+        return Ok(minke_applet::print(&format!("{text}\n")));
+    }
+    Ok(minke_applet::print(&table(&value)))
+}
+
+fn table(value: &Value) -> String {
+    let text = |value: &Value, key: &str| match value.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => "-".to_owned(),
+    };
+    let list = |key: &str| value.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut rows = vec![["SERVICE", "STATUS", "APP", "CONTAINER", "IMAGE"].map(str::to_owned)];
+    let images = list("images");
+    for container in list("containers") {
+        let is_its = |image: &&Value| {
+            image.get("appId") == container.get("appId")
+                && image.get("serviceName") == container.get("serviceName")
+        };
+        let image = images.iter().find(is_its).map_or_else(|| "-".to_owned(), |image| text(image, "name"));
+        let id = text(container, "containerId").chars().take(12).collect();
+        rows.push([
+            text(container, "serviceName"),
+            text(container, "status"),
+            text(container, "appId"),
+            id,
+            image,
+        ]);
+    }
+    for image in images {
+        let has_container = list("containers").iter().any(|container| {
+            image.get("appId") == container.get("appId")
+                && image.get("serviceName") == container.get("serviceName")
+        });
+        if !has_container {
+            let row = [text(image, "serviceName"), text(image, "status"), text(image, "appId")];
+            let [service, status, app] = row;
+            rows.push([service, status, app, "-".to_owned(), text(image, "name")]);
+        }
+    }
+    let mut out = format!("Target: {}, release {}\n", text(value, "appState"), text(value, "release"));
+    for problem in list("problems").iter().filter_map(Value::as_str) {
+        let _ = writeln!(out, "Problem: {problem}");
+    }
+    write_columns(&rows, &mut out);
+    out
+}
+
+fn write_columns(rows: &[[String; 5]], out: &mut String) {
+    let mut widths = [0; 5];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_table_lists_containers_and_services_without_one() {
+        let value = json!({ "appState": "applying", "release": "c0ffee", "problems": ["db waits"],
+            "containers": [{ "serviceName": "web", "status": "Running", "appId": 7, "containerId": "0123456789abcdef" }],
+            "images": [{ "serviceName": "web", "appId": 7, "name": "i:1" },
+                { "serviceName": "db", "appId": 7, "name": "d:1", "status": "Downloading" }] });
+        let wanted = "Target: applying, release c0ffee\nProblem: db waits\n\
+            SERVICE  STATUS       APP  CONTAINER     IMAGE\n\
+            web      Running      7    0123456789ab  i:1\n\
+            db       Downloading  7    -             d:1\n";
+        assert_eq!(table(&value), wanted);
+    }
+}

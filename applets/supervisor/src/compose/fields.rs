@@ -1,0 +1,192 @@
+//! A composition as a set of fields with their usual shapes.
+
+use crate::target::Pairs;
+use crate::values;
+use serde_json::{Map, Value};
+
+/// The fields that [`super::container`] reads; others are dropped with a warning (spec supervisor §3.1.1).
+const KNOWN: [&str; 54] = [
+    "cap_add",
+    "cap_drop",
+    "cgroup_parent",
+    "command",
+    "cpu_quota",
+    "cpu_shares",
+    "cpus",
+    "cpuset",
+    "depends_on",
+    "devices",
+    "dns",
+    "dns_opt",
+    "dns_search",
+    "domainname",
+    "entrypoint",
+    "environment",
+    "extra_hosts",
+    "group_add",
+    "healthcheck",
+    "hostname",
+    "image",
+    "init",
+    "ipc",
+    "labels",
+    "mac_address",
+    "mem_limit",
+    "mem_reservation",
+    "network_mode",
+    "networks",
+    "oom_kill_disable",
+    "oom_score_adj",
+    "pid",
+    "pids_limit",
+    "ports",
+    "privileged",
+    "read_only",
+    "restart",
+    "running",
+    "security_opt",
+    "shm_size",
+    "stop_grace_period",
+    "stop_signal",
+    "storage_opt",
+    "sysctls",
+    "tmpfs",
+    "tty",
+    "ulimits",
+    "user",
+    "userns_mode",
+    "volumes",
+    "working_dir",
+    "contract",
+    "service_name",
+    "image_id",
+];
+
+/// A composition by field.
+pub struct Fields {
+    fields: Vec<(String, Value)>,
+    /// What was left out or read in an unexpected way, for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Fields {
+    /// The fields of a composition. Names may be in camel case, as the reference stores them.
+    pub fn new(composition: &Map<String, Value>) -> Self {
+        let mut fields = Vec::new();
+        let mut unknown = Vec::new();
+        for (name, value) in composition {
+            let name = snake(name);
+            if !KNOWN.contains(&name.as_str()) {
+                unknown.push(name);
+            } else if !value.is_null() {
+                fields.push((name, value.clone()));
+            }
+        }
+        let mut warnings = Vec::new();
+        if !unknown.is_empty() {
+            warnings.push(format!("Ignoring unsupported or unknown compose fields: {}", unknown.join(", ")));
+        }
+        Self { fields, warnings }
+    }
+
+    /// The value of a field that is there and not null.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
+    }
+
+    /// A text; a number counts as its digits.
+    pub fn text(&self, name: &str) -> Option<String> {
+        scalar(self.get(name)?)
+    }
+
+    /// A switch; off when absent.
+    pub fn flag(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// A whole number; 0 when absent or something else.
+    pub fn int(&self, name: &str) -> i64 {
+        self.get(name).and_then(values::int).unwrap_or(0)
+    }
+
+    /// A memory size in bytes, or `default`.
+    pub fn memory(&self, name: &str, default: i64) -> i64 {
+        self.get(name).and_then(values::memory).unwrap_or(default)
+    }
+
+    /// A list of texts; a single text is a list of one.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        match self.get(name) {
+            Some(Value::Array(items)) => items.iter().filter_map(scalar).collect(),
+            Some(single) => scalar(single).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// A map of texts, or a list of `name=value`. A value of null is empty.
+    pub fn pairs(&self, name: &str) -> Pairs {
+        match self.get(name) {
+            Some(Value::Object(map)) => map.iter().map(pair).collect(),
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(assignment).collect(),
+            _ => Pairs::new(),
+        }
+    }
+}
+
+fn pair((name, value): (&String, &Value)) -> (String, String) {
+    (name.clone(), scalar(value).unwrap_or_default())
+}
+
+fn assignment(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+/// A text, or the text form of a number or a switch.
+pub fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+fn snake(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for character in name.chars() {
+        if character.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(character.to_ascii_lowercase());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn fields(value: Value) -> Fields {
+        let Value::Object(map) = value else { panic!("an object") };
+        Fields::new(&map)
+    }
+
+    #[test]
+    fn shapes_are_forgiven_and_unknown_fields_named() {
+        let found = fields(json!({
+            "capAdd": ["A"], "dns": "1.1.1.1", "environment": ["A=b=c", "D"], "labels": { "n": 1, "z": null },
+            "mem_limit": "1k", "user": 1000, "build": ".", "expose": [], "tty": null
+        }));
+        assert_eq!(
+            (found.list("cap_add"), found.list("dns")),
+            (vec!["A".to_owned()], vec!["1.1.1.1".to_owned()])
+        );
+        assert_eq!(found.pairs("environment"), [("A".into(), "b=c".into()), ("D".into(), String::new())]);
+        assert_eq!(found.pairs("labels"), [("n".into(), "1".into()), ("z".into(), String::new())]);
+        assert_eq!((found.memory("mem_limit", 0), found.memory("shm_size", 7)), (1024, 7));
+        assert_eq!((found.text("user"), found.get("tty")), (Some("1000".into()), None));
+        assert_eq!(found.warnings, ["Ignoring unsupported or unknown compose fields: build, expose"]);
+    }
+}

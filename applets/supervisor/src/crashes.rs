@@ -1,0 +1,153 @@
+//! Containers whose process died: the second line behind the engine's restart policy.
+//!
+//! The engine restarts what dies. Should it not, because it was itself restarted in that moment, a container
+//! that died by itself is started again after a pause that grows. One that somebody stopped is left alone:
+//! the engine tells of the signal before it tells of the death. Pure: times are arguments.
+
+use std::time::Duration;
+
+/// The first pause; long enough for the engine's own restarts, which begin after a tenth of a second.
+const FIRST: Duration = Duration::from_secs(5);
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(300);
+/// A container that ran for this long was well: the next pause is the first again.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// Most containers that are remembered.
+const MAX: usize = 256;
+
+#[derive(Debug, Default)]
+struct Life {
+    container: String,
+    started: Option<Duration>,
+    /// Somebody sent it a signal since it started.
+    stopped: bool,
+    /// How often it died in a row.
+    deaths: u32,
+    /// When it may be started again.
+    due: Option<Duration>,
+}
+
+/// The containers that were seen to die.
+#[derive(Debug, Default)]
+pub struct Crashes {
+    lives: Vec<Life>,
+}
+
+impl Crashes {
+    /// Takes an event of the engine at time `now`.
+    pub fn event(&mut self, action: &str, container: &str, now: Duration) {
+        if action == "destroy" {
+            self.lives.retain(|life| life.container != container);
+            return;
+        }
+        if !matches!(action, "start" | "kill" | "stop" | "die") {
+            return;
+        }
+        let known = self.lives.iter().position(|life| life.container == container);
+        if known.is_none() && self.lives.len() < MAX {
+            self.lives.push(Life { container: container.to_owned(), ..Life::default() });
+        }
+        let place = known.unwrap_or(self.lives.len().saturating_sub(1));
+        let Some(life) = self.lives.get_mut(place).filter(|life| life.container == container) else { return };
+        match action {
+            "start" => {
+                life.started = Some(now);
+                life.stopped = false;
+                life.due = None;
+            }
+            "die" if !life.stopped => {
+                let ran = life.started.map_or(Duration::ZERO, |start| now.saturating_sub(start));
+                life.deaths = if ran >= HEALTHY { 1 } else { life.deaths.saturating_add(1) };
+                life.due = Some(now.saturating_add(pause(life.deaths)));
+            }
+            "die" => {}
+            _ => {
+                life.stopped = true;
+                life.due = None;
+            }
+        }
+    }
+
+    /// Containers whose pause is over at `now`. One that is `exited` then is to be started; one that the
+    /// engine has brought back is not, and its "start" has ended the pause.
+    pub fn due(&self, now: Duration) -> Vec<String> {
+        let is_due = |life: &&Life| life.due.is_some_and(|due| due <= now);
+        self.lives.iter().filter(is_due).map(|life| life.container.clone()).collect()
+    }
+
+    /// The pauses that were over at `now` have been acted on.
+    pub fn acted(&mut self, now: Duration) {
+        for life in &mut self.lives {
+            life.due = life.due.filter(|due| *due > now);
+        }
+    }
+
+    /// When the next pause ends.
+    pub fn next(&self) -> Option<Duration> {
+        self.lives.iter().filter_map(|life| life.due).min()
+    }
+}
+
+fn pause(deaths: u32) -> Duration {
+    let factor = 1_u32.checked_shl(deaths.saturating_sub(1)).unwrap_or(u32::MAX);
+    FIRST.saturating_mul(factor).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_died_is_due_after_a_pause_that_grows() {
+        let mut crashes = Crashes::default();
+        let mut now = at(0);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            crashes.event("start", "a", now);
+            crashes.event("die", "a", now);
+            let next = crashes.next().unwrap();
+            assert!(crashes.due(next - at(1)).is_empty());
+            assert!(crashes.due(next) == ["a"]);
+            pauses.push((next - now).as_secs());
+            crashes.acted(next);
+            assert_eq!(crashes.next(), None);
+            now = next;
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
+        crashes.event("start", "a", now);
+        crashes.event("die", "a", now + HEALTHY);
+        assert_eq!(crashes.next(), Some(now + HEALTHY + FIRST));
+    }
+
+    #[test]
+    fn what_was_stopped_or_came_back_or_is_gone_is_left_alone() {
+        let mut crashes = Crashes::default();
+        for (events, due) in [
+            (&["start", "kill", "die", "stop"][..], false),
+            (&["start", "die", "start"], false),
+            (&["start", "die", "destroy"], false),
+            (&["start", "kill", "die", "start", "die"], true),
+            (&["die"], true),
+            (&["exec_start", "top"], false),
+        ] {
+            for event in events {
+                crashes.event(event, "a", at(10));
+            }
+            assert_eq!(crashes.next().is_some(), due, "{events:?}");
+            crashes.event("destroy", "a", at(10));
+        }
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let mut crashes = Crashes::default();
+        for number in 0..10_000 {
+            crashes.event("die", &number.to_string(), at(0));
+        }
+        assert_eq!(crashes.lives.len(), MAX);
+    }
+}
