@@ -1,0 +1,61 @@
+# Slot selection with a boot counter (three tries, then the other slot), then the kernel of that slot.
+# U-Boot started this from the boot partition of ${devtype} ${devnum}.
+setenv bootpart "${devtype} ${devnum}:1"
+setenv scratch ${pxefile_addr_r}
+setenv resin_root_part
+setenv upgrade_available
+setenv bootcount
+setenv extra_os_cmdline
+setenv extra_os_firmware_class_path
+if test -e ${bootpart} /extra_uEnv.txt; then
+  if load ${bootpart} ${scratch} extra_uEnv.txt; then
+    env import -t -r ${scratch} ${filesize} extra_os_cmdline extra_os_firmware_class_path
+  fi
+fi
+if load ${bootpart} ${scratch} resinOS_uEnv.txt; then
+  env import -t -r ${scratch} ${filesize} resin_root_part upgrade_available
+fi
+if test -e ${bootpart} /bootcount.env; then
+  if load ${bootpart} ${scratch} bootcount.env; then
+    env import -t -r ${scratch} ${filesize} bootcount
+  fi
+fi
+# The two roots are partition 2 and 3; anything else in a damaged file means the first.
+setenv slot 2
+setenv other 3
+if test "${resin_root_part}" = "3"; then
+  setenv slot 3
+  setenv other 2
+fi
+if test "${upgrade_available}" = "1"; then
+  if test -z "${bootcount}"; then setenv bootcount 0; fi
+  if test ${bootcount} -lt 3; then
+    setexpr bootcount ${bootcount} + 1
+  else
+    setenv bootcount 4
+    setenv swap ${slot}
+    setenv slot ${other}
+    setenv other ${swap}
+  fi
+  env export -t ${scratch} bootcount
+  fatwrite ${bootpart} ${scratch} bootcount.env ${filesize}
+fi
+# A slot without a kernel would only stop here.
+if test ! -e ${devtype} ${devnum}:${slot} /boot/vmlinuz; then
+  if test -e ${devtype} ${devnum}:${other} /boot/vmlinuz; then setenv slot ${other}; fi
+fi
+setenv label resin-rootA
+if test "${slot}" = "3"; then setenv label resin-rootB; fi
+if test -n "${extra_os_firmware_class_path}"; then
+  setenv extra_os_cmdline "${extra_os_cmdline} firmware_class.path=${extra_os_firmware_class_path}"
+fi
+@BOARD@
+echo "minke: U-Boot starts partition ${slot} (upgrade_available=${upgrade_available} bootcount=${bootcount})"
+setenv bootargs "root=LABEL=${label} ro @ARGUMENTS@ ${board_arguments} ${extra_os_cmdline}"
+setenv rootpart "${devtype} ${devnum}:${slot}"
+load ${rootpart} ${kernel_addr_r} /boot/vmlinuz
+load ${rootpart} ${ramdisk_addr_r} /boot/initramfs
+@BOOT@ ${kernel_addr_r} ${ramdisk_addr_r}:${filesize} ${fdt_addr}
+# Not reached when the kernel starts.
+sleep 1
+reset

@@ -1,0 +1,89 @@
+//! `image/build`, `image/boot` and `image/shell`.
+
+mod boot;
+mod options;
+mod shell;
+
+use crate::build;
+use crate::cache::Cache;
+use crate::error::{Error, Result};
+use std::ffi::OsString;
+
+/// Exit status for a command line that cannot be understood.
+const EXIT_USAGE: u8 = 2;
+
+const HELP: &str = "minke-image: builds bootable images and runs them in QEMU
+
+Usage: image/build ARCH [--dev] [--config FILE] [--preload IMAGE.tar --app APPS.json] [--layout small|reference] [-o OUT]
+       image/boot [ARCH] [--once] [--image FILE]
+       image/shell [ARCH] [--config FILE] [--image FILE] [--keep] [--firmware] -- COMMAND
+
+ARCH is x86_64 (the default of boot and shell), aarch64, armv7 or armv6.
+
+image/build makes a disk image.
+  --dev              Development image: console, root shell on it, developmentMode, and the demo as preloaded app
+  --config FILE      The device's config.json
+  --preload FILE     Container image archive for the data partition, together with
+  --app FILE         the apps.json that names it
+  --layout NAME      Partition sizes: small (default), or reference as the specification has them
+  -o, --output FILE  The image (default out/minke-ARCH[-dev].img); kernel and initramfs go to FILE.boot
+  --minke FILE       Use this binary instead of running release/build
+  --refresh          Fetch the newest packages instead of those of the last time
+
+image/boot builds a development image with the demo app, boots it through firmware and boot loader, and shows it.
+  --once             Power off after the container's first line
+  --image FILE       Boot this image instead of building one
+  --time SECONDS     How long the container's first line may take (default 180; for armv6 360)
+
+image/shell runs COMMAND in the root shell of a development image, prints its output and exits with its status.
+  --config FILE      config.json for this run, as it is; the image itself is not changed
+  --image FILE       Use this image instead of building one
+  --keep             Keep disk and logs, and say where
+  --firmware         Start through firmware and boot loader instead of directly; then config.json must ask for
+                     developmentMode, else there is no shell
+  --time SECONDS     How long boot and command may take, each (default 180; for armv6 360)
+
+Examples:
+  image/build aarch64 -o device.img
+  image/boot --once
+  image/shell armv7 -- 'balena ps; systemctl status balena'
+";
+
+/// Runs one command line (without the program's name) and returns the exit status.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    match dispatch(arguments) {
+        Ok(status) => status,
+        Err(Error::Usage(text)) => {
+            eprintln!("image: {text}; see --help");
+            EXIT_USAGE
+        }
+        Err(error) => {
+            eprintln!("image: {error}");
+            1
+        }
+    }
+}
+
+fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.is_empty()
+        || arguments.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h")
+    {
+        print!("{HELP}");
+        return Ok(0);
+    }
+    let command = arguments.remove(0);
+    let command = command.to_string_lossy();
+    let cache = Cache::open()?;
+    match command.as_ref() {
+        "build" => {
+            let options = options::build(arguments)?;
+            let built = build::build(&cache, &options)?;
+            println!("{}", built.image.display());
+            Ok(0)
+        }
+        "boot" => boot::run(&cache, &options::boot(arguments)?),
+        "shell" => shell::run(&cache, &options::shell(arguments)?),
+        _ => Err(Error::Usage(format!("no command '{command}'"))),
+    }
+}

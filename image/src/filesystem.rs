@@ -1,0 +1,215 @@
+//! File systems made into plain files, without mounts and without root rights, the same bytes each time.
+
+use crate::error::{Context, Result};
+use crate::table::{Partition, SECTOR, identifier, uuid_text};
+use crate::tool::Tool;
+use crate::tree::{set_folder_modes, set_times, walk};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::path::Path;
+
+/// What an ext4 file system serves as; this decides its features (decisions 4 and 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Read by GRUB and by Debian's U-Boot: no checksums, no 64-bit block numbers.
+    Slot,
+    /// State and data: checksums whose seed does not change when the device gives itself a new UUID.
+    Storage,
+}
+
+/// How to make one ext4 file system.
+#[derive(Debug)]
+pub struct Ext4<'a> {
+    /// Features by role.
+    pub role: Role,
+    /// Label and size.
+    pub partition: &'a Partition,
+    /// What UUID and hash seed derive from.
+    pub seed: &'a str,
+    /// Its content.
+    pub content: &'a Path,
+    /// Build stamp, seconds since 1970.
+    pub stamp: u64,
+}
+
+impl Ext4<'_> {
+    /// Makes the file system in the file `to`.
+    pub fn make(&self, to: &Path) -> Result<()> {
+        let label = self.partition.label;
+        let bytes = self.partition.sectors.saturating_mul(SECTOR);
+        blank(to, bytes)?;
+        set_folder_modes(self.content)?;
+        set_times(self.content, self.stamp)?;
+        let features = match self.role {
+            Role::Slot => "^metadata_csum,^metadata_csum_seed,^64bit,^orphan_file,has_journal",
+            Role::Storage => "metadata_csum,metadata_csum_seed,64bit,^orphan_file,has_journal",
+        };
+        let uuid = uuid_text(identifier(self.seed, label));
+        let hash_seed = uuid_text(identifier(self.seed, &format!("{label} hash")));
+        let extended = format!("root_owner=0:0,hash_seed={hash_seed},lazy_itable_init=0,lazy_journal_init=0");
+        Tool::new("mke2fs")
+            .env("SOURCE_DATE_EPOCH", self.stamp.to_string())
+            .env("E2FSPROGS_FAKE_TIME", self.stamp.to_string())
+            .env("MKE2FS_CONFIG", "/dev/null")
+            .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "8192", "-m", "0"])
+            .args(["-O", &format!("none,filetype,ext_attr,dir_index,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,resize_inode,{features}")])
+            .args(["-L", label, "-U", &uuid, "-E", &extended, "-d"])
+            .arg(self.content)
+            .arg(to)
+            .run()?;
+        self.same_owner_and_times(to)
+    }
+
+    /// mke2fs copies owner, access and change time of the files that it is given; the image must not tell them.
+    fn same_owner_and_times(&self, image: &Path) -> Result<()> {
+        let mut script = String::new();
+        let mut paths = vec!["/".to_owned()];
+        paths.extend(walk(self.content)?.into_iter().map(|(name, _)| format!("/{name}")));
+        paths.push("/lost+found".into());
+        for path in paths {
+            for field in ["atime", "ctime", "mtime", "crtime"] {
+                let _ = writeln!(script, "sif \"{path}\" {field} @{}", self.stamp);
+            }
+            let _ = writeln!(script, "sif \"{path}\" uid 0\nsif \"{path}\" gid 0");
+        }
+        Tool::new("debugfs")
+            .env("E2FSPROGS_FAKE_TIME", self.stamp.to_string())
+            .args(["-w", "-f", "-"])
+            .arg(image)
+            .input(script)
+            .run()
+    }
+}
+
+/// Makes the FAT boot partition in the file `to`, with the files below `content`; `fat32` as the Raspberry Pi has it.
+pub fn make_fat(
+    to: &Path,
+    partition: &Partition,
+    content: &Path,
+    seed: &str,
+    fat32: bool,
+    stamp: u64,
+) -> Result<()> {
+    blank(to, partition.sectors.saturating_mul(SECTOR))?;
+    set_times(content, stamp)?;
+    let [a, b, c, d, ..] = identifier(seed, partition.label);
+    let serial = format!("{a:02x}{b:02x}{c:02x}{d:02x}");
+    // FAT32 needs 65525 clusters, so on a small partition a cluster is one sector.
+    let kind: &[&str] = if fat32 { &["-F", "32", "-s", "1"] } else { &["-F", "16"] };
+    Tool::new("mkfs.vfat")
+        .args(kind)
+        .args(["--invariant", "-S", "512", "-n", "resin-boot", "-i", &serial])
+        .arg(to)
+        .run()?;
+    // Folders come before what they hold.
+    for (name, path) in walk(content)? {
+        if path.is_dir() {
+            mtools("mmd", stamp).arg("-i").arg(to).arg(format!("::/{name}")).run()?;
+        } else {
+            mtools("mcopy", stamp).args(["-m", "-i"]).arg(to).arg(&path).arg(format!("::/{name}")).run()?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes one file into an existing FAT image.
+pub fn write_to_fat(image: &Path, file: &Path, name: &str) -> Result<()> {
+    Tool::new("mcopy")
+        .env("MTOOLS_SKIP_CHECK", "1")
+        .args(["-o", "-m", "-i"])
+        .arg(image)
+        .arg(file)
+        .arg(format!("::/{name}"))
+        .run()
+}
+
+/// Reads one file of a FAT file system that begins at `offset` of an image.
+pub fn read_from_fat(image: &Path, offset: u64, name: &str) -> Result<Vec<u8>> {
+    let place = format!("{}@@{offset}", image.display());
+    Tool::new("mcopy")
+        .env("MTOOLS_SKIP_CHECK", "1")
+        .args(["-n", "-i", &place, &format!("::/{name}"), "-"])
+        .bytes()
+}
+
+fn mtools(name: &str, stamp: u64) -> Tool {
+    Tool::new(name).env("MTOOLS_SKIP_CHECK", "1").env("SOURCE_DATE_EPOCH", stamp.to_string())
+}
+
+/// An empty file of this size; unwritten parts take no space.
+fn blank(path: &Path, bytes: u64) -> Result<()> {
+    if path.exists() {
+        fs::remove_file(path).on("removing", path)?;
+    }
+    File::create(path).and_then(|file| file.set_len(bytes)).on("making", path)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cache::file_digest;
+    use crate::tree::{Root, Scratch};
+
+    const PARTITION: Partition = Partition { label: "resin-state", number: 4, start: 8192, sectors: 40960 };
+
+    fn content(name: &str) -> Scratch {
+        let scratch = Scratch::new(name).unwrap();
+        let root = Root::new(scratch.path()).unwrap();
+        root.file("folder/file", vec![7; 100_000]).unwrap();
+        root.link("folder/file", "link").unwrap();
+        scratch
+    }
+
+    #[test]
+    fn ext4_is_sound_and_the_same_each_time() {
+        let scratch = Scratch::new("ext4").unwrap();
+        for role in [Role::Slot, Role::Storage] {
+            let mut sums = Vec::new();
+            for name in ["one", "two"] {
+                let from = content("ext4-content");
+                let to = scratch.join(name);
+                Ext4 {
+                    role,
+                    partition: &PARTITION,
+                    seed: "seed",
+                    content: from.path(),
+                    stamp: 1_700_000_000,
+                }
+                .make(&to)
+                .unwrap();
+                Tool::new("e2fsck").args(["-fn"]).arg(&to).run().unwrap();
+                sums.push(file_digest(&to).unwrap());
+                std::thread::sleep(std::time::Duration::from_millis(1100));
+            }
+            assert_eq!(sums.first(), sums.last());
+            let features = Tool::new("dumpe2fs").arg("-h").arg(scratch.join("one")).text().unwrap();
+            assert_eq!(features.contains("metadata_csum_seed"), role == Role::Storage);
+            assert!(features.contains("has_journal"));
+        }
+    }
+
+    #[test]
+    fn fat_is_the_same_each_time_and_reads_back() {
+        let scratch = Scratch::new("fat").unwrap();
+        let mut sums = Vec::new();
+        for name in ["one", "two"] {
+            let from = Scratch::new("fat-content").unwrap();
+            Root::new(from.path()).unwrap().file("folder/a long name.txt", "text").unwrap();
+            let to = scratch.join(name);
+            make_fat(
+                &to,
+                &Partition { sectors: 81920, ..PARTITION },
+                from.path(),
+                "seed",
+                name == "three",
+                1_700_000_000,
+            )
+            .unwrap();
+            sums.push(file_digest(&to).unwrap());
+            assert_eq!(read_from_fat(&to, 0, "folder/a long name.txt").unwrap(), b"text");
+            std::thread::sleep(std::time::Duration::from_millis(2100));
+        }
+        assert_eq!(sums.first(), sums.last());
+    }
+}

@@ -1,0 +1,162 @@
+//! QEMU's command line for each architecture's test machine.
+
+use crate::arch::Arch;
+use crate::boot_files::{PI_EMULATION_ARGUMENT, kernel_arguments};
+use crate::error::{Context, Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Names of files in an image's `.boot` folder.
+pub const KERNEL: &str = "vmlinuz";
+/// The initramfs beside it.
+pub const INITRAMFS: &str = "initramfs";
+/// U-Boot, in the form that the machine takes.
+pub const U_BOOT: &str = "u-boot.bin";
+/// The flash with U-Boot's stored environment.
+pub const U_BOOT_ENVIRONMENT: &str = "u-boot-environment.bin";
+
+/// Where Debian's package ovmf puts the UEFI firmware.
+const OVMF: &str = "/usr/share/OVMF";
+
+/// How the machine comes to its kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// QEMU loads kernel and initramfs of the build: quicker, but no boot loader and always slot A.
+    Direct,
+    /// Firmware, boot loader and slot selection, as a device does.
+    Firmware,
+}
+
+/// What a command line is made from.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// Architecture.
+    pub arch: Arch,
+    /// Way to the kernel.
+    pub start: Start,
+    /// Run under KVM. Only after [`crate::kvm::works`] said so.
+    pub kvm: bool,
+    /// The image's `.boot` folder.
+    pub boot: &'a Path,
+    /// The disk, a qcow2 overlay.
+    pub disk: &'a Path,
+    /// A folder of this guest for its variable store.
+    pub folder: &'a Path,
+    /// The `-netdev user` forwarding options, each beginning with a comma.
+    pub forwards: &'a str,
+    /// More kernel arguments, for a direct start.
+    pub arguments: &'a str,
+}
+
+impl Machine<'_> {
+    /// Program and arguments, without console and power options.
+    pub fn command(&self) -> Result<Vec<String>> {
+        let mut line = match self.arch {
+            Arch::X86_64 if self.kvm => words("qemu-system-x86_64 -M q35 -accel kvm -cpu host -m 512"),
+            Arch::X86_64 => words("qemu-system-x86_64 -M q35 -accel tcg -cpu qemu64 -m 512"),
+            Arch::Aarch64 if self.kvm => words("qemu-system-aarch64 -M virt -accel kvm -cpu host -m 512"),
+            Arch::Aarch64 => words("qemu-system-aarch64 -M virt -accel tcg -cpu cortex-a53 -m 512"),
+            Arch::Armv7 => words("qemu-system-arm -M virt -accel tcg -cpu cortex-a7 -m 512"),
+            Arch::Armv6 => words("qemu-system-arm -M raspi0"),
+        };
+        line.extend(words("-nodefaults -no-user-config -display none"));
+        let disk = format!("format=qcow2,file={}", self.disk.display());
+        let network = format!("user,id=net0{}", self.forwards);
+        match self.arch {
+            Arch::X86_64 => {
+                line.extend(["-drive".into(), format!("if=none,id=disk0,{disk}")]);
+                line.extend(words(
+                    "-device virtio-blk-pci,drive=disk0,bootindex=1 -device virtio-rng-pci -netdev",
+                ));
+                line.push(network);
+                line.extend(words("-device virtio-net-pci,netdev=net0,romfile="));
+            }
+            Arch::Aarch64 | Arch::Armv7 => {
+                line.extend(["-drive".into(), format!("if=none,id=disk0,{disk}")]);
+                line.extend(words("-device virtio-blk-device,drive=disk0 -device virtio-rng-device -netdev"));
+                line.push(network);
+                line.extend(words("-device virtio-net-device,netdev=net0"));
+            }
+            Arch::Armv6 => {
+                line.extend(["-drive".into(), format!("if=sd,{disk}"), "-netdev".into(), network]);
+                line.extend(words("-device usb-net,netdev=net0"));
+            }
+        }
+        match self.start {
+            Start::Direct => self.direct(&mut line)?,
+            Start::Firmware => self.firmware(&mut line)?,
+        }
+        Ok(line)
+    }
+
+    fn direct(&self, line: &mut Vec<String>) -> Result<()> {
+        // The shell on the console must be there whatever config.json says.
+        let arguments = kernel_arguments(self.arch, true);
+        let mut arguments = format!("root=LABEL=resin-rootA ro {arguments} systemd.debug_shell");
+        if self.arch == Arch::Armv6 {
+            arguments.push_str(&format!(" {PI_EMULATION_ARGUMENT}"));
+        }
+        if !self.arguments.is_empty() {
+            arguments.push_str(&format!(" {}", self.arguments));
+        }
+        line.extend([
+            "-kernel".into(),
+            self.boot_file(KERNEL)?,
+            "-initrd".into(),
+            self.boot_file(INITRAMFS)?,
+        ]);
+        line.extend(["-append".into(), arguments]);
+        self.device_tree(line)
+    }
+
+    fn firmware(&self, line: &mut Vec<String>) -> Result<()> {
+        match self.arch {
+            Arch::X86_64 => {
+                let variables =
+                    self.own_copy(&Path::new(OVMF).join("OVMF_VARS_4M.fd"), "ovmf-variables.fd")?;
+                let code = format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd");
+                let variables = format!("if=pflash,format=raw,unit=1,file={}", variables.display());
+                line.extend(["-drive".into(), code, "-drive".into(), variables]);
+                Ok(())
+            }
+            Arch::Aarch64 | Arch::Armv7 => {
+                let environment = self.boot_file(U_BOOT_ENVIRONMENT)?;
+                line.extend(["-bios".into(), self.boot_file(U_BOOT)?, "-drive".into()]);
+                line.push(format!("if=pflash,unit=1,format=raw,snapshot=on,file={environment}"));
+                Ok(())
+            }
+            Arch::Armv6 => {
+                line.extend(["-kernel".into(), self.boot_file(U_BOOT)?]);
+                self.device_tree(line)
+            }
+        }
+    }
+
+    fn device_tree(&self, line: &mut Vec<String>) -> Result<()> {
+        if let Some(name) = self.arch.device_tree() {
+            line.extend(["-dtb".into(), self.boot_file(name)?]);
+        }
+        Ok(())
+    }
+
+    fn boot_file(&self, name: &str) -> Result<String> {
+        let path = self.boot.join(name);
+        if path.exists() {
+            return Ok(path.display().to_string());
+        }
+        Err(Error::Invalid(format!("{} is missing; image/build makes it beside the image", path.display())))
+    }
+
+    /// The firmware's variables survive a restart of the same guest.
+    fn own_copy(&self, from: &Path, name: &str) -> Result<PathBuf> {
+        let to = self.folder.join(name);
+        if !to.exists() {
+            fs::copy(from, &to).on("copying (Debian package ovmf)", from)?;
+        }
+        Ok(to)
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}

@@ -1,0 +1,353 @@
+//! The root file system: minke and its links, BusyBox for what minke has not, accounts, identity files, units, mount
+//! points. Made from files that are the same everywhere, so that the squashfs is the same byte for byte.
+
+use crate::arch::Arch;
+use crate::error::{Context, Error, Result};
+use crate::kernel::Parts;
+use crate::tool::Tool;
+use crate::tree::{Root, set_folder_modes, set_times, walk};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The version of balenaOS whose behaviour the image has (spec os §18.1): cloud and supervisor decide by it.
+pub const OS_VERSION: &str = "8.0.2";
+
+/// The supervisor version that goes with it (spec os §13.1).
+const SUPERVISOR_VERSION: &str = "v18.2.2";
+
+/// Folders that the running system needs: mount points, bind targets of spec os §3.1, homes.
+const FOLDERS: &[&str] = &[
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "mnt/boot",
+    "mnt/state",
+    "mnt/data",
+    "mnt/efi",
+    "mnt/rpi",
+    "mnt/sysroot/active",
+    "mnt/sysroot/inactive",
+    "resin-data",
+    "var/volatile",
+    "var/lib/docker",
+    "var/lib/bluetooth",
+    "var/lib/NetworkManager",
+    "var/lib/systemd",
+    "var/lib/chrony",
+    "etc/ssh/hostkeys",
+    "etc/openvpn",
+    "etc/udev/rules.d",
+    "etc/ssl/certs",
+    "etc/NetworkManager/conf.d",
+    "etc/NetworkManager/system-connections",
+    "etc/NetworkManager/dispatcher.d",
+    "etc/fake-hwclock",
+    "etc/docker",
+    "etc/balena-supervisor",
+    "etc/modules-load.d",
+    "home/root/.ssh",
+    "home/root/.docker",
+    "usr/share/ca-certificates/balena",
+    "usr/bin",
+    "usr/sbin",
+    "usr/lib",
+    "usr/libexec",
+    "usr/local/bin",
+    "usr/local/sbin",
+    "usr/lib/systemd/system",
+];
+
+/// Empty files that are bind targets.
+const EMPTY_FILES: &[&str] = &["etc/hostname", "etc/machine-id", "home/root/.rnd"];
+
+/// Symbolic links: target, place.
+const LINKS: &[(&str, &str)] = &[
+    ("usr/bin", "bin"),
+    ("usr/sbin", "sbin"),
+    ("usr/lib", "lib"),
+    ("../bin/minke", "usr/sbin/init"),
+    ("../bin/minke", "usr/sbin/modprobe"),
+    ("../run", "var/run"),
+    ("../run/lock", "var/lock"),
+    ("volatile/log", "var/log"),
+    ("volatile/cache", "var/cache"),
+    ("volatile/tmp", "var/tmp"),
+    ("docker", "var/lib/balena"),
+    ("docker", "var/lib/balena-engine"),
+    ("docker", "etc/balena"),
+    ("docker", "etc/balena-engine"),
+    (".docker", "home/root/.balena"),
+    (".docker", "home/root/.balena-engine"),
+    ("../run/resolv.conf", "etc/resolv.conf"),
+    ("../proc/self/mounts", "etc/mtab"),
+];
+
+/// Commands that stand in `/usr/sbin` too, because scripts call them by that path.
+const SYSTEM_LINKS: &[&str] = &["reboot", "poweroff", "halt", "shutdown"];
+
+/// Programs that BusyBox would offer but that must not be found: minke is the only init, and these would act behind its back.
+const NOT_FROM_BUSYBOX: &[&str] =
+    &["init", "linuxrc", "start-stop-daemon", "runsvdir", "udhcpc", "udhcpd", "syslogd", "klogd"];
+
+/// What a root file system is made of.
+#[derive(Debug)]
+pub struct Ingredients<'a> {
+    /// The architecture.
+    pub arch: Arch,
+    /// Kernel modules, BusyBox.
+    pub parts: &'a Parts,
+    /// The release binary of minke.
+    pub minke: &'a Path,
+    /// The folder with the unit sources.
+    pub units: &'a Path,
+    /// Files of the boot partition, kept pristine in `/resin-boot`.
+    pub boot_files: &'a Path,
+    /// Build stamp, seconds since 1970.
+    pub stamp: u64,
+}
+
+/// Fills `root`.
+pub fn fill(root: &Root, from: &Ingredients<'_>) -> Result<()> {
+    for folder in FOLDERS {
+        root.folder(folder)?;
+    }
+    for file in EMPTY_FILES {
+        root.file(file, "")?;
+    }
+    for (target, place) in LINKS {
+        root.link(target, place)?;
+    }
+    programs(root, from)?;
+    accounts(root)?;
+    identity(root, from)?;
+    modules(root, from)?;
+    crate::units::install(from.units, root)?;
+    copy_tree(from.boot_files, root, "resin-boot")?;
+    modes(root)?;
+    root.file("balenaos.fingerprint", fingerprint(root.top(), "/", &unlisted)?)?;
+    set_times(root.top(), from.stamp)
+}
+
+fn programs(root: &Root, from: &Ingredients<'_>) -> Result<()> {
+    root.copy(from.minke, "usr/bin/minke", true)?;
+    root.copy(&from.parts.path("busybox"), "usr/bin/busybox", true)?;
+    let mut taken = BTreeSet::from(["minke".to_owned(), "busybox".to_owned()]);
+    for name in first_words(&emulated(from.arch, from.minke, "--list")?) {
+        root.link("minke", &format!("usr/bin/{name}"))?;
+        taken.insert(name);
+    }
+    for name in SYSTEM_LINKS.iter().filter(|name| taken.contains(**name)) {
+        root.link("../bin/minke", &format!("usr/sbin/{name}"))?;
+    }
+    taken.extend(NOT_FROM_BUSYBOX.iter().map(|name| (*name).to_owned()));
+    taken.extend(["modprobe".to_owned()]);
+    // Paths such as `bin/ls` and `usr/sbin/chroot`; the folders below `/` are links into `/usr`.
+    for path in first_words(&emulated(from.arch, &from.parts.path("busybox"), "--list-full")?) {
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        if taken.contains(name) {
+            continue;
+        }
+        let system = path.trim_start_matches("usr/").starts_with("sbin/");
+        let (folder, target) = if system { ("usr/sbin", "../bin/busybox") } else { ("usr/bin", "busybox") };
+        root.link(target, &format!("{folder}/{name}"))?;
+    }
+    Ok(())
+}
+
+/// Runs a program of `arch` with one argument, under its emulator where the build machine cannot run it.
+fn emulated(arch: Arch, program: &Path, argument: &str) -> Result<String> {
+    let native = std::env::consts::ARCH == arch.name();
+    let emulator: &[&str] = match arch {
+        _ if native => &[],
+        Arch::X86_64 => &["qemu-x86_64-static"],
+        Arch::Armv6 => &["qemu-arm-static", "-cpu", "arm1176"],
+        Arch::Armv7 => &["qemu-arm-static", "-cpu", "cortex-a7"],
+        Arch::Aarch64 => &["qemu-aarch64-static", "-cpu", "cortex-a53"],
+    };
+    let tool = match emulator {
+        [name, options @ ..] => Tool::new(name).args(options).arg(program),
+        [] => Tool::new(&program.to_string_lossy()),
+    };
+    tool.arg(argument).text()
+}
+
+fn first_words(text: &str) -> Vec<String> {
+    text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+fn accounts(root: &Root) -> Result<()> {
+    let passwd = include_str!("../files/passwd");
+    let group = include_str!("../files/group");
+    // root's password is empty (spec os §8.4): only the console of a development image and listed keys let anyone in.
+    let shadow = passwd.lines().filter_map(|line| line.split(':').next());
+    let shadow =
+        shadow.map(|name| format!("{name}:{}:19000:0:99999:7:::\n", if name == "root" { "" } else { "*" }));
+    root.file("etc/passwd", passwd)?;
+    root.file("etc/group", group)?;
+    root.file("etc/shadow", shadow.collect::<String>())?;
+    root.file("etc/shells", "/bin/sh\n/bin/ash\n")?;
+    root.file("etc/profile", include_str!("../files/profile"))?;
+    root.file("etc/hosts", include_str!("../files/hosts"))?;
+    root.file("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
+}
+
+fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
+    root.file("etc/os-release", os_release(from.arch))?;
+    for name in ["etc/issue", "etc/issue.net"] {
+        root.file(name, format!("balenaOS {OS_VERSION} (minke {})\n\n", env!("CARGO_PKG_VERSION")))?;
+    }
+    root.file("etc/timestamp", format!("{}\n", stamp_digits(from.stamp)))?;
+    root.file("etc/build", build_information(from.arch, from.stamp))?;
+    let supervisor = format!(
+        "SUPERVISOR_IMAGE=registry2.balena-cloud.com/v2/supervisor\nSUPERVISOR_VERSION={SUPERVISOR_VERSION}\n\
+         LED_FILE=/dev/null\n"
+    );
+    root.file("etc/balena-supervisor/supervisor.conf", supervisor)
+}
+
+/// `/etc/os-release` (spec os §18.1); minke's own version is one more key.
+pub fn os_release(arch: Arch) -> String {
+    format!(
+        "ID=\"balena-os\"\nNAME=\"balenaOS\"\nVERSION=\"{OS_VERSION}\"\nVERSION_ID=\"{OS_VERSION}\"\n\
+         PRETTY_NAME=\"balenaOS {OS_VERSION}\"\nDISTRO_CODENAME=\"minke\"\nMACHINE=\"{}\"\n\
+         META_BALENA_VERSION=\"{OS_VERSION}\"\nSLUG=\"{}\"\nMINKE_VERSION=\"{}\"\n",
+        arch.device_type(),
+        arch.device_type(),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// `/etc/build` and `image-version-info`: what the image was made from.
+pub fn build_information(arch: Arch, stamp: u64) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("minke {version}\narchitecture {}\nbuild time {}\n", arch.name(), stamp_digits(stamp))
+}
+
+/// `YYYYMMDDhhmmss` in UTC (spec os §0.8).
+pub fn stamp_digits(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86400, seconds % 86400);
+    // Civil date from days, counting years from March so that the leap day is the last one.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+fn modules(root: &Root, from: &Ingredients<'_>) -> Result<()> {
+    copy_tree(&from.parts.path("root-modules/lib/modules"), root, "usr/lib/modules")?;
+    root.file("etc/modules-load.d/minke.conf", format!("{}\n", from.parts.text("load-modules")?))
+}
+
+/// Copies the files and links below `from` to `place`, which is made.
+pub fn copy_tree(from: &Path, root: &Root, place: &str) -> Result<()> {
+    root.folder(place)?;
+    for (name, path) in walk(from)? {
+        let to = format!("{place}/{name}");
+        let kind = fs::symlink_metadata(&path).on("looking at", &path)?.file_type();
+        if kind.is_dir() {
+            root.folder(&to)?;
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&path).on("reading the link", &path)?;
+            root.link(&target.to_string_lossy(), &to)?;
+        } else {
+            root.copy(&path, &to, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The user's umask must not show in the image.
+fn modes(root: &Root) -> Result<()> {
+    set_folder_modes(root.top())?;
+    for (name, mode) in
+        [("tmp", 0o1777), ("home/root", 0o700), ("home/root/.ssh", 0o700), ("etc/shadow", 0o600)]
+    {
+        root.mode(name, mode)?;
+    }
+    Ok(())
+}
+
+/// Files whose content differs from device to device, or that a bind mount covers (spec os §3.4).
+fn unlisted(name: &str) -> bool {
+    matches!(
+        name,
+        "balenaos.fingerprint"
+            | "etc/hostname"
+            | "etc/machine-id"
+            | "home/root/.rnd"
+            | "etc/balena-supervisor/supervisor.conf"
+    )
+}
+
+/// MD5 list of all files below `folder` in the format of md5sum, sorted by path, each path with `prefix`.
+pub fn fingerprint(folder: &Path, prefix: &str, leave_out: &dyn Fn(&str) -> bool) -> Result<String> {
+    let mut names = Vec::new();
+    for (name, path) in walk(folder)? {
+        if !leave_out(&name) && fs::symlink_metadata(&path).on("looking at", &path)?.is_file() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    if names.is_empty() {
+        return Ok(String::new());
+    }
+    let sums = Tool::new("md5sum").folder(folder).arg("--").args(&names).text()?;
+    let mut text = String::new();
+    for line in sums.lines() {
+        let (sum, name) =
+            line.split_once("  ").ok_or_else(|| Error::Invalid(format!("md5sum printed '{line}'")))?;
+        text.push_str(&format!("{sum}  {prefix}{name}\n"));
+    }
+    Ok(text)
+}
+
+/// Packs `root` as squashfs: zstd, everything owned by root, all times the build stamp.
+pub fn squash(root: &Path, to: &Path, stamp: u64) -> Result<()> {
+    let stamp = stamp.to_string();
+    Tool::new("mksquashfs")
+        .arg(root)
+        .arg(to)
+        .args(["-noappend", "-all-root", "-no-xattrs", "-no-progress", "-quiet", "-comp", "zstd"])
+        .args(["-Xcompression-level", "19", "-b", "262144", "-mkfs-time", &stamp, "-all-time", &stamp])
+        .run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps() {
+        assert_eq!(stamp_digits(0), "19700101000000");
+        assert_eq!(stamp_digits(1_700_000_000), "20231114221320");
+        assert_eq!(stamp_digits(951_782_400), "20000229000000");
+        assert_eq!(stamp_digits(4_107_542_399), "21000228235959");
+    }
+
+    #[test]
+    fn every_daemon_has_its_user_and_group() {
+        let names = |text: &'static str| {
+            text.lines().filter_map(|line| line.split(':').next()).collect::<BTreeSet<_>>()
+        };
+        let users = names(include_str!("../files/passwd"));
+        let groups = names(include_str!("../files/group"));
+        for name in
+            ["network", "ntp", "dns", "mdns", "sshd", "openvpn", "redsocks", "avahi", "messagebus", "nobody"]
+        {
+            assert!(users.contains(name) && groups.contains(name), "{name}");
+        }
+        assert!(groups.contains("balena-engine") && groups.contains("wheel"));
+        let numbers: Vec<&str> =
+            include_str!("../files/passwd").lines().filter_map(|line| line.split(':').nth(2)).collect();
+        assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len());
+    }
+}
