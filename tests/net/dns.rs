@@ -6,7 +6,13 @@ use std::process::Command;
 /// dnsmasq that answers `NAME.test` with 192.0.2.7, on loopback.
 fn dnsmasq(port: u16) -> Daemon {
     let mut command = Command::new("dnsmasq");
-    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"]);
+    command.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--bind-interfaces",
+    ]);
     command.args(["--listen-address=127.0.0.1", "--address=/test/192.0.2.7", "--user=root", "--pid-file="]);
     command.arg(format!("--port={port}"));
     Daemon::start(&mut command)

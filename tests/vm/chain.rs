@@ -1,0 +1,37 @@
+//! From power-on to the container's first line, on every boot chain.
+
+use crate::guest::{firmware, first_line, get_until, power_off, sh, start};
+use minke_image::arch::Arch;
+use minke_image::demo;
+
+/// Boots through firmware and boot loader, sees the container's first line on the console, and reaches the
+/// container and the supervisor from outside.
+fn boots(arch: Arch, machine: &str) {
+    let mut guest = start(firmware(arch));
+    first_line(&mut guest);
+    assert_eq!(sh(&mut guest, "uname -m"), machine);
+    get_until(&guest, demo::PORT, "/", demo::PAGE);
+    get_until(&guest, 48484, "/ping", "OK");
+    get_until(&guest, 48484, "/v1/healthy", "OK");
+    power_off(&mut guest);
+}
+
+#[test]
+fn aarch64_on_a_cortex_a53() {
+    boots(Arch::Aarch64, "aarch64");
+}
+
+#[test]
+fn armv7_on_a_cortex_a7() {
+    boots(Arch::Armv7, "armv7l");
+}
+
+#[test]
+fn armv6_on_an_arm1176() {
+    boots(Arch::Armv6, "armv6l");
+}
+
+#[test]
+fn x86_64_on_uefi() {
+    boots(Arch::X86_64, "x86_64");
+}

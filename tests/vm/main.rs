@@ -1,0 +1,12 @@
+//! Whole images in QEMU. Each test has a guest of its own on an overlay of one image per architecture. Checks
+//! of a feature run on the guest that boots fastest; the boot chains run on all.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod chain;
+mod config;
+mod disk;
+mod guest;
+mod preload;
+mod services;
+mod state;
