@@ -66,8 +66,11 @@ impl Channel {
         set_nonblocking(&self.fd, nonblocking)
     }
 
-    /// Sends one message with descriptors; `EPIPE` when the peer is gone.
+    /// Sends one message with descriptors; `EPIPE` when the peer is gone, `EMSGSIZE` beyond [`MESSAGE_LIMIT`].
     pub fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        if message.len() > MESSAGE_LIMIT {
+            return Err(Errno::MSGSIZE).context("send on", "channel");
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FD_LIMIT))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {

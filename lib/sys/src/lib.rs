@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod channel;
 pub mod clock;
 pub mod device;
+pub mod device_filter;
 mod error;
 pub mod event;
 pub mod file;

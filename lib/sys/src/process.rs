@@ -107,7 +107,7 @@ static ON_FAULT: OnceLock<Vec<CString>> = OnceLock::new();
 /// arguments instead of ending the process. For PID 1, whose end is the kernel's panic.
 pub fn restart_on_fault(arguments: Vec<CString>) -> Result<()> {
     let _ = ON_FAULT.set(arguments);
-    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT] {
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGABRT] {
         handle(signal, fault as *const () as usize)?;
     }
     Ok(())

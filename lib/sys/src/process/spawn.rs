@@ -5,6 +5,7 @@
 
 use crate::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use std::ffi::{CStr, CString, c_char};
@@ -188,7 +189,8 @@ impl Spawn {
     /// process id. What fails in the child shows as its exit status: [`Failure`].
     pub fn start(&self) -> Result<i32> {
         let arguments = pointers(&self.arguments);
-        let mut pid_line = self.tell_pid_as.map_or_else(Vec::new, |name| format!("{name}=0000000000\0").into_bytes());
+        let mut pid_line =
+            self.tell_pid_as.map_or_else(Vec::new, |name| format!("{name}=0000000000\0").into_bytes());
         let mut environment = pointers(&self.environment);
         if !pid_line.is_empty() {
             environment.insert(0, pid_line.as_ptr().cast());
@@ -239,7 +241,11 @@ impl Spawn {
             rustix::process::setpriority_process(None, nice).map_err(|_| Failure::Nice)?;
         }
         if let Some(score) = &self.oom_score {
-            write_file(CWD, c"/proc/self/oom_score_adj", score.to_bytes()).map_err(|_| Failure::OomAdjust)?;
+            match write_file(CWD, c"/proc/self/oom_score_adj", score.to_bytes()) {
+                // Without CAP_SYS_RESOURCE, in a container, the service runs all the same.
+                Ok(()) | Err(Errno::ACCESS | Errno::PERM) => {}
+                Err(_) => return Err(Failure::OomAdjust),
+            }
         }
         for (resource, soft, hard) in &self.limits {
             set_limit(*resource, *soft, *hard)?;
@@ -322,10 +328,10 @@ pub(super) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }
 
-fn write_file(folder: BorrowedFd<'_>, path: &CStr, content: &[u8]) -> std::result::Result<(), ()> {
+fn write_file(folder: BorrowedFd<'_>, path: &CStr, content: &[u8]) -> std::result::Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(folder, path, flags, Mode::empty()).map_err(|_| ())?;
-    rustix::io::write(&fd, content).map(|_| ()).map_err(|_| ())
+    let fd = rustix::fs::openat(folder, path, flags, Mode::empty())?;
+    rustix::io::write(&fd, content).map(|_| ())
 }
 
 fn duplicate(fd: BorrowedFd<'_>, number: i32) -> std::result::Result<(), ()> {
