@@ -150,7 +150,7 @@ fn a_fault_in_pid_1_leaves_its_services_running() {
         "sleep 1; pid=$$(/run/bin/minke systemctl show -p MainPID --value keep); kill -SEGV 1; \
          n=0; until [ \"$$(/run/bin/minke systemctl is-active keep 2>/dev/null)\" = active ]; do n=$$((n+1)); [ $$n -lt 100 ] || break; sleep 0.2; done; \
          again=$$(/run/bin/minke systemctl show -p MainPID --value keep); echo \"$$pid $$again\" > /mnt/pids; \
-         cp /proc/1/cmdline /mnt/cmdline; kill -0 $$again && echo alive > /mnt/alive; \
+         cp /proc/1/cmdline /mnt/cmdline; grep -c . /sys/fs/cgroup/system.slice/half.service/cgroup.procs > /mnt/halves; kill -0 $$again && echo alive > /mnt/alive; \
          kill -KILL $$again; sleep 2; /run/bin/minke systemctl show -p NRestarts --value keep > /mnt/restarts; \
          /run/bin/minke systemctl poweroff; true",
     );
@@ -177,5 +177,6 @@ fn a_fault_in_pid_1_leaves_its_services_running() {
     assert!(machine.told("cmdline").contains("--again"), "{story}");
     assert_eq!(machine.told("alive").trim(), "alive", "{story}");
     assert_eq!(machine.told("half"), "run\nrun\n", "{story}");
+    assert!(machine.told("halves").trim().parse::<u32>().is_ok_and(|count| count <= 3), "{story}");
     assert_eq!(machine.told("restarts").trim(), "1", "the new PID 1 sees its service end\n{story}");
 }

@@ -2,8 +2,11 @@
 //!
 //! The engine restarts what dies. Should it not, because it was itself restarted in that moment, a container
 //! that died by itself is started again after a pause that grows. One that somebody stopped is left alone:
-//! the engine tells of the signal before it tells of the death. Pure: times are arguments.
+//! the engine tells of the signal before it tells of the death, and where one does not, the exit status of the
+//! signals that stop containers gives it away. In doubt it stays down: what a person did counts more.
+//! Pure: times are arguments.
 
+use minke_engine_api::Event;
 use std::time::Duration;
 
 /// The first pause; long enough for the engine's own restarts, which begin after a tenth of a second.
@@ -35,7 +38,8 @@ pub struct Crashes {
 
 impl Crashes {
     /// Takes an event of the engine at time `now`.
-    pub fn event(&mut self, action: &str, container: &str, now: Duration) {
+    pub fn event(&mut self, event: &Event, now: Duration) {
+        let (action, container) = (event.action.as_str(), event.container.as_str());
         if action == "destroy" {
             self.lives.retain(|life| life.container != container);
             return;
@@ -55,7 +59,7 @@ impl Crashes {
                 life.stopped = false;
                 life.due = None;
             }
-            "die" if !life.stopped => {
+            "die" if !life.stopped && event.exit_code.is_some_and(is_crash) => {
                 let ran = life.started.map_or(Duration::ZERO, |start| now.saturating_sub(start));
                 life.deaths = if ran >= HEALTHY { 1 } else { life.deaths.saturating_add(1) };
                 life.due = Some(now.saturating_add(pause(life.deaths)));
@@ -88,6 +92,12 @@ impl Crashes {
     }
 }
 
+/// Exit statuses that no stop gives: 0 is an orderly end, 128 and the number of SIGINT, SIGKILL or SIGTERM is
+/// what a stop leaves.
+fn is_crash(code: i64) -> bool {
+    !matches!(code, 0 | 130 | 137 | 143)
+}
+
 fn pause(deaths: u32) -> Duration {
     let factor = 1_u32.checked_shl(deaths.saturating_sub(1)).unwrap_or(u32::MAX);
     FIRST.saturating_mul(factor).min(LONGEST)
@@ -101,14 +111,29 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn event(action: &str, container: &str) -> Event {
+        Event { action: action.to_owned(), container: container.to_owned(), exit_code: Some(1) }
+    }
+
+    #[test]
+    fn an_end_that_a_stop_may_have_caused_is_no_crash() {
+        for (exit_code, wanted) in
+            [(Some(0), false), (Some(137), false), (Some(143), false), (None, false), (Some(139), true)]
+        {
+            let mut crashes = Crashes::default();
+            crashes.event(&Event { exit_code, ..event("die", "a") }, at(0));
+            assert_eq!(crashes.next().is_some(), wanted, "{exit_code:?}");
+        }
+    }
+
     #[test]
     fn what_died_is_due_after_a_pause_that_grows() {
         let mut crashes = Crashes::default();
         let mut now = at(0);
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            crashes.event("start", "a", now);
-            crashes.event("die", "a", now);
+            crashes.event(&event("start", "a"), now);
+            crashes.event(&event("die", "a"), now);
             let next = crashes.next().unwrap();
             assert!(crashes.due(next - at(1)).is_empty());
             assert!(crashes.due(next) == ["a"]);
@@ -118,8 +143,8 @@ mod tests {
             now = next;
         }
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
-        crashes.event("start", "a", now);
-        crashes.event("die", "a", now + HEALTHY);
+        crashes.event(&event("start", "a"), now);
+        crashes.event(&event("die", "a"), now + HEALTHY);
         assert_eq!(crashes.next(), Some(now + HEALTHY + FIRST));
     }
 
@@ -134,11 +159,11 @@ mod tests {
             (&["die"], true),
             (&["exec_start", "top"], false),
         ] {
-            for event in events {
-                crashes.event(event, "a", at(10));
+            for action in events {
+                crashes.event(&event(action, "a"), at(10));
             }
             assert_eq!(crashes.next().is_some(), due, "{events:?}");
-            crashes.event("destroy", "a", at(10));
+            crashes.event(&event("destroy", "a"), at(10));
         }
     }
 
@@ -146,7 +171,7 @@ mod tests {
     fn the_memory_is_bounded() {
         let mut crashes = Crashes::default();
         for number in 0..10_000 {
-            crashes.event("die", &number.to_string(), at(0));
+            crashes.event(&event("die", &number.to_string()), at(0));
         }
         assert_eq!(crashes.lives.len(), MAX);
     }

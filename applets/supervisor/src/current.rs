@@ -54,6 +54,11 @@ fn container(found: minke_engine_api::Container) -> Option<Container> {
         service_id: label("service-id").and_then(|id| id.parse().ok()).unwrap_or(0),
         hash: found.label(HASH_LABEL).unwrap_or_default().to_owned(),
         has_run: found.has_run(),
+        restarts: match found.restart_policy.as_str() {
+            "always" | "unless-stopped" => true,
+            "on-failure" => found.exit_code != 0,
+            _ => false,
+        },
         id: found.id,
         name: found.name,
         status: found.status,

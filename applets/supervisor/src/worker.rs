@@ -99,7 +99,7 @@ impl Worker {
                 view.problems = vec![NO_ENGINE.to_owned()];
             }
             Message::Event(event) => {
-                self.crashes.event(&event.action, &event.container, boottime());
+                self.crashes.event(&event, boottime());
                 let matters = ["create", "start", "die", "destroy", "rename", "pause", "unpause"];
                 self.wanted |= matters.contains(&event.action.as_str());
             }

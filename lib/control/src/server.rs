@@ -277,3 +277,70 @@ impl Conn {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Error as CallError, call, stream};
+
+    /// Serves until `requests` requests are answered: `{"echo": …}` twice for a stream, once for a call.
+    fn serve(name: &str, requests: usize) -> (std::path::PathBuf, std::thread::JoinHandle<()>) {
+        let path = std::env::temp_dir().join(format!("minke-control-{}-{name}", std::process::id()));
+        let limits = Limits { connections: 4, request: 1000, queued: 10_000 };
+        let mut server = Server::bind(&path, 0o600, limits).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (outer, mut ready, mut done) = (Poller::new().unwrap(), Vec::new(), 0);
+            outer.add(&server, 1, Interest::Read).unwrap();
+            while done < requests || !server.conns.is_empty() {
+                outer.wait(&mut ready, Some(Duration::from_secs(10))).unwrap();
+                assert!(!ready.is_empty(), "nobody asks");
+                for event in server.events().unwrap() {
+                    if let Event::Request { conn, request, .. } = event {
+                        if request.get("no").is_some() {
+                            server.refuse(conn, "no");
+                        } else {
+                            server.send(conn, &json!({ "echo": request }));
+                            server.finish(conn, &json!({ "last": true }));
+                        }
+                        done += 1;
+                    }
+                }
+            }
+        });
+        (path, thread)
+    }
+
+    #[test]
+    fn calls_streams_and_refusals() {
+        let (path, thread) = serve("talk", 3);
+        let limit = Some(Duration::from_secs(10));
+        assert_eq!(
+            call(&path, &json!({ "a": "line\nend" }), limit).unwrap(),
+            json!({ "echo": { "a": "line\nend" } })
+        );
+        let answers: Vec<Value> = stream(&path, &json!(1), limit).unwrap().map(|answer| answer.unwrap()).collect();
+        assert_eq!(answers, [json!({ "echo": 1 }), json!({ "last": true })]);
+        assert!(
+            matches!(call(&path, &json!({ "no": 1 }), limit), Err(CallError::Refused(why)) if &*why == "no")
+        );
+        thread.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_refused_or_cut_off_and_others_are_served() {
+        let (path, thread) = serve("rules", 1);
+        let limit = Some(Duration::from_secs(10));
+        let mut noise = UnixStream::connect(&path).unwrap();
+        noise.write_all(b"no json\n").unwrap();
+        let mut answer = String::new();
+        noise.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("\"error\""), "{answer}");
+        let mut flood = UnixStream::connect(&path).unwrap();
+        let cut = (0..1000).any(|_| flood.write_all(&[b'x'; 4096]).is_err());
+        assert!(cut, "a request without end is cut off");
+        assert!(call(&path, &json!(1), limit).is_ok());
+        thread.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -15,6 +15,8 @@ pub struct Event {
     pub action: String,
     /// The container's id.
     pub container: String,
+    /// With `die`: the exit status, if the engine tells.
+    pub exit_code: Option<i64>,
 }
 
 /// An open stream of events.
@@ -63,7 +65,11 @@ fn event(value: &Value) -> Option<Event> {
         let found = text(value, old);
         if found.is_empty() { text(value, new) } else { found }
     };
-    let event = Event { action: first("/status", "/Action"), container: first("/id", "/Actor/ID") };
+    let event = Event {
+        action: first("/status", "/Action"),
+        container: first("/id", "/Actor/ID"),
+        exit_code: text(value, "/Actor/Attributes/exitCode").parse().ok(),
+    };
     (!event.action.is_empty() && !event.container.is_empty()).then_some(event)
 }
 
@@ -74,9 +80,14 @@ mod tests {
 
     #[test]
     fn old_and_new_fields() {
-        let wanted = Some(Event { action: "die".to_owned(), container: "c".to_owned() });
+        let wanted = Some(Event { action: "die".to_owned(), container: "c".to_owned(), exit_code: None });
         assert_eq!(event(&json!({ "status": "die", "id": "c" })), wanted);
         assert_eq!(event(&json!({ "Action": "die", "Actor": { "ID": "c" } })), wanted);
         assert_eq!(event(&json!({ "Action": "pull" })), None);
+        let attributes = json!({ "ID": "c", "Attributes": { "exitCode": "137" } });
+        assert_eq!(
+            event(&json!({ "Action": "die", "Actor": attributes })).and_then(|event| event.exit_code),
+            Some(137)
+        );
     }
 }

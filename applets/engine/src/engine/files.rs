@@ -158,7 +158,10 @@ pub fn group_id(name: &str) -> Option<u32> {
 ///
 /// A group whose controllers are passed on may hold no process (cgroup-v2.rst, "No Internal Process
 /// Constraint"). So the engine itself moves one down, into `main`; a later start finds itself there.
-pub fn container_group(name: Option<&str>) -> PathBuf {
+///
+/// No two engines may share a group, as each removes what is not its own: outside a service, the name comes from
+/// the folder of the run state (`run`).
+pub fn container_group(name: Option<&str>, run: &Path) -> PathBuf {
     let roots = [minke_sys::cgroup::ROOT.to_owned(), format!("{}/unified", minke_sys::cgroup::ROOT)];
     let Some(root) = roots.iter().map(Path::new).find(|root| super::exists(&root.join("cgroup.controllers")))
     else {
@@ -167,7 +170,9 @@ pub fn container_group(name: Option<&str>) -> PathBuf {
     let made = match name {
         Some(name) => below_root(root, name),
         None => match own_group() {
-            own if own.as_os_str().is_empty() => below_root(root, "balena"),
+            own if own.as_os_str().is_empty() => {
+                below_root(root, &format!("balena{}", run.to_string_lossy().replace('/', "-")))
+            }
             own => delegated(&root.join(own)),
         },
     };

@@ -106,7 +106,7 @@ impl Engine {
         let networks = Networks::open(&data.join("network/networks.json"), options.bridge, &options.range)?;
         let server = Server::new(api::body_mode, api::limits()).map_err(|error| ApiError::because(&error))?;
         let (poller, timer, waker) = (Poller::new()?, Timer::new()?, Waker::new()?);
-        let group = files::container_group(options.group.as_deref());
+        let group = files::container_group(options.group.as_deref(), &options.run);
         let mut engine = Self {
             options,
             server,

@@ -1,6 +1,6 @@
 //! Jobs: one a unit, run when what is ordered before them has ended.
 
-use super::service::{Effect, Outcome, Phase, State};
+use super::state::{Effect, Outcome, Phase, State};
 use super::{Manager, World};
 use crate::log;
 use crate::unit::{Condition, Type};

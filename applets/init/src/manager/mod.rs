@@ -6,6 +6,7 @@
 mod job;
 mod plan;
 pub mod service;
+pub mod state;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,8 @@ use crate::log;
 use crate::unit::load::Loaded;
 use crate::unit::{self, Condition, Type, Unit};
 use minke_sys::process::Exit;
-use service::{Effect, Outcome, Phase, Runtime, State};
+use service::Runtime;
+use state::{Effect, Outcome, Phase, State};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -151,10 +153,14 @@ impl Slot {
 pub struct Saved {
     /// The unit.
     pub name: String,
+    /// It is up; else it is on the way up or down.
+    pub up: bool,
     /// It has no process.
     pub exited: bool,
     /// The main process.
     pub main: Option<i32>,
+    /// The process of another command.
+    pub control: Option<i32>,
     /// Automatic restarts.
     pub restarts: u32,
 }
@@ -317,21 +323,26 @@ impl Manager {
         self.units.get_mut(name).ok_or_else(|| Refusal::NotFound(name.to_owned()))
     }
 
-    /// What a later PID 1 must know about the units that are up.
+    /// What a later PID 1 must know: the units that are up, and the processes of the others.
     pub fn save(&self) -> Vec<Saved> {
-        let up = self.units.iter().filter(|(_, slot)| slot.active().is_up());
-        up.map(|(name, slot)| Saved {
+        let busy = |slot: &Slot| {
+            slot.active().is_up() || slot.runtime.main.is_some() || slot.runtime.control.is_some()
+        };
+        let saved = |(name, slot): (&String, &Slot)| Saved {
             name: name.clone(),
+            up: slot.active().is_up(),
             exited: slot.runtime.state == State::Exited || slot.unit.service.is_none(),
             main: slot.runtime.main,
+            control: slot.runtime.control,
             restarts: slot.runtime.restarts,
-        })
-        .collect()
+        };
+        self.units.iter().filter(|(_, slot)| busy(slot)).map(saved).collect()
     }
 
-    /// Takes over units that an earlier PID 1 started.
+    /// Takes over the units that an earlier PID 1 has brought up. The others are the caller's to clear away:
+    /// they are started anew.
     pub fn adopt(&mut self, world: &mut dyn World, saved: &[Saved], now: Duration) {
-        for Saved { name, exited, main, restarts } in saved {
+        for Saved { name, exited, main, restarts, .. } in saved.iter().filter(|unit| unit.up) {
             let Ok(slot) = self.load(world, name) else { continue };
             match &slot.unit.service {
                 None => slot.reached = true,

@@ -1,7 +1,7 @@
 //! From a request to jobs: everything that must be started or stopped along with a unit.
 
 use super::job::idle_until;
-use super::service::Phase;
+use super::state::Phase;
 use super::{Job, Kind, Manager, Refusal, Verdict, World};
 use crate::log;
 use std::collections::BTreeMap;

@@ -2,7 +2,8 @@ use super::*;
 use crate::unit::apply;
 use crate::unit::load::Loaded;
 use minke_wire::unit::{Name, parse};
-use service::{Whom, restart_delay};
+use service::restart_delay;
+use state::Whom;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Unit files in memory, and facts that conditions ask for.

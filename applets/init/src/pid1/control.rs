@@ -1,7 +1,7 @@
 //! Requests over the control socket.
 
 use super::Init;
-use crate::manager::service::{Phase, State};
+use crate::manager::state::{Phase, State};
 use crate::manager::{Kind, Slot, Verdict};
 use minke_control::init::Ending;
 use minke_sys::cgroup;

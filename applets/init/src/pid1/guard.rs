@@ -66,8 +66,11 @@ pub fn save(manager: &Manager) {
     let units: Vec<Value> = manager
         .save()
         .into_iter()
-        .map(|Saved { name, exited, main, restarts }| {
-            json!({ "name": name, "exited": exited, "main": main, "restarts": restarts })
+        .map(|unit| {
+            json!({
+                "name": unit.name, "up": unit.up, "exited": unit.exited, "main": unit.main,
+                "control": unit.control, "restarts": unit.restarts,
+            })
         })
         .collect();
     let fresh = format!("{STATE}.new");
@@ -82,10 +85,13 @@ pub fn load() -> Vec<Saved> {
     let content = file::read_optional(Path::new(STATE), STATE_LIMIT).ok().flatten().unwrap_or_default();
     let Ok(Value::Array(units)) = serde_json::from_slice(&content) else { return Vec::new() };
     let read = |unit: &Value| {
+        let pid = |name: &str| unit.get(name)?.as_i64().and_then(|pid| i32::try_from(pid).ok());
         Some(Saved {
             name: unit.get("name")?.as_str()?.to_owned(),
+            up: unit.get("up")?.as_bool()?,
             exited: unit.get("exited")?.as_bool()?,
-            main: unit.get("main")?.as_i64().and_then(|pid| i32::try_from(pid).ok()),
+            main: pid("main"),
+            control: pid("control"),
             restarts: unit.get("restarts")?.as_u64().and_then(|count| u32::try_from(count).ok())?,
         })
     };

@@ -11,8 +11,8 @@ mod world;
 
 use crate::cmdline::Cmdline;
 use crate::log;
-use crate::manager::service::{Effect, Whom};
-use crate::manager::{Action, Kind, Manager};
+use crate::manager::state::{Effect, Whom};
+use crate::manager::{Action, Kind, Manager, Saved};
 use crate::unit::load::Folders;
 use crate::unit::{self};
 use control::Waiter;
@@ -164,8 +164,8 @@ impl Init {
         log::line(log::ERROR, format_args!("PID 1 started again after a fault; {} units go on", saved.len()));
         let now = clock::boottime();
         self.manager.adopt(&mut self.machine, &saved, now);
-        self.clear_halves();
-        for unit in saved {
+        self.clear_halves(&saved);
+        for unit in saved.iter().filter(|unit| unit.up) {
             self.watch(&unit.name);
             if let Some(pid) = unit.main.filter(|pid| process::kill(*pid, 0).is_err()) {
                 let exit = process::Exit::Code(0);
@@ -177,7 +177,12 @@ impl Init {
 
     /// Kills what belongs to units that were between down and up: they are started anew. Containers, whose
     /// engine leaves them alive, stay.
-    fn clear_halves(&mut self) {
+    fn clear_halves(&mut self, saved: &[Saved]) {
+        for unit in saved.iter().filter(|unit| !unit.up) {
+            for pid in [unit.main, unit.control].into_iter().flatten() {
+                let _ = process::kill(pid, minke_sys::signal::SIGKILL);
+            }
+        }
         for group in cgroup::children(&Path::new(cgroup::ROOT).join("system.slice")) {
             let Some(name) = group.file_name().and_then(|name| name.to_str()) else { continue };
             let Ok(slot) = self.manager.load(&mut self.machine, name) else { continue };
@@ -282,6 +287,8 @@ impl Init {
                 SIGCHLD => {}
                 // Ctrl-Alt-Del; systemd(1), "Signals".
                 SIGINT | SIGTERM => self.begin_ending(Ending::Reboot),
+                // BusyBox's halt and poweroff send these two.
+                SIGUSR1 => self.begin_ending(Ending::Halt),
                 SIGUSR2 => self.begin_ending(Ending::PowerOff),
                 SIGHUP => self.reload_units(),
                 _ => match signal - RTMIN {

@@ -143,7 +143,9 @@ impl<'a> Round<'a> {
     fn should_start(&self, container: &Container) -> bool {
         match container.status.as_str() {
             "created" => true,
-            "exited" => !container.error.is_empty() || self.crashed.contains(&container.id),
+            "exited" => {
+                !container.error.is_empty() || (container.restarts && self.crashed.contains(&container.id))
+            }
             _ => false,
         }
     }

@@ -39,6 +39,8 @@ pub struct Container {
     pub status: String,
     /// The hash of the config that it was created from; empty when another supervisor created it.
     pub hash: String,
+    /// Whether its restart policy asks for another start after it ended as it did.
+    pub restarts: bool,
     /// The engine's error of the last start.
     pub error: String,
     /// When it was created, in the engine's words.

@@ -223,8 +223,9 @@ fn stopped_containers_stay_stopped_and_those_that_died_or_could_not_start_do_not
     world.settle(&target);
     world.status("web", "exited");
     assert!(world.settle(&target).is_empty());
-    let id = world.current.containers[0].id.clone();
-    let crashed = [id];
+    let crashed = [world.current.containers[0].id.clone()];
+    assert!(plan(&world.current, &target, &crashed).steps.is_empty(), "its policy is no");
+    world.current.containers[0].restarts = true;
     assert!(matches!(plan(&world.current, &target, &crashed).steps[..], [Step::Start(_)]));
     world.current.containers[0].error = "userland proxy: cannot assign requested address".into();
     assert_eq!(world.settle(&target), ["Start web"]);
