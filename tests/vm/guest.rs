@@ -66,6 +66,12 @@ pub fn first_line(guest: &mut Guest) {
     wait(guest, demo::FIRST_LINE);
 }
 
+/// Waits until PID 1 has started everything: a serial port that hears something before its driver is up may
+/// stay deaf.
+pub fn booted(guest: &mut Guest) {
+    wait(guest, "multi-user.target: reached");
+}
+
 /// Runs a command that must succeed, and returns what it printed.
 pub fn sh(guest: &mut Guest, command: &str) -> String {
     let (text, status) = try_sh(guest, command);

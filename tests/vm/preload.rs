@@ -1,6 +1,6 @@
 //! Preloaded images that are missing or broken: an error in the log, and a device that stays reachable.
 
-use crate::guest::{FASTEST, build, get_until, settings, sh, start, until};
+use crate::guest::{FASTEST, booted, build, get_until, settings, sh, start, until};
 use minke_image::machine::Start;
 use minke_tests::project;
 
@@ -19,6 +19,7 @@ fn a_corrupt_archive_is_put_aside() {
     let options = ["--preload", archive.to_str().unwrap(), "--app", apps.to_str().unwrap()];
     let image = build(FASTEST, "minke-test-corrupt.img", &options);
     let mut guest = start(settings(FASTEST, &image, Start::Direct));
+    booted(&mut guest);
     until(&mut guest, "systemctl is-active -q balena-supervisor && systemctl is-active -q balena");
     assert!(sh(&mut guest, "ls /mnt/data/preload").contains(".bad"));
     let log = sh(&mut guest, "journalctl -b -p err -u balena -o cat --no-pager");
@@ -40,6 +41,7 @@ fn a_missing_archive_is_told() {
     );
     crate::guest::power_off(&mut guest);
     guest.restart().unwrap();
+    booted(&mut guest);
     until(&mut guest, "systemctl is-active -q balena-supervisor && systemctl is-active -q balena");
     until(&mut guest, "journalctl -b -u balena-supervisor -o cat --no-pager | grep -q minke/demo");
     get_until(&guest, 48484, "/ping", "OK");
