@@ -20,11 +20,13 @@ pub(crate) fn measure(target: &str, features: bool) -> Result<Vec<Item>, Error> 
 
 /// The root image and the whole disk image, where they have been built.
 pub(crate) fn images(target: &str) -> Result<Vec<Item>, Error> {
+    let image = PathBuf::from(format!("out/minke-{target}-dev.img"));
+    let parts = image.with_extension("img.boot");
     let mut items = Vec::new();
-    let folder = Path::new("out").join(target);
-    for (name, file) in [("rootfs", "rootfs.squashfs"), ("initramfs", "initramfs"), ("image.xz", "disk.img")]
+    let whole = ("image.xz", image);
+    for (name, path) in
+        [("rootfs", parts.join("rootfs.squashfs")), ("initramfs", parts.join("initramfs")), whole]
     {
-        let path = folder.join(file);
         if !path.exists() {
             continue;
         }

@@ -53,7 +53,10 @@ fn the_root_is_read_only_and_the_state_lasts() {
         &mut guest,
         "for l in active inactive resin-boot resin-rootA resin-rootB resin-state resin-data; do test -b /dev/disk/by-state/$l || exit 1; done",
     );
-    let (text, status) = try_sh(&mut guest, "systemctl --failed; systemctl verify /usr/lib/systemd/system/*.service /usr/lib/systemd/system/*.target");
+    let (text, status) = try_sh(
+        &mut guest,
+        "systemctl --failed; systemctl verify /usr/lib/systemd/system/*.service /usr/lib/systemd/system/*.target",
+    );
     assert_eq!(status, 0, "{text}");
     wait(&mut guest, "minke demo: line");
 }
