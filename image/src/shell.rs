@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 
+/// What the shell says first.
+const GREETING: &str = "built-in shell (ash)";
+
 /// Characters of a command in one line: far below what a terminal holds (4095).
 const PIECE: usize = 600;
 
@@ -50,6 +53,15 @@ impl Session {
     /// Waits for the shell and makes it quiet: no echo, no prompt.
     pub fn open(console: &mut Console, limit: Duration) -> Result<Session> {
         let end = Instant::now() + limit;
+        // What is typed earlier reaches the boot loader, or a serial port that then stays deaf.
+        if !console.text().contains(GREETING) {
+            console.wait_for(GREETING, limit).map_err(|error| match error {
+                Error::Timeout { tail, .. } => {
+                    Error::Timeout { what: "root shell on the console".into(), tail }
+                }
+                other => other,
+            })?;
+        }
         let mut session = Session { count: 0 };
         loop {
             // The quotes keep the terminal's echo of this line from looking like the answer.

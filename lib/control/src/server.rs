@@ -318,7 +318,8 @@ mod tests {
             call(&path, &json!({ "a": "line\nend" }), limit).unwrap(),
             json!({ "echo": { "a": "line\nend" } })
         );
-        let answers: Vec<Value> = stream(&path, &json!(1), limit).unwrap().map(|answer| answer.unwrap()).collect();
+        let answers: Vec<Value> =
+            stream(&path, &json!(1), limit).unwrap().map(|answer| answer.unwrap()).collect();
         assert_eq!(answers, [json!({ "echo": 1 }), json!({ "last": true })]);
         assert!(
             matches!(call(&path, &json!({ "no": 1 }), limit), Err(CallError::Refused(why)) if &*why == "no")

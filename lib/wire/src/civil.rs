@@ -24,7 +24,8 @@ const DAY: i64 = 86_400;
 const ERA: i64 = 146_097;
 /// Days from 1 March of year 0 to 1 January 1970.
 const EPOCH: i64 = 719_468;
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
 impl Civil {
@@ -38,12 +39,11 @@ impl Civil {
         // Years begin in March here, so that the leap day is the last day of a year.
         let days = days.wrapping_add(EPOCH);
         let (era, of_era) = (days.div_euclid(ERA), days.rem_euclid(ERA));
-        let year_of_era = of_era
-            .wrapping_sub(of_era / 1_460)
-            .wrapping_add(of_era / 36_524)
-            .wrapping_sub(of_era / 146_096)
-            / 365;
-        let before = year_of_era.wrapping_mul(365).wrapping_add(year_of_era / 4).wrapping_sub(year_of_era / 100);
+        let year_of_era =
+            of_era.wrapping_sub(of_era / 1_460).wrapping_add(of_era / 36_524).wrapping_sub(of_era / 146_096)
+                / 365;
+        let before =
+            year_of_era.wrapping_mul(365).wrapping_add(year_of_era / 4).wrapping_sub(year_of_era / 100);
         let of_year = of_era.wrapping_sub(before);
         let march_month = of_year.wrapping_mul(5).wrapping_add(2) / 153;
         let day = of_year.wrapping_sub(march_month.wrapping_mul(153).wrapping_add(2) / 5).wrapping_add(1);
