@@ -5,4 +5,5 @@
 
 mod dispatch;
 mod layering;
+mod licences;
 mod targets;
