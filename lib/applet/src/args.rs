@@ -108,9 +108,6 @@ pub(crate) fn parse(program: &'static Program, arguments: Vec<OsString>) -> Resu
             }
         };
         args.flags.push((flag.long, value));
-        if flag.value.is_none() && parser.optional_value().is_some() {
-            return Err(unexpected_value(&args));
-        }
         if matches!(flag.long, "help" | "version") {
             return Ok(args);
         }
