@@ -21,10 +21,21 @@ impl Scratch {
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+    /// Opens the store. A child that another test forks holds our lock until it executes its program.
     pub fn store(&self) -> ImageStore {
-        let (store, problems) = ImageStore::open(&self.path("store")).unwrap();
-        assert!(problems.is_empty(), "{problems:?}");
-        store
+        for _ in 0..100 {
+            match ImageStore::open(&self.path("store")) {
+                Ok((store, problems)) => {
+                    assert!(problems.is_empty(), "{problems:?}");
+                    return store;
+                }
+                Err(minke_oci::Error::Conflict(_)) => {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the store stays locked");
     }
     pub fn write(&self, name: &str, content: &[u8]) -> PathBuf {
         std::fs::write(self.path(name), content).unwrap();
