@@ -127,7 +127,19 @@ impl Arch {
     /// Modules that stage 1 loads before it looks for the root device, in this order. What the kernel has built in is
     /// left out when the list is written.
     pub fn boot_modules(self) -> &'static [&'static str] {
-        &["crc32c_generic", "virtio_pci", "virtio_mmio", "virtio_blk", "ext4", "loop", "squashfs", "overlay"]
+        match self {
+            Arch::Armv6 => &["crc32c_generic", "ext4", "loop", "squashfs", "overlay"],
+            _ => &[
+                "crc32c_generic",
+                "virtio_pci",
+                "virtio_mmio",
+                "virtio_blk",
+                "ext4",
+                "loop",
+                "squashfs",
+                "overlay",
+            ],
+        }
     }
 
     /// Modules that user space loads at boot (`/etc/modules-load.d`), for as long as no device manager loads them by

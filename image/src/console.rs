@@ -98,6 +98,14 @@ impl Console {
         }
     }
 
+    /// Waits until `text` has appeared at any time since power-on. What [`Console::wait_for`] searches next stays as it is.
+    pub fn wait_ever(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let position = std::mem::replace(&mut self.position, 0);
+        let found = self.wait_for(text, limit);
+        self.position = position;
+        found.map(drop)
+    }
+
     /// Lets the next search begin at what comes from now on.
     pub fn skip(&mut self) {
         let state = self.shared.lock();
@@ -180,6 +188,7 @@ mod tests {
         let limit = Duration::from_secs(5);
         assert_eq!(console.wait_for("ready", limit).unwrap(), "ready a");
         assert_eq!(console.wait_for("ready", limit).unwrap(), "ready b");
+        console.wait_ever("boot", limit).unwrap();
         let late = console.wait_for("ready", Duration::from_millis(50));
         assert!(matches!(late, Err(Error::Timeout { tail, .. }) if tail.ends_with("ready b")));
         drop(peer);

@@ -21,12 +21,15 @@ pub const PAGE: &str = "minke demo: the container answers";
 
 /// One line a second, and a web server on port 80 of the container.
 const SERVICE: &str = "#!/bin/sh
+# The first process of a container gets only signals that it asks for.
+trap 'exit 0' TERM INT
 httpd -p 80 -h /www
 n=1
 while :; do
   echo \"minke demo: line $n from $(hostname)\"
   n=$((n + 1))
-  sleep 1
+  sleep 1 &
+  wait $!
 done
 ";
 

@@ -21,7 +21,7 @@ use crate::error::{Context, Error, Result};
 use crate::machine::{Machine, Start};
 use crate::overlay::Overlay;
 use crate::process::Process;
-use crate::shell::{Output, Session};
+use crate::shell::{Output, SHELL_SIGN, Session};
 use crate::tree::Scratch;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -156,7 +156,13 @@ impl Guest {
         self.explained(result)
     }
 
-    /// Types raw text on the console.
+    /// Waits until the shell on the console is there. Whoever types earlier may make the serial port deaf.
+    pub fn wait_for_shell(&mut self, limit: Duration) -> Result<()> {
+        let found = self.power.console.wait_ever(SHELL_SIGN, limit);
+        self.explained(found)
+    }
+
+    /// Types raw text on the console, after [`Guest::wait_for_shell`].
     pub fn send(&mut self, text: &str) -> Result<()> {
         self.power.console.send(text)
     }

@@ -8,11 +8,12 @@ use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 
-/// What the shell says first.
-const GREETING: &str = "built-in shell (ash)";
-
 /// Characters of a command in one line: far below what a terminal holds (4095).
 const PIECE: usize = 600;
+
+/// What BusyBox's shell says when it begins. Nothing may be typed before: a serial port (PL011) that fills up before
+/// its driver reads it stays deaf.
+pub const SHELL_SIGN: &str = "built-in shell (ash)";
 
 /// How often the shell is called until it answers.
 const CALL_AGAIN: Duration = Duration::from_secs(1);
@@ -53,16 +54,8 @@ impl Session {
     /// Waits for the shell and makes it quiet: no echo, no prompt.
     pub fn open(console: &mut Console, limit: Duration) -> Result<Session> {
         let end = Instant::now() + limit;
-        // What is typed earlier reaches the boot loader, or a serial port that then stays deaf.
-        if !console.text().contains(GREETING) {
-            console.wait_for(GREETING, limit).map_err(|error| match error {
-                Error::Timeout { tail, .. } => {
-                    Error::Timeout { what: "root shell on the console".into(), tail }
-                }
-                other => other,
-            })?;
-        }
         let mut session = Session { count: 0 };
+        console.wait_ever(SHELL_SIGN, limit)?;
         loop {
             // The quotes keep the terminal's echo of this line from looking like the answer.
             session.count += 1;

@@ -21,6 +21,9 @@ const PORT_LIMIT: Duration = Duration::from_secs(60);
 /// How long an orderly power-off may take.
 const OFF_LIMIT: Duration = Duration::from_secs(90);
 
+/// How long the shell may take to appear after the container's first line.
+const SHELL_LIMIT: Duration = Duration::from_secs(60);
+
 /// Limit for one connection.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(5);
 
@@ -58,6 +61,7 @@ pub fn run(cache: &Cache, options: &Boot) -> Result<u8> {
 
 fn power_off(mut guest: Guest) -> Result<u8> {
     let step = progress::step("power off");
+    guest.wait_for_shell(SHELL_LIMIT)?;
     guest.send("\npoweroff\n")?;
     let status = guest.wait_end(OFF_LIMIT)?;
     println!();
