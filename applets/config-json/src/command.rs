@@ -50,7 +50,7 @@ fn get(store: &Store, key: &str) -> u8 {
 
 fn set(store: &Store, key: &str, text: &str, json: bool) -> u8 {
     let value = if json {
-        serde_json::from_str(text).map_err(|error| format!("value of {key} is not JSON: {error}"))
+        minke_wire::json::parse_str(text).map_err(|error| format!("value of {key} is not JSON: {error}"))
     } else {
         value_of(key, text)
     };

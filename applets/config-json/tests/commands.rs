@@ -106,7 +106,7 @@ fn get_set_unset_keep_the_rest_of_the_file() {
 #[test]
 fn a_broken_file_is_one_error_line_in_the_whole_boot() {
     for (content, found) in [
-        (&b"{\"uuid\": \"x\", "[..], "line 1 column 14"),
+        (&b"{\"uuid\": \"x\", "[..], "line 1 column 15"),
         (b"\0\0\0\0", "holds only NUL bytes"),
         (b"", "is empty"),
         (b"[]", "is an array"),
@@ -144,7 +144,7 @@ fn wrong_types_are_one_line_too() {
     assert_eq!((status, text.lines().count()), (1, 3), "{text}");
     device.put("{");
     let (status, text, _) = device.run(&["check"]);
-    assert!(status == 1 && text.contains("line 1 column 1"), "{text}");
+    assert!(status == 1 && text.contains("line 1 column 2"), "{text}");
     device.put(r#"{"hostname":"kitchen"}"#);
     assert_eq!(device.run(&["check"]), (0, String::new(), String::new()));
 }
@@ -199,8 +199,8 @@ fn the_api_key_is_made_remembered_and_taken_from_memory() {
     device.run(&["generate-api-key"]);
     let first = key("deviceApiKey");
     assert_eq!(first.len(), 32);
-    let keys: serde_json::Value = serde_json::from_str(&key("deviceApiKeys")).unwrap();
-    assert_eq!(keys, serde_json::json!({"other": "o", "api.example.com": first}));
+    let keys: minke_wire::json::Value = minke_wire::json::parse_str(&key("deviceApiKeys")).unwrap();
+    assert_eq!(keys, minke_wire::json::json!({"other": "o", "api.example.com": first}));
     device.run(&["generate-api-key"]);
     assert_eq!(key("deviceApiKey"), first);
     device.run(&["unset", "deviceApiKey"]);

@@ -27,11 +27,14 @@ impl Connections {
             return;
         }
         let failed = Arc::clone(&count);
-        let started = std::thread::Builder::new().spawn(move || {
-            // The connection ends with its first error; the client asks again.
-            let _ = exchange(client, &upstreams);
-            count.fetch_sub(1, Ordering::Relaxed);
-        });
+        let started = minke_sys::thread::spawn(
+            "dns-tcp",
+            Box::new(move || {
+                // The connection ends with its first error; the client asks again.
+                let _ = exchange(client, &upstreams);
+                count.fetch_sub(1, Ordering::Relaxed);
+            }),
+        );
         if started.is_err() {
             failed.fetch_sub(1, Ordering::Relaxed);
         }

@@ -2,9 +2,13 @@
 
 use std::fmt;
 
-/// A refused or failed request: the HTTP status and the `message` of the JSON body.
+/// A refused or failed request. One word, so that a result that carries it is returned in registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiError {
+pub struct ApiError(Box<Answer>);
+
+/// The HTTP status and the `message` of the JSON body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
     /// The HTTP status. 304 stands for "already so".
     pub status: u16,
     /// One line for a person, in the words that clients look for.
@@ -17,7 +21,13 @@ pub type Result<T> = std::result::Result<T, ApiError>;
 impl ApiError {
     /// An error with a status.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self::boxed(status, message.into())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn boxed(status: u16, message: String) -> Self {
+        Self(Box::new(Answer { status, message }))
     }
 
     /// 400: the request makes no sense.
@@ -52,6 +62,13 @@ impl ApiError {
     }
 }
 
+impl std::ops::Deref for ApiError {
+    type Target = Answer;
+    fn deref(&self) -> &Answer {
+        &self.0
+    }
+}
+
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -61,12 +78,16 @@ impl fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 impl From<minke_sys::Error> for ApiError {
+    #[cold]
+    #[inline(never)]
     fn from(error: minke_sys::Error) -> Self {
         Self::because(&error)
     }
 }
 
 impl From<minke_oci::Error> for ApiError {
+    #[cold]
+    #[inline(never)]
     fn from(error: minke_oci::Error) -> Self {
         let status = match &error {
             minke_oci::Error::NotFound(_) | minke_oci::Error::Platform { .. } => 404,

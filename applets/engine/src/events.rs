@@ -3,7 +3,7 @@
 use crate::fields::json;
 use crate::fields::{Fields, object};
 use minke_http::Conn;
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// A client that reads events.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub fn event(kind: &str, action: &str, id: &str, attributes: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     #[test]
     fn the_supervisors_filter_and_the_old_fields() {

@@ -2,7 +2,7 @@
 //! API's documents are large and mostly optional; what must have a type is checked where it comes in
 //! (`container::create`).
 
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// Members of a JSON object.
 pub trait Fields {
@@ -70,147 +70,12 @@ impl Fields for Value {
     }
 }
 
-/// What can stand as a value in [`json!`].
-pub trait ToJson {
-    /// The value.
-    fn to_json(&self) -> Value;
-}
-
-impl<T: ToJson + ?Sized> ToJson for &T {
-    fn to_json(&self) -> Value {
-        (**self).to_json()
-    }
-}
-
-impl<T: ToJson> ToJson for Option<T> {
-    fn to_json(&self) -> Value {
-        self.as_ref().map_or(Value::Null, ToJson::to_json)
-    }
-}
-
-impl<T: ToJson> ToJson for [T] {
-    fn to_json(&self) -> Value {
-        Value::Array(self.iter().map(ToJson::to_json).collect())
-    }
-}
-
-impl<T: ToJson> ToJson for Vec<T> {
-    fn to_json(&self) -> Value {
-        self.as_slice().to_json()
-    }
-}
-
-impl<T: ToJson, const N: usize> ToJson for [T; N] {
-    fn to_json(&self) -> Value {
-        self.as_slice().to_json()
-    }
-}
-
-impl ToJson for str {
-    #[inline(never)]
-    fn to_json(&self) -> Value {
-        Value::String(self.to_owned())
-    }
-}
-
-impl ToJson for String {
-    fn to_json(&self) -> Value {
-        self.as_str().to_json()
-    }
-}
-
-impl ToJson for Value {
-    #[inline(never)]
-    fn to_json(&self) -> Value {
-        self.clone()
-    }
-}
-
-impl ToJson for serde_json::Map<String, Value> {
-    #[inline(never)]
-    fn to_json(&self) -> Value {
-        Value::Object(self.clone())
-    }
-}
-
-impl ToJson for bool {
-    fn to_json(&self) -> Value {
-        Value::Bool(*self)
-    }
-}
-
-impl ToJson for i64 {
-    #[inline(never)]
-    fn to_json(&self) -> Value {
-        Value::Number((*self).into())
-    }
-}
-
-impl ToJson for u64 {
-    #[inline(never)]
-    fn to_json(&self) -> Value {
-        Value::Number((*self).into())
-    }
-}
-
-macro_rules! small_numbers {
-    ($($kind:ty),*) => {
-        $(impl ToJson for $kind {
-            fn to_json(&self) -> Value {
-                i64::from(*self).to_json()
-            }
-        })*
-    };
-}
-small_numbers!(i32, u32, u16, u8);
-
-impl ToJson for usize {
-    fn to_json(&self) -> Value {
-        u64::try_from(*self).unwrap_or(u64::MAX).to_json()
-    }
-}
-
-/// The object of these members: what [`json!`] becomes. One function instead of an inlined insertion per
-/// member, which made a third of the engine's bytes.
-#[inline(never)]
-pub fn object_of<const N: usize>(members: [(&'static str, Value); N]) -> Value {
-    object_of_slice(&mut { members })
-}
-
-#[inline(never)]
-fn object_of_slice(members: &mut [(&'static str, Value)]) -> Value {
-    let taken = members.iter_mut().map(|(key, value)| ((*key).to_owned(), value.take()));
-    Value::Object(taken.collect())
-}
-
-/// A JSON value from its literal form, as `serde_json::json!`, with fewer bytes per member.
-macro_rules! json {
-    (null) => { serde_json::Value::Null };
-    ({}) => { serde_json::Value::Object(serde_json::Map::new()) };
-    ([]) => { serde_json::Value::Array(Vec::new()) };
-    ({ $($members:tt)+ }) => { $crate::fields::json!(@members [] $($members)+) };
-    ([ { $($members:tt)* } ]) => { serde_json::Value::Array(vec![$crate::fields::json!({ $($members)* })]) };
-    ([ $($element:expr),+ $(,)? ]) => { serde_json::Value::Array(vec![$($crate::fields::ToJson::to_json(&$element)),+]) };
-    (@members [$($done:tt)*]) => { $crate::fields::object_of([$($done)*]) };
-    (@members [$($done:tt)*] $key:tt : null $(, $($rest:tt)*)?) => {
-        $crate::fields::json!(@members [$($done)* ($key, serde_json::Value::Null),] $($($rest)*)?)
-    };
-    (@members [$($done:tt)*] $key:tt : { $($value:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::fields::json!(@members [$($done)* ($key, $crate::fields::json!({ $($value)* })),] $($($rest)*)?)
-    };
-    (@members [$($done:tt)*] $key:tt : [ $($value:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::fields::json!(@members [$($done)* ($key, $crate::fields::json!([ $($value)* ])),] $($($rest)*)?)
-    };
-    (@members [$($done:tt)*] $key:tt : $value:expr $(, $($rest:tt)*)?) => {
-        $crate::fields::json!(@members [$($done)* ($key, $crate::fields::ToJson::to_json(&$value)),] $($($rest)*)?)
-    };
-}
-pub(crate) use json;
+pub use minke_wire::json::json;
 
 /// The object behind a value, made when the value is something else.
-pub fn object(value: &mut Value) -> &mut serde_json::Map<String, Value> {
+pub fn object(value: &mut Value) -> &mut minke_wire::json::Map {
     if !value.is_object() {
-        *value = Value::Object(serde_json::Map::new());
+        *value = Value::Object(minke_wire::json::Map::new());
     }
     match value {
         Value::Object(map) => map,

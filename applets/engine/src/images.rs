@@ -5,7 +5,7 @@ use crate::error::{ApiError, Result};
 use crate::fields::json;
 use minke_http::{Conn, Headers};
 use minke_oci::{Platform, Progress, Removal};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -56,8 +56,8 @@ pub fn upload_end(engine: &mut Engine, conn: Conn) {
         engine.fail(conn, &error.clone());
         return;
     }
-    let (store, done, waker) = (engine.images.clone(), engine.done.0.clone(), engine.waker.try_clone());
-    std::thread::spawn(move || {
+    let store = engine.images.clone();
+    let work = move || {
         let mut lines = Vec::new();
         let mut progress = |step: Progress<'_>| {
             if let Progress::LayerDone(id) = step {
@@ -82,11 +82,11 @@ pub fn upload_end(engine: &mut Engine, conn: Conn) {
                 .push(json!({ "errorDetail": { "message": error.to_string() }, "error": error.to_string() })),
         }
         drop(upload);
-        let _ = done.send(Done::Load(conn, lines));
-        if let Ok(waker) = waker {
-            waker.wake();
-        }
-    });
+        Done::Load(conn, lines)
+    };
+    if let Err(error) = in_background(engine, Box::new(work)) {
+        engine.fail(conn, &error);
+    }
 }
 
 /// The load ended.
@@ -101,10 +101,10 @@ pub fn answer_load(engine: &mut Engine, conn: Conn, lines: &[Value]) {
 }
 
 /// Removes an image in a thread; layers may hold many files.
-pub fn remove(engine: &Engine, conn: Conn, name: String, force: bool) {
+pub fn remove(engine: &mut Engine, conn: Conn, name: String, force: bool) {
     let used: Vec<String> = engine.containers.iter().map(|container| container.image.clone()).collect();
-    let (store, done, waker) = (engine.images.clone(), engine.done.0.clone(), engine.waker.try_clone());
-    std::thread::spawn(move || {
+    let store = engine.images.clone();
+    let work = move || {
         let in_use = |id: &minke_oci::Digest| used.contains(&id.to_string());
         let result = store.remove(&name, force, &in_use).map_err(ApiError::from).map(|removals| {
             let line = |removal: &Removal| match removal {
@@ -113,9 +113,19 @@ pub fn remove(engine: &Engine, conn: Conn, name: String, force: bool) {
             };
             removals.iter().map(line).collect()
         });
-        let _ = done.send(Done::Answer(conn, result));
-        if let Ok(waker) = waker {
-            waker.wake();
-        }
-    });
+        Done::Answer(conn, result)
+    };
+    if let Err(error) = in_background(engine, Box::new(work)) {
+        engine.fail(conn, &error);
+    }
+}
+
+/// Does `work` in a thread; the engine's loop takes what came of it.
+fn in_background(engine: &Engine, work: Box<dyn FnOnce() -> Done + Send>) -> Result<()> {
+    let (done, waker) = (engine.done.0.clone(), engine.waker.try_clone()?);
+    let work = move || {
+        let _ = done.send(work());
+        waker.wake();
+    };
+    Ok(minke_sys::thread::spawn("images", Box::new(work))?)
 }

@@ -6,7 +6,7 @@ use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
 use minke_store::Record;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
 
 /// All volumes.
@@ -139,7 +139,7 @@ pub fn clean_up(root: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     #[test]
     fn volumes_survive_a_restart_and_a_damaged_record() {

@@ -12,7 +12,7 @@ use minke_sys::event::{Interest, Poller, Ready};
 use minke_sys::signal::{SIGINT, SIGTERM, Signals};
 use minke_sys::{Errno, Result, capability, file, random, socket};
 use minke_wire::journal::Kmsg;
-use std::collections::BTreeMap;
+use minke_wire::table::Table;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -106,8 +106,8 @@ struct Daemon {
     /// The number of the last record of the kernel log.
     sequence: Option<u64>,
     signals: Signals,
-    streams: BTreeMap<u64, Stream>,
-    readers: BTreeMap<u64, Reader>,
+    streams: Table<u64, Stream>,
+    readers: Table<u64, Reader>,
     next: u64,
     buffer: Vec<u8>,
     hostname: String,
@@ -163,8 +163,8 @@ impl Daemon {
             kernel,
             sequence: None,
             signals,
-            streams: BTreeMap::new(),
-            readers: BTreeMap::new(),
+            streams: Table::new(),
+            readers: Table::new(),
             next: FIRST_CONNECTION,
             buffer: vec![0; BUFFER],
             hostname: String::new(),

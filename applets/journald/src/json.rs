@@ -109,11 +109,11 @@ mod tests {
             (b"D", b"2"),
         ]);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
-        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let value: minke_wire::json::Value = minke_wire::json::parse(&out).unwrap();
         assert_eq!(value["MESSAGE"], text);
         assert_eq!(value["C"].as_str().unwrap().as_bytes(), control);
-        assert_eq!(value["B"], serde_json::json!([255, 0]));
-        assert_eq!(value["D"], serde_json::json!(["1", "2"]));
+        assert_eq!(value["B"], minke_wire::json::json!([255, 0]));
+        assert_eq!(value["D"], minke_wire::json::json!(["1", "2"]));
         assert_eq!(value["__REALTIME_TIMESTAMP"], "17");
         assert_eq!(value["__CURSOR"], "s=r;i=1;b=b;m=3;t=11");
     }

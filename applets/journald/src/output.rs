@@ -3,7 +3,7 @@
 use minke_control::journal::Entry;
 use minke_wire::civil::Civil;
 use minke_wire::journal::encode_field;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::fmt::Write;
 
 /// An output format.
@@ -179,7 +179,7 @@ fn export(out: &mut Vec<u8>, entry: &Value) {
         let several = value.as_array().filter(|values| !values.iter().all(Value::is_number));
         let one = std::slice::from_ref(value);
         for value in several.map_or(one, Vec::as_slice) {
-            let single = Entry(serde_json::json!({ "value": value }));
+            let single = Entry(minke_wire::json::json!({ "value": value }));
             if let Some(bytes) = single.field("value") {
                 encode_field(out, name, &bytes);
             }
@@ -191,7 +191,7 @@ fn export(out: &mut Vec<u8>, entry: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn entry(message: impl Into<Value>) -> Entry {
         let message: Value = message.into();

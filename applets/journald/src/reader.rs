@@ -81,14 +81,15 @@ impl Reader {
     }
 
     fn ask(&mut self, line: &[u8], journal: &Journal) {
-        let scan = serde_json::from_slice(line)
+        let scan = minke_wire::json::parse(line)
             .map_err(|_| "the query is no JSON".to_owned())
             .and_then(|value| Query::from_value(&value))
             .and_then(|query| Scan::new(&query, &journal.ring, &journal.host));
         self.state = match scan {
             Ok(scan) => State::Reading(scan),
             Err(why) => {
-                self.output.extend_from_slice(serde_json::json!({ "error": why }).to_string().as_bytes());
+                self.output
+                    .extend_from_slice(minke_wire::json::json!({ "error": why }).to_string().as_bytes());
                 self.output.push(b'\n');
                 State::Done
             }

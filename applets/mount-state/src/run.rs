@@ -79,7 +79,8 @@ fn stop(root: &Path) -> u8 {
             }
             match minke_sys::mount::unmount(&target) {
                 // Another one unmounted it meanwhile.
-                Ok(()) | Err(minke_sys::Error { errno: Errno::INVAL, .. }) => {}
+                Ok(()) => {}
+                Err(error) if error.errno == Errno::INVAL => {}
                 Err(error) => {
                     log::warn(format_args!("{error}"));
                     failed = true;

@@ -52,7 +52,7 @@ fn first_boot_second_boot_and_what_persists() {
         let (output, _) = device.run("status --json");
         let text = String::from_utf8(output.stdout).unwrap();
         let json = &text[text.find("[{").unwrap()..=text.rfind("}]").unwrap() + 1];
-        let list: serde_json::Value = serde_json::from_str(json).unwrap();
+        let list: minke_wire::json::Value = minke_wire::json::parse_str(json).unwrap();
         assert!(
             list.as_array()
                 .unwrap()

@@ -12,9 +12,9 @@ use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::netlink::{Change, Link, Monitor, Route};
 use minke_sys::signal::{SIGINT, SIGTERM, Signals};
 use minke_sys::{Result, clock};
+use minke_wire::json::Value;
 use minke_wire::netlink::{ARPHRD_ETHER, IFF_LOOPBACK};
-use serde_json::Value;
-use std::collections::BTreeMap;
+use minke_wire::table::Table;
 use std::path::Path;
 
 const MONITOR: u64 = 0;
@@ -52,7 +52,7 @@ pub struct Daemon {
     timer: Timer,
     signals: Signals,
     control: Server,
-    ports: BTreeMap<u32, Port>,
+    ports: Table<u32, Port>,
     /// Connections that wait for the first address.
     waiting: Vec<u64>,
 }
@@ -94,7 +94,7 @@ impl Daemon {
         let limits = Limits { connections: 16, request: 4096, ..Limits::default() };
         let control = Server::bind(&settings.places.socket(), 0o660, limits)?;
         poller.add(&control, CONTROL, Interest::Read)?;
-        let (ports, waiting) = (BTreeMap::new(), Vec::new());
+        let (ports, waiting) = (Table::new(), Vec::new());
         Ok(Self { settings, poller, monitor, route: Route::new()?, timer, signals, control, ports, waiting })
     }
 

@@ -15,7 +15,7 @@ mod status;
 use daemon::Settings;
 use files::Places;
 use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, log, print};
-use serde_json::{Value, json};
+use minke_wire::json::{Value, json};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;

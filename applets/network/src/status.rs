@@ -2,7 +2,7 @@
 
 use crate::port::Port;
 use minke_sys::clock;
-use serde_json::{Value, json};
+use minke_wire::json::{Value, json};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -117,7 +117,7 @@ impl Lab {
         let namespace = self.namespace(side);
         let mut all = vec!["-j", "-n", &namespace];
         all.extend(arguments);
-        serde_json::from_str(&run("ip", &all)).unwrap_or(Value::Null)
+        minke_wire::json::parse_str(&run("ip", &all)).unwrap_or(Value::Null)
     }
 
     /// The global IPv4 addresses of `eth0`.
@@ -131,7 +131,7 @@ impl Lab {
 
     fn status(&self) -> Value {
         let socket = self.path("run/minke/network.sock");
-        let request = serde_json::json!({ "command": "status" });
+        let request = minke_wire::json::json!({ "command": "status" });
         minke_control::call(&socket, &request, Some(Duration::from_secs(5))).unwrap_or(Value::Null)
     }
 
@@ -216,7 +216,7 @@ fn an_address_is_obtained_set_up_renewed_and_asked_for_again() {
     assert_eq!(lab.read("run/dnsmasq.servers"), "\n");
     let sources = "pool 10.77.0.3 iburst minpoll 14 maxpoll 14 maxsources 1\n";
     assert_eq!(lab.read("run/chrony/added_dhcp_eth0.sources"), sources);
-    let online = serde_json::json!({ "command": "wait-online" });
+    let online = minke_wire::json::json!({ "command": "wait-online" });
     let socket = lab.path("run/minke/network.sock");
     let answer = minke_control::call(&socket, &online, Some(Duration::from_secs(5))).unwrap();
     assert_eq!(answer["state"], "connected");
@@ -317,7 +317,7 @@ fn garbage_is_survived_and_a_proper_offer_found_in_it() {
     assert!(count(&lab.read("responder.log"), "got 1") >= 3);
     // Garbage on the control socket is refused, and the service goes on.
     let socket = lab.path("run/minke/network.sock");
-    let nonsense = serde_json::json!({ "command": ["status"] });
+    let nonsense = minke_wire::json::json!({ "command": ["status"] });
     assert!(minke_control::call(&socket, &nonsense, Some(Duration::from_secs(5))).is_err());
     assert_eq!(lab.state(), "BOUND");
 }

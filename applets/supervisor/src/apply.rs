@@ -46,8 +46,8 @@ pub fn execute(engine: &Engine, step: &Step, device_name: &str) -> Result<(), Er
     }
 }
 
-fn text<'a>(body: &'a serde_json::Value, key: &str) -> &'a str {
-    body.get(key).and_then(serde_json::Value::as_str).unwrap_or_default()
+fn text<'a>(body: &'a minke_wire::json::Value, key: &str) -> &'a str {
+    body.get(key).and_then(minke_wire::json::Value::as_str).unwrap_or_default()
 }
 
 fn named(before: &str, after: &str, object: &str, act: &dyn Fn() -> Result<(), Error>) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use crate::settings::Settings;
 use crate::state::State;
 use minke_http::Client;
 use minke_http::client::Body;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub fn status(settings: &Settings, json: bool) -> Result<u8, Error> {
     if response.status != 200 {
         return Err(Error::Refused(response.status, text.into_owned()));
     }
-    let value: Value = serde_json::from_slice(&response.body).map_err(|_| Error::Answer)?;
+    let value: Value = minke_wire::json::parse(&response.body).map_err(|_| Error::Answer)?;
     if json {
         return Ok(minke_applet::print(&format!("{text}\n")));
     }
@@ -139,7 +139,7 @@ fn write_columns(rows: &[[String; 5]], out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     #[test]
     fn the_table_lists_containers_and_services_without_one() {

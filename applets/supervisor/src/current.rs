@@ -136,7 +136,7 @@ fn resolve(
     if let Some(reason) = dependency_problem(&services) {
         return Ok(Err(reason));
     }
-    let volume = |(name, config): (&String, &serde_json::Value)| {
+    let volume = |(name, config): (&String, &minke_wire::json::Value)| {
         (compose::volume::name(app.id, name), compose::volume::body(app, name, config))
     };
     Ok(Ok(plan::App {
@@ -178,7 +178,7 @@ fn dependency_problem(services: &[plan::Service]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn services(list: &[(&str, &[&str])]) -> Vec<plan::Service> {
         let entry = |(name, needs): &(&str, &[&str])| {
@@ -186,7 +186,7 @@ mod tests {
                 "composition": { "depends_on": needs } });
             ((*name).to_owned(), service)
         };
-        let all: serde_json::Map<String, serde_json::Value> = list.iter().map(entry).collect();
+        let all: minke_wire::json::Map = list.iter().map(entry).collect();
         let value = json!({ "id": 7, "name": "a", "releases": { "c": { "id": 3, "services": all } } });
         let app = crate::target::app("u", &value).unwrap();
         let release = app.release.as_ref().unwrap();

@@ -11,9 +11,10 @@ use minke_applet::{log, notify};
 use minke_engine_api::Engine;
 use minke_http::{BodyMode, Conn, Event, Limits, Request, Server};
 use minke_sys::Errno;
-use minke_sys::clock::boottime;
+use minke_sys::clock::{boottime, milliseconds};
 use minke_sys::event::{Interest, Poller, Timer};
 use minke_sys::signal::{SIGINT, SIGTERM, Signals};
+use minke_sys::thread;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -37,8 +38,6 @@ pub enum Error {
     Http(minke_http::Error),
     /// Another system call.
     System(minke_sys::Error),
-    /// A thread could not be started.
-    Thread(std::io::Error),
 }
 
 impl fmt::Display for Error {
@@ -47,7 +46,6 @@ impl fmt::Display for Error {
             Self::State(error) => error.fmt(f),
             Self::Http(error) => error.fmt(f),
             Self::System(error) => error.fmt(f),
-            Self::Thread(error) => write!(f, "start a thread: {error}"),
         }
     }
 }
@@ -100,14 +98,8 @@ fn start_threads(settings: Settings, state: State, shared: &Shared) -> Result<()
     let (queue, engine) = (Queue::default(), Engine::unix(&settings.engine));
     let worker = Worker::new(engine.clone(), settings, state, shared.clone());
     let messages = queue.clone();
-    spawn("worker", Box::new(move || worker.run(&messages)))?;
-    spawn("watch", Box::new(move || watch(&engine, &queue)))
-}
-
-/// Boxed: a thread's start is a lot of code, and one copy of it is enough.
-fn spawn(name: &str, work: Box<dyn FnOnce() + Send>) -> Result<(), Error> {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(work).map(|_| ()).map_err(Error::Thread)
+    thread::spawn("worker", Box::new(move || worker.run(&messages)))?;
+    Ok(thread::spawn("watch", Box::new(move || watch(&engine, &queue)))?)
 }
 
 fn serve(server: &mut Server, signals: &Signals, shared: &Shared, mut context: Context) -> Result<u8, Error> {
@@ -149,7 +141,7 @@ fn answer_all(server: &mut Server, shared: &Shared, context: &Context) {
 
 fn answer(server: &mut Server, conn: Conn, request: &Request, shared: &Shared, context: &Context) {
     let response = api::answer(request, &shared.get(), context);
-    let spent = boottime().saturating_sub(context.now).as_millis();
+    let spent = milliseconds(boottime().saturating_sub(context.now));
     // The path alone: a query may hold a key (§1.1.6).
     log::info(format_args!("{} {} {} - {spent} ms", request.method, request.path, response.status));
     server.respond(conn, response);

@@ -4,7 +4,7 @@
 use crate::target::{self, App, Preload};
 use crate::values::{object, put, truthy};
 use minke_store::{Condition, Record};
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 use std::path::Path;
 
 /// The file within the data folder.
@@ -14,7 +14,7 @@ const FILE: &str = "state.json";
 #[derive(Debug)]
 pub struct State {
     record: Record,
-    document: Map<String, Value>,
+    document: Map,
 }
 
 /// Why the state could not be read or written.
@@ -75,7 +75,7 @@ impl State {
     }
 
     /// The config variables of the target.
-    pub fn config(&self) -> Map<String, Value> {
+    pub fn config(&self) -> Map {
         self.document.get("deviceConfig").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
@@ -103,7 +103,7 @@ impl State {
         self.commits().get(&app.to_string()).and_then(Value::as_str).map(str::to_owned)
     }
 
-    fn commits(&self) -> Map<String, Value> {
+    fn commits(&self) -> Map {
         self.document.get("currentCommit").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
@@ -153,7 +153,7 @@ impl State {
     }
 
     /// What could not be stored is not taken as true either.
-    fn replace(&mut self, fresh: Map<String, Value>) -> Result<(), Error> {
+    fn replace(&mut self, fresh: Map) -> Result<(), Error> {
         let document = Value::Object(fresh);
         self.record.write(&document)?;
         if let Value::Object(fresh) = document {
@@ -166,7 +166,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn folder(name: &str) -> std::path::PathBuf {
         let path = std::env::temp_dir().join(format!("minke-supervisor-{}-{name}", std::process::id()));

@@ -1,7 +1,7 @@
 //! Rules for loosely typed values (spec supervisor §0): cloud, CLI and people write the same thing in several
 //! ways.
 
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 
 /// `1`, `true`, `on` in any case, and the JSON forms of the first two (§0.1).
 pub fn truthy(text: &str) -> bool {
@@ -109,7 +109,7 @@ pub fn empty() -> Value {
 
 /// Sets a member.
 #[inline(never)]
-pub fn put(map: &mut Map<String, Value>, key: &str, value: Value) {
+pub fn put(map: &mut Map, key: &str, value: Value) {
     map.insert(key.to_owned(), value);
 }
 
@@ -121,7 +121,12 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
+
+    /// A number that no integer is.
+    fn number(text: &str) -> Value {
+        minke_wire::json::parse_str(text).unwrap()
+    }
 
     #[test]
     fn whole_numbers() {
@@ -129,7 +134,7 @@ mod tests {
             (json!(7), Some(7)),
             (json!("1.0"), Some(1)),
             (json!("-3"), Some(-3)),
-            (json!(1.0), Some(1)),
+            (number("1.0"), Some(1)),
             (json!("1.5"), None),
             (json!("a1"), None),
             (json!(""), None),
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn processors_without_floats() {
         for (value, wanted) in [
-            (json!(0.5), Some(500_000_000)),
+            (number("0.5"), Some(500_000_000)),
             (json!("1.25"), Some(1_250_000_000)),
             (json!(2), Some(2_000_000_000)),
             (json!(".1"), Some(100_000_000)),

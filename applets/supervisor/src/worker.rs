@@ -11,7 +11,7 @@ use crate::state::State;
 use crate::view::{ContainerRow, ImageRow, Shared};
 use minke_applet::log;
 use minke_engine_api::{Engine, Error, Event};
-use minke_sys::clock::boottime;
+use minke_sys::clock::{boottime, milliseconds};
 use std::time::Duration;
 
 /// Rounds of one apply. A target is reached in a few: more means that something undoes what is done.
@@ -149,7 +149,7 @@ impl Worker {
             log::error(format_args!(
                 "Failed to apply state transition steps. {}; next try in {} ms",
                 failure.reason,
-                pause.as_millis()
+                milliseconds(pause)
             ));
         }
         let mut view = self.shared.get();

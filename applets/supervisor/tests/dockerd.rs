@@ -8,7 +8,7 @@
 use minke_engine_api::Engine;
 use minke_http::Client;
 use minke_http::client::Body;
-use serde_json::{Value, json};
+use minke_wire::json::{Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -183,7 +183,7 @@ impl Machine {
         let client =
             Client::tcp(([127, 0, 0, 1], self.port).into()).with_timeout(Some(Duration::from_secs(5)));
         let response = client.request("GET", "/v2/state/status", &[], Body::None).ok()?;
-        serde_json::from_slice(&response.body).ok()
+        minke_wire::json::parse(&response.body).ok()
     }
 
     fn is_applied(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The content of `config.json`: an object whose unknown members and whose order are kept.
 
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 use std::fmt;
 
 /// The largest file that is read. Real ones are a few kilobytes; a user's may carry many keys and rules.
@@ -9,7 +9,7 @@ pub const LIMIT: usize = 2 << 20;
 /// The configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    members: Map<String, Value>,
+    members: Map,
 }
 
 /// Why a file is no configuration.
@@ -71,7 +71,7 @@ impl Config {
         if matches!(text, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..]) {
             return Err(Problem::Utf16);
         }
-        match serde_json::from_slice(text) {
+        match minke_wire::json::parse(text) {
             Ok(Value::Object(members)) => Ok(Self { members }),
             Ok(other) => Err(Problem::NotObject(kind_of(&other))),
             Err(error) => Err(Problem::NotJson(error.to_string())),
@@ -80,13 +80,13 @@ impl Config {
 
     /// The text that is written to the file: indented, with a line feed at the end.
     pub fn to_text(&self) -> String {
-        let mut text = serde_json::to_string_pretty(&self.members).unwrap_or_else(|_| "{}".to_owned());
+        let mut text = self.members.to_pretty();
         text.push('\n');
         text
     }
 
     /// The members, in the file's order.
-    pub fn members(&self) -> &Map<String, Value> {
+    pub fn members(&self) -> &Map {
         &self.members
     }
 
@@ -177,7 +177,7 @@ impl Config {
                 _ => return false,
             }
         }
-        members.shift_remove(name).is_some()
+        members.remove(name).is_some()
     }
 }
 
@@ -260,11 +260,11 @@ mod tests {
         assert_eq!(problem(b"\xFF\xFE{\0}\0"), Problem::Utf16);
         assert_eq!(problem(&vec![b' '; LIMIT + 1]), Problem::TooLarge);
         let cases: [(&[u8], &str); 6] = [
-            (b"{\"uuid\":\"a\",\r\n\"x\":tru", "line 2 column 7"),
+            (b"{\"uuid\":\"a\",\r\n\"x\":tru", "line 2 column 5"),
             (b"{\"uuid\":\"a\"}\0\0\0", "line 1 column 13"),
             (b"{\"a\":1,}", "line 1 column 8"),
             (b"{\"a\":\"\xFF\"}", "line 1 column"),
-            (b"not json", "line 1 column 2"),
+            (b"not json", "line 1 column 1"),
             (b"{\"a\":1}{}", "line 1 column 8"),
         ];
         for (content, place) in cases {

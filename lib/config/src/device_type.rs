@@ -1,7 +1,7 @@
 //! `device-type.json` on the boot partition: what board this is (spec os §1.8, §18.5).
 
 use minke_sys::file;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::path::Path;
 
 /// The board.
@@ -25,7 +25,7 @@ impl DeviceType {
 
     /// Reads its text.
     pub fn parse(content: &[u8]) -> Option<Self> {
-        let document: Value = serde_json::from_slice(content).ok()?;
+        let document: Value = minke_wire::json::parse(content).ok()?;
         let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let slug = text("slug");
         (!slug.is_empty()).then(|| Self { slug, name: text("name"), arch: text("arch") })

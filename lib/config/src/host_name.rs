@@ -21,9 +21,9 @@ pub struct HostName {
 /// The host name that `config` asks for, or a safe one.
 pub fn host_name(config: &Config) -> HostName {
     let wanted = match config.get("hostname") {
-        Some(serde_json::Value::String(name)) if name.is_empty() => Ok(None),
-        Some(serde_json::Value::String(name)) if is_host_name(name) => Ok(Some(name)),
-        Some(serde_json::Value::String(name)) => {
+        Some(minke_wire::json::Value::String(name)) if name.is_empty() => Ok(None),
+        Some(minke_wire::json::Value::String(name)) if is_host_name(name) => Ok(Some(name)),
+        Some(minke_wire::json::Value::String(name)) => {
             let shown: String = name.chars().take(KERNEL_LIMIT).collect();
             Err(format!("hostname {shown:?} is no valid host name (RFC 1123: letters, digits, hyphens)"))
         }
@@ -87,7 +87,7 @@ mod tests {
     fn a_bad_name_is_named_and_replaced() {
         let long = "a".repeat(64);
         for bad in ["a b", "-a", "a-", "a..b", ".", "ä", "a_b", "a\nb", "a;reboot", &long] {
-            let text = serde_json::json!({"hostname": bad, "uuid": "0123456789"}).to_string();
+            let text = minke_wire::json::json!({"hostname": bad, "uuid": "0123456789"}).to_string();
             let name = named(&text);
             assert_eq!(name.name, "0123456", "{bad}");
             let problem = name.problem.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::Config;
 use crate::config::kind_of;
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// Type letters of the specification: s string, b boolean, n number, o object, a array; several where the
 /// field has seen several.
@@ -69,7 +69,7 @@ pub fn mistyped(config: &Config) -> Vec<String> {
 /// The error says what was expected.
 pub fn value_of(path: &str, text: &str) -> Result<Value, String> {
     let types = KEYS.iter().find(|(key, _)| *key == path).map_or("s", |(_, types)| types);
-    let parsed = || serde_json::from_str::<Value>(text).ok();
+    let parsed = || minke_wire::json::parse_str(text).ok();
     let value = match types.as_bytes().first() {
         Some(b's') => return Ok(text.into()),
         Some(b'b') => parsed().filter(Value::is_boolean),
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(value_of("developmentMode", "true"), Ok(true.into()));
         assert_eq!(value_of("hostname", "123"), Ok("123".into()));
         assert_eq!(value_of("listenPort", "80"), Ok(80.into()));
-        assert_eq!(value_of("os.sshKeys", r#"["a"]"#), Ok(serde_json::json!(["a"])));
+        assert_eq!(value_of("os.sshKeys", r#"["a"]"#), Ok(minke_wire::json::json!(["a"])));
         assert_eq!(value_of("mine", "true"), Ok("true".into()));
         assert_eq!(
             value_of("developmentMode", "yes").unwrap_err(),

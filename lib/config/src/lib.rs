@@ -23,6 +23,6 @@ pub use device_type::DeviceType;
 pub use host_name::{FALLBACK_HOST_NAME, HostName, host_name, is_host_name};
 pub use identity::{Identity, generate_key};
 pub use keys::{mistyped, value_of};
+pub use minke_wire::json::{Map, Value};
 pub use os_release::{OsRelease, os_release};
-pub use serde_json::{Map, Value};
 pub use store::{Error, Loaded, Origin, Paths, Store};

@@ -45,7 +45,7 @@ const GOOD: &str = r#"{"uuid":"0123456789abcdef0123456789abcdef","hostname":"kit
 /// What a power cut, an editor or a user makes of a file; with what the log line must contain.
 fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     vec![
-        ("truncated", GOOD.as_bytes()[..40].to_vec(), "line 1 column 40"),
+        ("truncated", GOOD.as_bytes()[..40].to_vec(), "line 1 column 41"),
         ("no-json", b"hostname: kitchen\n".to_vec(), "line 1 column 1"),
         ("array", b"[1]".to_vec(), "line 1 column 1"),
         ("nul-tail", [GOOD.as_bytes(), &[0; 64]].concat(), "line 1 column"),
@@ -197,7 +197,7 @@ fn an_unchanged_update_writes_nothing_and_a_change_keeps_the_rest() {
     device.put(GOOD);
     device.store().update(&mut |config| config.set("x", 1.into())).unwrap();
     assert_eq!(device.text(), GOOD, "not even the layout");
-    device.store().update(&mut |config| config.set("os.sshKeys", serde_json::json!(["k"]))).unwrap();
+    device.store().update(&mut |config| config.set("os.sshKeys", minke_wire::json::json!(["k"]))).unwrap();
     assert_eq!(device.store().load().config.strings("os.sshKeys"), ["k"]);
     let keys: Vec<String> = device.store().load().config.members().keys().cloned().collect();
     assert_eq!(keys, ["uuid", "hostname", "x", "os"]);

@@ -1,7 +1,7 @@
 //! The asking side: blocking, with a time limit.
 
 use crate::{Error, LINE_LIMIT};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -56,7 +56,7 @@ impl Iterator for Stream {
 
 impl Stream {
     fn decode(&self, line: &[u8]) -> Result<Value, Error> {
-        let value: Value = serde_json::from_slice(line).map_err(|_| Error::Answer(self.path.clone()))?;
+        let value: Value = minke_wire::json::parse(line).map_err(|_| Error::Answer(self.path.clone()))?;
         match value.get("error").and_then(Value::as_str) {
             Some(why) => Err(Error::Refused(why.into())),
             None => Ok(value),

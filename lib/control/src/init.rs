@@ -1,7 +1,7 @@
 //! Asking PID 1: units, reboot. The socket is `/run/minke/init.sock`.
 
 use crate::{Error, call};
-use serde_json::{Value, json};
+use minke_wire::json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //! values. A line `{"lost": N}` says that N entries left the journal before a slow reader took them.
 
 use crate::Error;
-use serde_json::{Map, Value, json};
+use minke_wire::json::{Map, Value, json};
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -272,13 +272,13 @@ mod tests {
             after_cursor: Some("s=1;i=2".into()),
         };
         let line = query.to_value().to_string();
-        assert_eq!(Query::from_value(&serde_json::from_str(&line).unwrap()).unwrap(), query);
+        assert_eq!(Query::from_value(&minke_wire::json::parse_str(&line).unwrap()).unwrap(), query);
         assert_eq!(Query::from_value(&Query::default().to_value()).unwrap(), Query::default());
     }
 
     #[test]
     fn short_forms_and_nonsense() {
-        let read = |text: &str| Query::from_value(&serde_json::from_str(text).unwrap());
+        let read = |text: &str| Query::from_value(&minke_wire::json::parse_str(text).unwrap());
         let query = read(r#"{"unit":"a","priority":3,"matches":{"A":"1"}}"#).unwrap();
         assert_eq!((query.units.len(), query.priority, query.matches.len()), (1, Some((0, 3)), 1));
         let refused = [

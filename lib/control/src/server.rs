@@ -3,8 +3,8 @@
 use crate::LINE_LIMIT;
 use minke_sys::event::{Interest, Poller, Ready};
 use minke_sys::{Context, Result};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use minke_wire::json::{Value, json};
+use minke_wire::table::Table;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -56,7 +56,7 @@ pub struct Server {
     poller: Poller,
     limits: Limits,
     next: u64,
-    conns: BTreeMap<u64, Conn>,
+    conns: Table<u64, Conn>,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Server {
         listener.set_nonblocking(true).on("set up", path)?;
         let poller = Poller::new()?;
         poller.add(&listener, LISTENER, Interest::Read)?;
-        Ok(Self { listener, poller, limits, next: 1, conns: BTreeMap::new() })
+        Ok(Self { listener, poller, limits, next: 1, conns: Table::new() })
     }
 
     /// Reads and writes what is possible without waiting and returns what the caller must know.
@@ -183,7 +183,7 @@ impl Server {
             Filled::Waiting if !hangup => {}
             Filled::Line(line) if !conn.asked => {
                 conn.asked = true;
-                match serde_json::from_slice(&line) {
+                match minke_wire::json::parse(&line) {
                     Ok(request) => events.push(Event::Request { conn: token, request, uid: conn.uid }),
                     Err(_) => self.refuse(token, "the request is no JSON line"),
                 }

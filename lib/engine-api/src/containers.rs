@@ -3,7 +3,7 @@
 use crate::json::{keys, pairs, text, texts};
 use crate::{Engine, Error, Result, filters};
 use minke_http::escape;
-use serde_json::{Value, json};
+use minke_wire::json::{Value, json};
 use std::time::Duration;
 
 /// Time beyond a container's stop time-out that a stop may take.

@@ -10,7 +10,7 @@ pub enum Error {
         /// Method and path.
         call: String,
         /// The reason.
-        reason: minke_http::Error,
+        reason: Box<minke_http::Error>,
     },
     /// The engine refused.
     Api {

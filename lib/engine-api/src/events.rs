@@ -3,7 +3,7 @@
 use crate::json::text;
 use crate::{Engine, Error, Result, filters};
 use minke_http::client::Stream;
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// The longest event that is read, in bytes; an event carries all labels of its container.
 const MAX_EVENT: usize = 256 * 1024;
@@ -35,7 +35,7 @@ impl Engine {
             return Err(Error::Api { call: call(), status: stream.status, message: "no events".to_owned() });
         }
         // Nothing happens for days: silence is no failure. The end of the engine ends the connection.
-        stream.set_timeout(None).map_err(|reason| Error::Http { call: call(), reason })?;
+        stream.set_timeout(None).map_err(|reason| Error::Http { call: call(), reason: Box::new(reason) })?;
         Ok(Events { stream })
     }
 }
@@ -45,13 +45,15 @@ impl Events {
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         let call = || "GET /events".to_owned();
         loop {
-            let line =
-                self.stream.next_line(MAX_EVENT).map_err(|reason| Error::Http { call: call(), reason })?;
+            let line = self
+                .stream
+                .next_line(MAX_EVENT)
+                .map_err(|reason| Error::Http { call: call(), reason: Box::new(reason) })?;
             let Some(line) = line else { return Ok(None) };
             if line.is_empty() {
                 continue;
             }
-            let value = serde_json::from_slice(&line).map_err(|_| Error::Answer { call: call() })?;
+            let value = minke_wire::json::parse(&line).map_err(|_| Error::Answer { call: call() })?;
             if let Some(event) = event(&value) {
                 return Ok(Some(event));
             }
@@ -76,7 +78,7 @@ fn event(value: &Value) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     #[test]
     fn old_and_new_fields() {

@@ -3,7 +3,7 @@
 use crate::json::{keys, pairs, text, texts};
 use crate::{Engine, Result};
 use minke_http::escape;
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// An image in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn lists_may_be_null() {
-        let value = serde_json::json!({ "Id": "i", "Config": { "Cmd": null, "Volumes": { "/data": {} } } });
+        let value =
+            minke_wire::json::json!({ "Id": "i", "Config": { "Cmd": null, "Volumes": { "/data": {} } } });
         let found = image(&value);
         assert_eq!((&*found.id, found.cmd.len(), &*found.volumes), ("i", 0, &["/data".to_owned()][..]));
     }

@@ -1,6 +1,6 @@
 //! Reading answers: what is missing or of another type counts as empty, as engines differ in that.
 
-use serde_json::Value;
+use minke_wire::json::Value;
 
 pub(crate) fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()

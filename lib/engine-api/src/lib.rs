@@ -21,7 +21,7 @@ pub use volumes::Volume;
 
 use minke_http::client::{Body, Stream};
 use minke_http::{Client, Response};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub struct Engine {
 /// An answer with its meaning still open.
 struct Answer {
     call: String,
-    response: Response,
+    response: Box<Response>,
 }
 
 impl Engine {
@@ -80,14 +80,16 @@ impl Engine {
             None => client.request(method, target, &[], Body::None),
         };
         match sent {
-            Ok(response) => Ok(Answer { call, response }),
-            Err(reason) => Err(Error::Http { call, reason }),
+            Ok(response) => Ok(Answer { call, response: Box::new(response) }),
+            Err(reason) => Err(Error::Http { call, reason: Box::new(reason) }),
         }
     }
 
     fn open(&self, target: &str) -> Result<Stream> {
         let call = describe("GET", target);
-        self.client.stream("GET", target, &[], Body::None).map_err(|reason| Error::Http { call, reason })
+        self.client
+            .stream("GET", target, &[], Body::None)
+            .map_err(|reason| Error::Http { call, reason: Box::new(reason) })
     }
 }
 
@@ -107,7 +109,7 @@ impl Answer {
         if statuses.contains(&self.status()) {
             return Ok(self);
         }
-        let parsed: Option<Value> = serde_json::from_slice(&self.response.body).ok();
+        let parsed: Option<Value> = minke_wire::json::parse(&self.response.body).ok();
         let message = parsed.as_ref().and_then(|value| value.get("message")).and_then(Value::as_str);
         let message = match message {
             Some(message) => message.to_owned(),
@@ -125,14 +127,14 @@ impl Answer {
     }
 
     fn json(self) -> Result<Value> {
-        serde_json::from_slice(&self.response.body).map_err(|_| Error::Answer { call: self.call })
+        minke_wire::json::parse(&self.response.body).map_err(|_| Error::Answer { call: self.call })
     }
 }
 
 /// A filter as the API wants it in the query: a map of lists, as JSON.
 fn filters(name: &str, values: &[&str]) -> String {
     let list = Value::from(values.to_vec());
-    let mut map = serde_json::Map::new();
+    let mut map = minke_wire::json::Map::new();
     map.insert(name.to_owned(), list);
     minke_http::escape(&Value::Object(map).to_string())
 }

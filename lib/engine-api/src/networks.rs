@@ -3,7 +3,7 @@
 use crate::json::{flag, list, pairs, text};
 use crate::{Engine, Removed, Result, filters};
 use minke_http::escape;
-use serde_json::{Value, json};
+use minke_wire::json::{Value, json};
 
 /// A network as inspect shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

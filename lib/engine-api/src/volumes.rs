@@ -3,7 +3,7 @@
 use crate::json::{list, pairs, text};
 use crate::{Engine, Removed, Result};
 use minke_http::escape;
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// A volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

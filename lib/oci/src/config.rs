@@ -1,8 +1,8 @@
 //! An image's configuration (OCI image-spec 1.1, `config.md`; Docker's image JSON has the same fields).
 
 use crate::{Error, Result};
+use minke_wire::json::{Map, Value};
 use minke_wire::oci::Digest;
-use serde_json::{Map, Value};
 
 /// Most layers an image may have: Docker's own limit is 127.
 pub const MAX_LAYERS: usize = 127;
@@ -17,7 +17,7 @@ impl ImageConfig {
     /// Parses the bytes whose sha256 is the image's id.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let document: Value =
-            serde_json::from_slice(bytes).map_err(|error| Error::bad("image config", &error))?;
+            minke_wire::json::parse(bytes).map_err(|error| Error::bad("image config", &error))?;
         if !document.is_object() {
             return Err(Error::bad("image config", &"not a JSON object"));
         }
@@ -30,7 +30,7 @@ impl ImageConfig {
     }
 
     /// The run-time part, key `config` (`Cmd`, `Env`, …), to be shown unchanged in `inspect`.
-    pub fn config(&self) -> Option<&Map<String, Value>> {
+    pub fn config(&self) -> Option<&Map> {
         self.document.get("config")?.as_object()
     }
 

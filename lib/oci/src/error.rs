@@ -23,9 +23,9 @@ pub enum Error {
         /// Which content: a blob, a layer, a config.
         what: &'static str,
         /// What it should have been.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What it is.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// Well-formed, and nothing that this program can use (500).
     Unsupported(Box<str>),

@@ -137,7 +137,7 @@ pub(crate) fn verify(what: &'static str, expected: &Digest, found: Digest) -> Re
     if expected.algorithm() != "sha256" {
         return Err(Error::unsupported(&format_args!("digests with {}", expected.algorithm())));
     }
-    Err(Error::Digest { what, expected: expected.clone(), found })
+    Err(Error::Digest { what, expected: Box::new(expected.clone()), found: Box::new(found) })
 }
 
 /// Reads as much as there is, up to the buffer's length; 0 at the end.

@@ -4,7 +4,7 @@
 use crate::archive::{Archive, MAX_DOCUMENT};
 use crate::layer::{sha256, verify};
 use crate::{Compression, Digest, Error, MAX_LAYERS, MediaType, Platform, Reference, Result};
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// Most images of one archive.
 const MAX_IMAGES: usize = 1024;
@@ -269,7 +269,7 @@ fn blob_path(digest: &Digest) -> String {
 }
 
 fn json(archive: &Archive, name: &str, content: &[u8]) -> Result<Value> {
-    serde_json::from_slice(content).map_err(|error| archive.malformed(&format_args!("{name}: {error}")))
+    minke_wire::json::parse(content).map_err(|error| archive.malformed(&format_args!("{name}: {error}")))
 }
 
 fn list(value: Option<&Value>) -> &[Value] {

@@ -5,7 +5,7 @@
 
 use crate::crc32;
 use minke_sys::file;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
@@ -249,7 +249,7 @@ fn decode(content: &[u8]) -> std::result::Result<Value, &'static str> {
     if checksum != Some(crc32::update(0, text)) {
         return Err("wrong checksum");
     }
-    serde_json::from_slice(text).map_err(|_| "not JSON")
+    minke_wire::json::parse(text).map_err(|_| "not JSON")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::*;
-use serde_json::json;
+use minke_wire::json::json;
 
 struct Folder(PathBuf);
 
@@ -34,7 +34,7 @@ fn a_record_is_written_read_and_removed() {
     let (record, value, condition) = folder.open();
     assert_eq!((value, condition), (Some(json!(["ü", "\n"])), Condition::Good));
     // People can read it with any JSON tool.
-    let whole: Value = serde_json::from_slice(&std::fs::read(folder.record()).unwrap()).unwrap();
+    let whole: Value = minke_wire::json::parse(&std::fs::read(folder.record()).unwrap()).unwrap();
     assert_eq!(whole["record"], json!(["ü", "\n"]));
     record.remove().unwrap();
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);

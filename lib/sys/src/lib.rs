@@ -27,6 +27,7 @@ pub mod signal;
 pub mod socket;
 pub mod tcp;
 pub mod terminal;
+pub mod thread;
 pub mod tree;
 
 pub use error::{Context, Error, Result};

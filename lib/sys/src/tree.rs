@@ -254,7 +254,7 @@ fn is_dots(name: &CStr) -> bool {
 #[cold]
 #[inline(never)]
 fn failed(operation: &'static str, name: &[u8], errno: Errno) -> Error {
-    Error { operation, object: String::from_utf8_lossy(name).into(), errno }
+    Error::new(operation, String::from_utf8_lossy(name), errno)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::fields::json;
 use crate::fields::{Fields, object};
 use minke_http::{Headers, Response};
 use minke_store::Record;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 use std::os::fd::AsFd;
 
 /// Most containers.
@@ -110,7 +110,7 @@ fn create(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
         return Err(ApiError::internal("too many containers"));
     }
     let image = engine.images.get(&image_name).map_err(|error| match ApiError::from(error) {
-        ApiError { status: 404, .. } => ApiError::missing(format!("No such image: {image_name}")),
+        error if error.status == 404 => ApiError::missing(format!("No such image: {image_name}")),
         other => other,
     })?;
     let config = engine.images.config(&image.id)?;

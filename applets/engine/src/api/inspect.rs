@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::fields::json;
 use crate::fields::{Fields, object};
 use crate::time::rfc3339;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 
 /// `GET /containers/{id}/json`.
 pub fn container(engine: &Engine, container: &Container) -> Value {
@@ -38,7 +38,7 @@ pub fn container(engine: &Engine, container: &Container) -> Value {
 }
 
 /// `NetworkSettings.Networks`.
-pub fn endpoints(engine: &Engine, container: &Container) -> Map<String, Value> {
+pub fn endpoints(engine: &Engine, container: &Container) -> Map {
     let mut shown = Map::new();
     let mode = container.host.text("NetworkMode");
     let mut add = |name: &str, endpoint: &Value| {

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::time::Duration;
 
 /// `GET /containers/json`, newest first.

@@ -10,7 +10,6 @@ use crate::fields::Fields;
 use minke_control::journal::{Entry, Query};
 use minke_http::{Headers, Server};
 use minke_sys::event::{Interest, Poller, Waker};
-use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -75,13 +74,16 @@ pub fn answer(engine: &mut Engine, call: &Call<'_>, query: &str) -> Result<()> {
     let client = UnixStream::from(fd);
     engine.followers.push((number, id, waker));
     let timestamps = call.flag("timestamps");
-    std::thread::spawn(move || {
+    let work = move || {
         let reader = Reader { journal, client, waker: theirs, raw, streams, timestamps, follow };
         let _ = reader.serve(&head);
         let _ = done.send(Done::LogEnded(number));
         main.wake();
-    });
-    Ok(())
+    };
+    minke_sys::thread::spawn("logs", Box::new(work)).map_err(|error| {
+        engine.followers.pop();
+        error.into()
+    })
 }
 
 fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
@@ -139,7 +141,7 @@ impl Reader {
         let mut out = Vec::new();
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
-            if let Ok(value) = serde_json::from_slice::<Value>(&line) {
+            if let Ok(value) = minke_wire::json::parse(&line) {
                 self.format(&Entry(value), &mut out);
             }
         }

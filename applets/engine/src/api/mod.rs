@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use minke_http::{BodyMode, Conn, Head, Limits, Request};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::time::Duration;
 
 /// The newest version of the API that this engine speaks.
@@ -71,7 +71,7 @@ impl Call<'_> {
         if self.request.body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&self.request.body)
+        minke_wire::json::parse(&self.request.body)
             .map_err(|error| ApiError::bad(format!("invalid JSON: {error}")))
     }
 
@@ -79,9 +79,8 @@ impl Call<'_> {
     pub fn filters(&self) -> Result<Value> {
         match self.query("filters") {
             "" => Ok(Value::Null),
-            text => {
-                serde_json::from_str(text).map_err(|error| ApiError::bad(format!("invalid filter: {error}")))
-            }
+            text => minke_wire::json::parse_str(text)
+                .map_err(|error| ApiError::bad(format!("invalid filter: {error}"))),
         }
     }
 
@@ -162,7 +161,7 @@ pub fn frame_header(is_error: bool, length: usize) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     #[test]
     fn the_version_prefix_is_optional() {

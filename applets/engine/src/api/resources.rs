@@ -8,7 +8,7 @@ use crate::fields::json;
 use crate::{images, network};
 use minke_http::Response;
 use minke_oci::Reference;
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// Routes what follows `/images/`. Image names hold slashes, so they are what stands between the ends.
 pub fn images(engine: &mut Engine, call: &Call<'_>, method: &str, parts: &[&str]) -> Result<()> {

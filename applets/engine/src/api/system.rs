@@ -6,7 +6,7 @@ use crate::error::{ApiError, Result};
 use crate::events::Subscriber;
 use crate::fields::json;
 use minke_http::{Headers, Response};
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// Readers of events at a time.
 const SUBSCRIBER_LIMIT: usize = 64;
@@ -94,7 +94,7 @@ fn info(engine: &Engine) -> Value {
     let count = |running: bool| {
         engine.containers.iter().filter(|container| container.is_running() == running).count()
     };
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let processors = minke_sys::machine::processors();
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = meminfo
         .lines()

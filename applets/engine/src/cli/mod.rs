@@ -6,7 +6,7 @@ use crate::fields::Fields;
 use minke_applet::Args;
 use minke_http::client::Body;
 use minke_http::{Client, escape};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::io::Write;
 
 /// The commands with their help.
@@ -172,7 +172,7 @@ fn load(api: &Api, line: &Line) -> Outcome {
         return Err(message(&answer.read_all(ANSWER_LIMIT).map_err(|error| error.to_string())?.body));
     }
     while let Some(text) = answer.next_line(ANSWER_LIMIT).map_err(|error| error.to_string())? {
-        let value: Value = serde_json::from_slice(&text).unwrap_or(Value::Null);
+        let value: Value = minke_wire::json::parse(&text).unwrap_or(Value::Null);
         if !value.text("error").is_empty() {
             return Err(value.text("error").to_owned());
         }
@@ -221,7 +221,7 @@ impl Api {
 
     /// A document.
     pub fn get(&self, target: &str) -> Result<Value, String> {
-        serde_json::from_slice(&self.request("GET", target)?).map_err(|error| error.to_string())
+        minke_wire::json::parse(&self.request("GET", target)?).map_err(|error| error.to_string())
     }
 
     fn post(&self, target: &str) -> Outcome {
@@ -235,7 +235,7 @@ impl Api {
 
 /// The `message` of an error body.
 pub fn message(body: &[u8]) -> String {
-    let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let value: Value = minke_wire::json::parse(body).unwrap_or(Value::Null);
     match value.text("message") {
         "" => String::from_utf8_lossy(body).into_owned(),
         text => text.to_owned(),
@@ -244,7 +244,7 @@ pub fn message(body: &[u8]) -> String {
 
 /// Prints a document for people.
 pub fn print_json(value: &Value) -> Outcome {
-    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    let text = value.to_pretty();
     let _ = writeln!(std::io::stdout(), "{text}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::{Api, Line, Outcome, message, print_json};
 use crate::fields::Fields;
 use minke_http::client::Body;
 use minke_http::escape;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::io::Write;
 
 /// `ps`.

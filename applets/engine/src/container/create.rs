@@ -7,7 +7,7 @@ use crate::error::{ApiError, Result};
 use crate::fields::json;
 use crate::fields::{Fields, object};
 use minke_sys::capability::Capabilities;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 
 /// The longest body.
 pub const BODY_LIMIT: usize = 2 << 20;
@@ -27,7 +27,7 @@ pub struct Created {
     /// `HostConfig`.
     pub host: Value,
     /// `NetworkingConfig.EndpointsConfig`.
-    pub endpoints: Map<String, Value>,
+    pub endpoints: Map,
     /// Volumes, binds and tmpfs, without names for anonymous volumes.
     pub mounts: Vec<Mount>,
 }
@@ -43,13 +43,13 @@ pub fn image_name(body: &Value) -> Result<&str> {
 /// Parses the bytes of a body.
 pub fn parse(bytes: &[u8]) -> Result<Value> {
     let body: Value =
-        serde_json::from_slice(bytes).map_err(|error| ApiError::bad(format!("invalid JSON: {error}")))?;
+        minke_wire::json::parse(bytes).map_err(|error| ApiError::bad(format!("invalid JSON: {error}")))?;
     if body.is_object() { Ok(body) } else { Err(ApiError::bad("invalid JSON: the body is no object")) }
 }
 
 /// Checks `body` and merges the `image`'s run-time configuration (`config` of its document) into it. `id` gives
 /// the default host name.
-pub fn create(mut body: Value, image: &Map<String, Value>, id: &str) -> Result<Created> {
+pub fn create(mut body: Value, image: &Map, id: &str) -> Result<Created> {
     let mut host = take(&mut body, "HostConfig");
     let networking = take(&mut body, "NetworkingConfig");
     check_types(&body, &host)?;
@@ -77,7 +77,7 @@ pub fn create(mut body: Value, image: &Map<String, Value>, id: &str) -> Result<C
         let name = if name == "default" { "bridge" } else { name };
         (name.to_owned(), if endpoint.is_object() { endpoint.clone() } else { json!({}) })
     };
-    let mut endpoints: Map<String, Value> = networking.entries("EndpointsConfig").map(named).collect();
+    let mut endpoints: Map = networking.entries("EndpointsConfig").map(named).collect();
     endpoints.retain(|name, _| !matches!(name.as_str(), "host" | "none"));
     if endpoints.len() > 64 {
         return Err(ApiError::bad("too many networks"));
@@ -86,7 +86,7 @@ pub fn create(mut body: Value, image: &Map<String, Value>, id: &str) -> Result<C
 }
 
 fn take(body: &mut Value, key: &str) -> Value {
-    object(body).shift_remove(key).unwrap_or(Value::Null)
+    object(body).remove(key).unwrap_or(Value::Null)
 }
 
 /// Members that are read later must have their types; a wrong one is the client's mistake, told at once.
@@ -163,14 +163,14 @@ fn strings(value: &Value) -> bool {
 }
 
 /// What the body leaves out, the image gives: the rules of the reference's `merge`.
-fn merge_image(config: &mut Map<String, Value>, image: &Map<String, Value>) {
-    let blank = |config: &Map<String, Value>, key: &str| match config.get(key) {
+fn merge_image(config: &mut Map, image: &Map) {
+    let blank = |config: &Map, key: &str| match config.get(key) {
         None | Some(Value::Null) => true,
         Some(Value::String(text)) => text.is_empty(),
         Some(Value::Array(list)) => list.is_empty(),
         Some(_) => false,
     };
-    let absent = |config: &Map<String, Value>, key: &str| config.get(key).is_none_or(Value::is_null);
+    let absent = |config: &Map, key: &str| config.get(key).is_none_or(Value::is_null);
     if blank(config, "Entrypoint") {
         if blank(config, "Cmd") {
             adopt(config, image, "Cmd");
@@ -212,7 +212,7 @@ fn variable(entry: &str) -> &str {
     entry.split_once('=').map_or(entry, |(name, _)| name)
 }
 
-fn adopt(config: &mut Map<String, Value>, image: &Map<String, Value>, key: &str) {
+fn adopt(config: &mut Map, image: &Map, key: &str) {
     if let Some(value) = image.get(key).filter(|value| !value.is_null()) {
         config.insert(key.to_owned(), value.clone());
     }
@@ -358,7 +358,7 @@ pub fn host_ports(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
 /// 64 MiB, as everywhere.
 const SHM_SIZE: i64 = 64 << 20;
 
-fn set_defaults(host: &mut Map<String, Value>, network_mode: &str) {
+fn set_defaults(host: &mut Map, network_mode: &str) {
     host.insert("NetworkMode".to_owned(), network_mode.into());
     let restart = object(host.entry("RestartPolicy").or_insert(Value::Null));
     if restart.get("Name").and_then(Value::as_str).is_none_or(str::is_empty) {
@@ -394,7 +394,7 @@ fn config_defaults() -> Value {
     })
 }
 
-fn fill(map: &mut Map<String, Value>, defaults: &Value) {
+fn fill(map: &mut Map, defaults: &Value) {
     for (key, value) in defaults.as_object().into_iter().flatten() {
         map.entry(key.as_str()).or_insert_with(|| value.clone());
     }

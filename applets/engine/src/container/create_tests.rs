@@ -1,11 +1,11 @@
 //! Create bodies: what the supervisor and the docker command line send, and what nobody should.
 
 use super::*;
-use serde_json::json;
+use minke_wire::json::json;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-fn image() -> Map<String, Value> {
+fn image() -> Map {
     let image = json!({
         "Cmd": ["serve"], "Entrypoint": ["/entry"], "Env": ["PATH=/bin", "A=image"], "User": "web",
         "Labels": { "from": "image", "both": "image" }, "Volumes": { "/data": {} }, "StopSignal": "SIGINT"

@@ -6,7 +6,7 @@ use super::mount::{Kind, Mount};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// What the engine contributes.
@@ -158,7 +158,7 @@ fn one_mount(mount: &Mount) -> Value {
 const PERIOD: i64 = 100_000;
 
 /// Files of cgroup v2 with their values (Documentation/admin-guide/cgroup-v2.rst).
-fn settings(host: &Value) -> Map<String, Value> {
+fn settings(host: &Value) -> Map {
     let mut files = Map::new();
     let mut set = |file: &str, value: String| files.insert(file.to_owned(), Value::String(value));
     let (memory, swap) = (host.number("Memory"), host.number("MemorySwap"));
@@ -247,7 +247,7 @@ fn key_of(port: u16, protocol: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     #[test]
     fn limits_become_files() {

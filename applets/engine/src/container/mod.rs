@@ -13,9 +13,9 @@ use crate::time::{NEVER, rfc3339};
 use minke_http::Conn;
 use minke_store::Record;
 use minke_sys::channel::Channel;
+use minke_wire::json::{Map, Value};
 use mount::Mount;
 use restart::{Backoff, Policy};
-use serde_json::{Map, Value};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ pub struct Container {
     pub host: Value,
     /// Endpoints by network name: what the user asked for (`IPAMConfig`, `Aliases`, `MacAddress`), and while it
     /// runs `IPAddress` and `NetworkID`.
-    pub networks: Map<String, Value>,
+    pub networks: Map,
     /// Volumes, binds and tmpfs.
     pub mounts: Vec<Mount>,
     /// It was started at least once.

@@ -4,7 +4,7 @@ use crate::container::name;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::path::{Component, Path};
 
 /// Most mounts of one container.
@@ -220,7 +220,7 @@ fn check_target(target: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     #[test]
     fn binds_and_named_volumes() {

@@ -5,7 +5,7 @@ use crate::error::{ApiError, Result};
 use crate::fields::json;
 use crate::fields::{Fields, object};
 use minke_http::{Conn, Headers, Response, Server};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::os::fd::AsFd;
 
 /// Execs that are remembered; the oldest that ended makes room.

@@ -7,7 +7,7 @@ use crate::fields::Fields;
 use crate::fields::json;
 use minke_http::Conn;
 use minke_sys::signal::SIGKILL;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::time::Duration;
 
 impl Engine {
@@ -214,8 +214,8 @@ impl Engine {
         container.serial = 0;
         for (_, endpoint) in &mut container.networks {
             let map = crate::fields::object(endpoint);
-            map.shift_remove("IPAddress");
-            map.shift_remove("HostLink");
+            map.remove("IPAddress");
+            map.remove("HostLink");
         }
         let (policy, code) = (container.policy(), container.exit_code);
         let delay = if automatic { container.backoff.on_end(policy, lived, code) } else { None };

@@ -5,7 +5,7 @@ use crate::error::{ApiError, Result};
 use crate::fields::json;
 use crate::fields::{Fields, object};
 use crate::network::{self, Addresses};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::net::Ipv4Addr;
 
 impl Engine {
@@ -121,7 +121,7 @@ impl Engine {
                 Ok(None) => {}
                 Err(error) => {
                     if let Some(container) = self.get(&id) {
-                        container.networks.shift_remove(&name);
+                        container.networks.remove(&name);
                     }
                     return Err(error);
                 }
@@ -144,7 +144,7 @@ impl Engine {
         let name = network.text("Name").to_owned();
         let container = self.container(body.text("Container"))?;
         let id = container.id.clone();
-        let Some(endpoint) = container.networks.shift_remove(&name) else {
+        let Some(endpoint) = container.networks.remove(&name) else {
             return Err(ApiError::missing(format!("container {id} is not connected to network {name}")));
         };
         if container.is_running() && !endpoint.text("HostLink").is_empty() {

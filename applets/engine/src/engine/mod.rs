@@ -21,7 +21,7 @@ use minke_http::{Conn, Event, Response, Server};
 use minke_oci::ImageStore;
 use minke_sys::event::{Interest, Poller, Timer, Waker};
 use minke_sys::signal::{SIGCHLD, SIGINT, SIGPIPE, SIGTERM, Signals};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};

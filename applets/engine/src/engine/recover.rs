@@ -45,7 +45,7 @@ impl Engine {
                 record.map_or(255, |record| i32::try_from(record.number("code")).unwrap_or(255));
             container.finished_at = Some(minke_sys::clock::realtime());
             for (_, endpoint) in &mut container.networks {
-                crate::fields::object(endpoint).shift_remove("IPAddress");
+                crate::fields::object(endpoint).remove("IPAddress");
             }
         }
         let _ = std::fs::remove_dir_all(run);

@@ -7,11 +7,12 @@ use crate::fields::Fields;
 use crate::fields::json;
 use minke_sys::channel::{Channel, Received};
 use minke_sys::event::Interest;
-use serde_json::Value;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
+use minke_sys::process::{self, Spawn};
+use minke_wire::json::Value;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// The longest exit record that is read.
 const EXIT_LIMIT: usize = 64 * 1024;
@@ -24,18 +25,18 @@ pub fn spawn(folder: &Path, group: &Path) -> Result<Channel> {
         .ok()
         .filter(|path| super::exists(path))
         .unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-    let mut command = Command::new(program);
-    command.arg0("engine-shim").arg(folder).current_dir("/");
-    command.stdin(Stdio::from(theirs.into_fd())).stdout(Stdio::null());
-    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"] {
-        command.env_remove(name);
-    }
-    let child = command
-        .spawn()
-        .map_err(|error| ApiError::internal(format!("start the container's shim: {error}")))?;
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    let mut command = Spawn::new(&text(&program));
+    command.arguments = vec![c"engine-shim".into(), text(folder)];
+    command.environment = process::environment();
+    let ours_alone = [&b"NOTIFY_SOCKET="[..], b"WATCHDOG_", b"LISTEN_"];
+    command.environment.retain(|line| !ours_alone.iter().any(|name| line.to_bytes().starts_with(name)));
+    command.folder = Some(c"/".into());
+    let null = std::fs::File::create("/dev/null").ok().map(OwnedFd::from);
+    command.stdio = [Some(theirs.into_fd()), null, None];
+    let pid = command.start()?;
     if !group.as_os_str().is_empty() {
         let shims = group.join("shims");
-        let pid = i32::try_from(child.id()).unwrap_or(0);
         // A shim that stays in the engine's own group works as well; it would be counted there.
         let _ = minke_sys::cgroup::create(&shims).and_then(|()| minke_sys::cgroup::attach(&shims, pid));
     }
@@ -82,7 +83,7 @@ impl Engine {
             let id = container.id.clone();
             match container.shim.as_ref().map(Channel::receive) {
                 Some(Ok(Received::Message(bytes, _))) => {
-                    let event: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                    let event: Value = minke_wire::json::parse(&bytes).unwrap_or(Value::Null);
                     self.take_event(&id, &event);
                 }
                 Some(Ok(Received::Nothing)) | None => return,
@@ -139,6 +140,6 @@ impl Engine {
     pub fn exit_record(&self, id: &str) -> Option<Value> {
         let path = self.run_folder(id).join("exit.json");
         let bytes = minke_sys::file::read_optional(&path, EXIT_LIMIT).ok().flatten()?;
-        serde_json::from_slice(&bytes).ok()
+        minke_wire::json::parse(&bytes).ok()
     }
 }

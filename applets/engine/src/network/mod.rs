@@ -11,7 +11,7 @@ use ipam::Subnet;
 use minke_store::Record;
 use minke_sys::Errno;
 use minke_sys::netlink::Route;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -244,7 +244,7 @@ pub fn routed() -> Vec<Subnet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn open(name: &str) -> (Networks, std::path::PathBuf) {
         let path = std::env::temp_dir().join(format!("minke-networks-{}-{name}", std::process::id()));

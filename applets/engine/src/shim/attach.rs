@@ -4,7 +4,7 @@ use super::log::{Log, Stream};
 use super::start::Ends;
 use crate::fields::Fields;
 use minke_sys::event::{Interest, Poller};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;

@@ -9,7 +9,7 @@ use minke_sys::Errno;
 use minke_sys::capability::{self, Capabilities};
 use minke_sys::channel::{Channel, Received};
 use minke_sys::namespace::{self, Namespace};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -4,7 +4,7 @@ use super::failure::{Failure, Step};
 use crate::fields::Fields;
 use minke_sys::device_filter::{MKNOD, READ, Rule, WRITE};
 use minke_sys::rootfs::{Root, Tree, device_of};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
 
 /// Character device, `S_IFCHR`, readable and writable by everybody.

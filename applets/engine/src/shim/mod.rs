@@ -26,7 +26,7 @@ use crate::fields::json;
 use minke_applet::Args;
 use minke_sys::channel::{Channel, Received};
 use minke_sys::process::Exit;
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ fn serve(folder: &Path) -> minke_sys::Result<()> {
     let _ = minke_sys::namespace::new_session();
     let control = take_standard_input()?;
     let bytes = minke_sys::file::read_bounded(&folder.join("spec.json"), SPEC_LIMIT)?;
-    let spec: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    let spec: Value = minke_wire::json::parse(&bytes).unwrap_or(Value::Null);
     let mut early = Vec::new();
     while let Some(message) = next_message(&control)? {
         if message.body.text("op") == "start" {
@@ -85,7 +85,7 @@ fn take_standard_input() -> minke_sys::Result<Channel> {
 fn next_message(control: &Channel) -> minke_sys::Result<Option<Message>> {
     match control.receive()? {
         Received::Message(bytes, mut fds) => {
-            let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            let body = minke_wire::json::parse(&bytes).unwrap_or(Value::Null);
             Ok(Some(Message { body, fd: if fds.is_empty() { None } else { Some(fds.remove(0)) } }))
         }
         Received::Nothing | Received::Closed => Ok(None),

@@ -4,7 +4,7 @@ use super::devices;
 use super::failure::{Failure, Step};
 use crate::fields::Fields;
 use minke_sys::rootfs::{self, Propagation, Restrictions, Root, Tree};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
 
 /// Kernel interfaces below /proc that would tell about or change the host: they read as empty.

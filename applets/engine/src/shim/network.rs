@@ -5,8 +5,8 @@ use crate::fields::Fields;
 use minke_sys::Errno;
 use minke_sys::namespace::{self, Namespace};
 use minke_sys::netlink::{Namespace as Place, Route, RouteSpec};
+use minke_wire::json::Value;
 use minke_wire::netlink::RTPROT_BOOT;
-use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 

@@ -11,7 +11,7 @@ use minke_sys::Context;
 use minke_sys::channel::{Channel, Listener};
 use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::signal::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, Signals};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -253,7 +253,7 @@ impl Runtime {
         let Some(channel) = slot else { return };
         match channel.receive() {
             Ok(minke_sys::channel::Received::Message(bytes, mut fds)) => {
-                let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                let body = minke_wire::json::parse(&bytes).unwrap_or(Value::Null);
                 let fd = if fds.is_empty() { None } else { Some(fds.remove(0)) };
                 self.obey(Message { body, fd });
             }

@@ -8,7 +8,7 @@ use crate::fields::Fields;
 use crate::fields::json;
 use minke_sys::channel::{Channel, Received};
 use minke_sys::namespace::{self, Namespace, Side};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::io::{PipeReader, PipeWriter};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -159,7 +159,7 @@ fn last_words(channel: &Channel) -> Option<Failure> {
 }
 
 fn failure_of(text: &[u8]) -> Failure {
-    let report: Value = serde_json::from_slice(text).unwrap_or(Value::Null);
+    let report: Value = minke_wire::json::parse(text).unwrap_or(Value::Null);
     Failure {
         code: i32::try_from(report.number("code")).unwrap_or(128),
         text: report.text("text").to_owned(),

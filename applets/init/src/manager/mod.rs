@@ -16,9 +16,9 @@ use crate::log;
 use crate::unit::load::Loaded;
 use crate::unit::{self, Condition, Type, Unit};
 use minke_sys::process::Exit;
+use minke_wire::table::Table;
 use service::Runtime;
 use state::{Effect, Outcome, Phase, State};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -168,8 +168,8 @@ pub struct Saved {
 /// All units and jobs.
 #[derive(Debug, Default)]
 pub struct Manager {
-    units: BTreeMap<String, Slot>,
-    jobs: BTreeMap<String, Job>,
+    units: Table<String, Slot>,
+    jobs: Table<String, Job>,
     last_job: u32,
     out: Vec<Action>,
     ending: bool,
@@ -177,12 +177,12 @@ pub struct Manager {
 
 impl Manager {
     /// The loaded units by name.
-    pub fn units(&self) -> &BTreeMap<String, Slot> {
+    pub fn units(&self) -> &Table<String, Slot> {
         &self.units
     }
 
     /// The jobs by unit.
-    pub fn jobs(&self) -> &BTreeMap<String, Job> {
+    pub fn jobs(&self) -> &Table<String, Job> {
         &self.jobs
     }
 
@@ -279,7 +279,7 @@ impl Manager {
 
     /// Forgets failures, of one unit or of all.
     pub fn reset_failed(&mut self, name: Option<&str>) {
-        for (own, slot) in &mut self.units {
+        for (own, slot) in self.units.iter_mut() {
             if name.is_none_or(|name| name == own) {
                 slot.starts.clear();
                 slot.runtime.restarts = 0;
@@ -433,7 +433,7 @@ impl Manager {
         match restart {
             Some(delay) => {
                 let count = self.units.get(name).map_or(0, |slot| slot.runtime.restarts);
-                let (result, delay) = (outcome.name(), delay.as_millis());
+                let (result, delay) = (outcome.name(), minke_sys::clock::milliseconds(delay));
                 self.note(log::INFO, name, format!("ended ({result}); start {count} follows in {delay} ms"));
             }
             None if outcome.is_failure() => self.failed(world, name, outcome, now),

@@ -4,11 +4,11 @@ use super::job::idle_until;
 use super::state::Phase;
 use super::{Job, Kind, Manager, Refusal, Verdict, World};
 use crate::log;
-use std::collections::BTreeMap;
+use minke_wire::table::Table;
 use std::time::Duration;
 
 /// The jobs of one request, by unit.
-type Plan = BTreeMap<String, Kind>;
+type Plan = Table<String, Kind>;
 
 impl Manager {
     /// Accepts a request for a unit and all that follows from it. Returns the number of its job; `None` when
@@ -176,7 +176,7 @@ impl Manager {
 
     /// Makes the plan's jobs, and takes their opposites away.
     fn accept(&mut self, plan: &Plan, automatic: bool, now: Duration) {
-        for (name, kind) in plan {
+        for (name, kind) in plan.iter() {
             let Some(slot) = self.units.get(name) else { continue };
             let active = slot.active();
             let needless = match kind {

@@ -258,7 +258,7 @@ fn a_service_that_crashes_at_once_is_retried_ever_more_slowly_and_never_spins() 
     }
     assert_eq!(delays[..6], [100, 200, 400, 800, 1600, 3200]);
     assert_eq!(delays[12..], [60_000, 60_000]);
-    assert_eq!(sim.manager.units()["a.service"].runtime.restarts, 14);
+    assert_eq!(sim.manager.units().get("a.service").unwrap().runtime.restarts, 14);
     // A long run makes it trusted again.
     sim.now += Duration::from_secs(120);
     sim.exit("/a", 1);
@@ -374,7 +374,7 @@ fn a_missed_watchdog_kills_and_restarts() {
     assert_eq!(sim.story.last().unwrap(), "a.service gets 15");
     let pid = sim.pid("/a");
     sim.end(pid, Exit::Signal(15));
-    assert_eq!(sim.manager.units()["a.service"].runtime.outcome, Outcome::Watchdog);
+    assert_eq!(sim.manager.units().get("a.service").unwrap().runtime.outcome, Outcome::Watchdog);
     sim.sleep();
     assert_eq!(sim.state("a.service"), "activating", "it starts again and is not ready yet");
 }
@@ -499,7 +499,7 @@ fn oneshots_forks_and_what_remains() {
     assert!(!sim.verdicts.contains_key(&one));
     sim.exit("/2", 0);
     assert_eq!(
-        (sim.verdicts[&one], sim.manager.units()["one.service"].sub_state()),
+        (sim.verdicts[&one], sim.manager.units().get("one.service").unwrap().sub_state()),
         (Verdict::Done, "exited")
     );
     sim.request(Kind::Stop, "one.service");

@@ -5,8 +5,8 @@ use crate::manager::state::{Phase, State};
 use crate::manager::{Kind, Slot, Verdict};
 use minke_control::init::Ending;
 use minke_sys::cgroup;
+use minke_wire::json::{Value, json};
 use minke_wire::unit::{Name, signal_number};
-use serde_json::{Value, json};
 
 /// Units named in one request.
 const UNITS_LIMIT: usize = 256;

@@ -4,7 +4,7 @@
 use crate::log;
 use crate::manager::{Manager, Saved};
 use minke_sys::{clock, file, process};
-use serde_json::{Value, json};
+use minke_wire::json::{Value, json};
 use std::ffi::CString;
 use std::path::Path;
 use std::time::Duration;
@@ -83,7 +83,7 @@ pub fn save(manager: &Manager) {
 /// Reads what an earlier PID 1 wrote. Nothing, when it is not readable: then every unit is started anew.
 pub fn load() -> Vec<Saved> {
     let content = file::read_optional(Path::new(STATE), STATE_LIMIT).ok().flatten().unwrap_or_default();
-    let Ok(Value::Array(units)) = serde_json::from_slice(&content) else { return Vec::new() };
+    let Ok(Value::Array(units)) = minke_wire::json::parse(&content) else { return Vec::new() };
     let read = |unit: &Value| {
         let pid = |name: &str| unit.get(name)?.as_i64().and_then(|pid| i32::try_from(pid).ok());
         Some(Saved {

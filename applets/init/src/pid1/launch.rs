@@ -170,7 +170,7 @@ fn environment(
         set("NOTIFY_SOCKET", NOTIFY_SOCKET.to_owned());
     }
     if let Some(interval) = facts.watchdog {
-        set("WATCHDOG_USEC", interval.as_micros().to_string());
+        set("WATCHDOG_USEC", u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).to_string());
     }
     if let Some(pid) = facts.main_pid {
         set("MAINPID", pid.to_string());

@@ -21,8 +21,8 @@ use minke_control::{Event, Limits, Server};
 use minke_sys::event::{Interest, Poller, Ready};
 use minke_sys::signal::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, Signals};
 use minke_sys::{cgroup, clock, process};
+use minke_wire::table::Table;
 use notify::Word;
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -56,10 +56,10 @@ pub(crate) struct Init {
     server: Option<Server>,
     groups: Option<cgroup::Watch>,
     /// Units by the number of the watch on their control group.
-    watched: BTreeMap<i32, String>,
+    watched: Table<i32, String>,
     waiters: Vec<Waiter>,
     /// Descriptors that services have stored, by unit.
-    stored: BTreeMap<String, Vec<(String, OwnedFd)>>,
+    stored: Table<String, Vec<(String, OwnedFd)>>,
     ending: Option<(Ending, Duration)>,
 }
 
@@ -107,9 +107,9 @@ impl Init {
             notify,
             server,
             groups,
-            watched: BTreeMap::new(),
+            watched: Table::new(),
             waiters: Vec::new(),
-            stored: BTreeMap::new(),
+            stored: Table::new(),
             ending: None,
         })
     }
@@ -372,7 +372,7 @@ impl Init {
                 }
             }
         }
-        let list = self.stored.entry(name.to_owned()).or_default();
+        let list = self.stored.get_or_default(name.to_owned());
         if remove {
             list.retain(|(present, _)| *present != store_name);
         }
@@ -396,7 +396,7 @@ impl Init {
         }
     }
 
-    fn answer(&mut self, conn: u64, answer: &serde_json::Value) {
+    fn answer(&mut self, conn: u64, answer: &minke_wire::json::Value) {
         if let Some(server) = &mut self.server {
             server.finish(conn, answer);
         }

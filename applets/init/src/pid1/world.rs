@@ -8,7 +8,6 @@ use crate::unit::{Condition, Test};
 use minke_sys::file::read_bounded;
 use minke_sys::mount;
 use minke_wire::mountinfo;
-use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -18,13 +17,13 @@ pub struct Machine {
     folders: Folders,
     cmdline: Cmdline,
     /// Warnings that were logged: a unit is read more than once, its faults are told once.
-    told: BTreeSet<String>,
+    told: Vec<String>,
 }
 
 impl Machine {
     /// Units are read from `folders`.
     pub fn new(folders: Folders, cmdline: Cmdline) -> Self {
-        Self { folders, cmdline, told: BTreeSet::new() }
+        Self { folders, cmdline, told: Vec::new() }
     }
 
     /// After a reload of the unit files, faults are told again.
@@ -39,7 +38,8 @@ impl World for Machine {
         let loaded = self.folders.load(name, &mut warnings);
         for warning in warnings {
             let text = warning.to_string();
-            if self.told.insert(text.clone()) {
+            if !self.told.contains(&text) {
+                self.told.push(text.clone());
                 log::about(log::WARNING, Some(name), format_args!("{text}"));
             }
         }

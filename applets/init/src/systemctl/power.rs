@@ -4,7 +4,7 @@ use super::{Failure, ask};
 use minke_applet::{Args, report};
 use minke_control::init::Ending;
 use minke_sys::process;
-use serde_json::json;
+use minke_wire::json::json;
 
 /// Asks PID 1 to end the system; with `force` twice as in `reboot -ff`, without asking.
 pub fn end(ending: Ending, force: bool) -> Result<u8, Failure> {

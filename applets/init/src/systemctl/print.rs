@@ -3,9 +3,12 @@
 use super::{EXIT_INACTIVE, EXIT_NO_UNIT, Failure, ask, file_of, properties, some, text};
 use crate::unit::load::Folders;
 use minke_applet::{Args, print};
-use serde_json::{Value, json};
+use minke_sys::process::{self, Spawn};
+use minke_wire::json::{Value, json};
+use std::ffi::CString;
 use std::fmt::Write;
-use std::process::Command;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 
 /// Bytes of a unit file.
 const FILE_LIMIT: usize = 256 << 10;
@@ -83,14 +86,26 @@ fn print_log(args: &Args, id: &str) {
     if lines == "0" {
         return;
     }
-    let log =
-        Command::new("/proc/self/exe").args(["journalctl", "-u", id, "-n", lines, "--no-pager"]).output();
-    if let Ok(output) = log
-        && output.status.success()
-        && !output.stdout.is_empty()
+    if let Some(log) = output_of(&["journalctl", "-u", id, "-n", lines, "--no-pager"])
+        && !log.is_empty()
     {
-        print(&format!("\n{}", String::from_utf8_lossy(&output.stdout)));
+        print(&format!("\n{log}"));
     }
+}
+
+/// What another program of this binary prints, if it succeeds.
+fn output_of(words: &[&str]) -> Option<String> {
+    let (mut reader, writer) = UnixStream::pair().ok()?;
+    let mut command = Spawn::new(c"/proc/self/exe");
+    command.arguments = words.iter().filter_map(|word| CString::new(*word).ok()).collect();
+    command.stdio[1] = Some(writer.into());
+    let pid = command.start().ok()?;
+    // Ours must be closed, or the reader would wait for itself.
+    drop(command);
+    let mut output = Vec::new();
+    reader.read_to_end(&mut output).ok()?;
+    let success = process::wait(pid).ok()?.success();
+    success.then(|| String::from_utf8_lossy(&output).into_owned())
 }
 
 fn system_status() -> Result<u8, Failure> {

@@ -40,7 +40,8 @@ fn util_linux_logger_writes_to_dev_log() {
     let (pid, rest) = rest.split_once(']').unwrap();
     assert!(pid.parse::<u32>().is_ok());
     assert_eq!(rest, ": hello: you\n");
-    let json: serde_json::Value = serde_json::from_str(&daemon.show(&["-t", "tag", "-o", "json"])).unwrap();
+    let json: minke_wire::json::Value =
+        minke_wire::json::parse_str(&daemon.show(&["-t", "tag", "-o", "json"])).unwrap();
     assert_eq!((&json["PRIORITY"], &json["SYSLOG_FACILITY"]), (&"3".into(), &"3".into()));
     assert_eq!((&json["_TRANSPORT"], &json["_UID"]), (&"syslog".into(), &"0".into()));
     assert_eq!(daemon.show(&["-p", "crit", "-q"]), "");
@@ -64,7 +65,7 @@ fn a_native_client_sends_fields_but_cannot_lie_about_itself() {
         b"MESSAGE=native\nPRIORITY=2\nCONTAINER_ID_FULL=abc\n_PID=1\n_SYSTEMD_UNIT=fake.service\nlower=1\n",
     );
     let shown = daemon.show_until(&["CONTAINER_ID_FULL=abc", "-o", "json"], "native");
-    let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let json: minke_wire::json::Value = minke_wire::json::parse_str(&shown).unwrap();
     assert_eq!(
         (&json["_TRANSPORT"], &json["PRIORITY"], &json["_COMM"]),
         (&"journal".into(), &"2".into(), &"logger".into())

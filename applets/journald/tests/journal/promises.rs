@@ -53,7 +53,7 @@ fn the_unit_of_a_stream_is_what_pid_1_says() {
     assert_eq!(daemon.show(&["-u", "a.service", "-p", "4", "-o", "cat"]), "warn\n");
     assert_eq!(daemon.show(&["-u", "b"]), "-- No entries --\n");
     let shown = daemon.show(&["-u", "a", "-n", "1", "-o", "json"]);
-    let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let json: minke_wire::json::Value = minke_wire::json::parse_str(&shown).unwrap();
     assert_eq!((&json["PRIORITY"], &json["SYSLOG_FACILITY"]), (&"6".into(), &"3".into()));
 }
 
@@ -146,8 +146,7 @@ fn after_sigkill_everything_works_again() {
     old.write_all(b"before\n").unwrap();
     daemon.show_until(&["-u", "a"], "before");
     let shown = daemon.show(&["-u", "a", "-o", "json"]);
-    let cursor =
-        serde_json::from_str::<serde_json::Value>(&shown).unwrap()["__CURSOR"].as_str().unwrap().to_owned();
+    let cursor = minke_wire::json::parse_str(&shown).unwrap()["__CURSOR"].as_str().unwrap().to_owned();
     let mut follower = daemon.follow(&["-u", "a", "-o", "cat"]);
     assert_eq!(follower.line(), "before\n");
     daemon.restart();

@@ -3,7 +3,7 @@
 use super::auth::Access;
 use crate::values::object;
 use crate::view::{ContainerRow, ImageRow, View};
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// The answer for a caller with this access.
 pub fn state_status(view: &View, access: Access) -> Value {
@@ -57,7 +57,7 @@ fn image(row: &ImageRow, view: &View) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn view() -> View {
         let row = |app: i64| ContainerRow {

@@ -10,7 +10,7 @@ use super::{Device, SUPERVISED, Wanted, command, hash};
 use crate::target::{App, Pairs, Release, Service};
 use crate::values;
 use minke_engine_api::Image;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 use std::time::Duration;
 
 /// Grace between the stop signal and the kill.
@@ -46,7 +46,7 @@ pub fn container(
     body.put("Entrypoint", words(&fields, "entrypoint", &from_image.entrypoint)?);
     let composed = fields.pairs("environment");
     body.put("Env", environment(app, service, composed, &features, device, &from_image.env));
-    body.put("Labels", labels.into_iter().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>());
+    body.put("Labels", labels.into_iter().map(|(name, value)| (name, value.into())).collect::<Map>());
     body.put("WorkingDir", working_dir(&fields, from_image));
     body.put("User", fields.text("user").unwrap_or_else(|| from_image.user.clone()));
     body.put("Hostname", hostname(&fields, &networks, device));
@@ -86,7 +86,7 @@ pub fn container(
 
 /// A JSON object that is built field by field.
 #[derive(Default)]
-struct Object(Map<String, Value>);
+struct Object(Map);
 
 impl Object {
     fn put(&mut self, key: &str, value: impl Into<Value>) {
@@ -170,16 +170,16 @@ fn healthcheck(asked: Option<&Value>, image: &Value) -> Value {
     Value::Object(out)
 }
 
-fn anonymous(volumes: &ServiceVolumes, image: &Image) -> Map<String, Value> {
+fn anonymous(volumes: &ServiceVolumes, image: &Image) -> Map {
     let paths = image.volumes.iter().chain(&volumes.anonymous);
     paths.map(|path| (path.clone(), values::empty())).collect()
 }
 
-fn exposed(ports: &[Port]) -> Map<String, Value> {
+fn exposed(ports: &[Port]) -> Map {
     ports.iter().map(|port| (port.internal.clone(), values::empty())).collect()
 }
 
-fn bindings(ports: &[Port]) -> Map<String, Value> {
+fn bindings(ports: &[Port]) -> Map {
     let mut out = Map::new();
     for port in ports {
         let binding = values::object(vec![
@@ -211,7 +211,7 @@ fn host_config(
     networks: &ServiceNetworks,
     volumes: &ServiceVolumes,
     published: &[Port],
-) -> Map<String, Value> {
+) -> Map {
     let mut host = Object::default();
     host.put("Binds", [&volumes.binds[..], &features.binds].concat());
     host.put("Mounts", [&volumes.mounts[..], &features.mounts].concat());
@@ -223,10 +223,7 @@ fn host_config(
     host.put("ExtraHosts", extra_hosts(fields));
     host.put("SecurityOpt", security(fields));
     host.put("Tmpfs", tmpfs(fields));
-    host.put(
-        "Sysctls",
-        fields.pairs("sysctls").into_iter().map(|(k, v)| (k, v.into())).collect::<Map<_, _>>(),
-    );
+    host.put("Sysctls", fields.pairs("sysctls").into_iter().map(|(k, v)| (k, v.into())).collect::<Map>());
     host.put("Ulimits", ulimits(fields.get("ulimits")));
     host.put("IpcMode", fields.text("ipc").unwrap_or_else(|| "shareable".to_owned()));
     host.put("NanoCpus", fields.get("cpus").and_then(values::nano).unwrap_or(0));
@@ -327,7 +324,7 @@ fn security(fields: &Fields) -> Vec<String> {
     options
 }
 
-fn tmpfs(fields: &Fields) -> Map<String, Value> {
+fn tmpfs(fields: &Fields) -> Map {
     let entry = |text: String| {
         let (path, options) = text.split_once(':').unwrap_or((&text, ""));
         (path.to_owned(), options.into())

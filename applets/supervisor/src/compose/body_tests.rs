@@ -1,5 +1,5 @@
 use super::*;
-use serde_json::json;
+use minke_wire::json::json;
 
 fn image() -> Image {
     Image {
@@ -58,7 +58,7 @@ fn the_image_gives_defaults_and_the_composition_wins() {
         "stop_signal": 9, "stop_grace_period": "1m30s", "init": true, "privileged": true, "read_only": true,
         "cap_add": ["NET_ADMIN"], "devices": ["/dev/a", "/dev/b:/dev/c:r"], "dns": "9.9.9.9",
         "extra_hosts": ["h=1.1.1.1", "v6:::1"], "security_opt": ["label=x", "no-new-privileges"],
-        "tmpfs": "/run", "mem_limit": "64m", "shm_size": "1k", "cpus": 0.5, "cpu_shares": "2",
+        "tmpfs": "/run", "mem_limit": "64m", "shm_size": "1k", "cpus": minke_wire::json::parse_str("0.5").unwrap(), "cpu_shares": "2",
         "sysctls": ["net.a=1"], "ulimits": { "nofile": 5, "core": { "soft": 1, "hard": 2 } },
         "healthcheck": { "test": "curl x", "interval": "30s", "retries": 3 },
         "pid": "host", "pids_limit": 9, "depends_on": ["db"], "hostname": "h"

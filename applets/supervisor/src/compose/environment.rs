@@ -3,7 +3,7 @@
 use super::Device;
 use super::features::{Features, both};
 use crate::target::{App, Pairs, Service};
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// Where update locks and the end of a hand-over are looked for inside a container.
 const LOCK: &str = "/tmp/balena/updates.lock";

@@ -3,7 +3,7 @@
 use super::Device;
 use crate::target::Pairs;
 use crate::values::{empty, object, truthy};
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// Labels that the supervisor sets begin with this.
 const SYSTEM: &str = "io.balena.";

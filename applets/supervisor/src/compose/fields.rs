@@ -2,7 +2,7 @@
 
 use crate::target::Pairs;
 use crate::values;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 
 /// The fields that [`super::container`] reads; others are dropped with a warning (spec supervisor §3.1.1).
 const KNOWN: [&str; 54] = [
@@ -71,7 +71,7 @@ pub struct Fields {
 
 impl Fields {
     /// The fields of a composition. Names may be in camel case, as the reference stores them.
-    pub fn new(composition: &Map<String, Value>) -> Self {
+    pub fn new(composition: &Map) -> Self {
         let mut fields = Vec::new();
         let mut unknown = Vec::new();
         for (name, value) in composition {
@@ -166,7 +166,7 @@ fn snake(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn fields(value: Value) -> Fields {
         let Value::Object(map) = value else { panic!("an object") };

@@ -2,7 +2,7 @@
 //! same things in another order.
 
 use crate::values::hex;
-use serde_json::Value;
+use minke_wire::json::Value;
 use sha2::{Digest, Sha256};
 
 /// Fields whose lists are sets (spec supervisor §3.8.3).
@@ -68,7 +68,7 @@ fn canonical(field: &str, value: &Value, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     #[test]
     fn order_counts_only_where_it_means_something() {

@@ -12,7 +12,7 @@ pub mod volume;
 
 pub use body::{container, wants_key};
 
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::time::Duration;
 
 /// Marks everything that the supervisor creates.

@@ -6,7 +6,7 @@ use super::volume::{object, sorted};
 use crate::target::{App, Release};
 use crate::values::{self, put};
 use minke_engine_api::Network;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 
 /// The network by which services reach the supervisor's API (§3.7.6).
 pub const SUPERVISOR_NETWORK: &str = "supervisor0";
@@ -79,7 +79,7 @@ pub fn service_networks(
 }
 
 /// Whether a service of this composition lives outside all of its app's networks.
-fn needs_no_network(composition: &Map<String, Value>) -> bool {
+fn needs_no_network(composition: &Map) -> bool {
     let mode = composition.get("network_mode").or_else(|| composition.get("networkMode"));
     matches!(mode.and_then(Value::as_str), Some("host" | "none"))
 }
@@ -211,7 +211,7 @@ pub fn is_same(body: &Value, network: &Network) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn connect(composition: &Value, supervisor_api: bool) -> ServiceNetworks {
         service_networks("u", "web", &Fields::new(composition.as_object().unwrap()), supervisor_api)
@@ -285,7 +285,7 @@ mod tests {
     fn pools_of_the_user_are_compared() {
         let (app, mut release) = app();
         let pool = json!({ "ipam": { "config": [{ "subnet": "172.18.0.0/16", "gateway": "172.18.0.1" }] } });
-        release.networks.insert("default".into(), pool);
+        release.networks.insert("default", pool);
         let body = &bodies(&app, &release)[0].1;
         assert!(is_same(body, &found(body)));
         assert!(!is_same(body, &Network { pools: vec![], ..found(body) }));

@@ -1,6 +1,6 @@
 //! Published ports (spec supervisor §3.3): `[[host-ip:]ext[-ext]:]int[-int][/tcp|udp]`.
 
-use serde_json::Value;
+use minke_wire::json::Value;
 
 /// Most ports of one service: each takes memory in the engine.
 const MAX_PORTS: usize = 4096;
@@ -88,7 +88,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn read(text: &str) -> Option<Vec<(String, String, u16)>> {
         let found = ports(&[json!(text)]).ok()?;

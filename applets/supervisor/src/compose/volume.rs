@@ -4,7 +4,7 @@ use super::SUPERVISED;
 use crate::target::App;
 use crate::values;
 use minke_engine_api::Volume;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 
 /// Labels that are not the user's.
 const APP_UUID: &str = "io.balena.app-uuid";
@@ -60,7 +60,7 @@ fn short(app: i64, text: &str, out: &mut ServiceVolumes) -> Option<()> {
     Some(())
 }
 
-fn long(app: i64, entry: &Map<String, Value>, out: &mut ServiceVolumes) -> Option<()> {
+fn long(app: i64, entry: &Map, out: &mut ServiceVolumes) -> Option<()> {
     let text = |key: &str| entry.get(key).and_then(Value::as_str);
     let target = text("target").filter(|target| target.starts_with('/'))?;
     let mut mount = Map::new();
@@ -126,7 +126,7 @@ pub fn is_same(body: &Value, volume: &Volume) -> bool {
 }
 
 /// A map of texts; numbers and switches become texts, as engines take nothing else.
-pub fn object(value: Option<&Value>) -> Map<String, Value> {
+pub fn object(value: Option<&Value>) -> Map {
     let map = value.and_then(Value::as_object).into_iter().flatten();
     map.filter_map(|(key, value)| Some((key.clone(), super::fields::scalar(value)?.into()))).collect()
 }
@@ -143,7 +143,7 @@ pub fn sorted(value: Option<&Value>) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn read(entries: &Value) -> ServiceVolumes {
         service_volumes(7, Some(entries))

@@ -8,7 +8,7 @@ mod tests;
 use crate::compose::Wanted;
 use crate::compose::network::SUPERVISOR_NETWORK;
 use minke_engine_api::{Network, Volume};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::time::Duration;
 
 /// What the engine has.

@@ -1,10 +1,10 @@
 use super::*;
-use serde_json::json;
+use minke_wire::json::json;
 
 /// An app of services with their dependencies; all images are there.
 fn target(services: &[(&str, &[&str])]) -> Target {
     let composition = |needs: &[&str]| json!({ "depends_on": needs, "volumes": ["data:/data"] });
-    let all: serde_json::Map<String, Value> = services
+    let all: minke_wire::json::Map = services
         .iter()
         .map(|(name, needs)| {
             let service = json!({ "id": 1, "image_id": 2, "image": *name, "environment": {}, "labels": {},

@@ -8,7 +8,7 @@ pub use parse::app;
 pub use preload::{Preload, preload};
 pub use reference::normalise;
 
-use serde_json::{Map, Value};
+use minke_wire::json::Map;
 
 /// A set of names with values, in order.
 pub type Pairs = Vec<(String, String)>;
@@ -38,9 +38,9 @@ pub struct Release {
     /// The services, in order.
     pub services: Vec<Service>,
     /// The volumes by name, in compose form.
-    pub volumes: Map<String, Value>,
+    pub volumes: Map,
     /// The networks by name, in compose form.
-    pub networks: Map<String, Value>,
+    pub networks: Map,
 }
 
 /// One service of a release.
@@ -61,5 +61,5 @@ pub struct Service {
     /// Whether it should run, or only be installed.
     pub running: bool,
     /// The compose fields.
-    pub composition: Map<String, Value>,
+    pub composition: Map,
 }

@@ -3,7 +3,7 @@
 
 use super::{App, Pairs, Release, Service, normalise};
 use crate::values::int;
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 
 /// Longest name, uuid or reference (§0.5).
 const MAX_TEXT: usize = 255;
@@ -118,7 +118,7 @@ impl Checker {
         }
     }
 
-    fn map(&mut self, path: &str, value: &Value, key: &str) -> Map<String, Value> {
+    fn map(&mut self, path: &str, value: &Value, key: &str) -> Map {
         match value.get(key) {
             Some(Value::Object(map)) => map.clone(),
             None => Map::new(),
@@ -130,7 +130,7 @@ impl Checker {
     }
 
     /// A map whose keys are engine names; `null` stands for an empty object.
-    fn named(&mut self, path: &str, value: &Value, key: &str) -> Map<String, Value> {
+    fn named(&mut self, path: &str, value: &Value, key: &str) -> Map {
         let mut map = self.map(path, value, key);
         for (name, item) in &mut map {
             if !is_docker_name(name) || !(item.is_object() || item.is_null()) {
@@ -180,7 +180,7 @@ fn is_label(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn sample() -> Value {
         json!({ "id": "12", "name": "fleet", "class": "fleet", "releases": { "c0ffee": {
@@ -242,7 +242,7 @@ mod tests {
                 let (at, from) = (next(bytes.len()), next(bytes.len()));
                 bytes[at] = bytes[from];
             }
-            if let Ok(value) = serde_json::from_slice(&bytes) {
+            if let Ok(value) = minke_wire::json::parse(&bytes) {
                 parsed += 1;
                 let _ = app("u", &value);
             }

@@ -1,15 +1,15 @@
 //! `apps.json`: the target that was put onto the data partition before the first boot (spec supervisor §7.2).
 
 use super::{App, app};
-use serde_json::{Map, Value};
+use minke_wire::json::{Map, Value};
 
 /// A preload file that was understood.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Preload {
     /// Config variables, to be laid over the present ones.
-    pub config: Map<String, Value>,
+    pub config: Map,
     /// The apps as they stand in the file, by uuid: this is what is stored.
-    pub apps: Map<String, Value>,
+    pub apps: Map,
     /// The same apps, checked.
     pub checked: Vec<App>,
     /// Whether the device is to stay at this release: app uuid and commit.
@@ -18,7 +18,7 @@ pub struct Preload {
 
 /// Reads a preload file. `Ok(None)`: it holds nothing, as after a successful preload.
 pub fn preload(content: &[u8]) -> Result<Option<Preload>, String> {
-    let value: Value = serde_json::from_slice(content).map_err(|error| format!("not JSON: {error}"))?;
+    let value: Value = minke_wire::json::parse(content).map_err(|error| format!("not JSON: {error}"))?;
     let Value::Object(file) = value else {
         return Err("format 1 (a list of apps) is not supported: preload with a current CLI".to_owned());
     };
@@ -64,7 +64,7 @@ fn checked(uuid: &str, value: &Value) -> Result<App, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use minke_wire::json::json;
 
     fn read(value: &Value) -> Result<Option<Preload>, String> {
         preload(value.to_string().as_bytes())

@@ -11,7 +11,7 @@ use connection::Connection;
 use minke_sys::clock::boottime;
 use minke_sys::event::{Interest, Poller, Ready, Timer, Waker};
 use minke_wire::http::{Headers, write_response_head};
-use std::collections::BTreeMap;
+use minke_wire::table::Table;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -43,7 +43,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// Until when nothing is accepted.
     accept_paused: Option<Duration>,
-    open: BTreeMap<u64, Open>,
+    open: Table<u64, Open>,
     next: u64,
     mode: fn(&Head) -> BodyMode,
     limits: Limits,
@@ -74,7 +74,7 @@ impl Server {
             armed: None,
             listeners: Vec::new(),
             accept_paused: None,
-            open: BTreeMap::new(),
+            open: Table::new(),
             next: FIRST_CONNECTION,
             mode,
             limits,

@@ -5,7 +5,7 @@ use crate::layer::sha256;
 use crate::unpack::Unpacked;
 use crate::{Digest, Error, ImageConfig, Reference, Result};
 use minke_store::Record;
-use serde_json::{Map, Value, json};
+use minke_wire::json::{Map, Value, json};
 
 /// Permission bits of records.
 pub(super) const RECORD_MODE: u32 = 0o600;
@@ -76,8 +76,7 @@ impl StoredLayer {
 impl StoredImage {
     /// The document of an image's record.
     pub(super) fn document(config: &str, names: &[(String, u64)]) -> Value {
-        let names: Map<String, Value> =
-            names.iter().map(|(name, number)| (name.clone(), Value::from(*number))).collect();
+        let names: Map = names.iter().map(|(name, number)| (name.clone(), Value::from(*number))).collect();
         json!({ "names": names, "config": config })
     }
 

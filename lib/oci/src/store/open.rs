@@ -5,7 +5,7 @@ use super::{ImageStore, remove_tree};
 use crate::{Digest, Error, Problem, Result};
 use minke_store::{Condition, Record};
 use minke_sys::{Context, file};
-use serde_json::Value;
+use minke_wire::json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

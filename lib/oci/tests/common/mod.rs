@@ -1,9 +1,9 @@
 //! Makes image archives for the tests, and a scratch folder.
-#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use minke_oci::{Digest, ImageStore, LoadedImage, Platform, Progress, layer::sha256};
+use minke_wire::json::{Value, json};
 use minke_wire::tar::{Encoder, Entry, Kind};
-use serde_json::{Value, json};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ impl TestImage {
         if !self.variant.is_empty() {
             config["variant"] = json!(self.variant);
         }
-        serde_json::to_vec(&config).unwrap()
+        config.to_text().into_bytes()
     }
     pub fn id(&self) -> Digest {
         sha256(&self.config())
@@ -128,7 +128,7 @@ pub fn docker_save(images: &[(&TestImage, &[&str])], packed: bool) -> Vec<u8> {
         }
         manifest.push(json!({"Config": config, "RepoTags": tags, "Layers": layers}));
     }
-    files.push(("manifest.json".into(), serde_json::to_vec(&manifest).unwrap()));
+    files.push(("manifest.json".into(), minke_wire::json::Value::from(manifest).to_text().into_bytes()));
     tar(&files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect::<Vec<_>>())
 }
 
@@ -161,10 +161,10 @@ impl Layout {
             .map(|layer| self.descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &gzip(layer)))
             .collect();
         let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
-        self.descriptor("application/vnd.oci.image.manifest.v1+json", &serde_json::to_vec(&manifest).unwrap())
+        self.descriptor("application/vnd.oci.image.manifest.v1+json", &manifest.to_text().into_bytes())
     }
     pub fn index(&mut self, manifests: &[Value]) -> Value {
-        let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": manifests})).unwrap();
+        let index = json!({"schemaVersion": 2, "manifests": manifests}).to_text().into_bytes();
         self.descriptor("application/vnd.oci.image.index.v1+json", &index)
     }
     pub fn named(mut self, mut descriptor: Value, name: &str) -> Self {
@@ -174,7 +174,7 @@ impl Layout {
     }
     pub fn tar(mut self) -> Vec<u8> {
         let index = json!({"schemaVersion": 2, "manifests": self.manifests});
-        self.blobs.push(("index.json".into(), serde_json::to_vec(&index).unwrap()));
+        self.blobs.push(("index.json".into(), index.to_text().into_bytes()));
         self.blobs.push(("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
         tar(&self.blobs.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect::<Vec<_>>())
     }

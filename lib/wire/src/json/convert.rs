@@ -1,0 +1,263 @@
+//! Values from Rust's types, and the literal form.
+
+use super::{Map, Number, Value};
+use std::borrow::Cow;
+
+/// What can stand as a value in [`json!`](super::json).
+pub trait ToJson {
+    /// The value.
+    fn to_json(&self) -> Value;
+}
+
+/// The object of these members: what [`json!`](super::json) becomes. One call for all members instead of an
+/// insertion each.
+pub fn object_of<const N: usize>(members: [(&'static str, Value); N]) -> Value {
+    object_of_slice(&mut { members })
+}
+
+#[inline(never)]
+fn object_of_slice(members: &mut [(&'static str, Value)]) -> Value {
+    Value::Object(members.iter_mut().map(|(key, value)| ((*key).to_owned(), value.take())).collect())
+}
+
+/// A JSON value from its literal form: `json!({"key": [1, expression], "other": {"inner": null}})`.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __json {
+    (null) => { $crate::json::Value::Null };
+    ({}) => { $crate::json::Value::Object($crate::json::Map::new()) };
+    ([]) => { $crate::json::Value::Array(Vec::new()) };
+    ({ $($members:tt)+ }) => { $crate::__json!(@members [] $($members)+) };
+    ([ $($elements:tt)+ ]) => { $crate::__json!(@elements [] $($elements)+) };
+
+    (@members [$($done:tt)*]) => { $crate::json::object_of([$($done)*]) };
+    (@members [$($done:tt)*] $key:tt : null $(, $($rest:tt)*)?) => {
+        $crate::__json!(@members [$($done)* ($key, $crate::json::Value::Null),] $($($rest)*)?)
+    };
+    (@members [$($done:tt)*] $key:tt : { $($value:tt)* } $(, $($rest:tt)*)?) => {
+        $crate::__json!(@members [$($done)* ($key, $crate::__json!({ $($value)* })),] $($($rest)*)?)
+    };
+    (@members [$($done:tt)*] $key:tt : [ $($value:tt)* ] $(, $($rest:tt)*)?) => {
+        $crate::__json!(@members [$($done)* ($key, $crate::__json!([ $($value)* ])),] $($($rest)*)?)
+    };
+    (@members [$($done:tt)*] $key:tt : $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__json!(@members [$($done)* ($key, $crate::json::ToJson::to_json(&$value)),] $($($rest)*)?)
+    };
+
+    (@elements [$($done:tt)*]) => { $crate::json::Value::Array(vec![$($done)*]) };
+    (@elements [$($done:tt)*] null $(, $($rest:tt)*)?) => {
+        $crate::__json!(@elements [$($done)* $crate::json::Value::Null,] $($($rest)*)?)
+    };
+    (@elements [$($done:tt)*] { $($value:tt)* } $(, $($rest:tt)*)?) => {
+        $crate::__json!(@elements [$($done)* $crate::__json!({ $($value)* }),] $($($rest)*)?)
+    };
+    (@elements [$($done:tt)*] [ $($value:tt)* ] $(, $($rest:tt)*)?) => {
+        $crate::__json!(@elements [$($done)* $crate::__json!([ $($value)* ]),] $($($rest)*)?)
+    };
+    (@elements [$($done:tt)*] $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__json!(@elements [$($done)* $crate::json::ToJson::to_json(&$value),] $($($rest)*)?)
+    };
+
+    ($value:expr) => { $crate::json::ToJson::to_json(&$value) };
+}
+
+impl<T: ToJson + ?Sized> ToJson for &T {
+    fn to_json(&self) -> Value {
+        (**self).to_json()
+    }
+}
+
+impl<T: ToJson> ToJson for Option<T> {
+    fn to_json(&self) -> Value {
+        self.as_ref().map_or(Value::Null, ToJson::to_json)
+    }
+}
+
+impl<T: ToJson> ToJson for [T] {
+    fn to_json(&self) -> Value {
+        Value::Array(self.iter().map(ToJson::to_json).collect())
+    }
+}
+
+impl<T: ToJson> ToJson for Vec<T> {
+    fn to_json(&self) -> Value {
+        self.as_slice().to_json()
+    }
+}
+
+impl<T: ToJson, const N: usize> ToJson for [T; N] {
+    fn to_json(&self) -> Value {
+        self.as_slice().to_json()
+    }
+}
+
+impl ToJson for str {
+    #[inline(never)]
+    fn to_json(&self) -> Value {
+        Value::String(self.to_owned())
+    }
+}
+
+impl ToJson for String {
+    fn to_json(&self) -> Value {
+        self.as_str().to_json()
+    }
+}
+
+impl ToJson for Cow<'_, str> {
+    fn to_json(&self) -> Value {
+        (**self).to_json()
+    }
+}
+
+impl ToJson for Box<str> {
+    fn to_json(&self) -> Value {
+        (**self).to_json()
+    }
+}
+
+impl ToJson for Value {
+    #[inline(never)]
+    fn to_json(&self) -> Value {
+        self.clone()
+    }
+}
+
+impl ToJson for Map {
+    #[inline(never)]
+    fn to_json(&self) -> Value {
+        Value::Object(self.clone())
+    }
+}
+
+impl ToJson for bool {
+    fn to_json(&self) -> Value {
+        Value::Bool(*self)
+    }
+}
+
+impl ToJson for i64 {
+    #[inline(never)]
+    fn to_json(&self) -> Value {
+        Value::Number(Number::from(*self))
+    }
+}
+
+impl ToJson for u64 {
+    #[inline(never)]
+    fn to_json(&self) -> Value {
+        Value::Number(Number::from(*self))
+    }
+}
+
+impl ToJson for usize {
+    fn to_json(&self) -> Value {
+        u64::try_from(*self).unwrap_or(u64::MAX).to_json()
+    }
+}
+
+macro_rules! small_numbers {
+    ($($kind:ty),*) => {
+        $(impl ToJson for $kind {
+            fn to_json(&self) -> Value {
+                i64::from(*self).to_json()
+            }
+        })*
+    };
+}
+small_numbers!(i32, u32, i16, u16, i8, u8);
+
+macro_rules! from_by_to_json {
+    ($($kind:ty),*) => {
+        $(impl From<$kind> for Value {
+            fn from(value: $kind) -> Self {
+                value.to_json()
+            }
+        })*
+    };
+}
+from_by_to_json!(bool, &str, &String, Cow<'_, str>, i64, u64, usize, i32, u32, u16, u8);
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::String(text)
+    }
+}
+
+impl From<Map> for Value {
+    fn from(map: Map) -> Self {
+        Value::Object(map)
+    }
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Self {
+        Value::Number(number)
+    }
+}
+
+impl<T: Into<Value>> From<Vec<T>> for Value {
+    fn from(items: Vec<T>) -> Self {
+        items.into_iter().collect()
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Value::Null, Into::into)
+    }
+}
+
+impl<T: Into<Value>> FromIterator<T> for Value {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Value::Array(items.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<K: Into<String>, V: Into<Value>> FromIterator<(K, V)> for Value {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
+        Value::Object(members.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+    }
+}
+
+impl PartialEq<str> for Value {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == Some(other)
+    }
+}
+
+impl PartialEq<&str> for Value {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == Some(*other)
+    }
+}
+
+impl PartialEq<String> for Value {
+    fn eq(&self, other: &String) -> bool {
+        self.as_str() == Some(other.as_str())
+    }
+}
+
+impl PartialEq<Value> for &str {
+    fn eq(&self, other: &Value) -> bool {
+        other == self
+    }
+}
+
+impl PartialEq<bool> for Value {
+    fn eq(&self, other: &bool) -> bool {
+        self.as_bool() == Some(*other)
+    }
+}
+
+macro_rules! same_number {
+    ($($kind:ty),*) => {
+        $(impl PartialEq<$kind> for Value {
+            fn eq(&self, other: &$kind) -> bool {
+                self.as_i64().is_some_and(|number| i128::from(number) == *other as i128)
+                    || self.as_u64().is_some_and(|number| i128::from(number) == *other as i128)
+            }
+        })*
+    };
+}
+same_number!(i32, u32, i64, u64, u16, usize);
