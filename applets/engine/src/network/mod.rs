@@ -19,8 +19,6 @@ use std::path::Path;
 const NETWORK_LIMIT: usize = 128;
 /// The name of the default network's bridge.
 pub const DEFAULT_BRIDGE: &str = "balena0";
-/// The driver option that names a network's bridge.
-const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 /// All networks.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ impl Networks {
         object(&mut bridge).insert(
             "Options".to_owned(),
             json!({
-                "com.docker.network.bridge.default_bridge": "true", BRIDGE_NAME: DEFAULT_BRIDGE
+                "com.docker.network.bridge.default_bridge": "true", "com.docker.network.bridge.name": DEFAULT_BRIDGE
             }),
         );
         let mut list = vec![bridge, built_in("host", "host"), built_in("none", "null")];
@@ -208,7 +206,7 @@ pub fn addresses(network: &Value) -> Option<Addresses> {
 
 /// The name of a network's bridge device.
 pub fn bridge_name(network: &Value) -> String {
-    match network.at("Options").text(BRIDGE_NAME) {
+    match network.at("Options").text("com.docker.network.bridge.name") {
         "" => format!("br-{}", network.text("Id").get(..12).unwrap_or("")),
         name => name.to_owned(),
     }
@@ -258,7 +256,7 @@ mod tests {
         let made = networks.create(&json!({ "Name": "u_default", "Labels": { "a": "b" } }), &[]).unwrap();
         assert_eq!(addresses(&made).unwrap().subnet.to_string(), "172.17.0.0/16");
         let supervisor = json!({
-            "Name": "supervisor0", "Options": { BRIDGE_NAME: "supervisor0" },
+            "Name": "supervisor0", "Options": { "com.docker.network.bridge.name": "supervisor0" },
             "IPAM": { "Driver": "default", "Config": [{ "Subnet": "10.114.104.0/25", "Gateway": "10.114.104.1" }] }
         });
         let made = networks.create(&supervisor, &[]).unwrap();

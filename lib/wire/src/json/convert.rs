@@ -9,53 +9,73 @@ pub trait ToJson {
     fn to_json(&self) -> Value;
 }
 
-/// The object of these members: what [`json!`](super::json) becomes. One call for all members instead of an
-/// insertion each.
-pub fn object_of<const N: usize>(members: [(&'static str, Value); N]) -> Value {
-    object_of_slice(&mut { members })
-}
-
+/// The document of `template`, where each `$` stands for the next of `values`: what [`json!`](super::json) becomes.
+/// Two words for a value at the caller, where an insertion takes a dozen instructions.
 #[inline(never)]
-fn object_of_slice(members: &mut [(&'static str, Value)]) -> Value {
-    Value::Object(members.iter_mut().map(|(key, value)| ((*key).to_owned(), value.take())).collect())
+pub fn fill(template: &'static str, values: &[&dyn ToJson]) -> Value {
+    let document = super::parse::template(template, values);
+    debug_assert!(document.is_ok(), "{template}: {document:?}");
+    document.unwrap_or_default()
 }
 
-/// A JSON value from its literal form: `json!({"key": [1, expression], "other": {"inner": null}})`.
+/// A JSON value from its literal form: `json!({"key": [1, expression], "other": {"inner": null}})`. Keys are
+/// literals without escapes, or names of texts.
+// The text of the template and the values are gathered in `[text] [values]`; what follows the object or array
+// that is being read waits in `[stack]`, innermost first.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __json {
     (null) => { $crate::json::Value::Null };
     ({}) => { $crate::json::Value::Object($crate::json::Map::new()) };
     ([]) => { $crate::json::Value::Array(Vec::new()) };
-    ({ $($members:tt)+ }) => { $crate::__json!(@members [] $($members)+) };
-    ([ $($elements:tt)+ ]) => { $crate::__json!(@elements [] $($elements)+) };
+    ({ $($members:tt)+ }) => { $crate::__json!(@object ["{"] [] [] $($members)+) };
+    ([ $($elements:tt)+ ]) => { $crate::__json!(@array ["["] [] [] $($elements)+) };
 
-    (@members [$($done:tt)*]) => { $crate::json::object_of([$($done)*]) };
-    (@members [$($done:tt)*] $key:tt : null $(, $($rest:tt)*)?) => {
-        $crate::__json!(@members [$($done)* ($key, $crate::json::Value::Null),] $($($rest)*)?)
+    (@object [$($text:tt)*] [$($value:tt)*] [] ) => {
+        $crate::json::fill(concat!($($text,)* "}"), &[$(&$value),*])
     };
-    (@members [$($done:tt)*] $key:tt : { $($value:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__json!(@members [$($done)* ($key, $crate::__json!({ $($value)* })),] $($($rest)*)?)
+    (@object [$($text:tt)*] $values:tt [(@$outer:ident $($after:tt)*) $($stack:tt)*]) => {
+        $crate::__json!(@$outer [$($text)* "},"] $values [$($stack)*] $($after)*)
     };
-    (@members [$($done:tt)*] $key:tt : [ $($value:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__json!(@members [$($done)* ($key, $crate::__json!([ $($value)* ])),] $($($rest)*)?)
+    (@object [$($text:tt)*] $values:tt $stack:tt $key:literal : null $(, $($rest:tt)*)?) => {
+        $crate::__json!(@object [$($text)* "\"" $key "\":null,"] $values $stack $($($rest)*)?)
     };
-    (@members [$($done:tt)*] $key:tt : $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__json!(@members [$($done)* ($key, $crate::json::ToJson::to_json(&$value)),] $($($rest)*)?)
+    (@object [$($text:tt)*] $values:tt $stack:tt $key:literal : true $(, $($rest:tt)*)?) => {
+        $crate::__json!(@object [$($text)* "\"" $key "\":true,"] $values $stack $($($rest)*)?)
+    };
+    (@object [$($text:tt)*] $values:tt $stack:tt $key:literal : false $(, $($rest:tt)*)?) => {
+        $crate::__json!(@object [$($text)* "\"" $key "\":false,"] $values $stack $($($rest)*)?)
+    };
+    (@object [$($text:tt)*] $values:tt [$($stack:tt)*] $key:literal : { $($inner:tt)* } $(, $($rest:tt)*)?) => {
+        $crate::__json!(@object [$($text)* "\"" $key "\":{"] $values [(@object $($($rest)*)?) $($stack)*] $($inner)*)
+    };
+    (@object [$($text:tt)*] $values:tt [$($stack:tt)*] $key:literal : [ $($inner:tt)* ] $(, $($rest:tt)*)?) => {
+        $crate::__json!(@array [$($text)* "\"" $key "\":["] $values [(@object $($($rest)*)?) $($stack)*] $($inner)*)
+    };
+    (@object [$($text:tt)*] [$($value:tt)*] $stack:tt $key:literal : $new:expr $(, $($rest:tt)*)?) => {
+        $crate::__json!(@object [$($text)* "\"" $key "\":$,"] [$($value)* ($new)] $stack $($($rest)*)?)
+    };
+    (@object [$($text:tt)*] [$($value:tt)*] $stack:tt $key:ident : $new:expr $(, $($rest:tt)*)?) => {
+        $crate::__json!(@object [$($text)* "$:$,"] [$($value)* $key ($new)] $stack $($($rest)*)?)
     };
 
-    (@elements [$($done:tt)*]) => { $crate::json::Value::Array(vec![$($done)*]) };
-    (@elements [$($done:tt)*] null $(, $($rest:tt)*)?) => {
-        $crate::__json!(@elements [$($done)* $crate::json::Value::Null,] $($($rest)*)?)
+    (@array [$($text:tt)*] [$($value:tt)*] []) => {
+        $crate::json::fill(concat!($($text,)* "]"), &[$(&$value),*])
     };
-    (@elements [$($done:tt)*] { $($value:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__json!(@elements [$($done)* $crate::__json!({ $($value)* }),] $($($rest)*)?)
+    (@array [$($text:tt)*] $values:tt [(@$outer:ident $($after:tt)*) $($stack:tt)*]) => {
+        $crate::__json!(@$outer [$($text)* "],"] $values [$($stack)*] $($after)*)
     };
-    (@elements [$($done:tt)*] [ $($value:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__json!(@elements [$($done)* $crate::__json!([ $($value)* ]),] $($($rest)*)?)
+    (@array [$($text:tt)*] $values:tt $stack:tt null $(, $($rest:tt)*)?) => {
+        $crate::__json!(@array [$($text)* "null,"] $values $stack $($($rest)*)?)
     };
-    (@elements [$($done:tt)*] $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__json!(@elements [$($done)* $crate::json::ToJson::to_json(&$value),] $($($rest)*)?)
+    (@array [$($text:tt)*] $values:tt [$($stack:tt)*] { $($inner:tt)* } $(, $($rest:tt)*)?) => {
+        $crate::__json!(@object [$($text)* "{"] $values [(@array $($($rest)*)?) $($stack)*] $($inner)*)
+    };
+    (@array [$($text:tt)*] $values:tt [$($stack:tt)*] [ $($inner:tt)* ] $(, $($rest:tt)*)?) => {
+        $crate::__json!(@array [$($text)* "["] $values [(@array $($($rest)*)?) $($stack)*] $($inner)*)
+    };
+    (@array [$($text:tt)*] [$($value:tt)*] $stack:tt $new:expr $(, $($rest:tt)*)?) => {
+        $crate::__json!(@array [$($text)* "$,"] [$($value)* ($new)] $stack $($($rest)*)?)
     };
 
     ($value:expr) => { $crate::json::ToJson::to_json(&$value) };

@@ -1,6 +1,6 @@
 //! The parser.
 
-use super::{Map, Number, Value};
+use super::{Map, Number, ToJson, Value};
 use std::fmt;
 
 /// How deep arrays and objects may nest; deeper documents are refused, since values are dropped recursively.
@@ -52,7 +52,18 @@ pub fn parse(text: &[u8]) -> Result<Value, Error> {
 /// As [`parse`].
 #[inline(never)]
 pub fn parse_str(text: &str) -> Result<Value, Error> {
-    let mut parser = Parser { text, place: 0 };
+    read(text, None)
+}
+
+/// As [`parse_str`], of our own text: `$` stands for the next of `values`, and a comma may stand before a closing
+/// bracket.
+pub(super) fn template(text: &str, values: &[&dyn ToJson]) -> Result<Value, Error> {
+    read(text, Some(values))
+}
+
+#[inline(never)]
+fn read(text: &str, values: Option<&[&dyn ToJson]>) -> Result<Value, Error> {
+    let mut parser = Parser { text, place: 0, values };
     parser.document().map_err(|reason| Error::at(text.as_bytes(), parser.place, reason))
 }
 
@@ -62,6 +73,8 @@ struct Parser<'a> {
     text: &'a str,
     /// Always between two characters.
     place: usize,
+    /// Values to come, in a template.
+    values: Option<&'a [&'a dyn ToJson]>,
 }
 
 impl<'a> Parser<'a> {
@@ -101,8 +114,16 @@ impl<'a> Parser<'a> {
             Some(b'{') => self.object(depth + 1),
             Some(b'[') => self.array(depth + 1),
             Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'$') => self.next_value(),
             Some(_) => self.word(),
         }
+    }
+
+    fn next_value(&mut self) -> Result<Value> {
+        let (value, rest) = self.values.and_then(|values| values.split_first()).ok_or("expected value")?;
+        self.place += 1;
+        self.values = Some(rest);
+        Ok(value.to_json())
     }
 
     fn word(&mut self) -> Result<Value> {
@@ -124,10 +145,14 @@ impl<'a> Parser<'a> {
             return Err(expected);
         }
         self.place += 1;
-        if byte == b',' && self.token() == Some(end) {
+        if byte == end || self.token() != Some(end) {
+            return Ok(byte == b',');
+        }
+        if self.values.is_none() {
             return Err("trailing comma");
         }
-        Ok(byte == b',')
+        self.place += 1;
+        Ok(false)
     }
 
     /// Consumes the opening bracket; whether something stands before the closing one, which is consumed too
@@ -153,12 +178,12 @@ impl<'a> Parser<'a> {
         let mut map = Map::new();
         let mut more = self.begins(b'}');
         while more {
-            match self.token() {
-                Some(b'"') => {}
+            let key = match self.token() {
+                Some(b'"' | b'$') => self.value(depth)?,
                 Some(_) => return Err("key must be a string"),
                 None => return Err("EOF while parsing an object"),
-            }
-            let key = self.string()?;
+            };
+            let Value::String(key) = key else { return Err("key must be a string") };
             match self.token() {
                 Some(b':') => self.place += 1,
                 _ => return Err("expected `:`"),

@@ -161,6 +161,15 @@ fn the_literal_form_takes_expressions_of_many_types() {
         value.to_text(),
         r#"{"text":"n","list":["x"],"none":null,"some":3,"sum":3,"null":null,"nested":{"a":[null,[1],{"b":1}]},"value":[]}"#
     );
+    let flags = json!([{ name: "$", "on": true, "off": false, "in": { name: json!([]) } }, "{}"]);
+    assert_eq!(flags.to_text(), r#"[{"n":"$","on":true,"off":false,"in":{"n":[]}},"{}"]"#);
+}
+
+#[test]
+fn what_only_a_template_may_say_is_no_json() {
+    for text in ["$", "[$]", "{$:1}", "{\"a\":$}", "[1,]", "{\"a\":1,}"] {
+        assert!(parse_str(text).is_err(), "{text}");
+    }
 }
 
 #[test]
