@@ -2,6 +2,7 @@
 //! argument, and runs it. Nothing else lives here.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(all(target_env = "musl", not(test)), no_main)]
 
 mod install;
 
@@ -9,7 +10,6 @@ use minke_applet::{Applet, Build, Program};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::Path;
-use std::process::ExitCode;
 
 include!(concat!(env!("OUT_DIR"), "/applets.rs"));
 
@@ -33,14 +33,22 @@ Examples:
   minke journalctl -u balena -n 20
 ";
 
-fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    let called_as = arguments.next().unwrap_or_default();
-    ExitCode::from(dispatch(&called_as, arguments.collect()))
+#[global_allocator]
+static MEMORY: minke_sys::memory::Allocator = minke_sys::memory::Allocator::new();
+
+// As it is on the device; elsewhere std's own start serves.
+#[cfg(all(target_env = "musl", not(test)))]
+minke_sys::entry!(dispatch);
+
+#[cfg(not(all(target_env = "musl", not(test))))]
+fn main() -> std::process::ExitCode {
+    dispatch(std::env::args_os().collect()).into()
 }
 
-fn dispatch(called_as: &OsStr, mut arguments: Vec<OsString>) -> u8 {
-    let name = Path::new(called_as).file_name().unwrap_or_default();
+/// Runs the program that `arguments` names; its exit status.
+fn dispatch(mut arguments: Vec<OsString>) -> u8 {
+    let called_as = if arguments.is_empty() { OsString::new() } else { arguments.remove(0) };
+    let name = Path::new(&called_as).file_name().unwrap_or_default();
     if let Some(program) = find(name) {
         return minke_applet::run(program, arguments, BUILD);
     }

@@ -101,12 +101,21 @@ pub fn environment() -> Vec<CString> {
     std::env::vars_os().filter_map(join).collect()
 }
 
+/// Room for the handler of a fault, and for the registers of any processor that the kernel saves there.
+const FAULT_STACK: usize = 16 << 10;
+
 static ON_FAULT: OnceLock<Vec<CString>> = OnceLock::new();
 
 /// From now on a fault (a bad address or instruction, an abort) executes this program again with these
 /// arguments instead of ending the process. For PID 1, whose end is the kernel's panic.
 pub fn restart_on_fault(arguments: Vec<CString>) -> Result<()> {
     let _ = ON_FAULT.set(arguments);
+    // Where a fault is the end of the stack, its handler needs another. It is kept for good.
+    let stack = Box::leak(Box::new([0_u8; FAULT_STACK]));
+    let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: FAULT_STACK };
+    // SAFETY: memory that nobody else uses, for as long as the process lives.
+    let done = unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
+    check(done).context("set stack of", "fault handler")?;
     for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGABRT] {
         handle(signal, fault as *const () as usize)?;
     }
@@ -131,6 +140,11 @@ pub fn restart() {
     let _ = crate::signal::unblock_all();
     // SAFETY: the array ends with a null pointer, as at most 7 of its 8 places are filled; the strings are static.
     unsafe { libc::execv(c"/proc/self/exe".as_ptr(), pointers.as_ptr()) };
+}
+
+/// A write to a pipe that nobody reads is an error, and no signal.
+pub(crate) fn ignore_broken_pipes() -> Result<()> {
+    handle(libc::SIGPIPE, libc::SIG_IGN)
 }
 
 /// Sets what a signal does: a handler's address, `SIG_DFL` or `SIG_IGN`.

@@ -6,9 +6,11 @@ use minke_wire::netlink::{self as wire, Address, Answer, Builder, Change, Link, 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{SendFlags, SocketFlags, sockopt};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fmt::Display;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The kernel answers within the system call; a limit keeps a daemon alive should it ever not.
@@ -63,16 +65,21 @@ impl Route {
     /// A socket in another network namespace, given by an open descriptor of `/proc/PID/ns/net`. The caller
     /// stays where it is: a short-lived thread goes there. Needs CAP_SYS_ADMIN.
     pub fn new_in(namespace: BorrowedFd<'_>) -> Result<Self> {
-        std::thread::scope(|scope| {
-            let opener = scope.spawn(|| {
-                let kind = rustix::thread::LinkNameSpaceType::Network;
-                rustix::thread::move_into_link_name_space(namespace, Some(kind))
-                    .context("enter", "network namespace")?;
-                Self::new()
-            });
-            let stopped = || Error::new("enter", "network namespace", Errno::CANCELED);
-            opener.join().unwrap_or_else(|_| Err(stopped()))
-        })
+        let namespace = namespace.try_clone_to_owned().on("duplicate", "network namespace")?;
+        let opened = Arc::new(Mutex::new(None));
+        let place = opened.clone();
+        let open = move || {
+            let kind = Some(LinkNameSpaceType::Network);
+            let entered =
+                move_into_link_name_space(namespace.as_fd(), kind).context("enter", "network namespace");
+            let socket = entered.and_then(|()| Self::new());
+            if let Ok(mut place) = place.lock() {
+                *place = Some(socket);
+            }
+        };
+        crate::thread::run("netlink", Box::new(open))?;
+        let opened = opened.lock().ok().and_then(|mut opened| opened.take());
+        opened.unwrap_or_else(|| Err(Error::new("enter", "network namespace", Errno::CANCELED)))
     }
 
     /// Makes a bridge and returns its index.
