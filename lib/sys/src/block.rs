@@ -86,11 +86,13 @@ impl Found {
 /// floppy devices and what has no medium are left out (spec os §1.3.1).
 pub fn list(places: &Places) -> Result<Vec<Device>> {
     let folder = places.sys.join("class/block");
-    let mut devices: Vec<Device> = std::fs::read_dir(&folder)
-        .on("list", &folder)?
-        .filter_map(|entry| read_device(places, &entry.ok()?.path()))
-        .collect();
-    devices.sort_by_key(|device| (device.major, device.minor));
+    let mut devices = Vec::new();
+    for link in crate::file::list(&folder)? {
+        if let Some(device) = read_device(places, &link) {
+            let after = |other: &Device| (other.major, other.minor) > (device.major, device.minor);
+            devices.insert(devices.iter().position(after).unwrap_or(devices.len()), device);
+        }
+    }
     Ok(devices)
 }
 
@@ -144,7 +146,7 @@ const MAJOR_LOOP: u32 = 7;
 fn read_device(places: &Places, link: &Path) -> Option<Device> {
     let name = link.file_name()?.to_str()?.to_owned();
     // The link's target is the device's place in the tree: a partition's folder lies in its disk's.
-    let folder = std::fs::canonicalize(link).ok()?;
+    let folder = crate::file::real_path(link).ok()?;
     let (major, minor) = attribute(&folder, "dev")?.split_once(':').map(|(a, b)| (a.parse(), b.parse()))?;
     let (major, minor) = (major.ok()?, minor.ok()?);
     let size = number(&folder, "size")?.saturating_mul(512);
@@ -177,12 +179,15 @@ fn read_device(places: &Places, link: &Path) -> Option<Device> {
 
 /// The disk below a device-mapper or md device, when all its parts are on one (spec os §1.3.2).
 fn single_slave(places: &Places, folder: &Path) -> Option<String> {
-    let mut disks = std::fs::read_dir(folder.join("slaves")).ok()?.filter_map(|slave| {
-        let slave = slave.ok()?.path();
-        read_device(places, &slave).map(|device| device.whole_disk().to_owned())
-    });
-    let first = disks.next()?;
-    disks.all(|other| other == first).then_some(first)
+    let mut only = None;
+    for slave in crate::file::list(&folder.join("slaves")).ok()? {
+        let Some(device) = read_device(places, &slave) else { continue };
+        let disk = device.whole_disk().to_owned();
+        if *only.get_or_insert_with(|| disk.clone()) != disk {
+            return None;
+        }
+    }
+    only
 }
 
 fn attribute(folder: &Path, name: &str) -> Option<String> {

@@ -31,9 +31,9 @@ pub fn remove(group: &Path) -> Result<()> {
 
 /// The groups directly below.
 pub fn children(group: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(group) else { return Vec::new() };
-    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.map(|entry| entry.path()).collect()
+    let mut children = crate::file::list(group).unwrap_or_default();
+    children.retain(|path| path.is_dir());
+    children
 }
 
 /// Writes a control file, for instance `memory.max`.

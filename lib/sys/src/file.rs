@@ -1,11 +1,14 @@
 //! Files: durable whole-file writes and bounded reads.
 
+use crate::tree::Folder;
 use crate::{Context, Error, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Replaces the content of `path` durably, with permission bits `mode`.
@@ -92,10 +95,50 @@ pub fn read_optional(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// The paths of what is in a folder, in no order.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for name in
+        Folder::open(folder)?.names().map_err(|error| Error::new("list", folder.display(), error.errno))?
+    {
+        paths.push(folder.join(OsStr::from_bytes(&name)));
+    }
+    Ok(paths)
+}
+
+/// The path without links, `.` and `..`. It needs `/proc`.
+pub fn real_path(path: &Path) -> Result<PathBuf> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).on("open", path)?;
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    std::fs::read_link(link).on("find the path of", path)
+}
+
+/// Removes a file, or a folder with all below it. That it is not there is success.
+pub fn remove_all(path: &Path) -> Result<()> {
+    let Some(name) = path.file_name() else { return Err(Error::new("remove", path.display(), Errno::INVAL)) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match Folder::open(folder) {
+        Ok(folder) => folder.remove(name.as_bytes()),
+        Err(error) if error.errno == Errno::NOENT => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a folder and those above it; that it is there already is success.
 pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).on("create folder", path)
+    let made = || rustix::fs::mkdir(path, Mode::from_raw_mode(mode));
+    let result = match (made(), path.parent()) {
+        (Err(Errno::NOENT), Some(above)) if !above.as_os_str().is_empty() => {
+            make_folder(above, mode)?;
+            made()
+        }
+        (result, _) => result,
+    };
+    match result {
+        Err(Errno::EXIST) if path.is_dir() => Ok(()),
+        result => result.on("create folder", path),
+    }
 }
 
 /// Opens a folder as a handle for the `*at` system calls.
@@ -142,6 +185,29 @@ mod tests {
         remove_durable(&path).unwrap();
         remove_durable(&path).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn folders_are_made_listed_and_removed() {
+        let folder = folder("tree");
+        make_folder(&folder.join("a/b/c"), 0o700).unwrap();
+        make_folder(&folder.join("a/b"), 0o700).unwrap();
+        std::fs::write(folder.join("a/file"), "x").unwrap();
+        std::os::unix::fs::symlink("b", folder.join("a/link")).unwrap();
+        assert_eq!(make_folder(&folder.join("a/file"), 0o700).unwrap_err().errno, Errno::EXIST);
+        assert_eq!(make_folder(&folder.join("a/file/x"), 0o700).unwrap_err().errno, Errno::NOTDIR);
+        let mut paths = list(&folder.join("a")).unwrap();
+        paths.sort();
+        assert_eq!(paths, ["b", "file", "link"].map(|name| folder.join("a").join(name)));
+        assert_eq!(list(&folder.join("none")).unwrap_err().errno, Errno::NOENT);
+        assert_eq!(real_path(&folder.join("a/link/../link/c/")).unwrap(), folder.join("a/b/c"));
+        assert_eq!(real_path(&folder.join("none")).unwrap_err().errno, Errno::NOENT);
+        remove_all(&folder.join("a/link")).unwrap();
+        assert!(folder.join("a/b/c").is_dir());
+        remove_all(&folder.join("none/none")).unwrap();
+        remove_all(&folder).unwrap();
+        assert!(!folder.exists());
+        remove_all(&folder).unwrap();
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub fn fork() -> Result<Side> {
 }
 
 fn threads() -> Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task").on("read", "/proc/self/task")?.count())
+    Ok(crate::file::list(Path::new("/proc/self/task"))?.len())
 }
 
 /// Ends this process at once, without destructors or exit handlers: for the child of a fork.
