@@ -1,6 +1,7 @@
 //! Message channels over Unix sockets of type SOCK_SEQPACKET, which keep message boundaries and pass file
 //! descriptors: unix(7).
 
+use crate::path::name;
 use crate::{Context, Result};
 use rustix::io::Errno;
 use rustix::net::{
@@ -56,7 +57,7 @@ impl Channel {
     /// Connects to a listening channel.
     pub fn connect(path: &Path) -> Result<Self> {
         let fd = socket().on("connect to", path)?;
-        let address = SocketAddrUnix::new(path).on("connect to", path)?;
+        let address = SocketAddrUnix::new(name(path)).on("connect to", path)?;
         rustix::net::connect(&fd, &address).on("connect to", path)?;
         Ok(Self { fd })
     }
@@ -138,9 +139,9 @@ impl Listener {
     pub fn bind(path: &Path) -> Result<Self> {
         let _ = std::fs::remove_file(path);
         let fd = socket().on("listen on", path)?;
-        let address = SocketAddrUnix::new(path).on("listen on", path)?;
+        let address = SocketAddrUnix::new(name(path)).on("listen on", path)?;
         rustix::net::bind(&fd, &address).on("listen on", path)?;
-        rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o600)).on("set mode of", path)?;
+        rustix::fs::chmod(name(path), rustix::fs::Mode::from_raw_mode(0o600)).on("set mode of", path)?;
         rustix::net::listen(&fd, 4).on("listen on", path)?;
         rustix::io::ioctl_fionbio(&fd, true).on("listen on", path)?;
         Ok(Self { fd })

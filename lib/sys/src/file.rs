@@ -1,5 +1,6 @@
 //! Files: durable whole-file writes and bounded reads.
 
+use crate::path::name;
 use crate::tree::Folder;
 use crate::{Context, Error, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 pub fn write_durable(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let fresh = sibling(path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::open(&fresh, flags, Mode::from_raw_mode(mode)).on("create", &fresh)?;
+    let fd = rustix::fs::open(name(&fresh), flags, Mode::from_raw_mode(mode)).on("create", &fresh)?;
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).on("set mode of", &fresh)?;
     let mut file = File::from(fd);
     let written =
@@ -58,7 +59,7 @@ pub fn sync_parent(path: &Path) -> Result<()> {
 /// Writes a folder's names to the disk.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(folder, flags, Mode::empty()).on("open", folder)?;
+    let fd = rustix::fs::open(name(folder), flags, Mode::empty()).on("open", folder)?;
     rustix::fs::fsync(fd).on("fsync", folder)
 }
 
@@ -69,7 +70,8 @@ pub fn sync_all() {
 
 /// Writes one file system to its disk: syncfs(2) of the one that holds `path`.
 pub fn sync_file_system(path: &Path) -> Result<()> {
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).on("open", path)?;
+    let fd =
+        rustix::fs::open(name(path), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).on("open", path)?;
     rustix::fs::syncfs(fd).on("syncfs", path)
 }
 
@@ -109,7 +111,7 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 /// The path without links, `.` and `..`. It needs `/proc`.
 pub fn real_path(path: &Path) -> Result<PathBuf> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).on("open", path)?;
+    let fd = rustix::fs::open(name(path), flags, Mode::empty()).on("open", path)?;
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     std::fs::read_link(link).on("find the path of", path)
 }
@@ -127,7 +129,7 @@ pub fn remove_all(path: &Path) -> Result<()> {
 
 /// Makes a folder and those above it; that it is there already is success.
 pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
-    let made = || rustix::fs::mkdir(path, Mode::from_raw_mode(mode));
+    let made = || rustix::fs::mkdir(name(path), Mode::from_raw_mode(mode));
     let result = match (made(), path.parent()) {
         (Err(Errno::NOENT), Some(above)) if !above.as_os_str().is_empty() => {
             make_folder(above, mode)?;
@@ -144,13 +146,13 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
 /// Opens a folder as a handle for the `*at` system calls.
 pub fn open_folder(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).on("open", path)
+    rustix::fs::open(name(path), flags, Mode::empty()).on("open", path)
 }
 
 /// Sets owner and group without following a link.
 pub fn chown(path: &Path, uid: u32, gid: u32) -> Result<()> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).on("chown", path)
+    rustix::fs::chownat(CWD, name(path), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).on("chown", path)
 }
 
 fn sibling(path: &Path) -> Result<PathBuf> {

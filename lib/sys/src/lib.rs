@@ -22,6 +22,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod packet;
+mod path;
 pub mod process;
 pub mod random;
 pub mod rootfs;

@@ -1,5 +1,6 @@
 //! Resource limits by name, setrlimit(2), and whether a file may be executed, access(2).
 
+use crate::path::name;
 use crate::{Context, Error, Result};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
@@ -40,7 +41,8 @@ pub fn set(name: &str, soft: Option<u64>, hard: Option<u64>) -> Result<()> {
 /// Whether this process, with its effective user, may execute the file: `EACCES`, `ENOENT`, `EISDIR`.
 pub fn may_execute(path: &Path) -> Result<()> {
     let access = rustix::fs::Access::EXEC_OK;
-    rustix::fs::accessat(rustix::fs::CWD, path, access, rustix::fs::AtFlags::EACCESS).on("execute", path)?;
+    rustix::fs::accessat(rustix::fs::CWD, name(path), access, rustix::fs::AtFlags::EACCESS)
+        .on("execute", path)?;
     if path.is_dir() { Err(Errno::ISDIR).on("execute", path) } else { Ok(()) }
 }
 

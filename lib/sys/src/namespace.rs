@@ -3,6 +3,7 @@
 //! A container's parent is a process with one thread, so that its forked child may do everything, allocation
 //! included: no other thread can have held a lock at the moment of the fork. [`fork`] checks this.
 
+use crate::path::name;
 use crate::{Context, Error, Result};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -63,14 +64,14 @@ pub fn unshare(kinds: &[Namespace]) -> Result<()> {
 pub fn open(pid: i32, kind: Namespace) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/{}", kind.file());
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open(path.as_str(), flags, rustix::fs::Mode::empty()).on("open", path)
+    rustix::fs::open(name(&path), flags, rustix::fs::Mode::empty()).on("open", path)
 }
 
 /// Opens this process's own namespace, to come back to it.
 pub fn open_own(kind: Namespace) -> Result<OwnedFd> {
     let path = format!("/proc/self/ns/{}", kind.file());
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open(path.as_str(), flags, rustix::fs::Mode::empty()).on("open", path)
+    rustix::fs::open(name(&path), flags, rustix::fs::Mode::empty()).on("open", path)
 }
 
 /// Enters a namespace: setns(2). For process ids it takes effect for children only.
@@ -127,19 +128,19 @@ pub fn set_domain_name(name: &str) -> Result<()> {
 /// Makes `root` the root of this mount namespace and detaches the old one: pivot_root(2). `root` must be a
 /// mount point.
 pub fn pivot_root(root: &Path) -> Result<()> {
-    rustix::process::chdir(root).on("change to", root)?;
+    rustix::process::chdir(name(root)).on("change to", root)?;
     // With both arguments the same folder, the old root ends up mounted over the new one: pivot_root(2),
-    // section "pivot_root(".", ".")".
-    rustix::process::pivot_root(".", ".").on("pivot_root to", root)?;
+    // section "pivot_root(c".", c".")".
+    rustix::process::pivot_root(c".", c".").on("pivot_root to", root)?;
     let flags = rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change(".", flags).on("make rslave", "old root")?;
-    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).on("unmount", "old root")?;
-    rustix::process::chdir("/").on("change to", "/")
+    rustix::mount::mount_change(c".", flags).on("make rslave", "old root")?;
+    rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH).on("unmount", "old root")?;
+    rustix::process::chdir(c"/").on("change to", "/")
 }
 
 /// Sets the working folder.
 pub fn change_folder(path: &Path) -> Result<()> {
-    rustix::process::chdir(path).on("change to", path)
+    rustix::process::chdir(name(path)).on("change to", path)
 }
 
 /// Sets the mask of permission bits that new files don't get.

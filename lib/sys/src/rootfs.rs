@@ -2,6 +2,7 @@
 //! nobody trusts. Targets are resolved inside that tree (`RESOLVE_IN_ROOT`, openat2(2)), so that a symbolic
 //! link in an image can never lead a mount to the host's files.
 
+use crate::path::name;
 use crate::{Context, Error, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -35,8 +36,8 @@ pub struct Tree {
 impl Tree {
     /// A new file system of type `kind` with mount options; an option without a value is a flag.
     pub fn file_system(kind: &str, options: &[(&str, &str)], without: Restrictions) -> Result<Self> {
-        let context =
-            rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context("open file system", kind)?;
+        let context = rustix::mount::fsopen(name(kind), FsOpenFlags::FSOPEN_CLOEXEC)
+            .context("open file system", kind)?;
         for (key, value) in options {
             let set = match *value {
                 "" => rustix::mount::fsconfig_set_flag(&context, *key),
@@ -59,7 +60,7 @@ impl Tree {
     pub fn bind(source: &Path, recursive: bool) -> Result<Self> {
         let mut flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE;
         flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-        let fd = rustix::mount::open_tree(CWD, source, flags).on("bind", source)?;
+        let fd = rustix::mount::open_tree(CWD, name(source), flags).on("bind", source)?;
         Ok(Self { fd })
     }
 
@@ -67,33 +68,33 @@ impl Tree {
     pub fn bind_fd(source: impl AsFd) -> Result<Self> {
         let flags =
             OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH;
-        let fd = rustix::mount::open_tree(source.as_fd(), "", flags).context("bind", "open file")?;
+        let fd = rustix::mount::open_tree(source.as_fd(), c"", flags).context("bind", "open file")?;
         Ok(Self { fd })
     }
 
     /// Attaches it to what `target` was opened on.
     pub fn attach(&self, target: impl AsFd) -> Result<()> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(&self.fd, "", target.as_fd(), "", flags).context("attach", "mount")
+        rustix::mount::move_mount(&self.fd, c"", target.as_fd(), c"", flags).context("attach", "mount")
     }
 
     /// Attaches it at a path of the caller's own.
     pub fn attach_at(&self, target: &Path) -> Result<()> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(&self.fd, "", CWD, target, flags).on("attach mount to", target)
+        rustix::mount::move_mount(&self.fd, c"", CWD, name(target), flags).on("attach mount to", target)
     }
 
     /// Makes this one mount, once attached, read-only; what is mounted below it stays as it is.
     pub fn set_read_only(&self) -> Result<()> {
         let path = self.path();
         let flags = MountFlags::BIND | MountFlags::RDONLY | kept_flags(&self.fd);
-        rustix::mount::mount_remount(path.as_str(), flags, "").context("make read-only", path)
+        rustix::mount::mount_remount(name(&path), flags, c"").context("make read-only", path)
     }
 
     /// Sets how mounts travel between this mount, once attached, and the one it was cloned from.
     pub fn set_propagation(&self, propagation: Propagation) -> Result<()> {
         let path = self.path();
-        rustix::mount::mount_change(path.as_str(), propagation.flags()).context("set propagation of", path)
+        rustix::mount::mount_change(name(&path), propagation.flags()).context("set propagation of", path)
     }
 
     fn path(&self) -> String {
@@ -137,12 +138,12 @@ impl Propagation {
 
 /// Sets the propagation of a mount point and all below it.
 pub fn set_propagation(path: &Path, propagation: Propagation) -> Result<()> {
-    rustix::mount::mount_change(path, propagation.flags()).on("set propagation of", path)
+    rustix::mount::mount_change(name(path), propagation.flags()).on("set propagation of", path)
 }
 
 /// Detaches a mount and those below it.
 pub fn detach(path: &Path) -> Result<()> {
-    rustix::mount::unmount(path, UnmountFlags::DETACH).on("unmount", path)
+    rustix::mount::unmount(name(path), UnmountFlags::DETACH).on("unmount", path)
 }
 
 /// Mounts an overlay of `lowers` (topmost first) with `upper` and `work` on `target`.
@@ -158,7 +159,7 @@ pub fn mount_overlay(target: &Path, lowers: &[PathBuf], upper: &Path, work: &Pat
     }
     let _ = write!(options, ",upperdir={},workdir={}", upper_fd.as_raw_fd(), work_fd.as_raw_fd());
     let data = std::ffi::CString::new(options).map_err(|_| Error::new("mount", "overlay", Errno::INVAL))?;
-    rustix::process::chdir("/proc/self/fd").on("change to", "/proc/self/fd")?;
+    rustix::process::chdir(c"/proc/self/fd").on("change to", "/proc/self/fd")?;
     let place = target_fd.as_raw_fd().to_string();
     let mounted = rustix::mount::mount(
         "overlay",
@@ -167,12 +168,12 @@ pub fn mount_overlay(target: &Path, lowers: &[PathBuf], upper: &Path, work: &Pat
         MountFlags::empty(),
         Some(data.as_c_str()),
     );
-    rustix::process::chdir("/").on("change to", "/")?;
+    rustix::process::chdir(c"/").on("change to", "/")?;
     mounted.on("mount overlay on", target)
 }
 
 fn open_path(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).on("open", path)
+    rustix::fs::open(name(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).on("open", path)
 }
 
 /// The longest path that is made inside a root.
@@ -188,7 +189,7 @@ impl Root {
     /// Opens the folder.
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty()).on("open", path)? })
+        Ok(Self { fd: rustix::fs::open(name(path), flags, Mode::empty()).on("open", path)? })
     }
 
     /// A handle on what exists at `path`.
@@ -205,7 +206,13 @@ impl Root {
         loop {
             let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            match rustix::fs::openat2(&self.fd, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match rustix::fs::openat2(
+                &self.fd,
+                crate::path::name(name),
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            ) {
                 // The kernel could not rule out a race with a rename: it asks to try again.
                 Err(Errno::AGAIN) => {}
                 other => return other.on("open in the container", path),
@@ -298,7 +305,7 @@ pub fn is_folder(fd: impl AsFd) -> bool {
 
 /// A device node's `st_mode`, `st_rdev` and owner, following links; `ENODEV` for anything else.
 pub fn device_of(path: &Path) -> Result<(u32, u64, (u32, u32))> {
-    let status = rustix::fs::stat(path).on("stat", path)?;
+    let status = rustix::fs::stat(name(path)).on("stat", path)?;
     match FileType::from_raw_mode(status.st_mode) {
         FileType::CharacterDevice | FileType::BlockDevice => {
             Ok((status.st_mode, status.st_rdev, (status.st_uid, status.st_gid)))

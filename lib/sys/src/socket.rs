@@ -1,5 +1,6 @@
 //! Sockets beyond std: packet sockets, peer credentials, descriptors passed along, options.
 
+use crate::path::name;
 use crate::{Context, Result};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -65,7 +66,7 @@ pub fn connect_now(path: &std::path::Path) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .on("make socket for", path)?;
-    let address = SocketAddrUnix::new(path).on("connect to", path)?;
+    let address = SocketAddrUnix::new(name(path)).on("connect to", path)?;
     rustix::net::connect(&socket, &address).on("connect to", path)?;
     rustix::io::ioctl_fionbio(&socket, false).on("set up socket for", path)?;
     Ok(socket)

@@ -1,5 +1,6 @@
 //! Pseudo-terminals: pty(7).
 
+use crate::path::name;
 use crate::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::OpenptFlags;
@@ -10,7 +11,7 @@ use std::path::Path;
 /// returns both sides: (manager, terminal).
 pub fn open(ptmx: &Path) -> Result<(OwnedFd, OwnedFd)> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let manager = rustix::fs::open(ptmx, flags, Mode::empty()).on("open", ptmx)?;
+    let manager = rustix::fs::open(name(ptmx), flags, Mode::empty()).on("open", ptmx)?;
     rustix::pty::unlockpt(&manager).on("unlock", ptmx)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = rustix::pty::ioctl_tiocgptpeer(&manager, flags).on("open the terminal of", ptmx)?;

@@ -1,6 +1,7 @@
 //! A folder whose content comes from outside: every path below it is resolved as if it was the root, so that
 //! neither `..` nor a symbolic link leads out (openat2(2), `RESOLVE_IN_ROOT`, Linux 5.6).
 
+use crate::path::bytes;
 use crate::{Context, Error, Result};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
@@ -68,7 +69,7 @@ impl Tree {
         let path = if path.is_empty() { b"." } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | extra;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let fd = rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), resolve);
+        let fd = rustix::fs::openat2(&self.fd, bytes(path), flags, Mode::empty(), resolve);
         Ok(Folder { fd: fd.map_err(|errno| failed("open folder", path, errno))? })
     }
 }
@@ -81,7 +82,7 @@ impl Folder {
 
     /// What `name` is, without following it; `None` when there is no such name.
     pub fn status(&self, name: &[u8]) -> Result<Option<Status>> {
-        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(&self.fd, bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => {
                 let kind = FileType::from_raw_mode(stat.st_mode);
                 Ok(Some(Status {
@@ -98,13 +99,13 @@ impl Folder {
     /// Makes a file that was not there and opens it for writing, readable by its owner alone.
     pub fn make_file(&self, name: &[u8]) -> Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        let fd = rustix::fs::openat(&self.fd, bytes(name), flags, Mode::RUSR | Mode::WUSR);
         Ok(File::from(fd.map_err(|errno| failed("create", name, errno))?))
     }
 
     /// Makes a folder that was not there and opens it.
     pub fn make_folder(&self, name: &[u8]) -> Result<Self> {
-        rustix::fs::mkdirat(&self.fd, name, Mode::RWXU)
+        rustix::fs::mkdirat(&self.fd, bytes(name), Mode::RWXU)
             .map_err(|errno| failed("create folder", name, errno))?;
         self.folder(name)
     }
@@ -112,18 +113,19 @@ impl Folder {
     /// Opens the folder `name`, which is no link.
     pub fn folder(&self, name: &[u8]) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty());
+        let fd = rustix::fs::openat(&self.fd, bytes(name), flags, Mode::empty());
         Ok(Self { fd: fd.map_err(|errno| failed("open folder", name, errno))? })
     }
 
     /// Makes a symbolic link.
     pub fn make_link(&self, name: &[u8], target: &[u8]) -> Result<()> {
-        rustix::fs::symlinkat(target, &self.fd, name).map_err(|errno| failed("create link", name, errno))
+        rustix::fs::symlinkat(bytes(target), &self.fd, bytes(name))
+            .map_err(|errno| failed("create link", name, errno))
     }
 
     /// Makes another name for the file `existing` in `folder`; a link there is not followed.
     pub fn make_hard_link(&self, name: &[u8], folder: &Self, existing: &[u8]) -> Result<()> {
-        rustix::fs::linkat(&folder.fd, existing, &self.fd, name, AtFlags::empty())
+        rustix::fs::linkat(&folder.fd, bytes(existing), &self.fd, bytes(name), AtFlags::empty())
             .map_err(|errno| failed("create hard link", name, errno))
     }
 
@@ -135,30 +137,30 @@ impl Folder {
             Node::Fifo => (FileType::Fifo, 0),
         };
         let mode = Mode::from_raw_mode(mode);
-        rustix::fs::mknodat(&self.fd, name, kind, mode, device)
+        rustix::fs::mknodat(&self.fd, bytes(name), kind, mode, device)
             .map_err(|errno| failed("create node", name, errno))?;
         // The umask may have taken bits away. What was just made is no link.
-        rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty())
+        rustix::fs::chmodat(&self.fd, bytes(name), mode, AtFlags::empty())
             .map_err(|errno| failed("set mode of", name, errno))
     }
 
     /// Sets the owner of `name`, a link itself included.
     pub fn set_owner(&self, name: &[u8], uid: u32, gid: u32) -> Result<()> {
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        rustix::fs::chownat(&self.fd, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::chownat(&self.fd, bytes(name), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| failed("chown", name, errno))
     }
 
     /// Sets the modification time of `name`, a link itself included.
     pub fn set_time(&self, name: &[u8], time: Time) -> Result<()> {
-        rustix::fs::utimensat(&self.fd, name, &times(time), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(&self.fd, bytes(name), &times(time), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| failed("set time of", name, errno))
     }
 
     /// Removes `name`, and all below it when it is a folder. That it is not there is success. It needs two
     /// descriptors at any depth.
     pub fn remove(&self, name: &[u8]) -> Result<()> {
-        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&self.fd, bytes(name), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::ISDIR) => {}
             Err(errno) => return Err(failed("remove", name, errno)),
@@ -177,7 +179,7 @@ impl Folder {
             rustix::fs::unlinkat(&current.fd, &*empty, AtFlags::REMOVEDIR)
                 .map_err(|errno| failed("remove folder", empty.to_bytes(), errno))?;
         }
-        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+        rustix::fs::unlinkat(&self.fd, bytes(name), AtFlags::REMOVEDIR)
             .map_err(|errno| failed("remove folder", name, errno))
     }
 
@@ -233,7 +235,7 @@ pub fn set_time(fd: impl AsFd, time: Time) -> Result<()> {
 
 /// Sets an extended attribute of an open file or folder; `false` when the file system cannot hold it.
 pub fn set_attribute(fd: impl AsFd, name: &[u8], value: &[u8]) -> Result<bool> {
-    match rustix::fs::fsetxattr(&fd, name, value, XattrFlags::empty()) {
+    match rustix::fs::fsetxattr(&fd, bytes(name), value, XattrFlags::empty()) {
         Ok(()) => Ok(true),
         Err(Errno::NOTSUP) => Ok(false),
         Err(errno) => Err(failed("set attribute", name, errno)),
