@@ -110,7 +110,8 @@ impl Watch {
     /// Starts to watch a group; the number comes back from [`Watch::take`]. It ends with the group.
     pub fn add(&self, group: &Path) -> Result<i32> {
         let path = group.join("cgroup.events");
-        inotify::add_watch(&self.inotify, &path, inotify::WatchFlags::MODIFY).on("watch", &path)
+        inotify::add_watch(&self.inotify, crate::path::name(&path), inotify::WatchFlags::MODIFY)
+            .on("watch", &path)
     }
 
     /// The numbers of the groups that changed since the last call.

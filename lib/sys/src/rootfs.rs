@@ -2,7 +2,7 @@
 //! nobody trusts. Targets are resolved inside that tree (`RESOLVE_IN_ROOT`, openat2(2)), so that a symbolic
 //! link in an image can never lead a mount to the host's files.
 
-use crate::path::name;
+use crate::path::{Name, name};
 use crate::{Context, Error, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -40,8 +40,8 @@ impl Tree {
             .context("open file system", kind)?;
         for (key, value) in options {
             let set = match *value {
-                "" => rustix::mount::fsconfig_set_flag(&context, *key),
-                value => rustix::mount::fsconfig_set_string(&context, *key, value),
+                "" => rustix::mount::fsconfig_set_flag(&context, name(key)),
+                value => rustix::mount::fsconfig_set_string(&context, name(key), name(value)),
             };
             set.context("set mount option", key)?;
         }
@@ -161,13 +161,8 @@ pub fn mount_overlay(target: &Path, lowers: &[PathBuf], upper: &Path, work: &Pat
     let data = std::ffi::CString::new(options).map_err(|_| Error::new("mount", "overlay", Errno::INVAL))?;
     rustix::process::chdir(c"/proc/self/fd").on("change to", "/proc/self/fd")?;
     let place = target_fd.as_raw_fd().to_string();
-    let mounted = rustix::mount::mount(
-        "overlay",
-        place.as_str(),
-        "overlay",
-        MountFlags::empty(),
-        Some(data.as_c_str()),
-    );
+    let mounted =
+        rustix::mount::mount(c"overlay", name(&place), c"overlay", MountFlags::empty(), data.as_c_str());
     rustix::process::chdir(c"/").on("change to", "/")?;
     mounted.on("mount overlay on", target)
 }
@@ -238,7 +233,7 @@ impl Root {
             done.push(name);
             current = match self.find(&done) {
                 Err(error) if error.errno == Errno::NOENT => {
-                    match rustix::fs::mkdirat(&current, name, Mode::from_raw_mode(mode)) {
+                    match rustix::fs::mkdirat(&current, crate::path::name(name), Mode::from_raw_mode(mode)) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(errno) => return Err(errno).on("create folder", &done),
                     }
@@ -265,7 +260,7 @@ impl Root {
     /// Makes a symbolic link; one that exists stays.
     pub fn link(&self, target: &str, path: &Path) -> Result<()> {
         let (parent, name) = self.place(path)?;
-        match rustix::fs::symlinkat(target, parent, name) {
+        match rustix::fs::symlinkat(crate::path::name(target), parent, name) {
             Err(Errno::EXIST) => Ok(()),
             other => other.on("link", path),
         }
@@ -286,9 +281,9 @@ impl Root {
         rustix::fs::chmodat(&parent, name, mode, AtFlags::empty()).on("chmod", path)
     }
 
-    fn place<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr)> {
-        let name = path.file_name().ok_or_else(|| Error::new("create", path.display(), Errno::INVAL))?;
-        Ok((self.folder(path.parent().unwrap_or(Path::new("")), 0o755)?, name))
+    fn place<'a>(&self, path: &'a Path) -> Result<(OwnedFd, Name<'a>)> {
+        let last = path.file_name().ok_or_else(|| Error::new("create", path.display(), Errno::INVAL))?;
+        Ok((self.folder(path.parent().unwrap_or(Path::new("")), 0o755)?, name(last)))
     }
 }
 
