@@ -12,6 +12,7 @@ import random
 import socket
 import struct
 import sys
+import time
 
 LINK, SERVER, OFFERED, LEASE = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 GARBAGE = "garbage" in sys.argv[5:]
@@ -89,6 +90,8 @@ while True:
             sock.send(bad)
         if kind == DISCOVER and discovers < 3:
             continue
+        # The burst may fill the client's socket while the machine is busy; the answer shall not be lost with it.
+        time.sleep(0.5)
     if kind == DISCOVER:
         sock.send(frame(chaddr, message(OFFER, xid, chaddr)))
     elif kind == REQUEST:
