@@ -279,12 +279,14 @@ impl std::fmt::Display for Identity {
     }
 }
 
-/// The device that `identity` names, the first in [`list`]'s order; with `disk`, only one on that disk.
+/// The device that `identity` names; with `disk`, only one on that disk. Of several, for a stick may carry an old
+/// installation with the same labels, one on a disk that stays in comes before a removable one; then the first
+/// in [`list`]'s order.
 pub fn find<'a>(found: &'a [Found], identity: &Identity, disk: Option<&str>) -> Option<&'a Found> {
     found
         .iter()
-        .filter(|found| disk.is_none_or(|disk| found.device.whole_disk() == disk))
-        .find(|found| identity.names(found))
+        .filter(|found| disk.is_none_or(|disk| found.device.whole_disk() == disk) && identity.names(found))
+        .min_by_key(|found| found.device.removable)
 }
 
 /// A link below `/dev/disk`: its path there and the device node's path below `/dev`.

@@ -189,6 +189,17 @@ fn sysfs_is_read_and_links_are_made() {
 }
 
 #[test]
+fn a_label_means_the_disk_that_stays_in() {
+    let mut stick = found("sda", 2, "resin-rootA", "u1");
+    stick.device.removable = true;
+    let all = [stick, found("sdb", 2, "resin-rootA", "u2"), found("sdc", 2, "resin-rootA", "u3")];
+    let root = Identity::parse("LABEL=resin-rootA").unwrap();
+    assert_eq!(find(&all, &root, None).and_then(Found::uuid), Some("u2"));
+    assert_eq!(find(&all, &root, Some("sda")).and_then(Found::uuid), Some("u1"));
+    assert_eq!(find(&all[..1], &root, None).and_then(Found::uuid), Some("u1"), "booted from the stick alone");
+}
+
+#[test]
 fn odd_labels_become_safe_file_names() {
     assert_eq!(link_name("My Disk"), "My\\x20Disk");
     assert_eq!(link_name("../../etc"), "..\\x2f..\\x2fetc");
