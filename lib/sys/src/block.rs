@@ -100,13 +100,12 @@ pub fn list(places: &Places) -> Result<Vec<Device>> {
 pub fn scan(places: &Places) -> Result<Vec<Found>> {
     let mut devices = list(places)?;
     add_part_uuids(places, &mut devices);
-    Ok(devices
-        .into_iter()
-        .map(|device| {
-            let superblock = probe(&device.path).ok().flatten();
-            Found { device, superblock }
-        })
-        .collect())
+    let mut found = Vec::with_capacity(devices.len());
+    for device in devices {
+        let superblock = probe(&device.path).ok().flatten();
+        found.push(Found { device, superblock });
+    }
+    Ok(found)
 }
 
 /// Reads what file system a device or image file holds; `None`: none that we know.
@@ -306,7 +305,6 @@ pub struct Link {
 pub fn links(found: &[Found], root: Option<&Identity>) -> Vec<Link> {
     let root = root.and_then(|root| find(found, root, None));
     let disk = root.map(|root| root.device.whole_disk());
-    let on_root_disk = |found: &&Found| Some(found.device.whole_disk()) == disk;
     let mut links: Vec<Link> = Vec::new();
     let mut add = |folder: &str, name: &str, device: &Device| {
         let name = format!("{folder}/{}", link_name(name));
@@ -314,23 +312,24 @@ pub fn links(found: &[Found], root: Option<&Identity>) -> Vec<Link> {
             links.push(Link { name, node: device.path.clone() });
         }
     };
-    let ordered = found.iter().filter(on_root_disk).chain(found.iter().filter(|found| !on_root_disk(found)));
-    for found in ordered {
-        let device = &found.device;
-        let names = [
-            ("by-label", found.label()),
-            ("by-uuid", found.uuid()),
-            ("by-partuuid", device.part_uuid.as_deref()),
-            ("by-partlabel", device.part_name.as_deref()),
-        ];
-        for (folder, name) in names {
-            if let Some(name) = name {
-                add(folder, name, device);
+    for on_root_disk in [true, false] {
+        for found in found.iter().filter(|found| on_disk(found, disk) == on_root_disk) {
+            let device = &found.device;
+            let names = [
+                ("by-label", found.label()),
+                ("by-uuid", found.uuid()),
+                ("by-partuuid", device.part_uuid.as_deref()),
+                ("by-partlabel", device.part_name.as_deref()),
+            ];
+            for (folder, name) in names {
+                if let Some(name) = name {
+                    add(folder, name, device);
+                }
             }
         }
     }
     let active = root.map(|root| &root.device);
-    for found in found.iter().filter(on_root_disk) {
+    for found in found.iter().filter(|found| on_disk(found, disk)) {
         let device = &found.device;
         match found.label().filter(|label| is_ours(label)) {
             Some(label) => {
@@ -348,6 +347,10 @@ pub fn links(found: &[Found], root: Option<&Identity>) -> Vec<Link> {
         }
     }
     links
+}
+
+fn on_disk(found: &Found, disk: Option<&str>) -> bool {
+    Some(found.device.whole_disk()) == disk
 }
 
 /// Whether a file system label is one of the OS's (spec os §1.2.1).

@@ -84,55 +84,55 @@ impl Route {
 
     /// Makes a bridge and returns its index.
     pub fn create_bridge(&mut self, name: &str) -> Result<u32> {
-        self.command(wire::create_bridge(name), "create bridge", name)?;
+        self.command(wire::create_bridge(name), "create bridge", &name)?;
         self.index_of(name)
     }
 
     /// Makes a pair of links, `name` here and `peer` in `peer_namespace`; returns the index of `name`.
     pub fn create_veth(&mut self, name: &str, peer: &str, peer_namespace: Namespace<'_>) -> Result<u32> {
         let request = wire::create_veth(name, peer, peer_namespace.into());
-        self.command(request, "create veth", format_args!("{name} with peer {peer}"))?;
+        self.command(request, "create veth", &format_args!("{name} with peer {peer}"))?;
         self.index_of(name)
     }
 
     /// Deletes a link; the peer of a veth goes with it.
     pub fn delete_link(&mut self, index: u32) -> Result<()> {
-        self.command(wire::delete_link(index), "delete", link_text(index))
+        self.command(wire::delete_link(index), "delete", &link_text(index))
     }
 
     /// Switches a link on.
     pub fn set_up(&mut self, index: u32) -> Result<()> {
-        self.command(wire::set_up(index, true), "switch on", link_text(index))
+        self.command(wire::set_up(index, true), "switch on", &link_text(index))
     }
 
     /// Switches a link off.
     pub fn set_down(&mut self, index: u32) -> Result<()> {
-        self.command(wire::set_up(index, false), "switch off", link_text(index))
+        self.command(wire::set_up(index, false), "switch off", &link_text(index))
     }
 
     /// Makes a link a port of the bridge `master`, or of none.
     pub fn set_master(&mut self, index: u32, master: Option<u32>) -> Result<()> {
-        self.command(wire::set_master(index, master.unwrap_or(0)), "set bridge of", link_text(index))
+        self.command(wire::set_master(index, master.unwrap_or(0)), "set bridge of", &link_text(index))
     }
 
     /// Renames a link, which must be off.
     pub fn set_name(&mut self, index: u32, name: &str) -> Result<()> {
-        self.command(wire::set_name(index, name), "rename", format_args!("link {index} to {name}"))
+        self.command(wire::set_name(index, name), "rename", &format_args!("link {index} to {name}"))
     }
 
     /// Sets the largest packet, in bytes.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<()> {
-        self.command(wire::set_mtu(index, mtu), "set MTU of", format_args!("link {index} to {mtu}"))
+        self.command(wire::set_mtu(index, mtu), "set MTU of", &format_args!("link {index} to {mtu}"))
     }
 
     /// Sets the Ethernet address.
     pub fn set_mac(&mut self, index: u32, mac: [u8; 6]) -> Result<()> {
-        self.command(wire::set_mac(index, mac), "set address of", link_text(index))
+        self.command(wire::set_mac(index, mac), "set address of", &link_text(index))
     }
 
     /// Moves a link into another namespace, under a new name if one is given. Its index may change there.
     pub fn move_link(&mut self, index: u32, namespace: Namespace<'_>, name: Option<&str>) -> Result<()> {
-        self.command(wire::move_link(index, namespace.into(), name), "move", link_text(index))
+        self.command(wire::move_link(index, namespace.into(), name), "move", &link_text(index))
     }
 
     /// Adds an address, or renews the lifetime of one that is there. `seconds` is how long the kernel keeps
@@ -145,23 +145,23 @@ impl Route {
         seconds: Option<u32>,
     ) -> Result<()> {
         let request = wire::add_address(index, address, prefix, seconds);
-        self.command(request, "add", format_args!("{address}/{prefix} to link {index}"))
+        self.command(request, "add", &format_args!("{address}/{prefix} to link {index}"))
     }
 
     /// Takes an address from a link.
     pub fn delete_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<()> {
         let request = wire::delete_address(index, address, prefix);
-        self.command(request, "delete", format_args!("{address}/{prefix} of link {index}"))
+        self.command(request, "delete", &format_args!("{address}/{prefix} of link {index}"))
     }
 
     /// Makes a route, in place of one to the same network with the same metric.
     pub fn replace_route(&mut self, route: &RouteSpec) -> Result<()> {
-        self.command(wire::replace_route(route), "set", route_text(route))
+        self.command(wire::replace_route(route), "set", &route_text(route))
     }
 
     /// Deletes a route.
     pub fn delete_route(&mut self, route: &RouteSpec) -> Result<()> {
-        self.command(wire::delete_route(route), "delete", route_text(route))
+        self.command(wire::delete_route(route), "delete", &route_text(route))
     }
 
     /// The index of the link with this name.
@@ -172,7 +172,7 @@ impl Route {
     /// The link with this name; `ENODEV` when there is none.
     pub fn link(&mut self, name: &str) -> Result<Link> {
         let mut found = None;
-        self.exchange(wire::get_link(name), "find link", name, &mut |change| {
+        self.exchange(wire::get_link(name), "find link", &name, &mut |change| {
             if let Change::Link(link) = change {
                 found = Some(link);
             }
@@ -213,7 +213,7 @@ impl Route {
         let mut tries = 0;
         loop {
             let mut items = Vec::new();
-            let complete = self.exchange(request(), "list", what, &mut |change| {
+            let complete = self.exchange(request(), "list", &what, &mut |change| {
                 if items.len() < LIST_LIMIT {
                     items.extend(pick(change));
                 }
@@ -225,7 +225,7 @@ impl Route {
         }
     }
 
-    fn command(&mut self, request: Builder, operation: &'static str, object: impl Display) -> Result<()> {
+    fn command(&mut self, request: Builder, operation: &'static str, object: &dyn Display) -> Result<()> {
         self.exchange(request, operation, object, &mut |_| {}).map(|_| ())
     }
 
@@ -235,13 +235,13 @@ impl Route {
         &mut self,
         request: Builder,
         operation: &'static str,
-        object: impl Display,
+        object: &dyn Display,
         take: &mut dyn FnMut(Change),
     ) -> Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = request.finish(self.sequence);
         let kernel = SocketAddrNetlink::new(0, 0);
-        rustix::net::sendto(&self.fd, &bytes, SendFlags::empty(), &kernel).context(operation, &object)?;
+        rustix::net::sendto(&self.fd, &bytes, SendFlags::empty(), &kernel).context(operation, object)?;
         self.answers(take).map_err(|(errno, text)| match text.as_str() {
             "" => Error::new(operation, object, errno),
             text => Error::new(operation, format_args!("{object} ({text})"), errno),
