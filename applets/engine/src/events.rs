@@ -1,7 +1,7 @@
 //! `/events`: what happens, one JSON object a line.
 
+use crate::fields::Fields;
 use crate::fields::json;
-use crate::fields::{Fields, object};
 use minke_http::Conn;
 use minke_wire::json::Value;
 
@@ -35,17 +35,15 @@ impl Subscriber {
 /// An event, with the old top-level fields `status`, `id` and `from` for containers and images.
 pub fn event(kind: &str, action: &str, id: &str, attributes: &Value) -> Value {
     let now = minke_sys::clock::realtime();
-    let image = attributes.text("image").to_owned();
     let nanoseconds = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
     let mut event = json!({
         "Type": kind, "Action": action, "Actor": { "ID": id, "Attributes": attributes }, "scope": "local",
         "time": now.as_secs(), "timeNano": nanoseconds
     });
     if kind == "container" || kind == "image" {
-        let map = object(&mut event);
-        map.insert("status".to_owned(), action.into());
-        map.insert("id".to_owned(), id.into());
-        map.insert("from".to_owned(), image.into());
+        event["status"] = action.into();
+        event["id"] = id.into();
+        event["from"] = attributes.at("image").clone();
     }
     event
 }

@@ -2,7 +2,7 @@
 //! API's documents are large and mostly optional; what must have a type is checked where it comes in
 //! (`container::create`).
 
-use minke_wire::json::Value;
+use minke_wire::json::{Map, Value};
 
 /// Members of a JSON object.
 pub trait Fields {
@@ -18,11 +18,14 @@ pub trait Fields {
     fn items(&self, key: &str) -> &[Value];
     /// The text elements of an array; a single text is an array of one.
     fn texts(&self, key: &str) -> Vec<String>;
+    /// A copy of an object, or an empty one.
+    fn object(&self, key: &str) -> Value;
     /// The members of an object, or none.
-    fn entries<'a>(&'a self, key: &str) -> Box<dyn Iterator<Item = (&'a str, &'a Value)> + 'a>;
+    fn entries(&self, key: &str) -> &Map;
 }
 
 static NULL: Value = Value::Null;
+static NO_MEMBERS: Map = Map::new();
 
 // Called hundreds of times: as functions of their own these cost a call, inlined ten times that.
 impl Fields for Value {
@@ -62,24 +65,15 @@ impl Fields for Value {
     }
 
     #[inline(never)]
-    fn entries<'a>(&'a self, key: &str) -> Box<dyn Iterator<Item = (&'a str, &'a Value)> + 'a> {
-        match self.at(key).as_object() {
-            Some(map) => Box::new(map.iter().map(|(key, value)| (key.as_str(), value))),
-            None => Box::new(std::iter::empty()),
-        }
+    fn object(&self, key: &str) -> Value {
+        let value = self.at(key);
+        if value.is_object() { value.clone() } else { json!({}) }
+    }
+
+    #[inline(never)]
+    fn entries(&self, key: &str) -> &Map {
+        self.at(key).as_object().unwrap_or(&NO_MEMBERS)
     }
 }
 
 pub use minke_wire::json::json;
-
-/// The object behind a value, made when the value is something else.
-pub fn object(value: &mut Value) -> &mut minke_wire::json::Map {
-    if !value.is_object() {
-        *value = Value::Object(minke_wire::json::Map::new());
-    }
-    match value {
-        Value::Object(map) => map,
-        // Made an object just above; a map that nobody sees keeps the caller alive.
-        _ => Box::leak(Box::default()),
-    }
-}

@@ -1,10 +1,11 @@
 //! Image work that takes time: loads and removals, in threads.
 
+use crate::api::Call;
 use crate::engine::{Done, Engine};
 use crate::error::{ApiError, Result};
 use crate::fields::json;
-use minke_http::{Conn, Headers};
-use minke_oci::{Platform, Progress, Removal};
+use minke_http::Conn;
+use minke_oci::{ImageStore, Platform, Progress, Removal};
 use minke_wire::json::Value;
 use std::fs::File;
 use std::io::Write;
@@ -28,12 +29,14 @@ impl Drop for Upload {
 }
 
 /// Begins to receive an archive. It goes to the disk, as an archive is read in no fixed order.
-pub fn upload_begin(engine: &mut Engine, conn: Conn) {
+#[expect(clippy::unnecessary_wraps, reason = "the form of a route")]
+pub fn upload_begin(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     let serial = engine.next_serial();
     let path = engine.options.data.join("tmp").join(format!("load-{serial}.tar"));
     let file = File::create(&path)
-        .map_err(|error| ApiError::internal(format!("create {}: {error}", path.display())));
-    engine.uploads.push(Upload { conn, path, file });
+        .map_err(|error| ApiError::internal(format_args!("create {}: {error}", path.display())));
+    engine.uploads.push(Upload { conn: call.conn, path, file });
+    Ok(())
 }
 
 /// A piece came.
@@ -44,7 +47,7 @@ pub fn upload_piece(engine: &mut Engine, conn: Conn, data: &[u8]) {
         Err(_) => None,
     };
     if let Some(error) = failure {
-        upload.file = Err(ApiError::internal(format!("write {}: {error}", upload.path.display())));
+        upload.file = Err(ApiError::internal(format_args!("write {}: {error}", upload.path.display())));
     }
 }
 
@@ -57,43 +60,44 @@ pub fn upload_end(engine: &mut Engine, conn: Conn) {
         return;
     }
     let store = engine.images.clone();
-    let work = move || {
-        let mut lines = Vec::new();
-        let mut progress = |step: Progress<'_>| {
-            if let Progress::LayerDone(id) = step {
-                let id = id.to_string();
-                lines.push(json!({ "status": "Loading layer", "id": id.get(7..19), "progressDetail": {} }));
-            }
-            ControlFlow::Continue(())
-        };
-        let loaded = store.load_archive(&upload.path, &Platform::host(), &mut progress);
-        match loaded {
-            Ok(images) => {
-                for image in images {
-                    if image.names.is_empty() {
-                        lines.push(json!({ "stream": format!("Loaded image ID: {}\n", image.id) }));
-                    }
-                    for name in image.names {
-                        lines.push(json!({ "stream": format!("Loaded image: {name}\n") }));
-                    }
-                }
-            }
-            Err(error) => lines
-                .push(json!({ "errorDetail": { "message": error.to_string() }, "error": error.to_string() })),
-        }
-        drop(upload);
-        Done::Load(conn, lines)
-    };
+    let work = move || Done::Load(conn, load(&store, &upload));
     if let Err(error) = in_background(engine, Box::new(work)) {
         engine.fail(conn, &error);
     }
 }
 
+/// Loads an archive. Returns the lines for the client.
+fn load(store: &ImageStore, upload: &Upload) -> Vec<Value> {
+    let mut lines = Vec::new();
+    let mut progress = |step: Progress<'_>| {
+        if let Progress::LayerDone(id) = step {
+            let id = id.to_string();
+            lines.push(json!({ "status": "Loading layer", "id": id.get(7..19), "progressDetail": {} }));
+        }
+        ControlFlow::Continue(())
+    };
+    match store.load_archive(&upload.path, &Platform::host(), &mut progress) {
+        Ok(images) => {
+            for image in images {
+                if image.names.is_empty() {
+                    lines.push(json!({ "stream": format!("Loaded image ID: {}\n", image.id) }));
+                }
+                for name in image.names {
+                    lines.push(json!({ "stream": format!("Loaded image: {name}\n") }));
+                }
+            }
+        }
+        Err(error) => {
+            let text = error.to_string();
+            lines.push(json!({ "errorDetail": { "message": text }, "error": text }));
+        }
+    }
+    lines
+}
+
 /// The load ended.
 pub fn answer_load(engine: &mut Engine, conn: Conn, lines: &[Value]) {
-    let mut headers = Headers::default();
-    headers.push("Content-Type", "application/json");
-    engine.server.start_stream(conn, 200, &headers);
+    crate::api::start_json_stream(engine, conn);
     for line in lines {
         let _ = engine.server.send(conn, format!("{line}\n").as_bytes());
     }
@@ -101,31 +105,32 @@ pub fn answer_load(engine: &mut Engine, conn: Conn, lines: &[Value]) {
 }
 
 /// Removes an image in a thread; layers may hold many files.
-pub fn remove(engine: &mut Engine, conn: Conn, name: String, force: bool) {
+pub fn remove(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let (conn, name, force) = (call.conn, call.name.to_owned(), call.flag("force"));
     let used: Vec<String> = engine.containers.iter().map(|container| container.image.clone()).collect();
     let store = engine.images.clone();
     let work = move || {
         let in_use = |id: &minke_oci::Digest| used.contains(&id.to_string());
-        let result = store.remove(&name, force, &in_use).map_err(ApiError::from).map(|removals| {
-            let line = |removal: &Removal| match removal {
-                Removal::Untagged(name) => json!({ "Untagged": name }),
-                Removal::Deleted(id) => json!({ "Deleted": id.to_string() }),
-            };
-            removals.iter().map(line).collect()
-        });
-        Done::Answer(conn, result)
+        let removals = store.remove(&name, force, &in_use);
+        Done::Answer(conn, removals.map_err(ApiError::from).map(|removals| removal_lines(&removals)))
     };
-    if let Err(error) = in_background(engine, Box::new(work)) {
-        engine.fail(conn, &error);
+    in_background(engine, Box::new(work))
+}
+
+fn removal_lines(removals: &[Removal]) -> Value {
+    let mut lines = Vec::new();
+    for removal in removals {
+        lines.push(match removal {
+            Removal::Untagged(name) => json!({ "Untagged": name }),
+            Removal::Deleted(id) => json!({ "Deleted": id.to_string() }),
+        });
     }
+    Value::Array(lines)
 }
 
 /// Does `work` in a thread; the engine's loop takes what came of it.
 fn in_background(engine: &Engine, work: Box<dyn FnOnce() -> Done + Send>) -> Result<()> {
-    let (done, waker) = (engine.done.0.clone(), engine.waker.try_clone()?);
-    let work = move || {
-        let _ = done.send(work());
-        waker.wake();
-    };
+    let results = engine.results.clone();
+    let work = move || results.push(work());
     Ok(minke_sys::thread::spawn("images", Box::new(work))?)
 }

@@ -131,5 +131,5 @@ fn run_daemon(args: &Args) -> u8 {
             return minke_applet::EXIT_USAGE;
         }
     };
-    minke_applet::report(engine::Engine::new(options).and_then(|mut engine| engine.run()).map(|()| 0))
+    minke_applet::report(engine::Engine::run(options).map(|()| 0))
 }

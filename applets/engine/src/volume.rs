@@ -56,7 +56,7 @@ impl Volumes {
     /// One by name.
     pub fn get(&self, name: &str) -> Result<&Value> {
         let found = self.list.iter().find(|volume| volume.text("Name") == name);
-        found.ok_or_else(|| ApiError::missing(format!("get {name}: no such volume")))
+        found.ok_or_else(|| ApiError::missing(format_args!("get {name}: no such volume")))
     }
 
     /// The folder that containers see.
@@ -78,21 +78,23 @@ impl Volumes {
             name => name.to_owned(),
         };
         if !name::is_valid(&name) {
-            return Err(ApiError::bad(format!(
+            return Err(ApiError::bad(format_args!(
                 "create {name}: \"{name}\" includes invalid characters for a local volume name"
             )));
         }
         if !matches!(body.text("Driver"), "" | "local") {
-            return Err(ApiError::bad(format!("create {name}: no volume driver '{}'", body.text("Driver"))));
+            return Err(ApiError::bad(format_args!(
+                "create {name}: no volume driver '{}'",
+                body.text("Driver")
+            )));
         }
         if let Ok(existing) = self.get(&name) {
             return Ok(existing.clone());
         }
         let document = self.describe(&name, body);
         minke_sys::file::make_folder(&self.root.join(&name), 0o701)?;
-        let (mut record, ..) =
-            Record::open(&self.record_path(&name), 0o600).map_err(|error| ApiError::because(&error))?;
-        record.write(&document).map_err(|error| ApiError::because(&error))?;
+        let (mut record, ..) = Record::open(&self.record_path(&name), 0o600)?;
+        record.write(&document)?;
         minke_sys::file::make_folder(&self.content(&name), 0o755)?;
         minke_sys::file::sync_folder(&self.root.join(&name))?;
         minke_sys::file::sync_folder(&self.root)?;
@@ -101,11 +103,10 @@ impl Volumes {
     }
 
     fn describe(&self, name: &str, body: &Value) -> Value {
-        let map = |key: &str| if body.at(key).is_object() { body.at(key).clone() } else { json!({}) };
-        let options =
-            if body.at("DriverOpts").is_object() { body.at("DriverOpts").clone() } else { Value::Null };
+        let options = body.at("DriverOpts");
+        let options = if options.is_object() { options } else { &Value::Null };
         json!({
-            "CreatedAt": crate::time::rfc3339(minke_sys::clock::realtime()), "Driver": "local", "Labels": map("Labels"),
+            "CreatedAt": crate::time::rfc3339(minke_sys::clock::realtime()), "Driver": "local", "Labels": body.object("Labels"),
             "Mountpoint": self.content(name).display().to_string(), "Name": name, "Options": options, "Scope": "local"
         })
     }
@@ -116,10 +117,10 @@ impl Volumes {
     pub fn remove(&mut self, name: &str, in_use: Option<&str>) -> Result<()> {
         self.get(name)?;
         if let Some(container) = in_use {
-            return Err(ApiError::conflict(format!("remove {name}: volume is in use - [{container}]")));
+            return Err(ApiError::conflict(format_args!("remove {name}: volume is in use - [{container}]")));
         }
         let doomed = self.root.join(format!("-{name}"));
-        let io = |error: std::io::Error| ApiError::internal(format!("remove {name}: {error}"));
+        let io = |error: std::io::Error| ApiError::internal(format_args!("remove {name}: {error}"));
         std::fs::rename(self.root.join(name), &doomed).map_err(io)?;
         minke_sys::file::sync_folder(&self.root)?;
         self.list.retain(|volume| volume.text("Name") != name);

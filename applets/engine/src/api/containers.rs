@@ -1,13 +1,13 @@
 //! `/containers` and `/exec`.
 
-use super::{Call, inspect, list, logs, no_such_page};
-use crate::container::create;
-use crate::container::{AfterStop, Container, WaitFor, mount, name, signal};
+use super::Handler::{Empty, Json, Own};
+use super::{Call, Route, inspect, list, logs, start_json_stream};
+use crate::container::restart::Policy;
+use crate::container::{AfterStop, Container, Status, WaitFor, create, mount, name, signal};
 use crate::engine::Engine;
 use crate::error::{ApiError, Result};
+use crate::fields::Fields;
 use crate::fields::json;
-use crate::fields::{Fields, object};
-use minke_http::{Headers, Response};
 use minke_store::Record;
 use minke_wire::json::{Map, Value};
 use std::os::fd::AsFd;
@@ -15,126 +15,113 @@ use std::os::fd::AsFd;
 /// Most containers.
 const CONTAINER_LIMIT: usize = 512;
 
-/// Routes what follows `/containers/`.
-pub fn route(engine: &mut Engine, call: &Call<'_>, method: &str, parts: &[&str]) -> Result<()> {
-    let conn = call.conn;
-    match (method, parts) {
-        ("GET", ["json"]) => {
-            let result = list::containers(engine, call);
-            engine.answer(conn, result);
-        }
-        ("POST", ["create"]) => create(engine, call)?,
-        ("POST", ["prune"]) => prune(engine, call)?,
-        ("GET", [id, "json"]) => {
-            let index = engine.find(id)?;
-            let document =
-                engine.containers.get(index).map(|container| inspect::container(engine, container));
-            engine.answer(conn, document.ok_or_else(no_such_page));
-        }
-        ("POST", [id, "start"]) => engine.start_for(conn, id)?,
-        ("POST", [id, "stop"]) => engine.stop(id, seconds(call)?, AfterStop::Answer(conn))?,
-        ("POST", [id, "restart"]) => engine.stop(id, seconds(call)?, AfterStop::Start(conn))?,
-        ("POST", [id, "kill"]) => {
-            let text = if call.query("signal").is_empty() { "KILL" } else { call.query("signal") };
-            let signal =
-                signal::by_name(text).ok_or_else(|| ApiError::bad(format!("Invalid signal: {text}")))?;
-            let result = engine.kill(id, signal);
-            engine.answer_status(conn, 204, &result);
-        }
-        ("POST", [id, "wait"]) => wait(engine, call, id)?,
-        ("POST", [id, "rename"]) => {
-            let result = rename(engine, id, call.query("name"));
-            engine.answer_status(conn, 204, &result);
-        }
-        ("POST", [id, "update"]) => {
-            let result = update(engine, id, &call.body()?);
-            engine.answer(conn, result);
-        }
-        ("POST", [id, "resize"]) => {
-            let size = |name: &str| call.query(name).parse().unwrap_or(0);
-            let result = engine.resize(id, "", size("h"), size("w"));
-            engine.answer_status(conn, 200, &result);
-        }
-        ("POST", [id, "attach"]) => attach(engine, call, id)?,
-        ("GET", [id, "logs"]) => logs::answer(engine, call, id)?,
-        ("GET", [id, "top"]) => {
-            let result = list::processes(engine, id);
-            engine.answer(conn, result);
-        }
-        ("POST", [id, "exec"]) => {
-            let result = engine.create_exec(id, call.body()?)?;
-            engine.server.respond(conn, Response::json(201, result.to_string().into_bytes()));
-        }
-        ("DELETE", [id]) => engine.remove(conn, id, call.flag("force"), call.flag("v"))?,
-        (_, [_, action @ ("archive" | "export" | "stats" | "pause" | "unpause" | "changes")]) => {
-            return Err(ApiError::new(501, format!("{action} is not supported by this engine yet")));
-        }
-        _ => return Err(no_such_page()),
-    }
-    Ok(())
+/// `/containers` and `/exec`.
+pub const ROUTES: &[Route] = &[
+    ("GET containers/json", Json(200, list::containers)),
+    ("POST containers/create", Json(201, create)),
+    ("POST containers/prune", Json(200, prune)),
+    ("GET containers/*/json", Json(200, inspect::container)),
+    ("POST containers/*/start", Own(|engine, call| engine.start_for(call.conn, call.name))),
+    ("POST containers/*/stop", Own(|engine, call| stop(engine, call, AfterStop::Answer(call.conn)))),
+    ("POST containers/*/restart", Own(|engine, call| stop(engine, call, AfterStop::Start(call.conn)))),
+    ("POST containers/*/kill", Empty(204, kill)),
+    ("POST containers/*/wait", Own(wait)),
+    ("POST containers/*/rename", Empty(204, rename)),
+    ("POST containers/*/update", Json(200, update)),
+    ("POST containers/*/resize", Empty(200, |engine, call| resize(engine, call, call.name, ""))),
+    ("POST containers/*/attach", Own(attach)),
+    ("GET containers/*/logs", Own(logs::answer)),
+    ("GET containers/*/top", Json(200, list::processes)),
+    ("POST containers/*/exec", Json(201, |engine, call| engine.create_exec(call.name, call.body()?))),
+    ("DELETE containers/*", Own(remove)),
+    ("POST exec/*/start", Own(start_exec)),
+    ("POST exec/*/resize", Empty(200, resize_exec)),
+    ("GET exec/*/json", Json(200, |engine, call| engine.inspect_exec(call.name))),
+];
+
+fn stop(engine: &mut Engine, call: &Call<'_>, after: AfterStop) -> Result<()> {
+    let seconds = match call.query("t") {
+        "" => None,
+        text => match text.parse() {
+            Ok(seconds) => Some(seconds),
+            Err(_) => return Err(ApiError::bad(format_args!("invalid time '{text}'"))),
+        },
+    };
+    engine.stop(call.name, seconds, after)
 }
 
-/// Routes what follows `/exec/`.
-pub fn route_exec(engine: &mut Engine, call: &Call<'_>, method: &str, parts: &[&str]) -> Result<()> {
-    match (method, parts) {
-        ("POST", [id, "start"]) => engine.start_exec(call.conn, id, &call.body()?, call.upgrades())?,
-        ("POST", [id, "resize"]) => {
-            let size = |name: &str| call.query(name).parse().unwrap_or(0);
-            let container = engine.inspect_exec(id)?.text("ContainerID").to_owned();
-            let result = engine.resize(&container, id, size("h"), size("w"));
-            engine.answer_status(call.conn, 200, &result);
-        }
-        ("GET", [id, "json"]) => {
-            let result = engine.inspect_exec(id);
-            engine.answer(call.conn, result);
-        }
-        _ => return Err(no_such_page()),
+fn kill(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let text = match call.query("signal") {
+        "" => "KILL",
+        text => text,
+    };
+    match signal::by_name(text) {
+        Some(signal) => engine.kill(call.name, signal),
+        None => Err(ApiError::bad(format_args!("Invalid signal: {text}"))),
     }
-    Ok(())
 }
 
-fn seconds(call: &Call<'_>) -> Result<Option<i64>> {
-    match call.query("t") {
-        "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| ApiError::bad(format!("invalid time '{text}'"))),
-    }
+fn remove(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    engine.remove(call.conn, call.name, call.flag("force"), call.flag("v"))
+}
+
+fn start_exec(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    engine.start_exec(call.conn, call.name, &call.body()?, call.upgrades())
+}
+
+fn resize_exec(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let container = engine.exec(call.name)?.container.clone();
+    resize(engine, call, &container, call.name)
+}
+
+fn resize(engine: &mut Engine, call: &Call<'_>, container: &str, exec: &str) -> Result<()> {
+    let size = |name: &str| call.query(name).parse().unwrap_or(0);
+    engine.resize(container, exec, size("h"), size("w"))
 }
 
 /// Makes a container. It is durable when it is answered; a power cut before leaves a folder without record,
 /// and perhaps an anonymous volume.
-fn create(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+fn create(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let body = create::parse(&call.request.body)?;
-    let image_name = create::image_name(&body)?.to_owned();
+    create::image_name(&body)?;
     let name = choose_name(engine, call.query("name"))?;
     if engine.containers.len() >= CONTAINER_LIMIT {
-        return Err(ApiError::internal("too many containers"));
+        return Err(ApiError::internal(format_args!("too many containers")));
     }
-    let image = engine.images.get(&image_name).map_err(|error| match ApiError::from(error) {
-        error if error.status == 404 => ApiError::missing(format!("No such image: {image_name}")),
-        other => other,
-    })?;
-    let config = engine.images.config(&image.id)?;
     let id = name::new_id()?;
-    let mut made = create::create(body, config.config().unwrap_or(&Map::new()), &id)?;
-    resolve_networks(engine, &mut made)?;
-    let mut container = Container::new(id.clone(), name, image.id.to_string(), made);
-    for mount in container.mounts.iter_mut().filter(|mount| mount.kind == mount::Kind::Volume) {
-        let label = if mount.anonymous { json!({ "com.docker.volume.anonymous": "" }) } else { json!({}) };
-        let volume = engine.volumes.create(&json!({ "Name": mount.name, "Labels": label }))?;
-        volume.text("Name").clone_into(&mut mount.name);
-        volume.text("Mountpoint").clone_into(&mut mount.source);
-    }
+    let mut container = make(engine, body, &id, name)?;
     let folder = engine.folder(&id);
     minke_sys::file::make_folder(&folder, 0o710)?;
-    let opened = Record::open(&folder.join("container.json"), 0o600);
-    container.record = Some(opened.map_err(|error| ApiError::because(&error))?.0);
+    container.record = Some(Record::open(&folder.join("container.json"), 0o600)?.0);
     container.save()?;
     minke_sys::file::sync_parent(&folder)?;
     engine.containers.push(container);
     engine.publish_container(&id, "create");
-    let answer = json!({ "Id": id, "Warnings": [] });
-    engine.server.respond(call.conn, Response::json(201, answer.to_string().into_bytes()));
-    Ok(())
+    Ok(json!({ "Id": id, "Warnings": [] }))
+}
+
+/// A container by a create body, with its networks and volumes.
+fn make(engine: &mut Engine, body: Value, id: &str, name: String) -> Result<Box<Container>> {
+    let image_name = create::image_name(&body)?;
+    let image = engine.images.get(image_name).map_err(|error| match ApiError::from(error) {
+        error if error.status == 404 => ApiError::missing(format_args!("No such image: {image_name}")),
+        other => other,
+    })?;
+    let config = engine.images.config(&image.id)?;
+    let mut made = create::create(body, config.config().unwrap_or(&Map::new()), id)?;
+    resolve_networks(engine, &mut made)?;
+    for mount in &mut made.mounts {
+        if mount.kind == mount::Kind::Volume {
+            let mut wish = json!({ "Name": mount.name, "Labels": {} });
+            if mount.anonymous {
+                wish["Labels"]["com.docker.volume.anonymous"] = "".into();
+            }
+            let volume = engine.volumes.create(&wish)?;
+            volume.text("Name").clone_into(&mut mount.name);
+            volume.text("Mountpoint").clone_into(&mut mount.source);
+        }
+    }
+    Ok(Container::new(id.to_owned(), name, image.id.to_string(), made))
 }
 
 fn choose_name(engine: &Engine, wanted: &str) -> Result<String> {
@@ -155,12 +142,12 @@ fn choose_name(engine: &Engine, wanted: &str) -> Result<String> {
 
 fn check_name(engine: &Engine, name: &str) -> Result<()> {
     if !name::is_valid(name) {
-        return Err(ApiError::bad(format!(
+        return Err(ApiError::bad(format_args!(
             "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )));
     }
     match engine.containers.iter().find(|container| container.name == name) {
-        Some(other) => Err(ApiError::conflict(format!(
+        Some(other) => Err(ApiError::conflict(format_args!(
             "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
             other.id
         ))),
@@ -187,11 +174,12 @@ fn resolve_networks(engine: &Engine, made: &mut create::Created) -> Result<()> {
     Ok(())
 }
 
-fn rename(engine: &mut Engine, query: &str, new: &str) -> Result<()> {
+fn rename(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let new = call.query("name");
     let new = new.strip_prefix('/').unwrap_or(new);
-    let index = engine.find(query)?;
+    engine.find(call.name)?;
     check_name(engine, new)?;
-    let Some(container) = engine.containers.get_mut(index) else { return Err(no_such_page()) };
+    let container = engine.container_mut(call.name)?;
     let old = std::mem::replace(&mut container.name, new.to_owned());
     if let Err(error) = container.save() {
         container.name = old;
@@ -204,8 +192,9 @@ fn rename(engine: &mut Engine, query: &str, new: &str) -> Result<()> {
 }
 
 /// `{"RestartPolicy": {…}, "Memory": …}`: what may change while a container exists.
-fn update(engine: &mut Engine, query: &str, body: &Value) -> Result<Value> {
-    let container = engine.container(query)?;
+fn update(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let body = call.body()?;
+    let container = engine.container_mut(call.name)?;
     let mut host = container.host.clone();
     for key in [
         "RestartPolicy",
@@ -218,86 +207,81 @@ fn update(engine: &mut Engine, query: &str, body: &Value) -> Result<Value> {
         "CpuPeriod",
         "PidsLimit",
     ] {
-        if let Some(value) = body.get(key).filter(|value| !value.is_null()) {
-            object(&mut host).insert(key.to_owned(), value.clone());
+        let value = body.at(key);
+        if !value.is_null() {
+            host[key] = value.clone();
         }
     }
-    let policy = object(object(&mut host).entry("RestartPolicy").or_insert(Value::Null));
-    if policy.get("Name").and_then(Value::as_str).is_none_or(str::is_empty) {
-        policy.insert("Name".to_owned(), "no".into());
-    }
-    policy.entry("MaximumRetryCount").or_insert_with(|| 0.into());
+    create::complete_restart_policy(&mut host);
     create::restart_policy(&host)?;
     container.host = host;
     container.save()?;
-    if container.policy() == crate::container::restart::Policy::No
-        && container.status == crate::container::Status::Restarting
-    {
+    if container.status == Status::Restarting && container.policy() == Policy::No {
         container.restart_at = None;
-        container.status = crate::container::Status::Exited;
+        container.status = Status::Exited;
     }
     Ok(json!({ "Warnings": [] }))
 }
 
-fn wait(engine: &mut Engine, call: &Call<'_>, query: &str) -> Result<()> {
+fn wait(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     let condition = match call.query("condition") {
         "" | "not-running" => WaitFor::NotRunning,
         "next-exit" => WaitFor::NextExit,
         "removed" => WaitFor::Removed,
-        other => return Err(ApiError::bad(format!("invalid condition: \"{other}\""))),
+        other => return Err(ApiError::bad(format_args!("invalid condition: \"{other}\""))),
     };
-    let container = engine.container(query)?;
+    let container = engine.container_mut(call.name)?;
     let at_once = condition == WaitFor::NotRunning && !container.is_active();
     container.waiters.push((call.conn, condition));
     let id = container.id.clone();
     // The head goes out now: clients start the container once they have it.
-    let mut headers = Headers::default();
-    headers.push("Content-Type", "application/json");
-    engine.server.start_stream(call.conn, 200, &headers);
+    start_json_stream(engine, call.conn);
     if at_once {
         engine.tell_waiters(&id, false);
     }
     Ok(())
 }
 
-fn attach(engine: &mut Engine, call: &Call<'_>, query: &str) -> Result<()> {
-    let container = engine.container(query)?;
-    let (id, raw, running) = (container.id.clone(), container.config.flag("Tty"), container.is_running());
-    let stdin = call.flag("stdin") && container.config.flag("OpenStdin");
-    let order = json!({ "op": "attach", "stdin": stdin, "stdout": call.flag("stdout"), "stderr": call.flag("stderr"), "raw": raw });
+fn attach(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    /// Clients that wait for a start.
+    const ATTACH_LIMIT: usize = 8;
+    let container = engine.container_mut(call.name)?;
+    let raw = container.config.flag("Tty");
+    let order = json!({
+        "op": "attach", "stdin": call.flag("stdin") && container.config.flag("OpenStdin"),
+        "stdout": call.flag("stdout"), "stderr": call.flag("stderr"), "raw": raw
+    });
     if !call.flag("stream") {
-        return Err(ApiError::new(501, "attach without stream is not supported by this engine"));
+        return Err(ApiError::new(
+            501,
+            format_args!("attach without stream is not supported by this engine"),
+        ));
     }
     let fd = crate::engine::take_connection(&mut engine.server, call.conn, call.upgrades(), raw)?;
-    if running {
+    let container = engine.container_mut(call.name)?;
+    if container.is_running() {
+        let id = container.id.clone();
         return engine.order(&id, &order, Some(fd.as_fd()));
     }
-    if let Some(container) = engine.get(&id) {
-        /// Clients that wait for a start.
-        const ATTACH_LIMIT: usize = 8;
-        if container.attaching.len() < ATTACH_LIMIT {
-            container.attaching.push((fd, order));
-        }
+    if container.attaching.len() < ATTACH_LIMIT {
+        container.attaching.push((fd, order));
     }
     Ok(())
 }
 
-fn prune(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+fn prune(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let filters = call.filters()?;
-    let fits = |container: &Container| {
-        super::filters_fit(&filters, &|key: &str, value: &str| {
+    let mut doomed = Vec::new();
+    for container in &engine.containers {
+        let fits = |key: &str, value: &str| {
             key != "label" || super::label_fits(container.config.at("Labels"), value)
-        })
-    };
-    let doomed: Vec<String> = engine
-        .containers
-        .iter()
-        .filter(|container| !container.is_active() && fits(container))
-        .map(|container| container.id.clone())
-        .collect();
+        };
+        if !container.is_active() && super::filters_fit(&filters, &fits) {
+            doomed.push(container.id.clone());
+        }
+    }
     for id in &doomed {
         engine.remove_now(id, false);
     }
-    engine.answer(call.conn, Ok(json!({ "ContainersDeleted": doomed, "SpaceReclaimed": 0 })));
-    Ok(())
+    Ok(json!({ "ContainersDeleted": doomed, "SpaceReclaimed": 0 }))
 }

@@ -1,31 +1,31 @@
 //! The inspect documents (spec supervisor §9.2).
 
+use super::Call;
 use crate::container::Container;
-use crate::container::mount::Mount;
+use crate::container::create::fill;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::fields::Fields;
 use crate::fields::json;
-use crate::fields::{Fields, object};
 use crate::time::rfc3339;
 use minke_wire::json::{Map, Value};
 
 /// `GET /containers/{id}/json`.
-pub fn container(engine: &Engine, container: &Container) -> Value {
-    let mut arguments = container.config.texts("Entrypoint");
-    arguments.extend(container.config.texts("Cmd"));
-    let folder = engine.folder(&container.id);
-    let file = |name: &str| folder.join(name).display().to_string();
+pub fn container(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let container = engine.container(call.name)?;
+    let arguments = container.command();
+    let folder = engine.folder(&container.id).display().to_string();
+    let file = |name: &str| format!("{folder}/{name}");
     let networks = endpoints(engine, container);
-    let main = networks.get("bridge").cloned().unwrap_or_default();
-    let mounts: Vec<Value> = container.mounts.iter().map(Mount::to_value).collect();
-    json!({
+    let main = networks.at("bridge");
+    Ok(json!({
         "Id": container.id, "Created": rfc3339(container.created), "Path": arguments.first(), "Args": arguments.get(1..),
         "State": container.state(), "Image": container.image, "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"), "HostsPath": file("hosts"), "LogPath": "", "Name": format!("/{}", container.name),
         "RestartCount": container.backoff.count, "Driver": "overlay2", "Platform": "linux", "MountLabel": "",
         "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": null, "HostConfig": container.host,
         "GraphDriver": { "Name": "overlay2", "Data": { "UpperDir": file("upper"), "WorkDir": file("work"), "MergedDir": file("root") } },
-        "Mounts": mounts, "Config": container.config,
+        "Mounts": container.mount_values(), "Config": container.config,
         "NetworkSettings": {
             "Bridge": "", "SandboxID": "", "SandboxKey": "", "HairpinMode": false, "LinkLocalIPv6Address": "",
             "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": null, "SecondaryIPv6Addresses": null,
@@ -34,32 +34,39 @@ pub fn container(engine: &Engine, container: &Container) -> Value {
             "IPPrefixLen": main.number("IPPrefixLen"), "IPv6Gateway": "", "MacAddress": main.text("MacAddress"),
             "Networks": networks
         }
-    })
+    }))
 }
 
 /// `NetworkSettings.Networks`.
-pub fn endpoints(engine: &Engine, container: &Container) -> Map {
+pub fn endpoints(engine: &Engine, container: &Container) -> Value {
     let mut shown = Map::new();
     let mode = container.host.text("NetworkMode");
-    let mut add = |name: &str, endpoint: &Value| {
-        let id = engine.networks.get(name).map(|network| network.text("Id").to_owned()).unwrap_or_default();
-        let running = !endpoint.text("IPAddress").is_empty();
-        let when = |key: &str| if running { endpoint.text(key) } else { "" };
-        let aliases = endpoint.texts("Aliases");
-        let value = json!({
-            "IPAMConfig": endpoint.at("IPAMConfig"), "Links": null,
-            "Aliases": if aliases.is_empty() { Value::Null } else { aliases.into() }, "NetworkID": id,
-            "EndpointID": when("EndpointID"), "Gateway": when("Gateway"), "IPAddress": endpoint.text("IPAddress"),
-            "IPPrefixLen": if running { endpoint.number("IPPrefixLen") } else { 0 }, "IPv6Gateway": "", "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0, "MacAddress": when("MacAddress"), "DriverOpts": null
-        });
-        shown.insert(name.to_owned(), value);
-    };
     if matches!(mode, "host" | "none") {
-        add(mode, &Value::Null);
+        shown.insert(mode, endpoint(engine, mode, &Value::Null));
     }
-    for (name, endpoint) in &container.networks {
-        add(name, endpoint);
+    for (name, own) in &container.networks {
+        shown.insert(name.as_str(), endpoint(engine, name, own));
+    }
+    Value::Object(shown)
+}
+
+fn endpoint(engine: &Engine, network: &str, endpoint: &Value) -> Value {
+    let mut shown = json!({
+        "IPAMConfig": endpoint.at("IPAMConfig"), "Links": null, "Aliases": null,
+        "NetworkID": engine.networks.get(network).map_or("", |network| network.text("Id")),
+        "EndpointID": "", "Gateway": "", "IPAddress": endpoint.text("IPAddress"),
+        "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0, "MacAddress": "", "DriverOpts": null
+    });
+    // What a stopped container had is kept in its record and not shown.
+    if !endpoint.text("IPAddress").is_empty() {
+        for key in ["EndpointID", "Gateway", "IPPrefixLen", "MacAddress"] {
+            shown[key] = endpoint.at(key).clone();
+        }
+    }
+    let aliases = endpoint.texts("Aliases");
+    if !aliases.is_empty() {
+        shown["Aliases"] = aliases.into();
     }
     shown
 }
@@ -69,35 +76,29 @@ fn ports(container: &Container) -> Value {
     if !container.is_running() {
         return json!({});
     }
-    let mut shown = Map::new();
+    let mut shown = json!({});
     for (port, _) in container.config.entries("ExposedPorts") {
-        shown.insert(port.to_owned(), Value::Null);
+        shown[port.as_str()] = Value::Null;
     }
     for port in &container.ports {
-        let entry = shown.entry(port.text("port")).or_insert(Value::Null);
         let binding = json!({ "HostIp": port.text("ip"), "HostPort": port.number("host_port").to_string() });
-        match entry {
+        match &mut shown[port.text("port")] {
             Value::Array(list) => list.push(binding),
             other => *other = json!([binding]),
         }
     }
-    Value::Object(shown)
+    shown
 }
 
 /// `GET /images/{name}/json`.
-pub fn image(engine: &Engine, query: &str) -> Result<Value> {
-    let image = engine.images.get(query)?;
+pub fn image(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let image = engine.images.get(call.name)?;
     let config = engine.images.config(&image.id)?;
     let layers: Vec<String> = image.layers.iter().map(ToString::to_string).collect();
     let document = config.document();
     let mut run_time = Value::Object(config.config().cloned().unwrap_or_default());
     // Clients read these without asking whether they are there.
-    for key in ["Cmd", "Entrypoint", "Env", "Labels", "Volumes"] {
-        object(&mut run_time).entry(key).or_insert(Value::Null);
-    }
-    for key in ["WorkingDir", "User"] {
-        object(&mut run_time).entry(key).or_insert_with(|| "".into());
-    }
+    fill(&mut run_time, IMAGE_DEFAULTS);
     Ok(json!({
         "Id": image.id.to_string(), "RepoTags": image.tags, "RepoDigests": image.digests, "Parent": "",
         "Comment": document.text("comment"), "Created": image.created, "DockerVersion": "", "Author": document.text("author"),
@@ -107,8 +108,17 @@ pub fn image(engine: &Engine, query: &str) -> Result<Value> {
     }))
 }
 
+const IMAGE_DEFAULTS: &str = r#"{
+    "Cmd": null, "Entrypoint": null, "Env": null, "Labels": null, "Volumes": null, "WorkingDir": "", "User": ""
+}"#;
+
 /// `GET /networks/{id}`.
-pub fn network(engine: &Engine, network: &Value) -> Value {
+pub fn network(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    engine.networks.get(call.name).map(|network| network_document(engine, network))
+}
+
+/// A network with the containers that run in it.
+pub fn network_document(engine: &Engine, network: &Value) -> Value {
     let mut shown = network.clone();
     let mut containers = Map::new();
     for container in engine.containers.iter().filter(|container| container.is_running()) {
@@ -117,8 +127,8 @@ pub fn network(engine: &Engine, network: &Value) -> Value {
             "Name": container.name, "EndpointID": endpoint.text("EndpointID"), "MacAddress": endpoint.text("MacAddress"),
             "IPv4Address": format!("{}/{}", endpoint.text("IPAddress"), endpoint.number("IPPrefixLen")), "IPv6Address": ""
         });
-        containers.insert(container.id.clone(), value);
+        containers.insert(container.id.as_str(), value);
     }
-    object(&mut shown).insert("Containers".to_owned(), Value::Object(containers));
+    shown["Containers"] = Value::Object(containers);
     shown
 }

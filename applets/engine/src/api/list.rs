@@ -1,8 +1,7 @@
 //! Lists of containers, images and processes.
 
-use super::{Call, filters_fit, inspect, label_fits};
+use super::{Call, filters_fit, inspect, is_true, label_fits};
 use crate::container::Container;
-use crate::container::mount::Mount;
 use crate::engine::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
@@ -11,16 +10,17 @@ use minke_wire::json::Value;
 use std::time::Duration;
 
 /// `GET /containers/json`, newest first.
-pub fn containers(engine: &Engine, call: &Call<'_>) -> Result<Value> {
+pub fn containers(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let filters = call.filters()?;
     let limit: usize = call.query("limit").parse().ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let all = call.flag("all") || limit != usize::MAX || !filters.at("status").is_null();
-    let shown = engine
-        .containers
-        .iter()
-        .rev()
-        .filter(|container| (all || container.is_running()) && fits(engine, container, &filters));
-    Ok(shown.take(limit).map(|container| summary(engine, container)).collect())
+    let mut shown = Vec::new();
+    for container in engine.containers.iter().rev() {
+        if shown.len() < limit && (all || container.is_running()) && fits(engine, container, &filters) {
+            shown.push(summary(engine, container));
+        }
+    }
+    Ok(Value::Array(shown))
 }
 
 fn fits(engine: &Engine, container: &Container, filters: &Value) -> bool {
@@ -40,21 +40,18 @@ fn fits(engine: &Engine, container: &Container, filters: &Value) -> bool {
 }
 
 fn summary(engine: &Engine, container: &Container) -> Value {
-    let mut command = container.config.texts("Entrypoint");
-    command.extend(container.config.texts("Cmd"));
     let mut ports = Vec::new();
     for port in &container.ports {
         let (number, protocol) = port.text("port").split_once('/').unwrap_or(("0", "tcp"));
         let private: u16 = number.parse().unwrap_or(0);
         ports.push(json!({ "IP": port.text("ip"), "PrivatePort": private, "PublicPort": port.number("host_port"), "Type": protocol }));
     }
-    let mounts: Vec<Value> = container.mounts.iter().map(Mount::to_value).collect();
     json!({
         "Id": container.id, "Names": [format!("/{}", container.name)], "Image": container.config.text("Image"),
-        "ImageID": container.image, "Command": command.join(" "), "Created": container.created.as_secs(), "Ports": ports,
+        "ImageID": container.image, "Command": container.command().join(" "), "Created": container.created.as_secs(), "Ports": ports,
         "Labels": container.config.at("Labels"), "State": container.status_word(), "Status": status_line(container),
         "HostConfig": { "NetworkMode": container.host.text("NetworkMode") },
-        "NetworkSettings": { "Networks": inspect::endpoints(engine, container) }, "Mounts": mounts
+        "NetworkSettings": { "Networks": inspect::endpoints(engine, container) }, "Mounts": container.mount_values()
     })
 }
 
@@ -75,30 +72,29 @@ fn status_line(container: &Container) -> String {
     }
 }
 
-/// `GET /images/json`.
-pub fn images(engine: &Engine, call: &Call<'_>) -> Result<Value> {
+/// `GET /images/json`, newest first.
+pub fn images(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let filters = call.filters()?;
-    let mut list = Vec::new();
+    let mut list: Vec<(u64, Value)> = Vec::new();
     for image in engine.images.list() {
-        let labels =
-            if filters.at("label").is_null() { Value::Null } else { image_labels(engine, &image.id) };
-        let passes = filters_fit(&filters, &|key: &str, value: &str| match key {
+        let labels = image_labels(engine, &image.id);
+        let fits = |key: &str, value: &str| match key {
             "reference" => image.tags.iter().chain(&image.digests).any(|name| reference_fits(name, value)),
-            "dangling" => image.tags.is_empty() == (value == "true" || value == "1"),
+            "dangling" => image.tags.is_empty() == is_true(value),
             "label" => label_fits(&labels, value),
             _ => true,
-        });
-        if passes {
-            let users =
-                engine.containers.iter().filter(|container| container.image == image.id.to_string()).count();
-            list.push((crate::time::parse_rfc3339(&image.created), json!({
-                "Id": image.id.to_string(), "ParentId": "", "RepoTags": image.tags, "RepoDigests": image.digests,
-                "Created": crate::time::parse_rfc3339(&image.created), "Size": image.size, "VirtualSize": image.size,
-                "SharedSize": -1, "Labels": image_labels(engine, &image.id), "Containers": users
-            })));
+        };
+        if !filters_fit(&filters, &fits) {
+            continue;
         }
+        let (id, created) = (image.id.to_string(), crate::time::parse_rfc3339(&image.created));
+        let users = engine.containers.iter().filter(|container| container.image == id).count();
+        let place = list.partition_point(|(other, _)| *other >= created);
+        list.insert(place, (created, json!({
+            "Id": id, "ParentId": "", "RepoTags": image.tags, "RepoDigests": image.digests, "Created": created,
+            "Size": image.size, "VirtualSize": image.size, "SharedSize": -1, "Labels": labels, "Containers": users
+        })));
     }
-    list.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
     Ok(list.into_iter().map(|(_, image)| image).collect())
 }
 
@@ -123,23 +119,24 @@ fn glob(text: &str, pattern: &str) -> bool {
 }
 
 /// `GET /containers/{id}/top`: the processes in its control group.
-pub fn processes(engine: &Engine, query: &str) -> Result<Value> {
-    let index = engine.find(query)?;
-    let container = engine.containers.get(index).filter(|container| container.is_running());
-    let container =
-        container.ok_or_else(|| ApiError::conflict(format!("container {query} is not running")))?;
+pub fn processes(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let container = engine.container(call.name)?;
+    if !container.is_running() {
+        return Err(ApiError::conflict(format_args!("container {} is not running", call.name)));
+    }
     let mut pids = vec![container.pid];
     if !engine.group.as_os_str().is_empty() {
         pids.extend(minke_sys::cgroup::processes(&engine.group.join(&container.id), true));
     }
     pids.sort_unstable();
     pids.dedup();
-    let row = |pid: &i32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let command = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
-        Some(json!([pid.to_string(), command]))
-    };
-    let rows: Vec<Value> = pids.iter().filter_map(row).collect();
+    let mut rows = Vec::new();
+    for pid in pids {
+        if let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) {
+            let command = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
+            rows.push(json!([pid.to_string(), command]));
+        }
+    }
     Ok(json!({ "Titles": ["PID", "CMD"], "Processes": rows }))
 }
 

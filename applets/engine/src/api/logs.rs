@@ -3,7 +3,7 @@
 //! A thread serves each reader: it takes the connection over and writes until there is no more, or, when it
 //! follows, until the container or the reader is gone.
 
-use super::{Call, frame_header};
+use super::{Call, frame_header, stream_type};
 use crate::engine::{Done, Engine};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
@@ -12,6 +12,7 @@ use minke_http::{Headers, Server};
 use minke_sys::event::{Interest, Poller, Waker};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// Log readers at a time.
@@ -36,54 +37,49 @@ struct Reader {
 }
 
 /// Answers in a thread.
-pub fn answer(engine: &mut Engine, call: &Call<'_>, query: &str) -> Result<()> {
-    let container = engine.container(query)?;
+pub fn answer(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let container = engine.container_mut(call.name)?;
     let (id, raw, running) = (container.id.clone(), container.config.flag("Tty"), container.is_active());
     let streams = [call.flag("stdout"), call.flag("stderr")];
     if streams == [false, false] {
-        return Err(ApiError::bad("Bad parameters: you must choose at least one stream"));
+        return Err(ApiError::bad(format_args!("Bad parameters: you must choose at least one stream")));
     }
     if engine.followers.len() >= READER_LIMIT {
-        return Err(ApiError::new(503, "too many readers of logs"));
+        return Err(ApiError::new(503, format_args!("too many readers of logs")));
     }
     let follow = call.flag("follow") && running;
-    let request = journal_query(&id, call, follow);
-    let journal = UnixStream::connect(&engine.options.journal_query)
-        .and_then(|mut socket| {
-            socket.set_write_timeout(Some(PATIENCE))?;
-            socket.write_all(format!("{}\n", request.to_value()).as_bytes())?;
-            Ok(socket)
-        })
-        .map_err(|error| {
-            ApiError::internal(format!(
-                "the journal does not answer at {}: {error}",
-                engine.options.journal_query.display()
-            ))
-        })?;
+    let path = &engine.options.journal_query;
+    let journal = ask_journal(path, &journal_query(&id, call, follow)).map_err(|error| {
+        ApiError::internal(format_args!("the journal does not answer at {}: {error}", path.display()))
+    })?;
     let number = engine.next_serial();
-    let (done, main, waker) = (engine.done.0.clone(), engine.waker.try_clone()?, Waker::new()?);
+    let (results, waker) = (engine.results.clone(), Waker::new()?);
     let theirs = waker.try_clone()?;
-    let kind =
-        if raw { "application/vnd.docker.raw-stream" } else { "application/vnd.docker.multiplexed-stream" };
     let mut headers = Headers::default();
-    headers.push("Content-Type", kind);
+    headers.push("Content-Type", stream_type(raw));
     headers.push("Connection", "close");
     let head = Server::upgrade_head(200, &headers);
-    let (fd, _) = engine.server.upgrade(call.conn).map_err(|error| ApiError::because(&error))?;
+    let (fd, _) = engine.server.upgrade(call.conn)?;
     minke_sys::channel::set_nonblocking(&fd, false)?;
     let client = UnixStream::from(fd);
     engine.followers.push((number, id, waker));
-    let timestamps = call.flag("timestamps");
+    let reader =
+        Reader { journal, client, waker: theirs, raw, streams, timestamps: call.flag("timestamps"), follow };
     let work = move || {
-        let reader = Reader { journal, client, waker: theirs, raw, streams, timestamps, follow };
         let _ = reader.serve(&head);
-        let _ = done.send(Done::LogEnded(number));
-        main.wake();
+        results.push(Done::LogEnded(number));
     };
     minke_sys::thread::spawn("logs", Box::new(work)).map_err(|error| {
         engine.followers.pop();
         error.into()
     })
+}
+
+fn ask_journal(path: &Path, query: &Query) -> std::io::Result<UnixStream> {
+    let mut socket = UnixStream::connect(path)?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.write_all(format!("{}\n", query.to_value()).as_bytes())?;
+    Ok(socket)
 }
 
 fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {

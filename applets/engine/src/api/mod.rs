@@ -11,7 +11,7 @@ use crate::container::create;
 use crate::engine::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
-use minke_http::{BodyMode, Conn, Head, Limits, Request};
+use minke_http::{BodyMode, Conn, Head, Headers, Limits, Request, Response};
 use minke_wire::json::Value;
 use std::time::Duration;
 
@@ -53,6 +53,21 @@ pub struct Call<'a> {
     pub conn: Conn,
     /// The request.
     pub request: &'a Request,
+    /// What stands for the `*` of the route.
+    pub name: &'a str,
+}
+
+/// Method and path without version, and what answers. A `*` is a name; `**` is one that may hold slashes.
+type Route = (&'static str, Handler);
+
+/// How a route answers; errors are answered for all of them.
+enum Handler {
+    /// With this status and a document.
+    Json(u16, fn(&mut Engine, &Call<'_>) -> Result<Value>),
+    /// With this status and no body.
+    Empty(u16, fn(&mut Engine, &Call<'_>) -> Result<()>),
+    /// By itself, now or later.
+    Own(fn(&mut Engine, &Call<'_>) -> Result<()>),
 }
 
 impl Call<'_> {
@@ -72,7 +87,7 @@ impl Call<'_> {
             return Ok(Value::Null);
         }
         minke_wire::json::parse(&self.request.body)
-            .map_err(|error| ApiError::bad(format!("invalid JSON: {error}")))
+            .map_err(|error| ApiError::bad(format_args!("invalid JSON: {error}")))
     }
 
     /// The query field `filters`.
@@ -80,7 +95,7 @@ impl Call<'_> {
         match self.query("filters") {
             "" => Ok(Value::Null),
             text => minke_wire::json::parse_str(text)
-                .map_err(|error| ApiError::bad(format!("invalid filter: {error}"))),
+                .map_err(|error| ApiError::bad(format_args!("invalid filter: {error}"))),
         }
     }
 
@@ -92,40 +107,71 @@ impl Call<'_> {
 
 /// Answers one request, now or later.
 pub fn handle(engine: &mut Engine, conn: Conn, request: &Request) {
-    let path = without_version(&request.path).to_owned();
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let call = Call { conn, request };
-    let outcome = route(engine, &call, &parts);
-    if let Err(error) = outcome {
+    // The server leaves the body of a HEAD answer out.
+    let method = if request.method == "HEAD" { "GET" } else { &request.method };
+    let mut line = format!("{method} ");
+    for part in without_version(&request.path).split('/').filter(|part| !part.is_empty()) {
+        if !line.ends_with(' ') {
+            line.push('/');
+        }
+        line.push_str(part);
+    }
+    if let Err(error) = route(engine, conn, request, &line) {
         engine.fail(conn, &error);
     }
 }
 
-fn route(engine: &mut Engine, call: &Call<'_>, parts: &[&str]) -> Result<()> {
-    let method = match call.request.method.as_str() {
-        // The server leaves the body of a HEAD answer out.
-        "HEAD" => "GET",
-        method => method,
-    };
-    match (method, parts) {
-        (_, ["containers", rest @ ..]) => containers::route(engine, call, method, rest),
-        (_, ["exec", rest @ ..]) => containers::route_exec(engine, call, method, rest),
-        (_, ["images", rest @ ..]) => resources::images(engine, call, method, rest),
-        (_, ["networks", rest @ ..]) => resources::networks(engine, call, method, rest),
-        (_, ["volumes", rest @ ..]) => resources::volumes(engine, call, method, rest),
-        _ => system::route(engine, call, method, parts),
+fn route(engine: &mut Engine, conn: Conn, request: &Request, line: &str) -> Result<()> {
+    for routes in [containers::ROUTES, resources::ROUTES, system::ROUTES] {
+        for (pattern, handler) in routes {
+            let Some(name) = name_in(line, pattern) else { continue };
+            let call = Call { conn, request, name };
+            match handler {
+                Handler::Json(status, answer) => {
+                    let document = answer(engine, &call)?;
+                    engine.respond(conn, *status, &document);
+                }
+                Handler::Empty(status, act) => {
+                    act(engine, &call)?;
+                    engine.server.respond(conn, Response::empty(*status));
+                }
+                Handler::Own(act) => act(engine, &call)?,
+            }
+            return Ok(());
+        }
     }
+    Err(match line.rsplit('/').next().filter(|_| line.contains(" containers/")) {
+        Some(action @ ("archive" | "export" | "stats" | "pause" | "unpause" | "changes")) => {
+            ApiError::new(501, format_args!("{action} is not supported by this engine yet"))
+        }
+        _ => ApiError::missing(format_args!("page not found")),
+    })
 }
 
-/// The answer to a path that is not there.
-pub fn no_such_page() -> ApiError {
-    ApiError::missing("page not found")
+/// What stands for the `*` of a pattern in a line that fits it; the empty text when it has none.
+fn name_in<'a>(line: &'a str, pattern: &str) -> Option<&'a str> {
+    let Some((head, tail)) = pattern.split_once('*') else { return (line == pattern).then_some("") };
+    let (tail, deep) = tail.strip_prefix('*').map_or((tail, false), |tail| (tail, true));
+    let name = line.strip_prefix(head)?.strip_suffix(tail)?;
+    (!name.is_empty() && (deep || !name.contains('/'))).then_some(name)
+}
+
+/// Begins an answer of JSON lines, which goes on until it is finished.
+pub fn start_json_stream(engine: &mut Engine, conn: Conn) {
+    let mut headers = Headers::default();
+    headers.push("Content-Type", "application/json");
+    engine.server.start_stream(conn, 200, &headers);
+}
+
+/// The content type of a container's output.
+pub fn stream_type(raw: bool) -> &'static str {
+    if raw { "application/vnd.docker.raw-stream" } else { "application/vnd.docker.multiplexed-stream" }
 }
 
 /// Whether an object passes filters: for each key, one of its values must fit; for `label` all of them. Filters
 /// come as `{"key": ["value"]}` or, from older clients, as `{"key": {"value": true}}`.
 pub fn filters_fit(filters: &Value, fits: &dyn Fn(&str, &str) -> bool) -> bool {
-    filters.as_object().into_iter().flatten().all(|(key, values)| {
+    for (key, values) in filters.as_object().into_iter().flatten() {
         let values: Vec<&str> = match values {
             Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
             Value::Object(map) => {
@@ -134,12 +180,18 @@ pub fn filters_fit(filters: &Value, fits: &dyn Fn(&str, &str) -> bool) -> bool {
             Value::String(text) => vec![text.as_str()],
             _ => Vec::new(),
         };
-        if key == "label" {
-            values.iter().all(|value| fits(key, value))
-        } else {
-            values.is_empty() || values.iter().any(|value| fits(key, value))
+        let fitting = values.iter().filter(|value| fits(key, value)).count();
+        let passes = if key == "label" { fitting == values.len() } else { values.is_empty() || fitting > 0 };
+        if !passes {
+            return false;
         }
-    })
+    }
+    true
+}
+
+/// How a filter's value says yes.
+pub fn is_true(value: &str) -> bool {
+    matches!(value, "true" | "1")
 }
 
 /// Whether labels have `NAME` or `NAME=VALUE`.
@@ -174,6 +226,14 @@ mod tests {
         ] {
             assert_eq!(without_version(path), rest);
         }
+    }
+
+    #[test]
+    fn names_of_images_hold_slashes_and_others_do_not() {
+        assert_eq!(name_in("GET containers/a/json", "GET containers/*/json"), Some("a"));
+        assert_eq!(name_in("GET containers/a/b/json", "GET containers/*/json"), None);
+        assert_eq!(name_in("GET images/a/b:1/json", "GET images/**/json"), Some("a/b:1"));
+        assert_eq!((name_in("GET info", "GET info"), name_in("POST info", "GET info")), (Some(""), None));
     }
 
     #[test]

@@ -1,141 +1,122 @@
 //! `/images`, `/networks`, `/volumes`.
 
-use super::{Call, filters_fit, inspect, label_fits, list, no_such_page};
+use super::Handler::{Empty, Json, Own};
+use super::{Call, Route, filters_fit, inspect, is_true, label_fits, list};
 use crate::engine::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
 use crate::{images, network};
-use minke_http::Response;
 use minke_oci::Reference;
 use minke_wire::json::Value;
 
-/// Routes what follows `/images/`. Image names hold slashes, so they are what stands between the ends.
-pub fn images(engine: &mut Engine, call: &Call<'_>, method: &str, parts: &[&str]) -> Result<()> {
-    let conn = call.conn;
-    match (method, parts) {
-        ("GET", ["json"]) => {
-            let result = list::images(engine, call);
-            engine.answer(conn, result);
-        }
-        ("POST", ["load"]) => images::upload_begin(engine, conn),
-        ("POST", ["create"]) => {
-            let name = call.query("fromImage");
-            return Err(ApiError::new(
-                501,
-                format!("cannot pull {name}: this engine does not pull images yet; load an archive instead"),
-            ));
-        }
-        ("POST", ["prune"]) => {
-            let freed = engine.images.collect()?;
-            engine.answer(conn, Ok(json!({ "ImagesDeleted": null, "SpaceReclaimed": freed })));
-        }
-        ("GET", [name @ .., "json"]) => {
-            let result = inspect::image(engine, &name.join("/"));
-            engine.answer(conn, result);
-        }
-        ("GET", [name @ .., "history"]) => {
-            let result = history(engine, &name.join("/"));
-            engine.answer(conn, result);
-        }
-        ("POST", [name @ .., "tag"]) => {
-            let (repository, tag) = (call.query("repo"), call.query("tag"));
-            let text = if tag.is_empty() { repository.to_owned() } else { format!("{repository}:{tag}") };
-            let reference = Reference::parse(&text).map_err(|error| ApiError::bad(error.to_string()))?;
-            engine.images.tag(&name.join("/"), &reference)?;
-            engine.server.respond(conn, Response::empty(201));
-        }
-        ("DELETE", name @ [_, ..]) => images::remove(engine, conn, name.join("/"), call.flag("force")),
-        _ => return Err(no_such_page()),
-    }
-    Ok(())
+/// `/images`, `/networks` and `/volumes`.
+pub const ROUTES: &[Route] = &[
+    ("GET images/json", Json(200, list::images)),
+    ("POST images/load", Own(images::upload_begin)),
+    ("POST images/create", Own(pull)),
+    ("POST images/prune", Json(200, prune_images)),
+    ("GET images/**/json", Json(200, inspect::image)),
+    ("GET images/**/history", Json(200, history)),
+    ("POST images/**/tag", Empty(201, tag)),
+    ("DELETE images/**", Own(images::remove)),
+    ("GET networks", Json(200, networks)),
+    ("POST networks/create", Json(201, create_network)),
+    ("POST networks/prune", Json(200, prune_networks)),
+    ("GET networks/*", Json(200, inspect::network)),
+    ("POST networks/*/connect", Empty(200, |engine, call| engine.connect(call.name, &call.body()?))),
+    ("POST networks/*/disconnect", Empty(200, |engine, call| engine.disconnect(call.name, &call.body()?))),
+    ("DELETE networks/*", Empty(204, remove_network)),
+    ("GET volumes", Json(200, volumes)),
+    ("POST volumes/create", Json(201, |engine, call| engine.volumes.create(&call.body()?))),
+    ("POST volumes/prune", Json(200, prune_volumes)),
+    ("GET volumes/*", Json(200, |engine, call| engine.volumes.get(call.name).cloned())),
+    ("DELETE volumes/*", Empty(204, remove_volume)),
+];
+
+fn pull(_: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let name = call.query("fromImage");
+    Err(ApiError::new(
+        501,
+        format_args!("cannot pull {name}: this engine does not pull images yet; load an archive instead"),
+    ))
 }
 
-fn history(engine: &Engine, query: &str) -> Result<Value> {
-    let image = engine.images.get(query)?;
+fn prune_images(engine: &mut Engine, _: &Call<'_>) -> Result<Value> {
+    let freed = engine.images.collect()?;
+    Ok(json!({ "ImagesDeleted": null, "SpaceReclaimed": freed }))
+}
+
+fn tag(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let (mut text, tag) = (call.query("repo").to_owned(), call.query("tag"));
+    if !tag.is_empty() {
+        text = format!("{text}:{tag}");
+    }
+    let reference = Reference::parse(&text).map_err(|error| ApiError::bad(format_args!("{error}")))?;
+    Ok(engine.images.tag(call.name, &reference)?)
+}
+
+fn history(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let image = engine.images.get(call.name)?;
     let config = engine.images.config(&image.id)?;
-    let entries = config.document().items("history").iter().rev().map(|entry| {
-        json!({
+    let mut entries = Vec::new();
+    for entry in config.document().items("history").iter().rev() {
+        entries.push(json!({
             "Id": "<missing>", "Created": crate::time::parse_rfc3339(entry.text("created")), "CreatedBy": entry.text("created_by"),
             "Tags": null, "Size": 0, "Comment": entry.text("comment")
-        })
-    });
-    Ok(entries.collect())
+        }));
+    }
+    Ok(Value::Array(entries))
 }
 
-/// Routes what follows `/networks/`.
-pub fn networks(engine: &mut Engine, call: &Call<'_>, method: &str, parts: &[&str]) -> Result<()> {
-    let conn = call.conn;
-    match (method, parts) {
-        ("GET", []) => {
-            let filters = call.filters()?;
-            let fits = |network: &&Value| {
-                filters_fit(&filters, &|key: &str, value: &str| match key {
-                    "name" => network.text("Name").contains(value),
-                    "id" => network.text("Id").starts_with(value),
-                    "driver" => network.text("Driver") == value,
-                    "type" => (network.text("Created") == crate::time::NEVER) == (value == "builtin"),
-                    "label" => label_fits(network.at("Labels"), value),
-                    _ => true,
-                })
-            };
-            let shown: Value = engine
-                .networks
-                .list()
-                .iter()
-                .filter(fits)
-                .map(|network| inspect::network(engine, network))
-                .collect();
-            engine.answer(conn, Ok(shown));
+fn networks(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let filters = call.filters()?;
+    let mut shown = Vec::new();
+    for network in engine.networks.list() {
+        let fits = |key: &str, value: &str| match key {
+            "name" => network.text("Name").contains(value),
+            "id" => network.text("Id").starts_with(value),
+            "driver" => network.text("Driver") == value,
+            "type" => (network.text("Created") == crate::time::NEVER) == (value == "builtin"),
+            "label" => label_fits(network.at("Labels"), value),
+            _ => true,
+        };
+        if filters_fit(&filters, &fits) {
+            shown.push(inspect::network_document(engine, network));
         }
-        ("POST", ["create"]) => {
-            let made = engine.networks.create(&call.body()?, &network::routed())?;
-            // The supervisor looks for its bridge's address before any container is there.
-            network::ensure_bridge(&made)?;
-            engine.publish(
-                "network",
-                "create",
-                made.text("Id"),
-                &json!({ "name": made.text("Name"), "type": made.text("Driver") }),
-            );
-            let answer = json!({ "Id": made.text("Id"), "Warning": "" });
-            engine.server.respond(conn, Response::json(201, answer.to_string().into_bytes()));
-        }
-        ("POST", ["prune"]) => {
-            let names: Vec<String> = engine
-                .networks
-                .list()
-                .iter()
-                .skip(3)
-                .map(|network| network.text("Name").to_owned())
-                .collect();
-            let unused: Vec<String> = names.into_iter().filter(|name| !is_used(engine, name)).collect();
-            for name in &unused {
-                engine.networks.remove(name, false)?;
-            }
-            engine.answer(conn, Ok(json!({ "NetworksDeleted": unused })));
-        }
-        ("GET", [name]) => {
-            let found = engine.networks.get(name).map(|network| inspect::network(engine, network));
-            engine.answer(conn, found);
-        }
-        ("POST", [name, "connect"]) => {
-            let result = engine.connect(name, &call.body()?);
-            engine.answer_status(conn, 200, &result);
-        }
-        ("POST", [name, "disconnect"]) => {
-            let result = engine.disconnect(name, &call.body()?);
-            engine.answer_status(conn, 200, &result);
-        }
-        ("DELETE", [name]) => {
-            let full = engine.networks.get(name)?.text("Name").to_owned();
-            let used = is_used(engine, &full);
-            let id = engine.networks.remove(name, used)?;
-            engine.publish("network", "destroy", &id, &json!({ "name": full, "type": "bridge" }));
-            engine.answer_status(conn, 204, &Ok(()));
-        }
-        _ => return Err(no_such_page()),
     }
+    Ok(Value::Array(shown))
+}
+
+fn create_network(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let made = engine.networks.create(&call.body()?, &network::routed())?;
+    // The supervisor looks for its bridge's address before any container is there.
+    network::ensure_bridge(&made)?;
+    let id = made.text("Id");
+    let attributes = json!({ "name": made.text("Name"), "type": made.text("Driver") });
+    engine.publish("network", "create", id, &attributes);
+    Ok(json!({ "Id": id, "Warning": "" }))
+}
+
+fn prune_networks(engine: &mut Engine, _: &Call<'_>) -> Result<Value> {
+    let mut unused = Vec::new();
+    for network in engine.networks.list().iter().skip(3) {
+        let name = network.text("Name");
+        if !is_used(engine, name) {
+            unused.push(name.to_owned());
+        }
+    }
+    for name in &unused {
+        engine.networks.remove(name, false)?;
+    }
+    Ok(json!({ "NetworksDeleted": unused }))
+}
+
+fn remove_network(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let name = engine.networks.get(call.name)?.text("Name").to_owned();
+    let used = is_used(engine, &name);
+    let id = engine.networks.remove(call.name, used)?;
+    engine.publish("network", "destroy", &id, &json!({ "name": name, "type": "bridge" }));
     Ok(())
 }
 
@@ -144,60 +125,42 @@ fn is_used(engine: &Engine, name: &str) -> bool {
     engine.containers.iter().any(|container| container.is_active() && container.networks.contains_key(name))
 }
 
-/// Routes what follows `/volumes/`.
-pub fn volumes(engine: &mut Engine, call: &Call<'_>, method: &str, parts: &[&str]) -> Result<()> {
-    let conn = call.conn;
-    match (method, parts) {
-        ("GET", []) => {
-            let filters = call.filters()?;
-            let fits = |volume: &&Value| {
-                filters_fit(&filters, &|key: &str, value: &str| match key {
-                    "name" => volume.text("Name").contains(value),
-                    "label" => label_fits(volume.at("Labels"), value),
-                    "dangling" => {
-                        engine.volume_user(volume.text("Name")).is_none() == (value == "true" || value == "1")
-                    }
-                    _ => true,
-                })
-            };
-            let shown: Value = engine.volumes.list().iter().filter(fits).cloned().collect();
-            engine.answer(conn, Ok(json!({ "Volumes": shown, "Warnings": null })));
+fn volumes(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let filters = call.filters()?;
+    let mut shown = Vec::new();
+    for volume in engine.volumes.list() {
+        let fits = |key: &str, value: &str| match key {
+            "name" => volume.text("Name").contains(value),
+            "label" => label_fits(volume.at("Labels"), value),
+            "dangling" => engine.volume_user(volume.text("Name")).is_none() == is_true(value),
+            _ => true,
+        };
+        if filters_fit(&filters, &fits) {
+            shown.push(volume.clone());
         }
-        ("POST", ["create"]) => {
-            let made = engine.volumes.create(&call.body()?)?;
-            engine.server.respond(conn, Response::json(201, made.to_string().into_bytes()));
-        }
-        ("POST", ["prune"]) => {
-            let filters = call.filters()?;
-            let all = filters_fit(&filters, &|key: &str, value: &str| {
-                key != "all" || value == "true" || value == "1"
-            }) && !filters.at("all").is_null();
-            let removable = |volume: &&Value| {
-                engine.volume_user(volume.text("Name")).is_none()
-                    && (all || label_fits(volume.at("Labels"), "com.docker.volume.anonymous"))
-            };
-            let names: Vec<String> = engine
-                .volumes
-                .list()
-                .iter()
-                .filter(removable)
-                .map(|volume| volume.text("Name").to_owned())
-                .collect();
-            for name in &names {
-                engine.volumes.remove(name, None)?;
-            }
-            engine.answer(conn, Ok(json!({ "VolumesDeleted": names, "SpaceReclaimed": 0 })));
-        }
-        ("GET", [name]) => {
-            let found = engine.volumes.get(name).cloned();
-            engine.answer(conn, found);
-        }
-        ("DELETE", [name]) => {
-            let user = engine.volume_user(name);
-            let result = engine.volumes.remove(name, user.as_deref());
-            engine.answer_status(conn, 204, &result);
-        }
-        _ => return Err(no_such_page()),
     }
-    Ok(())
+    Ok(json!({ "Volumes": shown, "Warnings": null }))
+}
+
+fn prune_volumes(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
+    let filters = call.filters()?;
+    let all =
+        !filters.at("all").is_null() && filters_fit(&filters, &|key, value| key != "all" || is_true(value));
+    let mut names = Vec::new();
+    for volume in engine.volumes.list() {
+        let name = volume.text("Name");
+        let fits = all || label_fits(volume.at("Labels"), "com.docker.volume.anonymous");
+        if fits && engine.volume_user(name).is_none() {
+            names.push(name.to_owned());
+        }
+    }
+    for name in &names {
+        engine.volumes.remove(name, None)?;
+    }
+    Ok(json!({ "VolumesDeleted": names, "SpaceReclaimed": 0 }))
+}
+
+fn remove_volume(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
+    let user = engine.volume_user(call.name).map(str::to_owned);
+    engine.volumes.remove(call.name, user.as_deref())
 }

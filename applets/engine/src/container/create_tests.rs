@@ -54,7 +54,7 @@ fn what_was_sent_comes_back_and_the_image_fills_the_gaps() {
 fn entry_points_follow_the_references_rules() {
     let make = |extra: Value| {
         let mut body = json!({ "Image": "x" });
-        object(&mut body).extend(extra.as_object().cloned().unwrap());
+        body.make_object().extend(extra.as_object().cloned().unwrap());
         create(body, &image(), ID)
             .map(|created| (text(&created.config, "Entrypoint"), text(&created.config, "Cmd")))
     };

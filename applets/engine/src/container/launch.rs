@@ -6,7 +6,8 @@ use super::mount::{Kind, Mount};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use minke_wire::json::{Map, Value};
+use minke_wire::json::{Map, ToJson, Value};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// What the engine contributes.
@@ -17,69 +18,82 @@ pub struct Surroundings<'a> {
     /// The image's layers, lowest first.
     pub layers: &'a [PathBuf],
     /// Links to make, `shim::network`'s endpoints; the first one's address gets the published ports.
-    pub endpoints: Vec<Value>,
+    pub endpoints: &'a [Value],
     /// First processes of containers whose namespaces are joined: by `NetworkMode`, `PidMode`, `IpcMode`.
     pub joined: [i32; 3],
     /// The control group; empty when the machine has none.
-    pub group: PathBuf,
+    pub group: &'a Path,
     /// The journal's native socket.
     pub journal: &'a Path,
-    /// The host's name, for host networking.
-    pub host_name: &'a str,
 }
+
+/// Members of the orders that stand in `Config`.
+const FROM_CONFIG: &[(&str, &str)] = &[
+    ("cwd", "WorkingDir"),
+    ("user", "User"),
+    ("hostname", "Hostname"),
+    ("domainname", "Domainname"),
+    ("tty", "Tty"),
+    ("stdin", "OpenStdin"),
+    ("stdin_once", "StdinOnce"),
+];
+
+/// Members of the orders that stand in `HostConfig`.
+const FROM_HOST: &[(&str, &str)] = &[
+    ("read_only", "ReadonlyRootfs"),
+    ("groups", "GroupAdd"),
+    ("init", "Init"),
+    ("privileged", "Privileged"),
+    ("sysctls", "Sysctls"),
+    ("shm_size", "ShmSize"),
+    ("oom_score_adj", "OomScoreAdj"),
+];
 
 /// The orders.
 pub fn orders(container: &Container, with: &Surroundings<'_>) -> Result<Value> {
     let (config, host) = (&container.config, &container.host);
-    let network_mode = host.text("NetworkMode");
-    let (upper, work, root) = (with.folder.join("upper"), with.folder.join("work"), with.folder.join("root"));
-    let mut arguments = config.texts("Entrypoint");
-    arguments.extend(config.texts("Cmd"));
-    let hostname = if network_mode == "host" && config.text("Hostname").is_empty() {
-        with.host_name
-    } else {
-        config.text("Hostname")
-    };
-    let layers: Vec<String> = with.layers.iter().rev().map(|path| path.display().to_string()).collect();
-    let limits: Vec<Value> = host
-        .items("Ulimits")
-        .iter()
-        .map(|limit| json!({ "name": limit.text("Name"), "soft": limit.number("Soft"), "hard": limit.number("Hard") }))
-        .collect();
-    let devices: Vec<Value> = host.items("Devices").iter().map(device).collect();
+    let folder = with.folder.display();
+    let mut layers = Vec::new();
+    for layer in with.layers.iter().rev() {
+        layers.push(layer.display().to_string());
+    }
     let [network_pid, pid_pid, ipc_pid] = with.joined;
-    Ok(json!({
+    let mut network = namespace(host.text("NetworkMode"), network_pid);
+    network["endpoints"] = with.endpoints.to_json();
+    network["ports"] = ports(container, with.endpoints)?.into();
+    let mut orders = json!({
         "id": container.id, "name": container.name, "journal": with.journal.display().to_string(),
-        "layers": layers, "upper": upper.display().to_string(), "work": work.display().to_string(),
-        "root": root.display().to_string(), "read_only": host.flag("ReadonlyRootfs"),
-        "args": arguments, "env": environment(config, hostname), "cwd": config.text("WorkingDir"),
-        "user": config.text("User"), "groups": host.texts("GroupAdd"),
-        "hostname": hostname, "domainname": config.text("Domainname"), "uts_host": host.text("UTSMode") == "host",
-        "tty": config.flag("Tty"), "stdin": config.flag("OpenStdin"), "stdin_once": config.flag("StdinOnce"),
-        "init": host.flag("Init"), "privileged": host.flag("Privileged"),
+        "layers": layers, "upper": format!("{folder}/upper"), "work": format!("{folder}/work"),
+        "root": format!("{folder}/root"), "args": container.command(), "uts_host": host.text("UTSMode") == "host",
         "no_new_privileges": no_new_privileges(host), "capabilities": create::capabilities(host)?.0,
-        "mounts": mounts(container, with.folder), "devices": devices, "rlimits": limits,
-        "sysctls": host.at("Sysctls"), "shm_size": host.number("ShmSize"), "oom_score_adj": host.number("OomScoreAdj"),
+        "mounts": mounts(container, with.folder), "devices": devices(host), "rlimits": limits(host),
         "stop_signal": container.stop_signal(),
         "cgroup": { "path": with.group.display().to_string(), "settings": settings(host) },
         "pid": namespace(host.text("PidMode"), pid_pid), "ipc": namespace(host.text("IpcMode"), ipc_pid),
-        "network": {
-            "mode": match network_mode {
-                "host" => "host",
-                mode if mode.starts_with("container:") => "join",
-                _ => "own",
-            },
-            "pid": network_pid, "endpoints": with.endpoints, "ports": ports(container, &with.endpoints)?
-        }
-    }))
+        "network": network
+    });
+    copy_members(&mut orders, config, FROM_CONFIG);
+    copy_members(&mut orders, host, FROM_HOST);
+    if host.text("NetworkMode") == "host" && config.text("Hostname").is_empty() {
+        orders["hostname"] = crate::engine::kernel_setting("hostname").into();
+    }
+    orders["env"] = environment(config, orders.text("hostname")).into();
+    Ok(orders)
+}
+
+fn copy_members(to: &mut Value, from: &Value, names: &[(&str, &str)]) {
+    for (new, old) in names {
+        to[*new] = from.at(old).clone();
+    }
 }
 
 fn namespace(mode: &str, pid: i32) -> Value {
-    match mode {
-        "host" => json!({ "mode": "host" }),
-        mode if mode.starts_with("container:") => json!({ "mode": "join", "pid": pid }),
-        _ => json!({ "mode": "own" }),
-    }
+    let mode = match mode {
+        "host" => "host",
+        mode if mode.starts_with("container:") => "join",
+        _ => "own",
+    };
+    json!({ "mode": mode, "pid": pid })
 }
 
 /// The search path of containers whose image names none: as the reference has it.
@@ -88,20 +102,20 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// The environment of a process by `Env` and `Tty`: the defaults that it does not set itself, then its own.
 pub fn environment(config: &Value, hostname: &str) -> Vec<String> {
     let wanted = config.texts("Env");
-    let mut environment = Vec::new();
-    let mut add = |entry: String| {
-        let name = entry.split_once('=').map_or("", |(name, _)| name).to_owned();
-        if !wanted.iter().any(|own| own.split_once('=').is_some_and(|(own, _)| own == name)) {
+    let mut environment = vec![PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    if config.flag("Tty") {
+        environment.push("TERM=xterm".to_owned());
+    }
+    environment.retain(|default| {
+        let name = create::variable(default);
+        !wanted.iter().any(|own| own.len() > name.len() && create::variable(own) == name)
+    });
+    // An entry without a value asks for its absence.
+    for entry in wanted {
+        if entry.contains('=') {
             environment.push(entry);
         }
-    };
-    add(PATH.to_owned());
-    add(format!("HOSTNAME={hostname}"));
-    if config.flag("Tty") {
-        add("TERM=xterm".to_owned());
     }
-    // An entry without a value asks for its absence.
-    environment.extend(wanted.into_iter().filter(|entry| entry.contains('=')));
     environment
 }
 
@@ -114,17 +128,31 @@ fn no_new_privileges(host: &Value) -> bool {
         .any(|rest| !rest.ends_with("false"))
 }
 
-fn device(device: &Value) -> Value {
-    let source = device.text("PathOnHost");
-    let target = match device.text("PathInContainer") {
-        "" => source,
-        target => target,
-    };
-    let access = match device.text("CgroupPermissions") {
-        "" => "rwm",
-        access => access,
-    };
-    json!({ "source": source, "target": target, "access": access })
+fn devices(host: &Value) -> Vec<Value> {
+    let mut list = Vec::new();
+    for device in host.items("Devices") {
+        let source = device.text("PathOnHost");
+        let target = match device.text("PathInContainer") {
+            "" => source,
+            target => target,
+        };
+        let access = match device.text("CgroupPermissions") {
+            "" => "rwm",
+            access => access,
+        };
+        list.push(json!({ "source": source, "target": target, "access": access }));
+    }
+    list
+}
+
+fn limits(host: &Value) -> Vec<Value> {
+    let mut list = Vec::new();
+    for limit in host.items("Ulimits") {
+        list.push(
+            json!({ "name": limit.text("Name"), "soft": limit.number("Soft"), "hard": limit.number("Hard") }),
+        );
+    }
+    list
 }
 
 fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
@@ -134,9 +162,8 @@ fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
         if container.mounts.iter().any(|mount| mount.target == target || mount.target == "/etc") {
             continue;
         }
-        list.push(
-            json!({ "type": "bind", "source": folder.join(name).display().to_string(), "target": target }),
-        );
+        let source = format!("{}/{name}", folder.display());
+        list.push(json!({ "type": "bind", "source": source, "target": target }));
     }
     list
 }
@@ -160,42 +187,45 @@ const PERIOD: i64 = 100_000;
 /// Files of cgroup v2 with their values (Documentation/admin-guide/cgroup-v2.rst).
 fn settings(host: &Value) -> Map {
     let mut files = Map::new();
-    let mut set = |file: &str, value: String| files.insert(file.to_owned(), Value::String(value));
+    let mut set = |file: &str, value: &dyn Display| {
+        files.insert(file, Value::String(value.to_string()));
+    };
     let (memory, swap) = (host.number("Memory"), host.number("MemorySwap"));
     if memory > 0 {
-        set("memory.max", memory.to_string());
+        set("memory.max", &memory);
         match swap {
             // As much swap as memory, unless told.
-            0 => set("memory.swap.max", memory.to_string()),
-            ..0 => set("memory.swap.max", "max".to_owned()),
-            _ => set("memory.swap.max", swap.saturating_sub(memory).max(0).to_string()),
+            0 => set("memory.swap.max", &memory),
+            ..0 => set("memory.swap.max", &"max"),
+            _ => set("memory.swap.max", &swap.saturating_sub(memory).max(0)),
+        }
+    }
+    for (key, file) in [("MemoryReservation", "memory.low"), ("PidsLimit", "pids.max")] {
+        let limit = host.number(key);
+        if limit > 0 {
+            set(file, &limit);
+        }
+    }
+    let (processors, quota) = (host.number("NanoCpus"), host.number("CpuQuota"));
+    if processors > 0 {
+        let quota = processors.saturating_mul(PERIOD) / 1_000_000_000;
+        set("cpu.max", &format_args!("{} {PERIOD}", quota.max(1000)));
+    } else if quota > 0 {
+        let period = match host.number("CpuPeriod") {
+            ..=0 => PERIOD,
+            period => period,
         };
-    }
-    if host.number("MemoryReservation") > 0 {
-        set("memory.low", host.number("MemoryReservation").to_string());
-    }
-    if host.number("PidsLimit") > 0 {
-        set("pids.max", host.number("PidsLimit").to_string());
-    }
-    let period = match host.number("CpuPeriod") {
-        ..=0 => PERIOD,
-        period => period,
-    };
-    if host.number("NanoCpus") > 0 {
-        let quota = host.number("NanoCpus").saturating_mul(PERIOD) / 1_000_000_000;
-        set("cpu.max", format!("{} {PERIOD}", quota.max(1000)));
-    } else if host.number("CpuQuota") > 0 {
-        set("cpu.max", format!("{} {period}", host.number("CpuQuota")));
+        set("cpu.max", &format_args!("{quota} {period}"));
     }
     let shares = host.number("CpuShares");
     if shares > 0 {
         // 2…262144 maps onto 1…10000, as runc has it.
         let weight = shares.clamp(2, 262_144).saturating_sub(2).saturating_mul(9999) / 262_142;
-        set("cpu.weight", weight.saturating_add(1).to_string());
+        set("cpu.weight", &weight.saturating_add(1));
     }
     for (key, file) in [("CpusetCpus", "cpuset.cpus"), ("CpusetMems", "cpuset.mems")] {
         if !host.text(key).is_empty() {
-            set(file, host.text(key).to_owned());
+            set(file, &host.text(key));
         }
     }
     files
@@ -203,14 +233,14 @@ fn settings(host: &Value) -> Map {
 
 /// Published ports, with the container's first address as their target.
 fn ports(container: &Container, endpoints: &[Value]) -> Result<Vec<Value>> {
-    let address =
-        endpoints.iter().map(|endpoint| endpoint.text("address")).find(|address| !address.is_empty());
-    let Some(address) = address else { return Ok(Vec::new()) };
+    let mut addresses = endpoints.iter().map(|endpoint| endpoint.text("address"));
+    let Some(address) = addresses.find(|address| !address.is_empty()) else { return Ok(Vec::new()) };
     let mut list = Vec::new();
     let mut publish = |key: &str, ip: &str, host_port: u16| -> Result<()> {
         let (port, protocol) = parse_port(key)?;
         if matches!(protocol, "tcp" | "udp") {
-            list.push(json!({ "key": key_of(port, protocol), "host_ip": ip, "host_port": host_port, "address": address, "port": port }));
+            let key = format!("{port}/{protocol}");
+            list.push(json!({ "key": key, "host_ip": ip, "host_port": host_port, "address": address, "port": port }));
         } else {
             minke_applet::log::warn(format_args!(
                 "container {}: port {key} is not published, only TCP and UDP are",
@@ -220,12 +250,13 @@ fn ports(container: &Container, endpoints: &[Value]) -> Result<Vec<Value>> {
         Ok(())
     };
     for (key, bindings) in container.host.entries("PortBindings") {
-        for binding in bindings.as_array().map_or(&[][..], Vec::as_slice) {
+        for binding in bindings.as_array().into_iter().flatten() {
             let text = binding.text("HostPort");
-            let host_port =
-                if text.is_empty() { Some(0) } else { host_ports(text).map(|range| *range.start()) };
-            let host_port =
-                host_port.ok_or_else(|| ApiError::bad(format!("invalid port specification: '{text}'")))?;
+            let host_port = match (text, host_ports(text)) {
+                ("", _) => 0,
+                (_, Some(range)) => *range.start(),
+                _ => return Err(ApiError::bad(format_args!("invalid port specification: '{text}'"))),
+            };
             publish(key, binding.text("HostIp"), host_port)?;
         }
     }
@@ -237,11 +268,6 @@ fn ports(container: &Container, endpoints: &[Value]) -> Result<Vec<Value>> {
         }
     }
     Ok(list)
-}
-
-/// `80/tcp`.
-fn key_of(port: u16, protocol: &str) -> String {
-    format!("{port}/{protocol}")
 }
 
 #[cfg(test)]

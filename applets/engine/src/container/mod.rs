@@ -124,9 +124,9 @@ pub struct Container {
 
 impl Container {
     /// A container that was just created.
-    pub fn new(id: String, name: String, image: String, made: create::Created) -> Self {
+    pub fn new(id: String, name: String, image: String, made: create::Created) -> Box<Self> {
         let auto_remove = made.host.flag("AutoRemove");
-        Self {
+        Box::new(Self {
             id,
             name,
             image,
@@ -157,15 +157,14 @@ impl Container {
             after_stop: Vec::new(),
             waiters: Vec::new(),
             record: None,
-        }
+        })
     }
 
     /// The durable document.
     pub fn document(&self) -> Value {
-        let mounts: Vec<Value> = self.mounts.iter().map(Mount::to_value).collect();
         json!({
             "Id": self.id, "Name": self.name, "Image": self.image, "Created": time_value(Some(self.created)),
-            "Config": self.config, "HostConfig": self.host, "Networks": self.networks, "Mounts": mounts,
+            "Config": self.config, "HostConfig": self.host, "Networks": self.networks, "Mounts": self.mount_values(),
             "StartedOnce": self.started_once, "StoppedByHand": self.stopped_by_hand,
             "Running": matches!(self.status, Status::Running | Status::Starting | Status::Restarting),
             "ExitCode": self.exit_code, "Error": self.error, "OOMKilled": self.oom,
@@ -174,11 +173,11 @@ impl Container {
     }
 
     /// Reads [`Container::document`]; `None` when it is none.
-    pub fn from_document(document: &Value) -> Option<(Self, bool)> {
+    pub fn from_document(document: &Value) -> Option<(Box<Self>, bool)> {
         let made = create::Created {
             config: document.at("Config").clone(),
             host: document.at("HostConfig").clone(),
-            endpoints: document.at("Networks").as_object().cloned().unwrap_or_default(),
+            endpoints: document.entries("Networks").clone(),
             mounts: document.items("Mounts").iter().map(Mount::from_value).collect(),
         };
         let (id, name) = (document.text("Id"), document.text("Name"));
@@ -203,7 +202,7 @@ impl Container {
     pub fn save(&mut self) -> crate::error::Result<()> {
         let document = self.document();
         match &mut self.record {
-            Some(record) => record.write(&document).map_err(|error| crate::error::ApiError::because(&error)),
+            Some(record) => Ok(record.write(&document)?),
             None => Ok(()),
         }
     }
@@ -228,6 +227,18 @@ impl Container {
             Status::Restarting => "restarting",
             Status::Exited => "exited",
         }
+    }
+
+    /// What it executes.
+    pub fn command(&self) -> Vec<String> {
+        let mut words = self.config.texts("Entrypoint");
+        words.extend(self.config.texts("Cmd"));
+        words
+    }
+
+    /// `Mounts` of inspect.
+    pub fn mount_values(&self) -> Value {
+        self.mounts.iter().map(Mount::to_value).collect()
     }
 
     /// Its restart policy.

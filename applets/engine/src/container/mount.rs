@@ -111,10 +111,10 @@ pub fn collect(config: &Value, host: &Value) -> Result<Vec<Mount>> {
     let add = |mounts: &mut Vec<Mount>, mount: Mount| -> Result<()> {
         check_target(&mount.target)?;
         if mounts.iter().any(|other| other.target == mount.target) {
-            return Err(ApiError::bad(format!("Duplicate mount point: {}", mount.target)));
+            return Err(ApiError::bad(format_args!("Duplicate mount point: {}", mount.target)));
         }
         if mounts.len() >= MOUNT_LIMIT {
-            return Err(ApiError::bad("too many mounts"));
+            return Err(ApiError::bad(format_args!("too many mounts")));
         }
         mounts.push(mount);
         Ok(())
@@ -141,7 +141,7 @@ pub fn collect(config: &Value, host: &Value) -> Result<Vec<Mount>> {
 
 /// `SOURCE:TARGET[:OPTIONS]`, where a source without a slash in front is a volume's name.
 fn parse_bind(text: &str) -> Result<Mount> {
-    let invalid = || ApiError::bad(format!("invalid volume specification: '{text}'"));
+    let invalid = || ApiError::bad(format_args!("invalid volume specification: '{text}'"));
     let mut parts = text.split(':');
     let (source, target, options) = (parts.next(), parts.next(), parts.next());
     let (Some(source), Some(target), None) = (source, target, parts.next()) else { return Err(invalid()) };
@@ -168,8 +168,9 @@ fn parse_bind(text: &str) -> Result<Mount> {
 
 fn parse_mount(value: &Value) -> Result<Mount> {
     let (source, target) = (value.text("Source"), clean(value.text("Target")));
-    let invalid =
-        |why: &str| ApiError::bad(format!("invalid mount config for type \"{}\": {why}", value.text("Type")));
+    let invalid = |why: &str| {
+        ApiError::bad(format_args!("invalid mount config for type \"{}\": {why}", value.text("Type")))
+    };
     let mut mount = match value.text("Type") {
         "bind" if !source.starts_with('/') => return Err(invalid("the source must be an absolute path")),
         "bind" => Mount::new(Kind::Bind, &clean(source), &target),
@@ -210,7 +211,7 @@ fn clean(path: &str) -> String {
 
 fn check_target(target: &str) -> Result<()> {
     if !target.starts_with('/') || target == "/" || target.contains('\0') {
-        return Err(ApiError::bad(format!(
+        return Err(ApiError::bad(format_args!(
             "invalid mount path: '{target}' mount path must be absolute and not '/'"
         )));
     }

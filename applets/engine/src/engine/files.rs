@@ -12,62 +12,40 @@ const FILE_LIMIT: usize = 256 * 1024;
 
 impl Engine {
     /// Writes `hostname`, `hosts` and `resolv.conf` of a container; they are bound into it.
-    pub fn write_files(&mut self, id: &str) -> Result<()> {
+    pub fn write_files(&self, id: &str) -> Result<()> {
+        let container = self.get(id)?;
         let folder = self.folder(id);
-        let hosts = self.hosts_text(id);
-        let dns = self.options.dns.clone();
-        let Some(container) = self.get(id) else { return Ok(()) };
         let hostname = match container.config.text("Hostname") {
-            "" => host_name(),
-            name => name.to_owned(),
+            "" => &kernel_setting("hostname"),
+            name => name,
         };
-        let resolv = resolv_conf(container, &dns);
-        for (name, text) in [("hostname", format!("{hostname}\n")), ("hosts", hosts), ("resolv.conf", resolv)]
-        {
-            // In place: a container that runs has the file bound, and sees the same inode only.
-            let path = folder.join(name);
-            std::fs::write(&path, text)
-                .map_err(|error| ApiError::internal(format!("write {}: {error}", path.display())))?;
-        }
-        Ok(())
+        // In place: a container that runs has the file bound, and sees the same inode only.
+        write_file(&folder.join("hostname"), &format!("{hostname}\n"))?;
+        write_file(&folder.join("hosts"), &self.hosts_text(container))?;
+        write_file(&folder.join("resolv.conf"), &resolv_conf(container, &self.options.dns))
     }
 
     /// Containers that share a network know each other by name: there is no resolver for them yet, so their
     /// `hosts` files are kept up to date.
-    pub fn refresh_hosts(&mut self) {
-        let ids: Vec<String> = self
-            .containers
-            .iter()
-            .filter(|container| container.is_running())
-            .map(|container| container.id.clone())
-            .collect();
-        for id in ids {
-            let path = self.folder(&id).join("hosts");
-            let text = self.hosts_text(&id);
+    pub fn refresh_hosts(&self) {
+        for container in self.containers.iter().filter(|container| container.is_running()) {
+            let path = self.folder(&container.id).join("hosts");
+            let text = self.hosts_text(container);
             if std::fs::read(&path).is_ok_and(|old| old != text.as_bytes()) {
                 let _ = std::fs::write(&path, text);
             }
         }
     }
 
-    fn hosts_text(&self, id: &str) -> String {
-        let Some(container) = self.containers.iter().find(|container| container.id == id) else {
-            return String::new();
-        };
-        let mut text = String::from(
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
-        );
-        let host_network = container.host.text("NetworkMode") == "host";
-        if host_network {
-            text = minke_sys::file::read_optional(Path::new("/etc/hosts"), FILE_LIMIT)
-                .ok()
-                .flatten()
-                .map_or(text, |bytes| String::from_utf8_lossy(&bytes).into_owned());
+    fn hosts_text(&self, container: &Container) -> String {
+        let mut text = match container.host.text("NetworkMode") {
+            "host" => read_text("/etc/hosts"),
+            _ => None,
         }
+        .unwrap_or_else(|| HOSTS.to_owned());
         for entry in container.host.texts("ExtraHosts") {
             if let Some((name, address)) = entry.split_once([':', '=']) {
-                let address =
-                    if address == "host-gateway" { self.gateway(container) } else { address.to_owned() };
+                let address = if address == "host-gateway" { &self.gateway(container) } else { address };
                 let _ = writeln!(text, "{address}\t{name}");
             }
         }
@@ -80,33 +58,49 @@ impl Engine {
             if name == "bridge" {
                 continue;
             }
-            for other in self.containers.iter().filter(|other| other.is_active() && other.id != id) {
-                let Some(endpoint) =
-                    other.networks.get(name).filter(|endpoint| !endpoint.text("IPAddress").is_empty())
-                else {
+            for other in &self.containers {
+                let Some(endpoint) = other.networks.get(name) else { continue };
+                let address = endpoint.text("IPAddress");
+                if address.is_empty() || !other.is_active() || other.id == container.id {
                     continue;
-                };
-                let mut names = vec![other.name.clone()];
-                names.extend(
-                    endpoint
-                        .texts("Aliases")
-                        .into_iter()
-                        .filter(|alias| *alias != other.name && crate::container::name::is_valid(alias)),
-                );
-                let _ = writeln!(text, "{}\t{}", endpoint.text("IPAddress"), names.join(" "));
+                }
+                let _ = write!(text, "{address}\t{}", other.name);
+                for alias in endpoint.texts("Aliases") {
+                    if alias != other.name && crate::container::name::is_valid(&alias) {
+                        let _ = write!(text, " {alias}");
+                    }
+                }
+                text.push('\n');
             }
         }
         text
     }
 
     fn gateway(&self, container: &Container) -> String {
-        let gateway = container
-            .networks
-            .values()
-            .map(|endpoint| endpoint.text("Gateway"))
-            .find(|gateway| !gateway.is_empty());
-        gateway.map_or_else(|| self.options.bridge.0.to_string(), str::to_owned)
+        for (_, endpoint) in &container.networks {
+            let gateway = endpoint.text("Gateway");
+            if !gateway.is_empty() {
+                return gateway.to_owned();
+            }
+        }
+        self.options.bridge.0.to_string()
     }
+}
+
+/// The beginning of every container's `hosts` file.
+const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
+    ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+
+/// Writes a file in place.
+pub fn write_file(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text)
+        .map_err(|error| ApiError::internal(format_args!("write {}: {error}", path.display())))
+}
+
+/// A small file of the host, if it is there.
+fn read_text(path: &str) -> Option<String> {
+    let bytes = minke_sys::file::read_optional(Path::new(path), FILE_LIMIT).ok().flatten()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn resolv_conf(container: &Container, default: &[String]) -> String {
@@ -115,15 +109,10 @@ fn resolv_conf(container: &Container, default: &[String]) -> String {
     let servers = if wanted.is_empty() { default } else { &wanted };
     let mut text = String::new();
     if servers.is_empty() {
-        let bytes = minke_sys::file::read_optional(Path::new("/etc/resolv.conf"), FILE_LIMIT)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
-        for line in String::from_utf8_lossy(&bytes).lines() {
+        for line in read_text("/etc/resolv.conf").unwrap_or_default().lines() {
             // The host's own loopback is not the container's.
-            let address = line.strip_prefix("nameserver").map(str::trim);
-            if host_network || !address.is_some_and(|address| address.starts_with("127.") || address == "::1")
-            {
+            let address = line.strip_prefix("nameserver").unwrap_or("").trim();
+            if host_network || !(address.starts_with("127.") || address == "::1") {
                 let _ = writeln!(text, "{line}");
             }
         }
@@ -140,15 +129,14 @@ fn resolv_conf(container: &Container, default: &[String]) -> String {
     text
 }
 
-/// The host's name.
-pub fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+/// A setting below `/proc/sys/kernel`: the host's name, the kernel's version.
+pub fn kernel_setting(name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned()
 }
 
 /// The group id of a group name, by the host's `/etc/group`.
 pub fn group_id(name: &str) -> Option<u32> {
-    let bytes = minke_sys::file::read_optional(Path::new("/etc/group"), FILE_LIMIT).ok().flatten()?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = read_text("/etc/group")?;
     let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
     line.split(':').nth(2)?.parse().ok()
 }
@@ -162,19 +150,21 @@ pub fn group_id(name: &str) -> Option<u32> {
 /// No two engines may share a group, as each removes what is not its own: outside a service, the name comes from
 /// the folder of the run state (`run`).
 pub fn container_group(name: Option<&str>, run: &Path) -> PathBuf {
-    let roots = [minke_sys::cgroup::ROOT.to_owned(), format!("{}/unified", minke_sys::cgroup::ROOT)];
-    let Some(root) = roots.iter().map(Path::new).find(|root| super::exists(&root.join("cgroup.controllers")))
-    else {
-        return PathBuf::new();
-    };
+    let mut root = PathBuf::from(minke_sys::cgroup::ROOT);
+    if !super::exists(&root.join("cgroup.controllers")) {
+        root.push("unified");
+        if !super::exists(&root.join("cgroup.controllers")) {
+            return PathBuf::new();
+        }
+    }
+    let own = own_group();
     let made = match name {
-        Some(name) => below_root(root, name),
-        None => match own_group() {
-            own if own.as_os_str().is_empty() => {
-                below_root(root, &format!("balena{}", run.to_string_lossy().replace('/', "-")))
-            }
-            own => delegated(&root.join(own)),
-        },
+        Some(name) => named_group(root.join(name), &root),
+        None if own.as_os_str().is_empty() => {
+            let name = run.display().to_string().replace('/', "-");
+            named_group(root.join(format!("balena{name}")), &root)
+        }
+        None => delegated(&root.join(own)),
     };
     made.unwrap_or_else(|error| {
         minke_applet::log::warn(format_args!("containers run without control groups: {error}"));
@@ -182,9 +172,9 @@ pub fn container_group(name: Option<&str>, run: &Path) -> PathBuf {
     })
 }
 
-fn below_root(root: &Path, name: &str) -> minke_sys::Result<PathBuf> {
-    let _ = minke_sys::cgroup::delegate_all(root);
-    let group = root.join(name);
+/// Makes a group below one that gets the controllers too.
+fn named_group(group: PathBuf, above: &Path) -> minke_sys::Result<PathBuf> {
+    let _ = minke_sys::cgroup::delegate_all(above);
     minke_sys::cgroup::create(&group)?;
     let _ = minke_sys::cgroup::delegate_all(&group);
     Ok(group)
@@ -196,11 +186,7 @@ fn delegated(unit: &Path) -> minke_sys::Result<PathBuf> {
     for pid in minke_sys::cgroup::processes(unit, false) {
         minke_sys::cgroup::attach(&main, pid)?;
     }
-    let _ = minke_sys::cgroup::delegate_all(unit);
-    let group = unit.join("containers");
-    minke_sys::cgroup::create(&group)?;
-    let _ = minke_sys::cgroup::delegate_all(&group);
-    Ok(group)
+    named_group(unit.join("containers"), unit)
 }
 
 /// This process's group, relative to the root; the one above it when that is called `main`.

@@ -1,5 +1,6 @@
 //! Start, stop, end, removal.
 
+use super::files::write_file;
 use super::{Engine, shims};
 use crate::container::{AfterStop, Container, Status, launch};
 use crate::error::{ApiError, Result};
@@ -8,12 +9,13 @@ use crate::fields::json;
 use minke_http::Conn;
 use minke_sys::signal::SIGKILL;
 use minke_wire::json::Value;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 impl Engine {
     /// Starts a container for somebody, who is answered when it runs or failed to.
     pub fn start_for(&mut self, conn: Conn, query: &str) -> Result<()> {
-        let container = self.container(query)?;
+        let container = self.container_mut(query)?;
         let id = container.id.clone();
         match container.status {
             Status::Running => return Err(ApiError::not_modified()),
@@ -30,7 +32,7 @@ impl Engine {
 
     /// Starts a container. Failures are told like those of the shim.
     pub fn start(&mut self, id: &str) {
-        if let Some(container) = self.get(id) {
+        if let Some(container) = self.get_mut(id) {
             container.restart_at = None;
         }
         if let Err(error) = self.try_start(id) {
@@ -39,47 +41,48 @@ impl Engine {
     }
 
     fn try_start(&mut self, id: &str) -> Result<()> {
-        let folder = self.folder(id);
-        for name in ["upper", "work", "root"] {
-            minke_sys::file::make_folder(&folder.join(name), if name == "work" { 0o700 } else { 0o755 })?;
-        }
-        let image = self.get(id).map(|container| container.image.clone()).unwrap_or_default();
-        let image = self.images.get(&image)?;
-        let layers = self.images.layers(&image.id)?;
-        let joined = self.joined(id)?;
-        let endpoints = self.prepare_links(id)?;
-        self.write_files(id)?;
-        self.make_sources(id)?;
-        let (journal, host_name) = (self.options.journal.clone(), super::files::host_name());
-        let group = if self.group.as_os_str().is_empty() { self.group.clone() } else { self.group.join(id) };
+        let orders = self.prepare(id)?;
         let run = self.run_folder(id);
-        let container = self.get(id).ok_or_else(|| ApiError::missing(format!("No such container: {id}")))?;
-        let surroundings = launch::Surroundings {
-            folder: &folder,
-            layers: &layers,
-            endpoints,
-            joined,
-            group,
-            journal: &journal,
-            host_name: &host_name,
-        };
-        let orders = launch::orders(container, &surroundings)?;
-        container.status = Status::Starting;
-        container.error.clear();
+        if let Some(container) = self.get_mut(id) {
+            container.status = Status::Starting;
+            container.error.clear();
+        }
         let _ = std::fs::remove_dir_all(&run);
         minke_sys::file::make_folder(&run, 0o700)?;
-        std::fs::write(run.join("spec.json"), orders.to_string())
-            .map_err(|error| ApiError::internal(format!("write {}: {error}", run.display())))?;
+        write_file(&run.join("spec.json"), &orders.to_string())?;
         let channel = shims::spawn(&run, &self.group)?;
         self.watch_shim(id, channel)?;
         self.begin(id)
     }
 
+    /// Makes everything ready that the container's shim needs, and its orders.
+    fn prepare(&mut self, id: &str) -> Result<Value> {
+        let folder = self.folder(id);
+        for (name, mode) in [("upper", 0o755), ("work", 0o700), ("root", 0o755)] {
+            minke_sys::file::make_folder(&folder.join(name), mode)?;
+        }
+        let image = self.images.get(&self.get(id)?.image)?;
+        let layers = self.images.layers(&image.id)?;
+        let joined = self.joined(id)?;
+        let endpoints = self.prepare_links(id)?;
+        self.write_files(id)?;
+        self.make_sources(id)?;
+        let group = if self.group.as_os_str().is_empty() { PathBuf::new() } else { self.group.join(id) };
+        let surroundings = launch::Surroundings {
+            folder: &folder,
+            layers: &layers,
+            endpoints: &endpoints,
+            joined,
+            group: &group,
+            journal: &self.options.journal,
+        };
+        launch::orders(self.get(id)?, &surroundings)
+    }
+
     /// Folders of the host that are bound and are not there yet (spec supervisor §9.3).
-    fn make_sources(&mut self, id: &str) -> Result<()> {
-        let Some(container) = self.get(id) else { return Ok(()) };
-        for mount in &container.mounts {
-            let path = std::path::Path::new(&mount.source);
+    fn make_sources(&self, id: &str) -> Result<()> {
+        for mount in &self.get(id)?.mounts {
+            let path = Path::new(&mount.source);
             if !mount.source.is_empty() && path.symlink_metadata().is_err() {
                 minke_sys::file::make_folder(path, 0o755)?;
             }
@@ -88,15 +91,14 @@ impl Engine {
     }
 
     /// First processes of the containers whose network, PID and IPC namespaces this one joins.
-    fn joined(&mut self, id: &str) -> Result<[i32; 3]> {
-        let Some(container) = self.get(id) else { return Ok([0; 3]) };
-        let modes = ["NetworkMode", "PidMode", "IpcMode"].map(|key| container.host.text(key).to_owned());
+    fn joined(&self, id: &str) -> Result<[i32; 3]> {
+        let container = self.get(id)?;
         let mut pids = [0; 3];
-        for (pid, mode) in pids.iter_mut().zip(modes) {
-            if let Some(other) = mode.strip_prefix("container:") {
+        for (pid, key) in pids.iter_mut().zip(["NetworkMode", "PidMode", "IpcMode"]) {
+            if let Some(other) = container.host.text(key).strip_prefix("container:") {
                 let other = self.container(other)?;
                 if !other.is_running() {
-                    return Err(ApiError::conflict(format!(
+                    return Err(ApiError::conflict(format_args!(
                         "cannot join network of a non running container: {}",
                         other.id
                     )));
@@ -109,7 +111,7 @@ impl Engine {
 
     /// The shim says that the container runs; also the first word of a shim to an engine that found it.
     pub fn on_started(&mut self, id: &str, event: &Value) {
-        let Some(container) = self.get(id) else { return };
+        let Some(container) = self.get_mut(id) else { return };
         container.pid = i32::try_from(event.number("pid")).unwrap_or(0);
         container.ports = event.items("ports").to_vec();
         if container.status == Status::Running {
@@ -128,21 +130,21 @@ impl Engine {
         }
         self.publish_container(id, "start");
         self.refresh_hosts();
-        let Some(container) = self.get(id) else { return };
+        let Some(container) = self.get_mut(id) else { return };
         let stop = !container.after_stop.is_empty();
         for conn in std::mem::take(&mut container.start_waiters) {
-            self.answer_status(conn, 204, &Ok(()));
+            self.answer_done(conn);
         }
         if stop {
             // A stop came while it started.
-            let signal = self.get(id).map_or(SIGKILL, |container| container.stop_signal());
+            let signal = self.get_mut(id).map_or(SIGKILL, |container| container.stop_signal());
             let _ = self.signal(id, signal);
         }
     }
 
     /// It could not be started.
     pub fn on_failed(&mut self, id: &str, code: i32, text: &str) {
-        let Some(container) = self.get(id) else { return };
+        let Some(container) = self.get_mut(id) else { return };
         let text = if text.starts_with("Error starting userland proxy") {
             format!(
                 "driver failed programming external connectivity on endpoint {} ({id}): {text}",
@@ -160,8 +162,8 @@ impl Engine {
         container.error.clone_from(&text);
         container.finished_at = Some(minke_sys::clock::realtime());
         self.settle(id, automatic, Duration::ZERO);
-        let Some(container) = self.get(id) else { return };
-        let error = ApiError::internal(text);
+        let Some(container) = self.get_mut(id) else { return };
+        let error = ApiError::internal(format_args!("{text}"));
         for conn in std::mem::take(&mut container.start_waiters) {
             self.fail(conn, &error);
         }
@@ -171,7 +173,7 @@ impl Engine {
 
     /// Created with AutoRemove: gone with its end.
     fn remove_if_wanted(&mut self, id: &str) {
-        if self.get(id).is_some_and(|container| container.auto_remove && !container.is_active()) {
+        if self.get_mut(id).is_some_and(|container| container.auto_remove && !container.is_active()) {
             self.remove_now(id, true);
         }
     }
@@ -179,7 +181,7 @@ impl Engine {
     /// It ended.
     pub fn on_end(&mut self, id: &str, code: i32, oom: bool) {
         let record = self.exit_record(id);
-        let Some(container) = self.get(id) else { return };
+        let Some(container) = self.get_mut(id) else { return };
         if !container.is_active() {
             return;
         }
@@ -205,7 +207,7 @@ impl Engine {
     /// Nothing of the container runs any more: releases what it had, and decides whether it starts again.
     fn settle(&mut self, id: &str, automatic: bool, lived: Duration) {
         let run = self.run_folder(id);
-        let Some(container) = self.get(id) else { return };
+        let Some(container) = self.get_mut(id) else { return };
         container.status = if container.started_once { Status::Exited } else { Status::Created };
         container.pid = 0;
         container.ports.clear();
@@ -213,7 +215,7 @@ impl Engine {
         container.shim = None;
         container.serial = 0;
         for (_, endpoint) in &mut container.networks {
-            let map = crate::fields::object(endpoint);
+            let map = endpoint.make_object();
             map.remove("IPAddress");
             map.remove("HostLink");
         }
@@ -258,10 +260,10 @@ impl Engine {
 
     /// Does what was to follow a stop.
     fn finish_stop(&mut self, id: &str) {
-        let Some(container) = self.get(id) else { return };
+        let Some(container) = self.get_mut(id) else { return };
         for after in std::mem::take(&mut container.after_stop) {
             match after {
-                AfterStop::Answer(conn) => self.answer_status(conn, 204, &Ok(())),
+                AfterStop::Answer(conn) => self.answer_done(conn),
                 AfterStop::Start(conn) => {
                     if let Err(error) = self.start_for(conn, id) {
                         self.fail(conn, &error);
@@ -269,7 +271,7 @@ impl Engine {
                 }
                 AfterStop::Remove(conn, volumes) => {
                     self.remove_now(id, volumes);
-                    self.answer_status(conn, 204, &Ok(()));
+                    self.answer_done(conn);
                 }
             }
         }
@@ -277,7 +279,7 @@ impl Engine {
 
     /// Stops a container; `after` follows. `timeout` in seconds, negative for no limit.
     pub fn stop(&mut self, query: &str, timeout: Option<i64>, after: AfterStop) -> Result<()> {
-        let container = self.container(query)?;
+        let container = self.container_mut(query)?;
         let id = container.id.clone();
         if !container.is_active() {
             if matches!(after, AfterStop::Answer(_)) {
@@ -315,10 +317,10 @@ impl Engine {
 
     /// Kills a container at the client's wish.
     pub fn kill(&mut self, query: &str, signal: i32) -> Result<()> {
-        let container = self.container(query)?;
+        let container = self.container_mut(query)?;
         let id = container.id.clone();
         if !container.is_running() {
-            return Err(ApiError::conflict(format!(
+            return Err(ApiError::conflict(format_args!(
                 "cannot kill container: {query}: container {id} is not running"
             )));
         }
@@ -331,11 +333,11 @@ impl Engine {
 
     /// Removes a container at the client's wish.
     pub fn remove(&mut self, conn: Conn, query: &str, force: bool, volumes: bool) -> Result<()> {
-        let container = self.container(query)?;
+        let container = self.container_mut(query)?;
         let (id, name) = (container.id.clone(), container.name.clone());
         if container.is_active() && !force {
             let state = container.status_word();
-            return Err(ApiError::conflict(format!(
+            return Err(ApiError::conflict(format_args!(
                 "cannot remove container \"/{name}\": container is {state}: stop the container before removing or force remove"
             )));
         }
@@ -344,7 +346,7 @@ impl Engine {
             return self.signal(&id, SIGKILL).or(Ok(()));
         }
         self.remove_now(&id, volumes);
-        self.answer_status(conn, 204, &Ok(()));
+        self.answer_done(conn);
         Ok(())
     }
 
@@ -369,8 +371,7 @@ impl Engine {
 
     fn remove_anonymous(&mut self, container: &Container) {
         for mount in container.mounts.iter().filter(|mount| mount.anonymous) {
-            let user = self.volume_user(&mount.name);
-            if user.is_none()
+            if self.volume_user(&mount.name).is_none()
                 && let Err(error) = self.volumes.remove(&mount.name, None)
             {
                 minke_applet::log::warn(format_args!("{error}"));
@@ -379,14 +380,15 @@ impl Engine {
     }
 
     /// A container that has this volume.
-    pub fn volume_user(&self, name: &str) -> Option<String> {
-        let has = |container: &&Container| container.mounts.iter().any(|mount| mount.name == name);
-        self.containers.iter().find(has).map(|container| container.id.clone())
+    pub fn volume_user(&self, name: &str) -> Option<&str> {
+        let mut containers = self.containers.iter();
+        let user = containers.find(|container| container.mounts.iter().any(|mount| mount.name == name))?;
+        Some(&user.id)
     }
 
     /// Writes a container's record; a full disk must not stop the engine.
     pub fn save(&mut self, id: &str) {
-        if let Some(container) = self.get(id)
+        if let Some(container) = self.get_mut(id)
             && let Err(error) = container.save()
         {
             minke_applet::log::error(format_args!("container {id}: its record was not written: {error}"));
@@ -395,21 +397,13 @@ impl Engine {
 
     /// Does what is due.
     pub fn act_on_time(&mut self, now: Duration) {
-        let due = |time: Option<Duration>| time.is_some_and(|time| time <= now);
-        let ids = |containers: &[Container], which: fn(&Container) -> Option<Duration>| -> Vec<String> {
-            containers
-                .iter()
-                .filter(|container| due(which(container)))
-                .map(|container| container.id.clone())
-                .collect()
-        };
-        for id in ids(&self.containers, |container| container.kill_at) {
-            if let Some(container) = self.get(&id) {
+        for id in self.ids(&|container| container.kill_at.is_some_and(|time| time <= now)) {
+            if let Some(container) = self.get_mut(&id) {
                 container.kill_at = None;
             }
             let _ = self.signal(&id, SIGKILL);
         }
-        for id in ids(&self.containers, |container| container.restart_at) {
+        for id in self.ids(&|container| container.restart_at.is_some_and(|time| time <= now)) {
             self.start(&id);
         }
     }

@@ -2,24 +2,28 @@
 
 use super::Engine;
 use crate::error::{ApiError, Result};
+use crate::fields::Fields;
 use crate::fields::json;
-use crate::fields::{Fields, object};
 use crate::network::{self, Addresses};
 use minke_wire::json::Value;
+use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 impl Engine {
     /// Makes the bridges of a container's networks, chooses its addresses, and returns the links to make.
     pub fn prepare_links(&mut self, id: &str) -> Result<Vec<Value>> {
-        let Some(container) = self.get(id) else { return Ok(Vec::new()) };
-        let main = container.host.text("NetworkMode").to_owned();
-        if matches!(main.as_str(), "host" | "none") || main.starts_with("container:") {
+        let container = self.get(id)?;
+        let main = container.host.text("NetworkMode");
+        if matches!(main, "host" | "none") || main.starts_with("container:") {
             return Ok(Vec::new());
         }
-        let mut names: Vec<String> = container.networks.keys().cloned().collect();
-        let main = self.networks.get(&main)?.text("Name").to_owned();
-        // The main network's link is eth0.
-        names.sort_by_key(|name| *name != main);
+        let main = self.networks.get(main)?.text("Name");
+        let mut names = Vec::new();
+        for name in container.networks.keys() {
+            // The main network's link is eth0.
+            let place = if name == main { 0 } else { names.len() };
+            names.insert(place, name.clone());
+        }
         let mut links = Vec::new();
         for (index, name) in names.iter().enumerate() {
             if let Some(link) = self.prepare_link(id, name, index)? {
@@ -30,59 +34,51 @@ impl Engine {
     }
 
     fn prepare_link(&mut self, id: &str, name: &str, index: usize) -> Result<Option<Value>> {
-        let network = self.networks.get(name)?.clone();
-        let Some(addresses) = network::addresses(&network) else { return Ok(None) };
-        network::ensure_bridge(&network)?;
+        let network = self.networks.get(name)?;
+        let Some(addresses) = network::addresses(network) else { return Ok(None) };
+        network::ensure_bridge(network)?;
+        let container = self.get(id)?;
+        let endpoint = container.networks.get(name).unwrap_or(&Value::Null);
         let used = self.used_addresses(network.text("Name"), id);
-        let container = self.get(id).ok_or_else(|| ApiError::missing(format!("No such container: {id}")))?;
-        let endpoint = container.networks.get(name).cloned().unwrap_or_default();
         let address = choose(&addresses, &used, endpoint.at("IPAMConfig").text("IPv4Address"))?;
-        let mac = [container.config.text("MacAddress"), endpoint.text("MacAddress")]
-            .into_iter()
-            .find(|mac| !mac.is_empty() && index == 0);
-        let mac = mac.map_or_else(|| mac_of(address), str::to_owned);
-        let host_link = format!("ve{}{index}", id.get(..9).unwrap_or(id));
-        let gateway = if network.flag("Internal") { String::new() } else { addresses.gateway.to_string() };
-        let link = json!({
-            "bridge": network::bridge_name(&network), "host_link": host_link, "interface": format!("eth{index}"),
-            "address": address.to_string(), "prefix": addresses.subnet.prefix, "gateway": gateway, "mac": mac
-        });
-        let entry = object(container.networks.entry(name).or_insert(Value::Null));
-        let shown = [
-            ("NetworkID", network.text("Id").to_owned()),
-            (
-                "EndpointID",
-                network
-                    .text("Id")
-                    .bytes()
-                    .zip(id.bytes())
-                    .map(|(a, b)| format!("{:02x}", a ^ b))
-                    .take(32)
-                    .collect(),
-            ),
-            ("Gateway", addresses.gateway.to_string()),
-            ("IPAddress", address.to_string()),
-            ("MacAddress", mac),
-            ("HostLink", host_link),
-        ];
-        for (key, value) in shown {
-            entry.insert(key.to_owned(), value.into());
+        let wished = [container.config.text("MacAddress"), endpoint.text("MacAddress")];
+        let mac = match wished.into_iter().find(|mac| !mac.is_empty()) {
+            Some(mac) if index == 0 => mac,
+            _ => &mac_of(address),
+        };
+        let network_id = network.text("Id");
+        let mut endpoint_id = String::new();
+        for (a, b) in network_id.bytes().zip(id.bytes()).take(32) {
+            let _ = write!(endpoint_id, "{:02x}", a ^ b);
         }
-        entry.insert("IPPrefixLen".to_owned(), addresses.subnet.prefix.into());
+        let host_link = format!("ve{}{index}", id.get(..9).unwrap_or(id));
+        let shown = json!({
+            "NetworkID": network_id, "EndpointID": endpoint_id, "Gateway": addresses.gateway.to_string(),
+            "IPAddress": address.to_string(), "MacAddress": mac, "HostLink": host_link,
+            "IPPrefixLen": addresses.subnet.prefix
+        });
+        let link = json!({
+            "bridge": network::bridge_name(network), "host_link": host_link, "interface": format!("eth{index}"),
+            "address": shown.at("IPAddress"), "prefix": addresses.subnet.prefix,
+            "gateway": if network.flag("Internal") { "" } else { shown.text("Gateway") }, "mac": mac
+        });
+        if let (Some(container), Value::Object(shown)) = (self.get_mut(id), shown) {
+            container.networks.entry(name).or_insert(Value::Null).make_object().extend(shown);
+        }
         Ok(Some(link))
     }
 
     /// Addresses that other containers have on a network.
     fn used_addresses(&self, name: &str, except: &str) -> Vec<Ipv4Addr> {
-        let others = self.containers.iter().filter(|container| container.id != except);
-        let endpoints =
-            others.flat_map(|container| container.networks.get(name).map(|endpoint| (container, endpoint)));
         let mut used = Vec::new();
-        for (container, endpoint) in endpoints {
+        for container in self.containers.iter().filter(|container| container.id != except) {
+            let Some(endpoint) = container.networks.get(name) else { continue };
             // A fixed address is kept even while its container does not run.
             let wished = endpoint.at("IPAMConfig").text("IPv4Address");
             let own = if container.is_active() { endpoint.text("IPAddress") } else { "" };
-            used.extend([wished, own].iter().filter_map(|text| text.parse::<Ipv4Addr>().ok()));
+            for text in [wished, own] {
+                used.extend(text.parse::<Ipv4Addr>());
+            }
         }
         used
     }
@@ -90,75 +86,67 @@ impl Engine {
     /// Joins a container to one more network; at once when it runs.
     pub fn connect(&mut self, network: &str, body: &Value) -> Result<()> {
         let network = self.networks.get(network)?.clone();
-        let name = network.text("Name").to_owned();
+        let name = network.text("Name");
         if network.flag("ConfigOnly") {
-            return Err(ApiError::new(403, format!("cannot join config-only network: {name}")));
+            return Err(ApiError::new(403, format_args!("cannot join config-only network: {name}")));
         }
-        let container = self.container(body.text("Container"))?;
-        let id = container.id.clone();
-        let mode = container.host.text("NetworkMode").to_owned();
+        let container = self.container_mut(body.text("Container"))?;
+        let mode = container.host.text("NetworkMode");
         if mode == "host" || mode.starts_with("container:") {
             return Err(ApiError::new(
                 403,
-                format!(
+                format_args!(
                     "container sharing network namespace with another container or host cannot be connected to any other network: {mode}"
                 ),
             ));
         }
-        if container.networks.contains_key(&name) {
+        if container.networks.contains_key(name) {
             return Err(ApiError::new(
                 403,
-                format!("endpoint with name {} already exists in network {name}", container.name),
+                format_args!("endpoint with name {} already exists in network {name}", container.name),
             ));
         }
-        let endpoint =
-            if body.at("EndpointConfig").is_object() { body.at("EndpointConfig").clone() } else { json!({}) };
-        container.networks.insert(name.clone(), endpoint);
+        container.networks.insert(name, body.object("EndpointConfig"));
         let (running, index) = (container.is_running(), container.networks.len().saturating_sub(1));
+        let id = container.id.clone();
         if running {
-            match self.prepare_link(&id, &name, index) {
+            match self.prepare_link(&id, name, index) {
                 Ok(Some(link)) => self.order(&id, &json!({ "op": "connect", "endpoint": link }), None)?,
                 Ok(None) => {}
                 Err(error) => {
-                    if let Some(container) = self.get(&id) {
-                        container.networks.remove(&name);
+                    if let Some(container) = self.get_mut(&id) {
+                        container.networks.remove(name);
                     }
                     return Err(error);
                 }
             }
         }
-        self.save(&id);
-        self.refresh_hosts();
-        self.publish(
-            "network",
-            "connect",
-            network.text("Id"),
-            &json!({ "container": id, "name": name, "type": "bridge" }),
-        );
+        self.network_changed("connect", &network, &id);
         Ok(())
     }
 
     /// Takes a container off a network.
     pub fn disconnect(&mut self, network: &str, body: &Value) -> Result<()> {
         let network = self.networks.get(network)?.clone();
-        let name = network.text("Name").to_owned();
-        let container = self.container(body.text("Container"))?;
+        let name = network.text("Name");
+        let container = self.container_mut(body.text("Container"))?;
         let id = container.id.clone();
-        let Some(endpoint) = container.networks.remove(&name) else {
-            return Err(ApiError::missing(format!("container {id} is not connected to network {name}")));
+        let Some(endpoint) = container.networks.remove(name) else {
+            return Err(ApiError::missing(format_args!("container {id} is not connected to network {name}")));
         };
-        if container.is_running() && !endpoint.text("HostLink").is_empty() {
-            self.order(&id, &json!({ "op": "disconnect", "link": endpoint.text("HostLink") }), None)?;
+        let link = endpoint.text("HostLink");
+        if container.is_running() && !link.is_empty() {
+            self.order(&id, &json!({ "op": "disconnect", "link": link }), None)?;
         }
-        self.save(&id);
-        self.refresh_hosts();
-        self.publish(
-            "network",
-            "disconnect",
-            network.text("Id"),
-            &json!({ "container": id, "name": name, "type": "bridge" }),
-        );
+        self.network_changed("disconnect", &network, &id);
         Ok(())
+    }
+
+    fn network_changed(&mut self, action: &str, network: &Value, container: &str) {
+        self.save(container);
+        self.refresh_hosts();
+        let attributes = json!({ "container": container, "name": network.text("Name"), "type": "bridge" });
+        self.publish("network", action, network.text("Id"), &attributes);
     }
 }
 
@@ -167,21 +155,20 @@ fn choose(addresses: &Addresses, used: &[Ipv4Addr], wish: &str) -> Result<Ipv4Ad
         let wanted: Option<Ipv4Addr> = wish.parse().ok();
         return match wanted {
             Some(address) if !addresses.subnet.contains(address) => {
-                Err(ApiError::bad(format!("no configured subnet contains IP address {wish}")))
+                Err(ApiError::bad(format_args!("no configured subnet contains IP address {wish}")))
             }
             Some(address) if address == addresses.gateway || used.contains(&address) => {
-                Err(ApiError::new(403, "Address already in use"))
+                Err(ApiError::new(403, format_args!("Address already in use")))
             }
             Some(address) => Ok(address),
-            None => Err(ApiError::bad(format!("invalid IPv4 address: {wish}"))),
+            None => Err(ApiError::bad(format_args!("invalid IPv4 address: {wish}"))),
         };
     }
     let mut taken = used.to_vec();
     taken.push(addresses.gateway);
-    addresses
-        .subnet
-        .free_address(addresses.range, &taken)
-        .ok_or_else(|| ApiError::internal("no available IPv4 addresses on this network's address pools"))
+    addresses.subnet.free_address(addresses.range, &taken).ok_or_else(|| {
+        ApiError::internal(format_args!("no available IPv4 addresses on this network's address pools"))
+    })
 }
 
 /// The Ethernet address that belongs to an IPv4 address: 02:42 and its four bytes, as everywhere.

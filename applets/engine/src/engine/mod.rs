@@ -8,11 +8,13 @@ mod recover;
 mod shims;
 
 pub use exec::{Exec, take_connection};
+pub use files::kernel_setting;
 
 use crate::container::{Container, WaitFor};
 use crate::error::{ApiError, Result};
 use crate::events::Subscriber;
 use crate::fields::Fields;
+use crate::fields::json;
 use crate::network::Networks;
 use crate::options::Options;
 use crate::volume::Volumes;
@@ -23,8 +25,7 @@ use minke_sys::event::{Interest, Poller, Timer, Waker};
 use minke_sys::signal::{SIGCHLD, SIGINT, SIGPIPE, SIGTERM, Signals};
 use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const SERVER: u64 = 1;
@@ -45,6 +46,34 @@ pub enum Done {
     LogEnded(u64),
 }
 
+/// What worker threads have done; it wakes the loop.
+#[derive(Debug)]
+pub struct Results {
+    list: Mutex<Vec<Done>>,
+    waker: Waker,
+}
+
+impl Results {
+    fn new() -> minke_sys::Result<Self> {
+        Ok(Self { list: Mutex::default(), waker: Waker::new()? })
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Done>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the loop.
+    pub fn push(&self, done: Done) {
+        self.list().push(done);
+        self.waker.wake();
+    }
+
+    fn take(&self) -> Vec<Done> {
+        self.waker.take();
+        std::mem::take(&mut self.list())
+    }
+}
+
 /// The engine.
 pub struct Engine {
     /// The command line.
@@ -54,7 +83,7 @@ pub struct Engine {
     /// Images.
     pub images: Arc<ImageStore>,
     /// Containers, oldest first.
-    pub containers: Vec<Container>,
+    pub containers: Vec<Box<Container>>,
     /// Networks.
     pub networks: Networks,
     /// Volumes.
@@ -68,9 +97,7 @@ pub struct Engine {
     /// Log streams that follow: (number, container, its end).
     pub followers: Vec<(u64, String, Waker)>,
     /// For worker threads.
-    pub done: (Sender<Done>, Receiver<Done>),
-    /// For worker threads.
-    pub waker: Waker,
+    pub results: Arc<Results>,
     /// The control group of all containers; empty without cgroup v2.
     pub group: PathBuf,
     poller: Poller,
@@ -85,10 +112,19 @@ impl Engine {
         self.serial
     }
 
-    /// Sets everything up, finds the containers of an earlier run, and returns an engine that can serve.
-    pub fn new(options: Options) -> Result<Self> {
+    /// Sets everything up, finds the containers of an earlier run, and serves until SIGTERM. Containers go on
+    /// running.
+    pub fn run(options: Options) -> Result<()> {
+        let engine = Self::new(options)?;
+        // It lives as long as the process: the kernel takes back what it holds.
+        let engine = Box::leak(engine);
+        engine.recover();
+        engine.serve()
+    }
+
+    fn new(options: Options) -> Result<Box<Self>> {
         let data = &options.data;
-        for folder in ["containers", "tmp", "volumes"] {
+        for folder in ["containers", "tmp", "volumes", "network"] {
             minke_sys::file::make_folder(&data.join(folder), 0o710)?;
         }
         minke_sys::file::make_folder(&options.run, 0o700)?;
@@ -96,41 +132,32 @@ impl Engine {
             let path = entry.path();
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
-        crate::volume::clean_up(&data.join("volumes"));
+        let volumes = data.join("volumes");
+        crate::volume::clean_up(&volumes);
         let (images, problems) = ImageStore::open(&data.join("image/minke"))?;
         for problem in problems {
             minke_applet::log::error(format_args!("{}: {}", problem.path.display(), problem.text));
         }
-        let volumes = Volumes::open(data.join("volumes"))?;
-        minke_sys::file::make_folder(&data.join("network"), 0o710)?;
-        let networks = Networks::open(&data.join("network/networks.json"), options.bridge, &options.range)?;
-        let server = Server::new(api::body_mode, api::limits()).map_err(|error| ApiError::because(&error))?;
-        let (poller, timer, waker) = (Poller::new()?, Timer::new()?, Waker::new()?);
-        let group = files::container_group(options.group.as_deref(), &options.run);
-        let mut engine = Self {
-            options,
-            server,
+        Ok(Box::new(Self {
+            server: Server::new(api::body_mode, api::limits())?,
             images: Arc::new(images),
             containers: Vec::new(),
-            networks,
-            volumes,
+            networks: Networks::open(&data.join("network/networks.json"), options.bridge, &options.range)?,
+            volumes: Volumes::open(volumes)?,
             subscribers: Vec::new(),
             execs: Vec::new(),
             uploads: Vec::new(),
             followers: Vec::new(),
-            done: std::sync::mpsc::channel(),
-            waker,
-            group,
-            poller,
-            timer,
+            results: Arc::new(Results::new()?),
+            group: files::container_group(options.group.as_deref(), &options.run),
+            poller: Poller::new()?,
+            timer: Timer::new()?,
             serial: 0,
-        };
-        engine.recover();
-        Ok(engine)
+            options,
+        }))
     }
 
-    /// Serves until SIGTERM. Containers go on running.
-    pub fn run(&mut self) -> Result<()> {
+    fn serve(&mut self) -> Result<()> {
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGCHLD, SIGPIPE])?;
         crate::preload::load(&self.images, &self.options.preload);
         self.listen()?;
@@ -138,7 +165,7 @@ impl Engine {
         self.poller.add(&self.server, SERVER, Interest::Read)?;
         self.poller.add(&self.timer, TIMER, Interest::Read)?;
         self.poller.add(&signals, SIGNALS, Interest::Read)?;
-        self.poller.add(&self.waker, WORKERS, Interest::Read)?;
+        self.poller.add(&self.results.waker, WORKERS, Interest::Read)?;
         minke_applet::notify::ready();
         // Twice in the time that the service manager allows.
         let watchdog: Option<u64> = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
@@ -152,12 +179,15 @@ impl Engine {
                 minke_applet::notify::watchdog();
                 alive = watchdog.map(|period| now.saturating_add(period));
             }
-            let next = [self.next_time(), alive].into_iter().flatten().min();
+            let mut next = alive;
+            for container in &self.containers {
+                next = earlier(earlier(next, container.restart_at), container.kill_at);
+            }
             self.timer.set(next.map(|time| time.saturating_sub(now)))?;
             self.poller.wait(&mut ready, None)?;
-            for event in std::mem::take(&mut ready) {
+            for event in &ready {
                 match event.token {
-                    SERVER => self.serve(),
+                    SERVER => self.take_requests(),
                     TIMER => self.timer.take(),
                     SIGNALS => {
                         while let Some(signal) = signals.take() {
@@ -176,21 +206,20 @@ impl Engine {
     }
 
     fn listen(&mut self) -> Result<()> {
-        let failed = |error: minke_http::Error| ApiError::because(&error);
         let gid = files::group_id(crate::options::GROUP);
         for path in self.options.sockets.clone() {
             if let Some(folder) = path.parent() {
                 minke_sys::file::make_folder(folder, 0o755)?;
             }
-            self.server.listen_unix(&path, 0o660, gid).map_err(failed)?;
+            self.server.listen_unix(&path, 0o660, gid)?;
         }
         for address in self.options.addresses.clone() {
-            self.server.listen_tcp(address).map_err(failed)?;
+            self.server.listen_tcp(address)?;
         }
         Ok(())
     }
 
-    fn serve(&mut self) {
+    fn take_requests(&mut self) {
         for event in self.server.events() {
             match event {
                 Event::Request { conn, request } => api::handle(self, conn, &request),
@@ -212,8 +241,7 @@ impl Engine {
     }
 
     fn take_results(&mut self) {
-        self.waker.take();
-        while let Ok(done) = self.done.1.try_recv() {
+        for done in self.results.take() {
             match done {
                 Done::Load(conn, lines) => images::answer_load(self, conn, &lines),
                 Done::Answer(conn, result) => self.answer(conn, result),
@@ -225,60 +253,84 @@ impl Engine {
     /// Answers a request with a JSON document or an error.
     pub fn answer(&mut self, conn: Conn, result: Result<Value>) {
         match result {
-            Ok(body) => self.server.respond(conn, Response::json(200, body.to_string().into_bytes())),
+            Ok(document) => self.respond(conn, 200, &document),
             Err(error) => self.fail(conn, &error),
         }
     }
 
-    /// Answers with a status and no body, or an error.
-    pub fn answer_status(&mut self, conn: Conn, status: u16, result: &Result<()>) {
-        match result {
-            Ok(()) => self.server.respond(conn, Response::empty(status)),
-            Err(error) => self.fail(conn, error),
-        }
+    /// Answers a request with a JSON document.
+    pub fn respond(&mut self, conn: Conn, status: u16, document: &Value) {
+        self.server.respond(conn, Response::json(status, document.to_string().into_bytes()));
+    }
+
+    /// Answers that it is done, without a body.
+    pub fn answer_done(&mut self, conn: Conn) {
+        self.server.respond(conn, Response::empty(204));
     }
 
     /// Answers with an error.
     pub fn fail(&mut self, conn: Conn, error: &ApiError) {
-        let response = if error.status == 304 {
-            Response::empty(304)
-        } else {
-            let body = crate::fields::json!({ "message": error.message });
-            Response::json(error.status, body.to_string().into_bytes())
-        };
-        self.server.respond(conn, response);
+        match error.status {
+            304 => self.server.respond(conn, Response::empty(304)),
+            status => self.respond(conn, status, &json!({ "message": error.message })),
+        }
     }
 
     /// The place of a container by id, name, or the unique beginning of an id.
     pub fn find(&self, query: &str) -> Result<usize> {
         let name = query.strip_prefix('/').unwrap_or(query);
-        let exact = |container: &Container| container.id == query || container.name == name;
-        if let Some(index) = self.containers.iter().position(exact) {
-            return Ok(index);
-        }
-        let mut found = self
-            .containers
-            .iter()
-            .enumerate()
-            .filter(|(_, container)| !query.is_empty() && container.id.starts_with(query));
-        match (found.next(), found.next()) {
-            (Some((index, _)), None) => Ok(index),
-            (Some(_), Some(_)) => {
-                Err(ApiError::bad(format!("multiple IDs found with provided prefix: {query}")))
+        let mut found = None;
+        for (index, container) in self.containers.iter().enumerate() {
+            if container.id == query || container.name == name {
+                return Ok(index);
             }
-            _ => Err(ApiError::missing(format!("No such container: {query}"))),
+            if !query.is_empty() && container.id.starts_with(query) {
+                // A second one makes the beginning ambiguous.
+                found = Some(if found.is_none() { Some(index) } else { None });
+            }
         }
+        match found {
+            Some(Some(index)) => Ok(index),
+            Some(None) => {
+                Err(ApiError::bad(format_args!("multiple IDs found with provided prefix: {query}")))
+            }
+            None => Err(no_such_container(query)),
+        }
+    }
+
+    /// The ids of the containers that `which` says.
+    pub fn ids(&self, which: &dyn Fn(&Container) -> bool) -> Vec<String> {
+        let mut ids = Vec::new();
+        for container in &self.containers {
+            if which(container) {
+                ids.push(container.id.clone());
+            }
+        }
+        ids
+    }
+
+    /// A container by id.
+    pub fn get(&self, id: &str) -> Result<&Container> {
+        let found = self.containers.iter().find(|container| container.id == id);
+        found.map(Box::as_ref).ok_or_else(|| no_such_container(id))
     }
 
     /// A container by id, which may have gone.
-    pub fn get(&mut self, id: &str) -> Option<&mut Container> {
-        self.containers.iter_mut().find(|container| container.id == id)
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Container> {
+        let found = self.containers.iter_mut().find(|container| container.id == id);
+        found.map(Box::as_mut)
     }
 
-    /// As [`Engine::find`], the container itself.
-    pub fn container(&mut self, query: &str) -> Result<&mut Container> {
+    /// A container by id, name, or the unique beginning of an id.
+    pub fn container_mut(&mut self, query: &str) -> Result<&mut Container> {
         let index = self.find(query)?;
-        self.containers.get_mut(index).ok_or_else(|| ApiError::missing(format!("No such container: {query}")))
+        self.containers.get_mut(index).map(Box::as_mut).ok_or_else(|| no_such_container(query))
+    }
+
+    /// As [`Engine::container_mut`], to look at.
+    pub fn container(&self, query: &str) -> Result<&Container> {
+        let index = self.find(query)?;
+        self.containers.get(index).map(Box::as_ref).ok_or_else(|| no_such_container(query))
     }
 
     /// The folder of a container below the data root.
@@ -291,19 +343,19 @@ impl Engine {
         self.options.run.join(id)
     }
 
-    fn next_time(&self) -> Option<Duration> {
-        self.containers.iter().flat_map(|container| [container.restart_at, container.kill_at]).flatten().min()
-    }
-
     /// Tells everybody who waits for a container.
     pub fn tell_waiters(&mut self, id: &str, removed: bool) {
-        let Some(container) = self.get(id) else { return };
+        let Some(container) = self.get_mut(id) else { return };
         let code = container.exit_code;
-        let (told, left): (Vec<_>, Vec<_>) = std::mem::take(&mut container.waiters)
-            .into_iter()
-            .partition(|(_, condition)| removed || *condition != WaitFor::Removed);
-        container.waiters = left;
-        for (conn, _) in told {
+        let mut told = Vec::new();
+        container.waiters.retain(|(conn, condition)| {
+            let over = removed || *condition != WaitFor::Removed;
+            if over {
+                told.push(*conn);
+            }
+            !over
+        });
+        for conn in told {
             // The head went out when the wait began.
             let _ = self.server.send(conn, format!("{{\"StatusCode\":{code}}}\n").as_bytes());
             self.server.finish(conn);
@@ -313,27 +365,35 @@ impl Engine {
     /// Tells the readers of `/events`.
     pub fn publish(&mut self, kind: &str, action: &str, id: &str, attributes: &Value) {
         let event = crate::events::event(kind, action, id, attributes);
-        let mut gone = Vec::new();
-        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.wants(&event)) {
-            if self.server.send(subscriber.conn, format!("{event}\n").as_bytes()).is_err() {
-                gone.push(subscriber.conn);
-            }
-        }
-        self.subscribers.retain(|subscriber| !gone.contains(&subscriber.conn));
+        let line = format!("{event}\n");
+        let Self { subscribers, server, .. } = self;
+        subscribers.retain(|subscriber| {
+            !subscriber.wants(&event) || server.send(subscriber.conn, line.as_bytes()).is_ok()
+        });
     }
 
     /// As [`Engine::publish`] for a container, with its attributes.
     pub fn publish_container(&mut self, id: &str, action: &str) {
-        let Some(container) = self.get(id) else { return };
+        let Some(container) = self.get_mut(id) else { return };
         let mut attributes = container.config.at("Labels").clone();
-        let map = crate::fields::object(&mut attributes);
-        map.insert("image".to_owned(), container.config.at("Image").clone());
-        map.insert("name".to_owned(), container.name.as_str().into());
+        attributes["image"] = container.config.at("Image").clone();
+        attributes["name"] = container.name.as_str().into();
         if action == "die" {
-            map.insert("exitCode".to_owned(), container.exit_code.to_string().into());
+            attributes["exitCode"] = container.exit_code.to_string().into();
         }
         self.publish("container", action, id, &attributes);
     }
+}
+
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
+    }
+}
+
+fn no_such_container(query: &str) -> ApiError {
+    ApiError::missing(format_args!("No such container: {query}"))
 }
 
 /// Whether a file is there.

@@ -19,11 +19,10 @@ impl Engine {
                 super::files::remove_in_background(&folder, &self.options.data);
             }
         }
-        self.containers.sort_by_key(|container| container.created);
         self.sweep_groups();
     }
 
-    fn take_over(&mut self, mut container: Container, was_running: bool) {
+    fn take_over(&mut self, mut container: Box<Container>, was_running: bool) {
         let id = container.id.clone();
         let run = self.run_folder(&id);
         let shim = Channel::connect(&run.join("shim.sock"))
@@ -32,7 +31,7 @@ impl Engine {
         if let Some(channel) = shim {
             container.status = Status::Running;
             container.started_boottime = minke_sys::clock::boottime();
-            self.containers.push(container);
+            self.insert(container);
             if let Err(error) = self.watch_shim(&id, channel) {
                 minke_applet::log::error(format_args!("container {id}: {error}"));
             }
@@ -45,38 +44,38 @@ impl Engine {
                 record.map_or(255, |record| i32::try_from(record.number("code")).unwrap_or(255));
             container.finished_at = Some(minke_sys::clock::realtime());
             for (_, endpoint) in &mut container.networks {
-                crate::fields::object(endpoint).remove("IPAddress");
+                endpoint.make_object().remove("IPAddress");
             }
         }
         let _ = std::fs::remove_dir_all(run);
         self.remove_group(&id);
-        self.containers.push(container);
+        self.insert(container);
+    }
+
+    /// Containers are kept by age.
+    fn insert(&mut self, container: Box<Container>) {
+        let place = self.containers.partition_point(|other| other.created <= container.created);
+        self.containers.insert(place, container);
     }
 
     /// Starts what its policy wants running.
     pub fn start_at_boot(&mut self) {
-        let wanted = |container: &&Container| {
-            container.started_once
-                && !container.is_active()
-                && container.policy().starts_at_boot(container.stopped_by_hand, container.exit_code)
-        };
-        let mut ids: Vec<String> =
-            self.containers.iter().filter(wanted).map(|container| container.id.clone()).collect();
         // Those whose network namespace others join come first.
-        ids.sort_by_key(|id| {
-            self.find(id).ok().and_then(|index| self.containers.get(index)).is_some_and(joins_another)
-        });
-        for id in ids {
-            // Counts as automatic, so that a failure is tried again.
-            self.start(&id);
+        for joining in [false, true] {
+            let wanted = |container: &Container| {
+                container.started_once
+                    && !container.is_active()
+                    && joins_another(container) == joining
+                    && container.policy().starts_at_boot(container.stopped_by_hand, container.exit_code)
+            };
+            for id in self.ids(&wanted) {
+                // Counts as automatic, so that a failure is tried again.
+                self.start(&id);
+            }
         }
-        let unwanted: Vec<String> = self
-            .containers
-            .iter()
-            .filter(|container| container.auto_remove && container.started_once && !container.is_active())
-            .map(|container| container.id.clone())
-            .collect();
-        for id in unwanted {
+        let unwanted =
+            |container: &Container| container.auto_remove && container.started_once && !container.is_active();
+        for id in self.ids(&unwanted) {
             self.remove_now(&id, true);
         }
     }
@@ -89,7 +88,7 @@ fn joins_another(container: &Container) -> bool {
 /// The name that a record gets that cannot be read; its folder is kept for a person to look at.
 const DAMAGED: &str = "container.json.bad";
 
-fn read(folder: &Path) -> Option<(Container, bool)> {
+fn read(folder: &Path) -> Option<(Box<Container>, bool)> {
     let path = folder.join("container.json");
     let (record, document, condition) = match Record::open(&path, 0o600) {
         Ok(opened) => opened,

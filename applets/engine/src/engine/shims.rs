@@ -49,7 +49,7 @@ impl Engine {
     pub fn watch_shim(&mut self, id: &str, channel: Channel) -> Result<()> {
         let serial = self.next_serial();
         self.poller.add(&channel, SHIMS.saturating_add(serial), Interest::Read)?;
-        if let Some(container) = self.get(id) {
+        if let Some(container) = self.get_mut(id) {
             container.shim = Some(channel);
             container.serial = serial;
         }
@@ -58,8 +58,9 @@ impl Engine {
 
     /// Sends an order to a container's shim.
     pub fn order(&mut self, id: &str, order: &Value, fd: Option<BorrowedFd<'_>>) -> Result<()> {
-        let channel = self.get(id).and_then(|container| container.shim.as_ref());
-        let channel = channel.ok_or_else(|| ApiError::conflict(format!("container {id} is not running")))?;
+        let channel = self.get_mut(id).and_then(|container| container.shim.as_ref());
+        let channel =
+            channel.ok_or_else(|| ApiError::conflict(format_args!("container {id} is not running")))?;
         let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
         channel.send(order.to_string().as_bytes(), &fds).map_err(ApiError::from)
     }
@@ -67,7 +68,7 @@ impl Engine {
     /// Hands over clients that attached before the start, then lets the shim begin.
     pub fn begin(&mut self, id: &str) -> Result<()> {
         let waiting =
-            self.get(id).map(|container| std::mem::take(&mut container.attaching)).unwrap_or_default();
+            self.get_mut(id).map(|container| std::mem::take(&mut container.attaching)).unwrap_or_default();
         for (fd, order) in waiting {
             self.order(id, &order, Some(fd.as_fd()))?;
         }
@@ -125,7 +126,7 @@ impl Engine {
                     self.on_failed(id, code, record.text("error"));
                 }
             }
-            None => match self.get(id).map(|container| container.status) {
+            None => match self.get_mut(id).map(|container| container.status) {
                 Some(Status::Starting) => self.on_failed(id, 128, "the container's shim ended"),
                 Some(Status::Running) => {
                     minke_applet::log::error(format_args!("container {id}: its shim ended unexpectedly"));

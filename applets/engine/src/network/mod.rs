@@ -3,10 +3,11 @@
 
 pub mod ipam;
 
+use crate::container::create::fill;
 use crate::container::name;
 use crate::error::{ApiError, Result};
+use crate::fields::Fields;
 use crate::fields::json;
-use crate::fields::{Fields, object};
 use ipam::Subnet;
 use minke_store::Record;
 use minke_sys::Errno;
@@ -31,33 +32,31 @@ impl Networks {
     /// Reads the record at `path`; the built-in ones are made anew each time. `default` is the default bridge's
     /// address and `range` the part of its network that containers get.
     pub fn open(path: &Path, default: (Ipv4Addr, u8), range: &str) -> Result<Self> {
-        let (record, document, condition) =
-            Record::open(path, 0o600).map_err(|error| ApiError::because(&error))?;
+        let (record, document, condition) = Record::open(path, 0o600)?;
         if let Some(problem) = condition.problem() {
             minke_applet::log::error(format_args!("networks: {problem}"));
         }
         let subnet = Subnet::new(default.0, default.1)
-            .ok_or_else(|| ApiError::bad("invalid address of the default bridge"))?;
+            .ok_or_else(|| ApiError::bad(format_args!("invalid address of the default bridge")))?;
         let mut bridge = built_in("bridge", "bridge");
-        object(&mut bridge).insert("IPAM".to_owned(), json!({
-            "Driver": "default", "Options": null,
-            "Config": [{ "Subnet": subnet.to_string(), "IPRange": range, "Gateway": default.0.to_string() }]
-        }));
-        object(&mut bridge).insert(
-            "Options".to_owned(),
-            json!({
-                "com.docker.network.bridge.default_bridge": "true", "com.docker.network.bridge.name": DEFAULT_BRIDGE
-            }),
-        );
+        bridge["IPAM"]["Config"] = json!([
+            { "Subnet": subnet.to_string(), "IPRange": range, "Gateway": default.0.to_string() }
+        ]);
+        bridge["Options"] = json!({
+            "com.docker.network.bridge.default_bridge": "true", BRIDGE_NAME: DEFAULT_BRIDGE
+        });
         let mut list = vec![bridge, built_in("host", "host"), built_in("none", "null")];
-        let stored = document.as_ref().map_or(&[][..], |document| document.items("Networks"));
-        list.extend(stored.iter().filter(|network| name::is_valid(network.text("Name"))).cloned());
+        for network in document.unwrap_or_default().items("Networks") {
+            if name::is_valid(network.text("Name")) {
+                list.push(network.clone());
+            }
+        }
         Ok(Self { record, list })
     }
 
     fn save(&mut self) -> Result<()> {
         let own: Vec<&Value> = self.list.iter().skip(3).collect();
-        self.record.write(&json!({ "Networks": own })).map_err(|error| ApiError::because(&error))
+        Ok(self.record.write(&json!({ "Networks": own }))?)
     }
 
     /// All.
@@ -75,7 +74,7 @@ impl Networks {
             self.list.iter().filter(|network| query.len() >= 2 && network.text("Id").starts_with(query));
         match (found.next(), found.next()) {
             (Some(network), None) => Ok(network),
-            _ => Err(ApiError::missing(format!("network {query} not found"))),
+            _ => Err(ApiError::missing(format_args!("network {query} not found"))),
         }
     }
 
@@ -83,36 +82,33 @@ impl Networks {
     pub fn create(&mut self, body: &Value, routed: &[Subnet]) -> Result<Value> {
         let name = body.text("Name");
         if !name::is_valid(name) {
-            return Err(ApiError::bad(format!("invalid network name: '{name}'")));
+            return Err(ApiError::bad(format_args!("invalid network name: '{name}'")));
         }
         if self.list.iter().any(|network| network.text("Name") == name) {
-            return Err(ApiError::conflict(format!("network with name {name} already exists")));
+            return Err(ApiError::conflict(format_args!("network with name {name} already exists")));
         }
         if self.list.len() >= NETWORK_LIMIT {
-            return Err(ApiError::new(403, "too many networks"));
+            return Err(ApiError::new(403, format_args!("too many networks")));
         }
         if !matches!(body.text("Driver"), "" | "bridge" | "default") {
-            return Err(ApiError::missing(format!("plugin \"{}\" not found", body.text("Driver"))));
+            return Err(ApiError::missing(format_args!("plugin \"{}\" not found", body.text("Driver"))));
         }
         let config_only = body.flag("ConfigOnly");
-        let mut ipam = if body.at("IPAM").is_object() { body.at("IPAM").clone() } else { json!({}) };
+        let mut ipam = body.object("IPAM");
         if !config_only {
             let config = self.choose_subnet(&ipam, routed)?;
-            object(&mut ipam).insert("Config".to_owned(), json!([config]));
+            ipam["Config"] = json!([config]);
         }
-        let map = object(&mut ipam);
-        map.entry("Driver").or_insert_with(|| "default".into());
-        map.entry("Options").or_insert_with(|| json!({}));
-        let copy = |key: &str| if body.at(key).is_object() { body.at(key).clone() } else { json!({}) };
+        fill(&mut ipam, r#"{"Driver": "default", "Options": {}}"#);
         let driver = if config_only { "null" } else { "bridge" };
         let network = json!({
             "Name": name, "Id": name::new_id()?, "Created": crate::time::rfc3339(minke_sys::clock::realtime()),
             "Scope": "local", "Driver": driver, "EnableIPv6": body.flag("EnableIPv6"), "IPAM": ipam,
             "Internal": body.flag("Internal"), "Attachable": body.flag("Attachable"), "Ingress": false,
-            "ConfigFrom": { "Network": "" }, "ConfigOnly": config_only, "Options": copy("Options"), "Labels": copy("Labels")
+            "ConfigFrom": { "Network": "" }, "ConfigOnly": config_only, "Options": body.object("Options"), "Labels": body.object("Labels")
         });
         if bridge_name(&network).len() > 15 {
-            return Err(ApiError::bad("a bridge name has at most 15 characters"));
+            return Err(ApiError::bad(format_args!("a bridge name has at most 15 characters")));
         }
         self.list.push(network.clone());
         if let Err(error) = self.save() {
@@ -124,49 +120,65 @@ impl Networks {
 
     /// The first IPv4 entry of the wish, completed; without one a free subnet.
     fn choose_subnet(&self, ipam: &Value, routed: &[Subnet]) -> Result<Value> {
-        let taken: Vec<Subnet> =
-            self.list.iter().filter_map(|network| Some(addresses(network)?.subnet)).collect();
+        let mut taken = Vec::new();
+        for network in &self.list {
+            taken.extend(addresses(network).map(|addresses| addresses.subnet));
+        }
         let wish = ipam.items("Config").iter().find(|entry| !entry.text("Subnet").contains("::"));
-        let text = wish.map_or("", |entry| entry.text("Subnet"));
+        let wish = wish.unwrap_or(&Value::Null);
+        let text = wish.text("Subnet");
         if text.is_empty() {
-            let all: Vec<Subnet> = taken.iter().chain(routed).copied().collect();
-            let subnet = ipam::free_subnet(&all).ok_or_else(|| {
-                ApiError::new(403, "all predefined address pools have been fully subnetted")
-            })?;
-            return Ok(json!({ "Subnet": subnet.to_string(), "Gateway": subnet.first_host().to_string() }));
+            taken.extend_from_slice(routed);
+            return match ipam::free_subnet(&taken) {
+                Some(subnet) => {
+                    Ok(json!({ "Subnet": subnet.to_string(), "Gateway": subnet.first_host().to_string() }))
+                }
+                None => Err(ApiError::new(
+                    403,
+                    format_args!("all predefined address pools have been fully subnetted"),
+                )),
+            };
         }
-        let subnet = Subnet::parse(text).ok_or_else(|| ApiError::bad(format!("invalid subnet {text}")))?;
+        let Some(subnet) = Subnet::parse(text) else {
+            return Err(ApiError::bad(format_args!("invalid subnet {text}")));
+        };
         if taken.iter().any(|other| other.overlaps(subnet)) {
-            return Err(ApiError::new(403, "Pool overlaps with other one on this address space"));
+            return Err(ApiError::new(
+                403,
+                format_args!("Pool overlaps with other one on this address space"),
+            ));
         }
-        let mut config = wish.cloned().unwrap_or_default();
-        let gateway = config.text("Gateway").to_owned();
+        let mut config = wish.clone();
+        let gateway = wish.text("Gateway");
         if gateway.is_empty() {
-            object(&mut config).insert("Gateway".to_owned(), subnet.first_host().to_string().into());
+            config["Gateway"] = subnet.first_host().to_string().into();
         } else if !gateway.parse().is_ok_and(|address| subnet.contains(address)) {
-            return Err(ApiError::bad(format!("invalid gateway address {gateway}")));
+            return Err(ApiError::bad(format_args!("invalid gateway address {gateway}")));
         }
         Ok(config)
     }
 
     /// Removes a network that nobody uses, and its bridge.
     pub fn remove(&mut self, query: &str, in_use: bool) -> Result<String> {
-        let network = self.get(query)?.clone();
-        let name = network.text("Name").to_owned();
+        let network = self.get(query)?;
+        let (name, id) = (network.text("Name"), network.text("Id").to_owned());
         if self.list.iter().take(3).any(|built_in| built_in.text("Name") == name) {
-            return Err(ApiError::new(403, format!("{name} is a pre-defined network and cannot be removed")));
+            return Err(ApiError::new(
+                403,
+                format_args!("{name} is a pre-defined network and cannot be removed"),
+            ));
         }
         if in_use {
             return Err(ApiError::new(
                 403,
-                format!("error while removing network: network {name} has active endpoints"),
+                format_args!("error while removing network: network {name} has active endpoints"),
             ));
         }
-        let id = network.text("Id").to_owned();
+        let bridge = bridge_name(network);
         self.list.retain(|other| other.text("Id") != id);
         self.save()?;
         let mut route = Route::new()?;
-        if let Ok(index) = route.index_of(&bridge_name(&network)) {
+        if let Ok(index) = route.index_of(&bridge) {
             let _ = route.delete_link(index);
         }
         Ok(id)
@@ -231,12 +243,13 @@ pub fn ensure_bridge(network: &Value) -> Result<()> {
 
 /// The networks that the host has addresses in, so that a new subnet hides none of them.
 pub fn routed() -> Vec<Subnet> {
-    let addresses = Route::new().and_then(|mut route| route.addresses()).unwrap_or_default();
-    let subnet = |address: &minke_sys::netlink::Address| match address.address {
-        std::net::IpAddr::V4(own) => Subnet::new(own, address.prefix.min(30)),
-        std::net::IpAddr::V6(_) => None,
-    };
-    addresses.iter().filter_map(subnet).collect()
+    let mut subnets = Vec::new();
+    for address in Route::new().and_then(|mut route| route.addresses()).unwrap_or_default() {
+        if let std::net::IpAddr::V4(own) = address.address {
+            subnets.extend(Subnet::new(own, address.prefix.min(30)));
+        }
+    }
+    subnets
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ fn set_up(spec: &Value, parent: &Channel, streams: Option<Streams>) -> Result<Pr
 fn wait_for_go(parent: &Channel) -> Result<(), Failure> {
     match parent.receive().step("talk to the shim")? {
         Received::Message(..) => Ok(()),
-        Received::Nothing | Received::Closed => Err(Failure::new("the shim went away")),
+        Received::Nothing | Received::Closed => Err(Failure::new(format_args!("the shim went away"))),
     }
 }
 
@@ -131,7 +131,7 @@ fn become_user(spec: &Value) -> Result<Program, Failure> {
     };
     let account =
         user::resolve(spec.text("user"), &spec.texts("groups"), &read("/etc/passwd"), &read("/etc/group"))
-            .map_err(Failure::new)?;
+            .map_err(|text| Failure::new(format_args!("{text}")))?;
     let mut environment = spec.texts("env");
     if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
         environment.push(format!("HOME={}", account.home));
@@ -211,7 +211,7 @@ fn execute(program: &Program) -> Failure {
 /// Executes a program; `name` is what the failure calls it.
 pub fn exec(name: &str, path: &CStr, arguments: &[CString], environment: &[CString]) -> Failure {
     match minke_sys::process::execute(path, arguments, environment) {
-        Ok(()) => Failure::new("exec returned"),
+        Ok(()) => Failure::new(format_args!("exec returned")),
         Err(error) => Failure::exec(name, error.errno),
     }
 }

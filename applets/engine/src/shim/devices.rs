@@ -112,7 +112,7 @@ fn numbers(device: u64) -> (u32, u32) {
 
 fn copy(root: &Root, source: &Path, target: &Path) -> Result<(), Failure> {
     let (mode, number, owner) = device_of(source).map_err(|error| {
-        Failure::new(format!("error gathering device information while adding custom device: {error}"))
+        Failure::new(format_args!("error gathering device information while adding custom device: {error}"))
     })?;
     node(root, target, mode, number, owner)
 }

@@ -1,10 +1,15 @@
 //! Why a container did not start, in the words that clients of the engine API know.
 
 use minke_sys::Errno;
+use std::fmt;
 
-/// A failed start.
+/// A failed start. One word, so that a result that carries it is returned in registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct Failure(Box<Reason>);
+
+/// What is known of a failed start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
     /// The exit code that the container gets: 127 no such program, 126 not executable, 128 anything else.
     pub code: i32,
     /// What happened.
@@ -13,25 +18,42 @@ pub struct Failure {
 
 impl Failure {
     /// A failure of the set-up.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { code: 128, text: text.into() }
+    pub fn new(text: fmt::Arguments<'_>) -> Self {
+        Self::with_code(128, text)
+    }
+
+    /// A failure with an exit code.
+    #[cold]
+    #[inline(never)]
+    pub fn with_code(code: i32, text: fmt::Arguments<'_>) -> Self {
+        Self(Box::new(Reason { code, text: text.to_string() }))
     }
 
     /// A failure to execute `program`.
     pub fn exec(program: &str, errno: Errno) -> Self {
-        let (code, reason) = match errno {
-            Errno::NOENT => (127, format!("stat {program}: no such file or directory")),
-            Errno::NOEXEC => (126, "exec format error".to_owned()),
-            Errno::ACCESS | Errno::PERM => (126, "permission denied".to_owned()),
-            Errno::ISDIR => (126, "is a directory".to_owned()),
-            other => (126, std::io::Error::from_raw_os_error(other.raw_os_error()).to_string()),
+        let reason = match errno {
+            Errno::NOENT => {
+                let missing = format_args!("exec: \"{program}\": stat {program}: no such file or directory");
+                return Self::with_code(127, missing);
+            }
+            Errno::NOEXEC => "exec format error",
+            Errno::ACCESS | Errno::PERM => "permission denied",
+            Errno::ISDIR => "is a directory",
+            other => &std::io::Error::from_raw_os_error(other.raw_os_error()).to_string(),
         };
-        Self { code, text: format!("exec: \"{program}\": {reason}") }
+        Self::with_code(126, format_args!("exec: \"{program}\": {reason}"))
     }
 
     /// A program that is in no folder of the search path.
     pub fn not_in_path(program: &str) -> Self {
-        Self { code: 127, text: format!("exec: \"{program}\": executable file not found in $PATH") }
+        Self::with_code(127, format_args!("exec: \"{program}\": executable file not found in $PATH"))
+    }
+}
+
+impl std::ops::Deref for Failure {
+    type Target = Reason;
+    fn deref(&self) -> &Reason {
+        &self.0
     }
 }
 
@@ -41,16 +63,21 @@ pub trait Step<T> {
     fn step(self, what: &str) -> Result<T, Failure>;
 }
 
-impl<T, E: std::fmt::Display> Step<T> for Result<T, E> {
+impl<T> Step<T> for minke_sys::Result<T> {
     fn step(self, what: &str) -> Result<T, Failure> {
-        match self {
-            Ok(value) => Ok(value),
-            Err(error) => Err(failed(what, &error)),
-        }
+        self.map_err(|error| failed(what, error))
     }
 }
 
+impl<T> Step<T> for std::io::Result<T> {
+    fn step(self, what: &str) -> Result<T, Failure> {
+        self.map_err(|error| failed(what, error))
+    }
+}
+
+#[cold]
 #[inline(never)]
-fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(format!("{what}: {error}"))
+#[expect(clippy::needless_pass_by_value, reason = "dropped here and not by a hundred callers")]
+fn failed<E: fmt::Display>(what: &str, error: E) -> Failure {
+    Failure::new(format_args!("{what}: {error}"))
 }

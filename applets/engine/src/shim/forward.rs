@@ -83,7 +83,7 @@ impl Forwarder {
                 _ => error.to_string(),
             };
             let family = if host.is_ipv4() { 4 } else { 6 };
-            Failure::new(format!(
+            Failure::new(format_args!(
                 "Error starting userland proxy: listen {protocol}{family} {host}: bind: {reason}"
             ))
         })

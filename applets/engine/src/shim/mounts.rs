@@ -154,7 +154,7 @@ fn write_sysctls(spec: &Value) -> Result<(), Failure> {
     for (key, value) in spec.entries("sysctls") {
         let path = format!("/proc/sys/{}", key.replace('.', "/"));
         std::fs::write(&path, value.as_str().unwrap_or(""))
-            .map_err(|error| Failure::new(format!("write {path}: {error}")))?;
+            .map_err(|error| Failure::new(format_args!("write {path}: {error}")))?;
     }
     Ok(())
 }

@@ -287,18 +287,18 @@ impl Runtime {
             "exec" => self.exec(message),
             "connect" => {
                 let result = network::connect(self.pid, order.at("endpoint"));
-                self.tell_result("connect", result);
+                self.tell_result("connect", &result);
             }
             "disconnect" => {
                 let result = network::disconnect(order.text("link"));
-                self.tell_result("disconnect", result);
+                self.tell_result("disconnect", &result);
             }
             _ => {}
         }
     }
 
-    fn tell_result(&mut self, order: &str, result: Result<(), Failure>) {
-        let error = result.err().map_or(String::new(), |failure| failure.text);
+    fn tell_result(&mut self, order: &str, result: &Result<(), Failure>) {
+        let error = result.as_ref().err().map_or("", |failure| &failure.text);
         self.tell(&json!({ "event": "done", "op": order, "error": error }));
     }
 
@@ -314,10 +314,10 @@ impl Runtime {
     fn exec(&mut self, message: Message) {
         let id = message.body.text("id").to_owned();
         let outcome = if self.sessions.len() > EXEC_LIMIT || self.ended.is_some() {
-            Err(Failure::new("the container runs as many further processes as it may"))
+            Err(Failure::new(format_args!("the container runs as many further processes as it may")))
         } else {
             let mut spec = message.body.at("spec").clone();
-            crate::fields::object(&mut spec).insert("cgroup".to_owned(), self.spec.at("cgroup").clone());
+            spec["cgroup"] = self.spec.at("cgroup").clone();
             start::start_more(&spec, self.pid)
         };
         match outcome {

@@ -129,7 +129,7 @@ fn expect(channel: &Channel, word: &[u8]) -> Result<(), Failure> {
     match channel.receive().step("talk to the container")? {
         Received::Message(text, _) if text == word => Ok(()),
         Received::Message(text, _) => Err(failure_of(&text)),
-        _ => Err(Failure::new("the container's first process ended before it was set up")),
+        _ => Err(Failure::new(format_args!("the container's first process ended before it was set up"))),
     }
 }
 
@@ -160,10 +160,8 @@ fn last_words(channel: &Channel) -> Option<Failure> {
 
 fn failure_of(text: &[u8]) -> Failure {
     let report: Value = minke_wire::json::parse(text).unwrap_or(Value::Null);
-    Failure {
-        code: i32::try_from(report.number("code")).unwrap_or(128),
-        text: report.text("text").to_owned(),
-    }
+    let code = i32::try_from(report.number("code")).unwrap_or(128);
+    Failure::with_code(code, format_args!("{}", report.text("text")))
 }
 
 fn streams(spec: &Value) -> Result<(Ends, Option<child::Streams>), Failure> {
