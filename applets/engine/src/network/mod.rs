@@ -43,7 +43,7 @@ impl Networks {
             { "Subnet": subnet.to_string(), "IPRange": range, "Gateway": default.0.to_string() }
         ]);
         bridge["Options"] = json!({
-            "com.docker.network.bridge.default_bridge": "true", BRIDGE_NAME: DEFAULT_BRIDGE
+            "com.docker.network.bridge.default_bridge": "true", "com.docker.network.bridge.name": DEFAULT_BRIDGE
         });
         let mut list = vec![bridge, built_in("host", "host"), built_in("none", "null")];
         for network in document.unwrap_or_default().items("Networks") {
