@@ -37,11 +37,8 @@ pub fn load(store: &ImageStore, folder: &Path) {
 }
 
 fn archives(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "tar"))
-        .collect();
+    let mut paths = minke_sys::file::list(folder).unwrap_or_default();
+    paths.retain(|path| path.extension().is_some_and(|end| end == "tar"));
     paths.sort();
     paths
 }

@@ -21,12 +21,11 @@ impl Volumes {
     pub fn open(root: PathBuf) -> Result<Self> {
         minke_sys::file::make_folder(&root, 0o700)?;
         let mut volumes = Self { root, list: Vec::new() };
-        let Ok(entries) = std::fs::read_dir(&volumes.root) else { return Ok(volumes) };
-        let mut names: Vec<String> =
-            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        for name in names.iter().filter(|name| name::is_valid(name)) {
-            if !volumes.content(name).is_dir() {
+        let mut folders = minke_sys::file::list(&volumes.root)?;
+        folders.sort();
+        for folder in folders {
+            let name = folder.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or("");
+            if !name::is_valid(name) || !volumes.content(name).is_dir() {
                 continue;
             }
             let document = match Record::open(&volumes.record_path(name), 0o600) {
@@ -120,19 +119,19 @@ impl Volumes {
             return Err(ApiError::conflict(format_args!("remove {name}: volume is in use - [{container}]")));
         }
         let doomed = self.root.join(format!("-{name}"));
-        let io = |error: std::io::Error| ApiError::internal(format_args!("remove {name}: {error}"));
-        std::fs::rename(self.root.join(name), &doomed).map_err(io)?;
+        std::fs::rename(self.root.join(name), &doomed)
+            .map_err(|error| ApiError::internal(format_args!("remove {name}: {error}")))?;
         minke_sys::file::sync_folder(&self.root)?;
         self.list.retain(|volume| volume.text("Name") != name);
-        std::fs::remove_dir_all(&doomed).map_err(io)
+        Ok(minke_sys::file::remove_all(&doomed)?)
     }
 }
 
 /// Removes what a power cut left of volumes that were being removed.
 pub fn clean_up(root: &Path) {
-    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with('-') {
-            let _ = std::fs::remove_dir_all(entry.path());
+    for path in minke_sys::file::list(root).unwrap_or_default() {
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"-")) {
+            let _ = minke_sys::file::remove_all(&path);
         }
     }
 }

@@ -203,7 +203,7 @@ pub fn remove_in_background(folder: &Path, data: &Path) {
     let Some(name) = folder.file_name() else { return };
     let doomed = data.join("tmp").join(name);
     if std::fs::rename(folder, &doomed).is_ok() {
-        let removal = move || drop(std::fs::remove_dir_all(doomed));
+        let removal = move || drop(minke_sys::file::remove_all(&doomed));
         // Without a thread the folder stays until the next start, which empties `tmp`.
         let _ = minke_sys::thread::spawn("remove", Box::new(removal));
     }

@@ -47,7 +47,7 @@ impl Engine {
             container.status = Status::Starting;
             container.error.clear();
         }
-        let _ = std::fs::remove_dir_all(&run);
+        let _ = minke_sys::file::remove_all(&run);
         minke_sys::file::make_folder(&run, 0o700)?;
         write_file(&run.join("spec.json"), &orders.to_string())?;
         let channel = shims::spawn(&run, &self.group)?;
@@ -225,7 +225,7 @@ impl Engine {
             container.status = Status::Restarting;
             container.restart_at = Some(minke_sys::clock::boottime().saturating_add(delay));
         }
-        let _ = std::fs::remove_dir_all(run);
+        let _ = minke_sys::file::remove_all(&run);
         self.remove_group(id);
         if delay.is_none() {
             self.save(id);

@@ -128,9 +128,8 @@ impl Engine {
             minke_sys::file::make_folder(&data.join(folder), 0o710)?;
         }
         minke_sys::file::make_folder(&options.run, 0o700)?;
-        for entry in std::fs::read_dir(data.join("tmp")).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        for path in minke_sys::file::list(&data.join("tmp"))? {
+            let _ = minke_sys::file::remove_all(&path);
         }
         let volumes = data.join("volumes");
         crate::volume::clean_up(&volumes);

@@ -11,8 +11,7 @@ impl Engine {
     /// Reads all records and connects to all shims.
     pub fn recover(&mut self) {
         let root = self.options.data.join("containers");
-        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
-            let folder = entry.path();
+        for folder in minke_sys::file::list(&root).unwrap_or_default() {
             if let Some((container, was_running)) = read(&folder) {
                 self.take_over(container, was_running);
             } else if !super::exists(&folder.join(DAMAGED)) {
@@ -47,7 +46,7 @@ impl Engine {
                 endpoint.make_object().remove("IPAddress");
             }
         }
-        let _ = std::fs::remove_dir_all(run);
+        let _ = minke_sys::file::remove_all(&run);
         self.remove_group(&id);
         self.insert(container);
     }

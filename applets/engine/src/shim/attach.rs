@@ -113,14 +113,14 @@ impl Session {
 
     /// Reads what the process wrote, to the log and the clients. Reads everything there is when `all`, else one
     /// chunk.
-    pub fn read_output(&mut self, index: usize, log: &mut Option<Log>, all: bool) {
+    pub fn read_output(&mut self, index: usize, mut log: Option<&mut Log>, all: bool) {
         let mut buffer = vec![0u8; CHUNK];
         while let Some(output) = self.outputs.get_mut(index).filter(|output| !output.ended) {
             match output.file.read(&mut buffer) {
                 Ok(0) => output.ended = true,
                 Ok(count) => {
                     let (stream, bytes) = (output.stream, buffer.get(..count).unwrap_or_default());
-                    if let Some(log) = log.as_mut() {
+                    if let Some(log) = &mut log {
                         log.push(stream, bytes);
                     }
                     for client in &mut self.clients {
@@ -139,9 +139,9 @@ impl Session {
     }
 
     /// The process ended: takes what is left in its pipes.
-    pub fn drain(&mut self, log: &mut Option<Log>) {
+    pub fn drain(&mut self, mut log: Option<&mut Log>) {
         for index in 0..self.outputs.len() {
-            self.read_output(index, log, true);
+            self.read_output(index, log.as_deref_mut(), true);
             if let Some(output) = self.outputs.get_mut(index) {
                 output.ended = true;
             }

@@ -57,13 +57,7 @@ fn set_up(spec: &Value, parent: &Channel, streams: Option<Streams>) -> Result<Pr
         .step("set the OOM score")?;
     namespace::set_umask(0o022);
     mounts::build(spec)?;
-    match streams {
-        Some(streams) => {
-            let [input, output, error] = &streams;
-            namespace::set_standard_streams([input, output, error]).step("set up streams")?;
-        }
-        None => open_terminal(parent, true)?,
-    }
+    take_streams(parent, streams, true)?;
     become_user(spec)
 }
 
@@ -90,9 +84,7 @@ fn enter_namespaces(spec: &Value) -> Result<(), Failure> {
             _ => fresh.push(kind),
         }
     }
-    for (fd, kind) in joined {
-        namespace::enter(fd, kind).step("join namespace")?;
-    }
+    join(joined)?;
     match namespace::unshare(&fresh) {
         // A kernel without cgroup namespaces: containers see the host's tree, read-only.
         Err(error) if error.errno == Errno::INVAL => {
@@ -124,14 +116,9 @@ fn become_user(spec: &Value) -> Result<Program, Failure> {
         let (soft, hard) = (limit.number("soft"), limit.number("hard"));
         set_limit(limit.text("name"), soft, hard)?;
     }
-    let read = |path: &str| {
-        let bytes =
-            minke_sys::file::read_optional(Path::new(path), ACCOUNT_LIMIT).ok().flatten().unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let account =
-        user::resolve(spec.text("user"), &spec.texts("groups"), &read("/etc/passwd"), &read("/etc/group"))
-            .map_err(|text| Failure::new(format_args!("{text}")))?;
+    let (users, groups) = (read_accounts("/etc/passwd"), read_accounts("/etc/group"));
+    let account = user::resolve(spec.text("user"), &spec.texts("groups"), &users, &groups)
+        .map_err(|text| Failure::new(format_args!("{text}")))?;
     let mut environment = spec.texts("env");
     if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
         environment.push(format!("HOME={}", account.home));
@@ -146,6 +133,11 @@ fn become_user(spec: &Value) -> Result<Program, Failure> {
     let arguments = spec.texts("args");
     let path = find_program(arguments.first().map_or("", String::as_str), &environment)?;
     Ok(Program { path, arguments, environment, init: spec.flag("init") })
+}
+
+fn read_accounts(path: &str) -> String {
+    let bytes = minke_sys::file::read_optional(Path::new(path), ACCOUNT_LIMIT).ok().flatten();
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
 fn drop_privileges(wanted: Capabilities, account: &user::User, no_new: bool) -> Result<(), Failure> {
@@ -192,20 +184,27 @@ fn find_program(name: &str, environment: &[String]) -> Result<String, Failure> {
 
 /// Executes the program; returns only when that failed.
 fn execute(program: &Program) -> Failure {
-    let text = |text: &String| CString::new(text.as_str()).ok();
-    let (arguments, environment): (Option<Vec<_>>, Option<Vec<_>>) =
-        (program.arguments.iter().map(text).collect(), program.environment.iter().map(text).collect());
-    let (Some(path), Some(arguments), Some(environment)) = (text(&program.path), arguments, environment)
-    else {
-        return Failure::exec(&program.path, Errno::INVAL);
-    };
-    if program.init {
+    let mut words = program.arguments.clone();
+    let (name, path) = if program.init {
         // The small init is this same program, which the container's /proc still leads to.
-        let mut words = vec![c"engine-init".to_owned(), path];
-        words.extend(arguments);
-        return exec("engine-init", c"/proc/self/exe", &words, &environment);
+        words.insert(0, program.path.clone());
+        words.insert(0, "engine-init".to_owned());
+        ("engine-init", "/proc/self/exe")
+    } else {
+        (program.path.as_str(), program.path.as_str())
+    };
+    match (CString::new(path), c_strings(words), c_strings(program.environment.clone())) {
+        (Ok(path), Some(words), Some(environment)) => exec(name, &path, &words, &environment),
+        _ => Failure::exec(&program.path, Errno::INVAL),
     }
-    exec(&program.path, &path, &arguments, &environment)
+}
+
+fn c_strings(texts: Vec<String>) -> Option<Vec<CString>> {
+    let mut list = Vec::new();
+    for text in texts {
+        list.push(CString::new(text).ok()?);
+    }
+    Some(list)
 }
 
 /// Executes a program; `name` is what the failure calls it.
@@ -219,28 +218,42 @@ pub fn exec(name: &str, path: &CStr, arguments: &[CString], environment: &[CStri
 /// Runs a further program in a container that runs: `exec`. As [`run`], from a fork that is already in the
 /// container's process id namespace.
 pub fn run_more(spec: &Value, container: i32, parent: &Channel, streams: Option<Streams>) -> Failure {
-    let prepared = (|| {
-        wait_for_go(parent)?;
-        let kinds = [Namespace::Cgroup, Namespace::Ipc, Namespace::Uts, Namespace::Network, Namespace::Mount];
-        let mut open = Vec::new();
-        for kind in kinds {
-            open.push((namespace::open(container, kind).step("open namespace")?, kind));
-        }
-        for (fd, kind) in open {
-            namespace::enter(fd, kind).step("join namespace")?;
-        }
-        namespace::new_session().step("start a session")?;
-        match streams {
-            Some(streams) => {
-                let [input, output, error] = &streams;
-                namespace::set_standard_streams([input, output, error]).step("set up streams")?;
-            }
-            None => open_terminal(parent, false)?,
-        }
-        become_user(spec)
-    })();
-    match prepared {
+    match enter(spec, container, parent, streams) {
         Ok(program) => execute(&program),
         Err(failure) => failure,
+    }
+}
+
+fn enter(
+    spec: &Value,
+    container: i32,
+    parent: &Channel,
+    streams: Option<Streams>,
+) -> Result<Program, Failure> {
+    wait_for_go(parent)?;
+    let mut open = Vec::new();
+    for kind in [Namespace::Cgroup, Namespace::Ipc, Namespace::Uts, Namespace::Network, Namespace::Mount] {
+        open.push((namespace::open(container, kind).step("open namespace")?, kind));
+    }
+    join(open)?;
+    namespace::new_session().step("start a session")?;
+    take_streams(parent, streams, false)?;
+    become_user(spec)
+}
+
+fn join(namespaces: Vec<(OwnedFd, Namespace)>) -> Result<(), Failure> {
+    for (fd, kind) in namespaces {
+        namespace::enter(fd, kind).step("join namespace")?;
+    }
+    Ok(())
+}
+
+/// Stands on the pipes, or on a terminal of its own.
+fn take_streams(parent: &Channel, streams: Option<Streams>, with_console: bool) -> Result<(), Failure> {
+    match streams {
+        Some([input, output, error]) => {
+            namespace::set_standard_streams([&input, &output, &error]).step("set up streams")
+        }
+        None => open_terminal(parent, with_console),
     }
 }

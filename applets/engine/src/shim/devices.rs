@@ -35,25 +35,36 @@ pub fn populate(root: &Root, spec: &Value) -> Result<(), Failure> {
         root.link(target, &Path::new("/dev").join(name)).step("/dev")?;
     }
     if spec.flag("privileged") {
-        for path in host_devices() {
-            let _ = copy(root, &path, &path);
+        let mut found = Vec::new();
+        walk(Path::new("/dev"), 0, &mut found);
+        for path in found {
+            if !matches!(path.to_str(), Some("/dev/console" | "/dev/ptmx")) {
+                let _ = copy(root, &path, &path);
+            }
         }
     }
     for device in spec.items("devices") {
         let (source, target) = (Path::new(device.text("source")), Path::new(device.text("target")));
-        if !source.is_dir() {
-            copy(root, source, target)?;
-            continue;
-        }
-        let mut found = Vec::new();
-        walk(source, 0, &mut found);
-        for path in found {
+        for path in behind(source) {
             if let Ok(rest) = path.strip_prefix(source) {
-                copy(root, &path, &target.join(rest))?;
+                // Not `join` with nothing, which ends the path in a slash.
+                let below = if rest.as_os_str().is_empty() { target } else { &target.join(rest) };
+                copy(root, &path, below)?;
             }
         }
     }
     Ok(())
+}
+
+/// The nodes below a folder, or the one node that `source` is.
+fn behind(source: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    if source.is_dir() {
+        walk(source, 0, &mut found);
+    } else {
+        found.push(source.to_owned());
+    }
+    found
 }
 
 /// What every container may use: making nodes is no use of them, and the terminals are its own.
@@ -77,19 +88,13 @@ pub fn rules(spec: &Value) -> Option<Vec<Rule>> {
         rules.push(Rule { block: false, major: number(major), minor: number(minor), access: all });
     }
     for device in spec.items("devices") {
-        let source = Path::new(device.text("source"));
-        let mut found = vec![source.to_owned()];
-        if source.is_dir() {
-            found.clear();
-            walk(source, 0, &mut found);
-        }
         let access = device.text("access").bytes().fold(0, |access, letter| match letter {
             b'm' => access | MKNOD,
             b'r' => access | READ,
             b'w' => access | WRITE,
             _ => access,
         });
-        for path in found {
+        for path in behind(Path::new(device.text("source"))) {
             if let Ok((mode, number, _)) = device_of(&path) {
                 let (major, minor) = numbers(number);
                 rules.push(Rule {
@@ -127,18 +132,10 @@ fn node(root: &Root, path: &Path, mode: u32, number: u64, owner: (u32, u32)) -> 
     made.step("device")
 }
 
-fn host_devices() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    walk(Path::new("/dev"), 0, &mut found);
-    found.retain(|path| !matches!(path.to_str(), Some("/dev/console" | "/dev/ptmx")));
-    found
-}
-
 fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     use std::os::unix::fs::FileTypeExt;
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+    for path in minke_sys::file::list(folder).unwrap_or_default() {
+        let Ok(kind) = path.symlink_metadata().map(|metadata| metadata.file_type()) else { continue };
         let own = matches!(path.to_str(), Some("/dev/pts" | "/dev/shm" | "/dev/mqueue" | "/dev/.udev"));
         if kind.is_dir() && depth < DEPTH_LIMIT && !own {
             walk(&path, depth.saturating_add(1), found);

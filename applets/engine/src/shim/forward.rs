@@ -26,7 +26,7 @@ pub const UDP_FLOWS: u64 = 3 << 32;
 pub struct Forwarder {
     poller: Poller,
     ports: Vec<(TcpListener, SocketAddr)>,
-    links: Vec<Option<Link>>,
+    links: Vec<Option<Box<Link>>>,
     open: usize,
     paused: bool,
     datagrams: Datagrams,
@@ -140,15 +140,15 @@ impl Forwarder {
             return;
         }
         let _ = (stream.set_nodelay(true), other.set_nodelay(true));
-        let link = Link { sides: [Side::new(stream), Side::new(other)], connecting: true };
+        let mut link = Box::new(Link { sides: [Side::new(stream), Side::new(other)], connecting: true });
         let free = self.links.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
             self.links.push(None);
             self.links.len().saturating_sub(1)
         });
         if let Some(slot) = self.links.get_mut(index) {
-            let link = slot.insert(link);
             link.watch(&self.poller, index);
+            *slot = Some(link);
             self.open = self.open.saturating_add(1);
         }
     }

@@ -16,7 +16,7 @@ const DATAGRAM: usize = 65_536;
 #[derive(Debug, Default)]
 pub struct Datagrams {
     ports: Vec<(UdpSocket, SocketAddr)>,
-    flows: Vec<Option<Flow>>,
+    flows: Vec<Option<Box<Flow>>>,
 }
 
 #[derive(Debug)]
@@ -86,18 +86,24 @@ impl Datagrams {
         target: SocketAddr,
         now: Duration,
     ) -> Option<&mut Flow> {
-        let same = |flow: &Option<Flow>| {
+        let same = |flow: &Option<Box<Flow>>| {
             flow.as_ref().is_some_and(|flow| flow.port == port && flow.client == client)
         };
         if let Some(index) = self.flows.iter().position(same) {
-            return self.flows.get_mut(index)?.as_mut();
+            return self.flows.get_mut(index)?.as_deref_mut();
         }
         let index = if self.flows.len() < FLOW_LIMIT {
             self.flows.push(None);
             self.flows.len().saturating_sub(1)
         } else {
-            let age = |(_, flow): &(usize, &Option<Flow>)| flow.as_ref().map(|flow| flow.last);
-            self.flows.iter().enumerate().min_by_key(age)?.0
+            let mut oldest = (0, Duration::MAX);
+            for (index, flow) in self.flows.iter().enumerate() {
+                let last = flow.as_ref().map_or(Duration::ZERO, |flow| flow.last);
+                if last < oldest.1 {
+                    oldest = (index, last);
+                }
+            }
+            oldest.0
         };
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         socket.connect(target).ok()?;
@@ -107,6 +113,6 @@ impl Datagrams {
         *slot = None;
         let token = UDP_FLOWS.saturating_add(u64::try_from(index).unwrap_or(0));
         poller.add(&socket, token, Interest::Read).ok()?;
-        Some(slot.insert(Flow { port, client, socket, last: now }))
+        Some(slot.insert(Box::new(Flow { port, client, socket, last: now })))
     }
 }

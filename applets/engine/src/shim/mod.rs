@@ -28,7 +28,7 @@ use minke_sys::channel::{Channel, Received};
 use minke_sys::process::Exit;
 use minke_wire::json::Value;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The longest orders that are read: an environment and its limits in `container::create` fit.
 const SPEC_LIMIT: usize = 8 << 20;
@@ -52,6 +52,13 @@ pub fn run(args: &Args) -> u8 {
 pub struct Message {
     body: Value,
     fd: Option<OwnedFd>,
+}
+
+impl Message {
+    fn new(bytes: &[u8], mut fds: Vec<OwnedFd>) -> Self {
+        // One at most is sent.
+        Self { body: minke_wire::json::parse(bytes).unwrap_or_default(), fd: fds.pop() }
+    }
 }
 
 fn serve(folder: &Path) -> minke_sys::Result<()> {
@@ -83,13 +90,10 @@ fn take_standard_input() -> minke_sys::Result<Channel> {
 
 /// The next message of the engine; `None` when there is none now or ever.
 fn next_message(control: &Channel) -> minke_sys::Result<Option<Message>> {
-    match control.receive()? {
-        Received::Message(bytes, mut fds) => {
-            let body = minke_wire::json::parse(&bytes).unwrap_or(Value::Null);
-            Ok(Some(Message { body, fd: if fds.is_empty() { None } else { Some(fds.remove(0)) } }))
-        }
-        Received::Nothing | Received::Closed => Ok(None),
-    }
+    Ok(match control.receive()? {
+        Received::Message(bytes, fds) => Some(Message::new(&bytes, fds)),
+        Received::Nothing | Received::Closed => None,
+    })
 }
 
 /// An exit in a shell's words: the status, or 128 and the signal.
@@ -101,14 +105,18 @@ pub fn status(exit: Exit) -> i32 {
 }
 
 /// Writes a file of the run state whole: a reader sees all of it or nothing. It need not survive a power cut.
-fn write_whole(path: &Path, content: &Value) -> std::io::Result<()> {
-    let fresh = PathBuf::from(format!("{}.new", path.display()));
-    std::fs::write(&fresh, content.to_string())?;
-    std::fs::rename(fresh, path)
+fn write_whole(path: &Path, content: &Value) -> minke_sys::Result<()> {
+    use minke_sys::Context;
+    let fresh = path.with_extension("new");
+    let written = std::fs::write(&fresh, content.to_string());
+    written.and_then(|()| std::fs::rename(&fresh, path)).on("write", path)
 }
 
-/// What `RUN/exit.json` holds.
-fn exit_document(code: i32, error: &str, oom: bool) -> Value {
+/// Writes down how the container ended.
+fn write_exit(folder: &Path, code: i32, error: &str, oom: bool) -> minke_sys::Result<()> {
     let now = minke_sys::clock::realtime();
-    json!({ "code": code, "error": error, "oom": oom, "seconds": now.as_secs(), "nanoseconds": now.subsec_nanos() })
+    let document = json!({
+        "code": code, "error": error, "oom": oom, "seconds": now.as_secs(), "nanoseconds": now.subsec_nanos()
+    });
+    write_whole(&folder.join("exit.json"), &document)
 }

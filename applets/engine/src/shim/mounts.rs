@@ -41,7 +41,7 @@ pub fn build(spec: &Value) -> Result<(), Failure> {
     let root = Root::open(&place).step("open the root file system")?;
     kernel_file_systems(&root, spec, privileged)?;
     devices::populate(&root, spec)?;
-    for mount in sorted(spec.items("mounts")) {
+    for (_, mount) in sorted(spec.items("mounts")) {
         attach(&root, mount)?;
     }
     // While the root can still be written to, whatever user and read-only flag come later.
@@ -59,8 +59,8 @@ pub fn build(spec: &Value) -> Result<(), Failure> {
 }
 
 fn kernel_file_systems(root: &Root, spec: &Value, privileged: bool) -> Result<(), Failure> {
-    mount(root, "/proc", "proc", &[], NOTHING_SPECIAL)?;
     let limits = if privileged { NOTHING_SPECIAL } else { READ_ONLY };
+    mount(root, "/proc", "proc", &[], NOTHING_SPECIAL)?;
     mount(root, "/sys", "sysfs", &[], limits)?;
     // A kernel without cgroup v2 has no such folder, and containers do without.
     if mount(root, "/sys/fs/cgroup", "cgroup2", &[], limits).is_err() {
@@ -69,8 +69,9 @@ fn kernel_file_systems(root: &Root, spec: &Value, privileged: bool) -> Result<()
     let device_limits = Restrictions { no_suid: true, ..Restrictions::default() };
     mount(root, "/dev", "tmpfs", &[("mode", "755"), ("size", "65536k")], device_limits)?;
     let terminal_limits = Restrictions { no_dev: false, ..NOTHING_SPECIAL };
-    let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
-    mount(root, "/dev/pts", "devpts", &options, terminal_limits)?;
+    const TERMINALS: &[(&str, &str)] =
+        &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    mount(root, "/dev/pts", "devpts", TERMINALS, terminal_limits)?;
     if spec.at("ipc").text("mode") == "host" {
         for path in ["/dev/shm", "/dev/mqueue"] {
             let target = root.folder(Path::new(path), 0o755).step(path)?;
@@ -91,14 +92,17 @@ fn mount(
     without: Restrictions,
 ) -> Result<(), Failure> {
     let place = root.folder(Path::new(target), 0o755).step(target)?;
-    let tree = Tree::file_system(kind, options, without).step(target)?;
-    tree.attach(place).step(target)
+    Tree::file_system(kind, options, without).and_then(|tree| tree.attach(place)).step(target)
 }
 
 /// Shallow targets first, so that a mount never hides one that was made before.
-fn sorted(mounts: &[Value]) -> Vec<&Value> {
-    let mut list: Vec<&Value> = mounts.iter().collect();
-    list.sort_by_key(|mount| Path::new(mount.text("target")).components().count());
+fn sorted(mounts: &[Value]) -> Vec<(usize, &Value)> {
+    let mut list: Vec<(usize, &Value)> = Vec::new();
+    for mount in mounts {
+        let depth = Path::new(mount.text("target")).components().count();
+        let place = list.partition_point(|(other, _)| *other <= depth);
+        list.insert(place, (depth, mount));
+    }
     list
 }
 
@@ -112,7 +116,7 @@ fn attach(root: &Root, mount: &Value) -> Result<(), Failure> {
     let place = if source.is_dir() { root.folder(target, 0o755) } else { root.file(target) };
     let place = place.step("mount point")?;
     if mount.flag("copy") {
-        super::volume_copy::fill(source, &place, spec_marker(mount))?;
+        super::volume_copy::fill(source, &place, Path::new(mount.text("marker")))?;
     }
     tree.attach(place).step("bind")?;
     let propagation = match mount.text("propagation") {
@@ -122,10 +126,6 @@ fn attach(root: &Root, mount: &Value) -> Result<(), Failure> {
     };
     tree.set_propagation(propagation).step("bind")?;
     if mount.flag("read_only") { tree.set_read_only().step("bind") } else { Ok(()) }
-}
-
-fn spec_marker(mount: &Value) -> PathBuf {
-    PathBuf::from(mount.text("marker"))
 }
 
 /// Options as the command line's `--tmpfs` writes them: `rw,noexec,nosuid,nodev,size=64m,mode=1777`.
@@ -160,23 +160,30 @@ fn write_sysctls(spec: &Value) -> Result<(), Failure> {
 }
 
 fn hide(root: &Root, spec: &Value) -> Result<(), Failure> {
-    let targets: Vec<&str> = spec.items("mounts").iter().map(|mount| mount.text("target")).collect();
-    // A user who binds the host's /proc or /sys wants to see it as it is.
-    let wanted =
-        |path: &&&str| !targets.iter().any(|target| Path::new(path).starts_with(target) && *target != "/");
-    for path in READ_ONLY_PATHS.iter().filter(wanted) {
-        let Ok(place) = root.find(Path::new(path)) else { continue };
-        let tree = Tree::bind_fd(&place).step(path)?;
-        tree.attach(place).and_then(|()| tree.set_read_only()).step(path)?;
-    }
-    for path in MASKED_PATHS.iter().filter(wanted) {
-        let Ok(place) = root.find(Path::new(path)) else { continue };
-        let tree = if rootfs::is_folder(&place) {
-            Tree::file_system("tmpfs", &[("size", "0"), ("nr_inodes", "2")], READ_ONLY)
-        } else {
-            root.find(Path::new("/dev/null")).and_then(Tree::bind_fd)
-        };
-        tree.and_then(|tree| tree.attach(place)).step(path)?;
+    for (paths, masked) in [(READ_ONLY_PATHS, false), (MASKED_PATHS, true)] {
+        for path in paths {
+            // A user who binds the host's /proc or /sys wants to see it as it is.
+            let shown = |mount: &Value| {
+                let target = mount.text("target");
+                Path::new(path).starts_with(target) && target != "/"
+            };
+            if spec.items("mounts").iter().any(shown) {
+                continue;
+            }
+            let Ok(place) = root.find(Path::new(path)) else { continue };
+            let tree = if !masked {
+                Tree::bind_fd(&place)
+            } else if rootfs::is_folder(&place) {
+                Tree::file_system("tmpfs", &[("size", "0"), ("nr_inodes", "2")], READ_ONLY)
+            } else {
+                root.find(Path::new("/dev/null")).and_then(Tree::bind_fd)
+            };
+            let hidden = tree.and_then(|tree| {
+                tree.attach(place)?;
+                if masked { Ok(()) } else { tree.set_read_only() }
+            });
+            hidden.step(path)?;
+        }
     }
     Ok(())
 }

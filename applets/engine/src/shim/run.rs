@@ -4,11 +4,11 @@ use super::attach::{self, Session};
 use super::failure::Failure;
 use super::forward::Forwarder;
 use super::log::Log;
+use super::start::Ends;
 use super::{Message, network, start, status};
 use crate::fields::Fields;
 use crate::fields::json;
-use minke_sys::Context;
-use minke_sys::channel::{Channel, Listener};
+use minke_sys::channel::{Channel, Listener, Received};
 use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::signal::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, Signals};
 use minke_wire::json::Value;
@@ -39,7 +39,7 @@ struct Runtime {
     controls: Vec<Option<Channel>>,
     forwarder: Forwarder,
     sessions: Vec<Session>,
-    log: Option<Log>,
+    log: Log,
     pid: i32,
     ports: Vec<Value>,
     ended: Option<(i32, Duration)>,
@@ -48,43 +48,40 @@ struct Runtime {
 
 /// Starts the container and stays until it has ended.
 pub fn run(folder: PathBuf, spec: Value, control: Channel, early: Vec<Message>) -> minke_sys::Result<()> {
-    let poller = Poller::new()?;
-    let signals = Signals::new(&[SIGCHLD, SIGTERM, SIGHUP, SIGINT, SIGPIPE])?;
-    let listener = Listener::bind(&folder.join("shim.sock"))?;
-    let mut forwarder = Forwarder::new()?;
-    let started = match start::start(&spec, &mut forwarder) {
-        Ok(started) => started,
-        Err(failure) => return report_failure(&folder, &control, &failure),
-    };
-    let log = Log::new(spec.text("journal").into(), spec.text("id"), spec.text("name"));
-    let session = Session::new(0, started.pid, "", started.ends, spec.flag("stdin_once"));
-    let mut runtime = Runtime {
-        folder,
-        spec,
-        poller,
+    // It lives as long as the process: the kernel takes back what it holds.
+    let runtime = Box::leak(Box::new(Runtime {
+        poller: Poller::new()?,
         timer: Timer::new()?,
-        signals,
-        listener,
+        signals: Signals::new(&[SIGCHLD, SIGTERM, SIGHUP, SIGINT, SIGPIPE])?,
+        listener: Listener::bind(&folder.join("shim.sock"))?,
         controls: Vec::new(),
-        forwarder,
-        sessions: vec![session],
-        log: Some(log),
-        pid: started.pid,
-        ports: started.ports,
+        forwarder: Forwarder::new()?,
+        sessions: Vec::new(),
+        log: Log::new(spec.text("journal").into(), spec.text("id"), spec.text("name")),
+        pid: 0,
+        ports: Vec::new(),
         ended: None,
         serial: 0,
-    };
+        folder,
+        spec,
+    }));
+    match start::start(&runtime.spec, &mut runtime.forwarder) {
+        Ok(started) => runtime.begin(started)?,
+        Err(failure) => {
+            let written = super::write_exit(&runtime.folder, failure.code, &failure.text, false);
+            send(&control, &json!({ "event": "failed", "code": failure.code, "text": failure.text }));
+            return written;
+        }
+    }
     for message in early {
         runtime.obey(message);
     }
-    runtime.poller.add(&runtime.signals, SIGNALS, Interest::Read)?;
-    runtime.poller.add(&runtime.listener, LISTENER, Interest::Read)?;
-    runtime.poller.add(&runtime.timer, TIMER, Interest::Read)?;
-    runtime.poller.add(&runtime.forwarder, FORWARDER, Interest::Read)?;
-    super::write_whole(&runtime.folder.join("state.json"), &runtime.started_event())
-        .on("write", runtime.folder.join("state.json"))?;
     runtime.add_control(control);
     runtime.serve()
+}
+
+fn send(control: &Channel, event: &Value) {
+    let _ = control.send(event.to_string().as_bytes(), &[]);
 }
 
 /// Tells the client of an exec, whose connection is a stream already, why there is none.
@@ -100,15 +97,18 @@ fn refuse(fd: std::os::fd::OwnedFd, order: &Value, failure: &Failure) {
     let _ = std::io::Write::write_all(&mut std::fs::File::from(fd), &bytes);
 }
 
-fn report_failure(folder: &Path, control: &Channel, failure: &Failure) -> minke_sys::Result<()> {
-    let path = folder.join("exit.json");
-    let written = super::write_whole(&path, &super::exit_document(failure.code, &failure.text, false));
-    let event = json!({ "event": "failed", "code": failure.code, "text": failure.text });
-    let _ = control.send(event.to_string().as_bytes(), &[]);
-    written.on("write", &path)
-}
-
 impl Runtime {
+    fn begin(&mut self, started: start::Started) -> minke_sys::Result<()> {
+        self.pid = started.pid;
+        self.ports = started.ports;
+        self.sessions.push(Session::new(0, self.pid, "", started.ends, self.spec.flag("stdin_once")));
+        self.poller.add(&self.signals, SIGNALS, Interest::Read)?;
+        self.poller.add(&self.listener, LISTENER, Interest::Read)?;
+        self.poller.add(&self.timer, TIMER, Interest::Read)?;
+        self.poller.add(&self.forwarder, FORWARDER, Interest::Read)?;
+        super::write_whole(&self.folder.join("state.json"), &self.started_event())
+    }
+
     fn started_event(&self) -> Value {
         json!({ "event": "started", "pid": self.pid, "ports": self.ports })
     }
@@ -117,37 +117,53 @@ impl Runtime {
         let mut ready = Vec::new();
         loop {
             let now = minke_sys::clock::boottime();
-            let again = self.log.as_mut().and_then(|log| log.flush(now));
-            let log_is_full = self.log.as_ref().is_some_and(Log::is_full);
+            let mut next = self.log.flush(now);
+            let log_is_full = self.log.is_full();
             for session in &mut self.sessions {
                 session.watch(&self.poller, log_is_full && session.serial == 0);
             }
             if let Some((code, deadline)) = self.ended {
-                let delivered = self.log.as_ref().is_none_or(Log::is_empty)
-                    && self.sessions.iter().all(Session::is_delivered);
+                let delivered = self.log.is_empty() && self.sessions.iter().all(Session::is_delivered);
                 if delivered || now >= deadline {
                     return self.finish(code);
                 }
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
             }
-            let deadline = self.ended.map(|(_, deadline)| deadline);
-            let next = [again, deadline].into_iter().flatten().min();
             self.timer.set(next.map(|time| time.saturating_sub(now)))?;
             // Only while there is something to wait for: this descriptor changes with each connection.
-            let blocked = self.log.as_ref().and_then(Log::blocked);
-            let journal = blocked.filter(|fd| self.poller.add(fd, JOURNAL, Interest::Write).is_ok());
+            let journal = self.log.blocked();
+            let journal = journal.filter(|fd| self.poller.add(fd, JOURNAL, Interest::Write).is_ok());
             let waited = self.poller.wait(&mut ready, None);
             if let Some(fd) = journal {
                 let _ = self.poller.remove(fd);
             }
             waited?;
-            for event in std::mem::take(&mut ready) {
-                self.handle(event);
+            for event in &ready {
+                self.handle(*event);
             }
         }
     }
 
     fn handle(&mut self, event: Ready) {
-        match event.token {
+        let serial = event.token & 0xffff_ffff;
+        match event.token & !0xffff_ffff {
+            attach::INPUT => {
+                if let Some(session) = self.session(serial) {
+                    session.write_input();
+                }
+            }
+            attach::CLIENT => {
+                if let Some(session) = self.sessions.iter_mut().find(|session| session.has_client(serial)) {
+                    session.serve_client(serial, event.readable, event.hangup);
+                }
+            }
+            attach::OUTPUT => self.take_output(serial),
+            _ => self.handle_own(serial),
+        }
+    }
+
+    fn handle_own(&mut self, token: u64) {
+        match token {
             SIGNALS => self.take_signals(),
             TIMER => self.timer.take(),
             // The next turn writes.
@@ -158,18 +174,6 @@ impl Runtime {
                     self.add_control(channel);
                 }
             }
-            token if token & attach::INPUT == attach::INPUT => {
-                if let Some(session) = self.session(token & 0xffff_ffff) {
-                    session.write_input();
-                }
-            }
-            token if token & attach::CLIENT == attach::CLIENT => {
-                let serial = token & 0xffff_ffff;
-                if let Some(session) = self.sessions.iter_mut().find(|session| session.has_client(serial)) {
-                    session.serve_client(serial, event.readable, event.hangup);
-                }
-            }
-            token if token & attach::OUTPUT == attach::OUTPUT => self.take_output(token & 0xffff_ffff),
             token => self.take_orders(token.saturating_sub(CONTROLS)),
         }
     }
@@ -180,8 +184,7 @@ impl Runtime {
 
     fn take_output(&mut self, token: u64) {
         let (serial, index) = (token >> 1, usize::from(token & 1 == 1));
-        let mut nothing = None;
-        let log = if serial == 0 { &mut self.log } else { &mut nothing };
+        let log = if serial == 0 { Some(&mut self.log) } else { None };
         if let Some(session) = self.sessions.iter_mut().find(|session| session.serial == serial) {
             session.read_output(index, log, false);
         }
@@ -203,17 +206,15 @@ impl Runtime {
     fn take_end(&mut self, pid: i32, code: i32) {
         if pid == self.pid {
             if let Some(session) = self.sessions.first_mut() {
-                session.drain(&mut self.log);
+                session.drain(Some(&mut self.log));
             }
-            if let Some(log) = &mut self.log {
-                log.end();
-            }
+            self.log.end();
             self.ended = Some((code, minke_sys::clock::boottime().saturating_add(LAST_LINES)));
             return;
         }
         let Some(index) = self.sessions.iter().position(|session| session.pid == pid) else { return };
         let mut session = self.sessions.remove(index);
-        session.drain(&mut None);
+        session.drain(None);
         // What the client has not taken by now it gets as far as its socket holds it.
         session.watch(&self.poller, false);
         self.tell(&json!({ "event": "exec-exit", "id": session.exec_id, "code": code }));
@@ -234,16 +235,15 @@ impl Runtime {
         if self.poller.add(&channel, token, Interest::Read).is_err() {
             return;
         }
-        let _ = channel.send(self.started_event().to_string().as_bytes(), &[]);
+        send(&channel, &self.started_event());
         if let Some(slot) = self.controls.get_mut(index) {
             *slot = Some(channel);
         }
     }
 
     fn tell(&mut self, event: &Value) {
-        let text = event.to_string();
         for channel in self.controls.iter().flatten() {
-            let _ = channel.send(text.as_bytes(), &[]);
+            send(channel, event);
         }
     }
 
@@ -252,14 +252,10 @@ impl Runtime {
         let Some(slot) = self.controls.get_mut(index) else { return };
         let Some(channel) = slot else { return };
         match channel.receive() {
-            Ok(minke_sys::channel::Received::Message(bytes, mut fds)) => {
-                let body = minke_wire::json::parse(&bytes).unwrap_or(Value::Null);
-                let fd = if fds.is_empty() { None } else { Some(fds.remove(0)) };
-                self.obey(Message { body, fd });
-            }
-            Ok(minke_sys::channel::Received::Nothing) => {}
+            Ok(Received::Message(bytes, fds)) => self.obey(Message::new(&bytes, fds)),
+            Ok(Received::Nothing) => {}
             // An engine that went away: the container goes on.
-            Ok(minke_sys::channel::Received::Closed) | Err(_) => *slot = None,
+            Ok(Received::Closed) | Err(_) => *slot = None,
         }
     }
 
@@ -312,18 +308,11 @@ impl Runtime {
     }
 
     fn exec(&mut self, message: Message) {
-        let id = message.body.text("id").to_owned();
-        let outcome = if self.sessions.len() > EXEC_LIMIT || self.ended.is_some() {
-            Err(Failure::new(format_args!("the container runs as many further processes as it may")))
-        } else {
-            let mut spec = message.body.at("spec").clone();
-            spec["cgroup"] = self.spec.at("cgroup").clone();
-            start::start_more(&spec, self.pid)
-        };
-        match outcome {
+        let id = message.body.text("id");
+        match self.start_more(message.body.at("spec")) {
             Ok((pid, ends)) => {
                 self.serial = self.serial.saturating_add(2);
-                let mut session = Session::new(self.serial, pid, &id, ends, true);
+                let mut session = Session::new(self.serial, pid, id, ends, true);
                 if let Some(fd) = message.fd {
                     session.attach(fd, message.body.at("streams"), self.serial.saturating_sub(1));
                 }
@@ -341,6 +330,15 @@ impl Runtime {
         }
     }
 
+    fn start_more(&self, spec: &Value) -> Result<(i32, Ends), Failure> {
+        if self.sessions.len() > EXEC_LIMIT || self.ended.is_some() {
+            return Err(Failure::new(format_args!("the container runs as many further processes as it may")));
+        }
+        let mut spec = spec.clone();
+        spec["cgroup"] = self.spec.at("cgroup").clone();
+        start::start_more(&spec, self.pid)
+    }
+
     fn finish(&mut self, code: i32) -> minke_sys::Result<()> {
         let group = PathBuf::from(self.spec.at("cgroup").text("path"));
         let mut oom = false;
@@ -350,9 +348,8 @@ impl Runtime {
             let _ = minke_sys::cgroup::kill(&group);
             let _ = minke_sys::cgroup::remove(&group);
         }
-        let path = self.folder.join("exit.json");
-        let written = super::write_whole(&path, &super::exit_document(code, "", oom));
+        let written = super::write_exit(&self.folder, code, "", oom);
         self.tell(&json!({ "event": "exit", "code": code, "oom": oom }));
-        written.on("write", &path)
+        written
     }
 }

@@ -4,6 +4,7 @@
 //! empties the volume and copies again; without the marker a volume that holds anything is never touched.
 
 use super::failure::{Failure, Step};
+use minke_sys::file;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,61 +14,51 @@ use std::path::{Path, PathBuf};
 const DEPTH_LIMIT: usize = 64;
 
 /// Copies the folder behind `from`, a handle into the image, to `volume` when that is empty.
-#[expect(clippy::needless_pass_by_value, reason = "the marker path is built for this call")]
-pub fn fill(volume: &Path, from: &OwnedFd, marker: PathBuf) -> Result<(), Failure> {
+pub fn fill(volume: &Path, from: &OwnedFd, marker: &Path) -> Result<(), Failure> {
+    let old = file::list(volume).step("volume")?;
     if marker.exists() {
-        for entry in fs::read_dir(volume).step("volume")?.flatten() {
-            let path = entry.path();
-            let _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                fs::remove_dir_all(path)
-            } else {
-                fs::remove_file(path)
-            };
+        for path in old {
+            let _ = file::remove_all(&path);
         }
-    } else if fs::read_dir(volume).step("volume")?.next().is_some() {
+    } else if !old.is_empty() {
         return Ok(());
     }
     let source = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
-    if fs::read_dir(&source).is_ok_and(|mut entries| entries.next().is_none()) {
-        return clone_owner(&source, volume);
+    clone_owner(&fs::metadata(&source).step("volume")?, volume)?;
+    if file::list(&source).is_ok_and(|content| content.is_empty()) {
+        return Ok(());
     }
-    minke_sys::file::write_durable(&marker, b"", 0o600).step("volume")?;
-    copy_folder(&source, volume, 0)?;
-    minke_sys::file::sync_file_system(volume).step("volume")?;
-    minke_sys::file::remove_durable(&marker).step("volume")
+    file::write_durable(marker, b"", 0o600).step("volume")?;
+    copy_content(&source, volume, 0)?;
+    file::sync_file_system(volume).step("volume")?;
+    file::remove_durable(marker).step("volume")
 }
 
-fn copy_folder(from: &Path, to: &Path, depth: usize) -> Result<(), Failure> {
-    clone_owner(from, to)?;
-    for entry in fs::read_dir(from).step("volume")?.flatten() {
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().step("volume")?;
-        if kind.is_dir() {
-            if depth < DEPTH_LIMIT {
-                fs::create_dir(&target).step("volume")?;
-                copy_folder(&source, &target, depth.saturating_add(1))?;
+fn copy_content(from: &Path, to: &Path, depth: usize) -> Result<(), Failure> {
+    for source in file::list(from).step("volume")? {
+        let target = to.join(source.file_name().unwrap_or_default());
+        let metadata = fs::symlink_metadata(&source).step("volume")?;
+        if metadata.is_dir() {
+            if depth >= DEPTH_LIMIT {
+                continue;
             }
-        } else if kind.is_symlink() {
+            fs::create_dir(&target).step("volume")?;
+            clone_owner(&metadata, &target)?;
+            copy_content(&source, &target, depth.saturating_add(1))?;
+        } else if metadata.is_symlink() {
             let link = fs::read_link(&source).step("volume")?;
             std::os::unix::fs::symlink(link, &target).step("volume")?;
-            clone_owner(&source, &target)?;
-        } else if kind.is_file() {
+            clone_owner(&metadata, &target)?;
+        } else if metadata.is_file() {
             fs::copy(&source, &target).step("volume")?;
-            clone_owner(&source, &target)?;
+            clone_owner(&metadata, &target)?;
         }
     }
     Ok(())
 }
 
-fn clone_owner(from: &Path, to: &Path) -> Result<(), Failure> {
-    let is_handle = from.starts_with("/proc/self/fd");
-    let metadata = if is_handle && from.components().count() == 5 {
-        fs::metadata(from)
-    } else {
-        fs::symlink_metadata(from)
-    };
-    let metadata = metadata.step("volume")?;
-    minke_sys::file::chown(to, metadata.uid(), metadata.gid()).step("volume")?;
+fn clone_owner(metadata: &fs::Metadata, to: &Path) -> Result<(), Failure> {
+    file::chown(to, metadata.uid(), metadata.gid()).step("volume")?;
     if metadata.is_symlink() {
         return Ok(());
     }
