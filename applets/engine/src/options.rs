@@ -1,11 +1,11 @@
 //! The daemon's command line.
 
 use minke_applet::Args;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// What the daemon was told.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Options {
     /// Images, containers, volumes.
     pub data: PathBuf,
@@ -14,7 +14,7 @@ pub struct Options {
     /// Unix sockets of the API.
     pub sockets: Vec<PathBuf>,
     /// TCP addresses of the API (development mode only).
-    pub addresses: Vec<std::net::SocketAddr>,
+    pub addresses: Vec<SocketAddr>,
     /// Archives to load before the first request.
     pub preload: PathBuf,
     /// Address and prefix of the default bridge.
@@ -39,27 +39,12 @@ impl Options {
     /// Reads the command line.
     pub fn from_args(args: &Args) -> Result<Self, String> {
         let path = |name: &str, default: &str| PathBuf::from(args.value(name).unwrap_or(default));
-        let mut sockets = Vec::new();
-        let mut addresses = Vec::new();
-        for host in args.values("host") {
-            if let Some(path) = host.strip_prefix("unix://") {
-                sockets.push(PathBuf::from(path));
-            } else if let Some(address) = host.strip_prefix("tcp://") {
-                addresses.push(
-                    address.parse().map_err(|_| format!("'{host}' is no address: give tcp://IP:PORT"))?,
-                );
-            } else if host != "fd://" {
-                return Err(format!("'{host}' is no address: give unix://PATH or tcp://IP:PORT"));
-            }
-        }
-        if sockets.is_empty() && addresses.is_empty() {
-            sockets = ["/run/balena-engine.sock", "/run/balena.sock"].map(PathBuf::from).to_vec();
-        }
+        let (sockets, addresses) = listeners(args)?;
         let bip = args.value("bip").unwrap_or("10.114.101.1/24");
         let bridge = bip
             .split_once('/')
-            .and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)));
-        let bridge: (Ipv4Addr, u8) = bridge.ok_or_else(|| format!("'{bip}' is no address with prefix"))?;
+            .and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)))
+            .ok_or_else(|| format!("'{bip}' is no address with prefix"))?;
         let default_range = if args.has("bip") { "" } else { "10.114.101.0/25" };
         Ok(Self {
             data: path("data-root", "/var/lib/docker"),
@@ -75,4 +60,25 @@ impl Options {
             group: args.value("cgroup-parent").map(|name| name.trim_matches('/').to_owned()),
         })
     }
+}
+
+/// Where the API is served: Unix sockets and TCP addresses.
+fn listeners(args: &Args) -> Result<(Vec<PathBuf>, Vec<SocketAddr>), String> {
+    let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
+    for host in args.values("host") {
+        if let Some(path) = host.strip_prefix("unix://") {
+            sockets.push(PathBuf::from(path));
+        } else if let Some(address) = host.strip_prefix("tcp://") {
+            let address = address.parse();
+            addresses.push(address.map_err(|_| format!("'{host}' is no address: give tcp://IP:PORT"))?);
+        } else if host != "fd://" {
+            return Err(format!("'{host}' is no address: give unix://PATH or tcp://IP:PORT"));
+        }
+    }
+    if sockets.is_empty() && addresses.is_empty() {
+        for path in ["/run/balena-engine.sock", "/run/balena.sock"] {
+            sockets.push(PathBuf::from(path));
+        }
+    }
+    Ok((sockets, addresses))
 }

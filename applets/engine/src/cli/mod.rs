@@ -4,7 +4,7 @@ mod show;
 
 use crate::fields::Fields;
 use minke_applet::Args;
-use minke_http::client::Body;
+use minke_http::client::{Body, Stream};
 use minke_http::{Client, escape};
 use minke_wire::json::Value;
 use std::io::Write;
@@ -37,14 +37,14 @@ type Outcome = Result<(), String>;
 
 /// Runs the client.
 pub fn run(args: &Args) -> u8 {
-    let host = args.value("host").map(str::to_owned).or_else(|| std::env::var("DOCKER_HOST").ok());
-    let host = host.unwrap_or_else(|| SOCKET.to_owned());
     let words: Vec<String> = args.operands().iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let Some((command, rest)) = words.split_first() else {
         eprintln!("no command given; see --help");
         return minke_applet::EXIT_USAGE;
     };
-    let outcome = Api::new(&host).and_then(|api| dispatch(&api, command, rest));
+    let host = args.value("host").map(str::to_owned).or_else(|| std::env::var("DOCKER_HOST").ok());
+    let api = Api::new(host.as_deref().unwrap_or(SOCKET));
+    let outcome = api.and_then(|api| dispatch(&api, command, &Line::parse(rest)?));
     match outcome {
         Ok(()) => 0,
         Err(error) => {
@@ -54,29 +54,22 @@ pub fn run(args: &Args) -> u8 {
     }
 }
 
-fn dispatch(api: &Api, command: &str, words: &[String]) -> Outcome {
-    let line = Line::parse(words)?;
+fn dispatch(api: &Api, command: &str, line: &Line) -> Outcome {
+    let (has, path) = (|letter| u8::from(line.has(letter)), format!("/{command}"));
     match command {
-        "ps" => show::containers(api, &line),
-        "images" => show::images(api, &line),
-        "logs" => show::logs(api, &line),
-        "inspect" => show::inspect(api, &line),
-        "version" | "info" => print_json(&api.get(&format!("/{command}"))?),
-        "start" | "restart" | "kill" => {
-            each(&line, &|name: &str| api.post(&format!("/containers/{}/{command}", escape(name))))
-        }
+        "ps" => show::containers(api, line),
+        "images" => show::images(api, line),
+        "logs" => show::logs(api, line),
+        "inspect" => show::inspect(api, line),
+        "version" | "info" => print_json(&api.get(&path)?),
+        "start" | "restart" | "kill" => each(api, line, "POST", "containers", &path),
         "stop" => {
             let time = line.value('t').map_or(String::new(), |seconds| format!("?t={}", escape(seconds)));
-            each(&line, &|name: &str| api.post(&format!("/containers/{}/stop{time}", escape(name))))
+            each(api, line, "POST", "containers", &(path + &time))
         }
-        "rm" => {
-            let query = format!("?force={}&v={}", u8::from(line.has('f')), u8::from(line.has('v')));
-            each(&line, &|name: &str| api.delete(&format!("/containers/{}{query}", escape(name))))
-        }
-        "rmi" => each(&line, &|name: &str| {
-            api.delete(&format!("/images/{}?force={}", escape(name), u8::from(line.has('f'))))
-        }),
-        "load" => load(api, &line),
+        "rm" => each(api, line, "DELETE", "containers", &format!("?force={}&v={}", has('f'), has('v'))),
+        "rmi" => each(api, line, "DELETE", "images", &format!("?force={}", has('f'))),
+        "load" => load(api, line),
         "daemon" => Err("the daemon is balena-engine-daemon".to_owned()),
         _ => Err(format!("no command '{command}'; see --help")),
     }
@@ -144,35 +137,30 @@ impl Line {
     }
 }
 
-fn each(line: &Line, action: &dyn Fn(&str) -> Outcome) -> Outcome {
+/// Calls `/KIND/NAME` with what `end` adds, for each name.
+fn each(api: &Api, line: &Line, method: &str, kind: &str, end: &str) -> Outcome {
     if line.names.is_empty() {
         return Err("a name is missing".to_owned());
     }
-    let mut failed = None;
+    let mut outcome = Ok(());
     for name in &line.names {
-        match action(name) {
-            Ok(()) => println!("{name}"),
+        match api.request(method, &format!("/{kind}/{}{end}", escape(name))) {
+            Ok(_) => println!("{name}"),
             Err(error) => {
                 eprintln!("Error: {error}");
-                failed = Some(format!("{name} failed"));
+                outcome = Err(format!("{name} failed"));
             }
         }
     }
-    failed.map_or(Ok(()), Err)
+    outcome
 }
 
 fn load(api: &Api, line: &Line) -> Outcome {
     let path = line.value('i').ok_or("load needs -i FILE")?;
     let mut file = std::fs::File::open(path).map_err(|error| format!("open {path}: {error}"))?;
-    let client = api.client.clone_for(None);
-    let mut answer = client
-        .stream("POST", "/images/load", &[], Body::Reader(&mut file))
-        .map_err(|error| error.to_string())?;
-    if answer.status != 200 {
-        return Err(message(&answer.read_all(ANSWER_LIMIT).map_err(|error| error.to_string())?.body));
-    }
-    while let Some(text) = answer.next_line(ANSWER_LIMIT).map_err(|error| error.to_string())? {
-        let value: Value = minke_wire::json::parse(&text).unwrap_or(Value::Null);
+    let mut answer = api.open("POST", "/images/load", Body::Reader(&mut file))?;
+    while let Some(text) = answer.next_line(ANSWER_LIMIT).map_err(failed)? {
+        let value: Value = minke_wire::json::parse(&text).unwrap_or_default();
         if !value.text("error").is_empty() {
             return Err(value.text("error").to_owned());
         }
@@ -183,36 +171,19 @@ fn load(api: &Api, line: &Line) -> Outcome {
 
 /// The engine.
 pub struct Api {
-    /// Its client.
-    pub client: EngineClient,
-}
-
-/// A client that can be made again with another time limit.
-pub struct EngineClient {
-    path: std::path::PathBuf,
-}
-
-impl EngineClient {
-    /// A client with this time limit.
-    pub fn clone_for(&self, timeout: Option<std::time::Duration>) -> Client {
-        Client::unix(&self.path).with_timeout(timeout).with_limit(ANSWER_LIMIT)
-    }
+    client: Client,
 }
 
 impl Api {
     fn new(host: &str) -> Result<Self, String> {
-        let path = host
-            .strip_prefix("unix://")
-            .ok_or_else(|| format!("'{host}' is no address: give unix://PATH"))?;
-        Ok(Self { client: EngineClient { path: path.into() } })
+        match host.strip_prefix("unix://") {
+            Some(path) => Ok(Self { client: Client::unix(path).with_timeout(None).with_limit(ANSWER_LIMIT) }),
+            None => Err(format!("'{host}' is no address: give unix://PATH")),
+        }
     }
 
     fn request(&self, method: &str, target: &str) -> Result<Vec<u8>, String> {
-        let answer = self
-            .client
-            .clone_for(None)
-            .request(method, target, &[], Body::None)
-            .map_err(|error| error.to_string())?;
+        let answer = self.client.request(method, target, &[], Body::None).map_err(failed)?;
         match answer.status {
             200..=304 => Ok(answer.body),
             _ => Err(message(&answer.body)),
@@ -224,18 +195,25 @@ impl Api {
         minke_wire::json::parse(&self.request("GET", target)?).map_err(|error| error.to_string())
     }
 
-    fn post(&self, target: &str) -> Outcome {
-        self.request("POST", target).map(|_| ())
-    }
-
-    fn delete(&self, target: &str) -> Outcome {
-        self.request("DELETE", target).map(|_| ())
+    /// An answer that comes bit by bit.
+    pub fn open(&self, method: &str, target: &str, body: Body<'_>) -> Result<Stream, String> {
+        let answer = self.client.stream(method, target, &[], body).map_err(failed)?;
+        if answer.status == 200 {
+            return Ok(answer);
+        }
+        Err(message(&answer.read_all(ANSWER_LIMIT).map_err(failed)?.body))
     }
 }
 
+/// A failed call in words.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub fn failed(error: minke_http::Error) -> String {
+    error.to_string()
+}
+
 /// The `message` of an error body.
-pub fn message(body: &[u8]) -> String {
-    let value: Value = minke_wire::json::parse(body).unwrap_or(Value::Null);
+fn message(body: &[u8]) -> String {
+    let value: Value = minke_wire::json::parse(body).unwrap_or_default();
     match value.text("message") {
         "" => String::from_utf8_lossy(body).into_owned(),
         text => text.to_owned(),

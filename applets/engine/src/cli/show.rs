@@ -1,52 +1,46 @@
 //! Tables and streams.
 
-use super::{Api, Line, Outcome, message, print_json};
+use super::{Api, Line, Outcome, failed, print_json};
 use crate::fields::Fields;
 use minke_http::client::Body;
 use minke_http::escape;
 use minke_wire::json::Value;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// What stands between the cells of a row.
+const CELL: char = '\0';
 
 /// `ps`.
 pub fn containers(api: &Api, line: &Line) -> Outcome {
     let list = api.get(&format!("/containers/json?all={}", u8::from(line.has('a'))))?;
-    let mut rows =
-        vec![["CONTAINER ID", "IMAGE", "COMMAND", "STATUS", "PORTS", "NAMES"].map(str::to_owned).to_vec()];
+    let mut rows = vec!["CONTAINER ID\0IMAGE\0COMMAND\0STATUS\0PORTS\0NAMES".to_owned()];
     for container in list.as_array().into_iter().flatten() {
         let id = short(container.text("Id"));
         if line.has('q') {
             println!("{id}");
             continue;
         }
-        let names: Vec<String> =
-            container.texts("Names").iter().map(|name| name.trim_start_matches('/').to_owned()).collect();
-        let ports: Vec<String> = container
-            .items("Ports")
-            .iter()
-            .map(|port| {
-                format!(
-                    "{}:{}->{}/{}",
-                    port.text("IP"),
-                    port.number("PublicPort"),
-                    port.number("PrivatePort"),
-                    port.text("Type")
-                )
-            })
-            .collect();
-        let command: String = container.text("Command").chars().take(20).collect();
-        let image = if container.text("Image").starts_with("sha256:") {
-            short(container.text("Image"))
-        } else {
-            container.text("Image").to_owned()
-        };
-        rows.push(vec![
-            id,
-            image,
-            format!("\"{command}\""),
-            container.text("Status").to_owned(),
-            ports.join(", "),
-            names.join(","),
-        ]);
+        let image = container.text("Image");
+        let image = if image.starts_with("sha256:") { short(image) } else { image };
+        let (command, status) = (container.text("Command"), container.text("Status"));
+        let mut row = format!("{id}\0{image}\0\"{command:.20}\"\0{status}\0");
+        for (index, port) in container.items("Ports").iter().enumerate() {
+            let _ = write!(
+                row,
+                "{}{}:{}->{}/{}",
+                if index == 0 { "" } else { ", " },
+                port.text("IP"),
+                port.number("PublicPort"),
+                port.number("PrivatePort"),
+                port.text("Type")
+            );
+        }
+        for (index, name) in container.texts("Names").iter().enumerate() {
+            row.push(if index == 0 { CELL } else { ',' });
+            row.push_str(name.trim_start_matches('/'));
+        }
+        rows.push(row);
     }
     if !line.has('q') {
         table(&rows);
@@ -57,7 +51,7 @@ pub fn containers(api: &Api, line: &Line) -> Outcome {
 /// `images`.
 pub fn images(api: &Api, line: &Line) -> Outcome {
     let list = api.get("/images/json")?;
-    let mut rows = vec![["REPOSITORY", "TAG", "IMAGE ID", "SIZE"].map(str::to_owned).to_vec()];
+    let mut rows = vec!["REPOSITORY\0TAG\0IMAGE ID\0SIZE".to_owned()];
     for image in list.as_array().into_iter().flatten() {
         let id = short(image.text("Id"));
         if line.has('q') {
@@ -70,7 +64,7 @@ pub fn images(api: &Api, line: &Line) -> Outcome {
         }
         for tag in tags {
             let (repository, tag) = tag.rsplit_once(':').unwrap_or((tag.as_str(), ""));
-            rows.push(vec![repository.to_owned(), tag.to_owned(), id.clone(), size(image.number("Size"))]);
+            rows.push(format!("{repository}\0{tag}\0{id}\0{}", size(image.number("Size"))));
         }
     }
     if !line.has('q') {
@@ -104,11 +98,7 @@ pub fn logs(api: &Api, line: &Line) -> Outcome {
         escape(tail),
         u8::from(line.has('T'))
     );
-    let failed = |error: minke_http::Error| error.to_string();
-    let mut answer = api.client.clone_for(None).stream("GET", &target, &[], Body::None).map_err(failed)?;
-    if answer.status != 200 {
-        return Err(message(&answer.read_all(1 << 20).map_err(failed)?.body));
-    }
+    let mut answer = api.open("GET", &target, Body::None)?;
     let mut buffer = Vec::new();
     while let Some(piece) = answer.next_piece().map_err(failed)? {
         buffer.extend_from_slice(&piece);
@@ -129,31 +119,40 @@ pub fn logs(api: &Api, line: &Line) -> Outcome {
     Ok(())
 }
 
-fn short(id: &str) -> String {
-    id.trim_start_matches("sha256:").chars().take(12).collect()
+fn short(id: &str) -> &str {
+    let id = id.trim_start_matches("sha256:");
+    id.get(..12).unwrap_or(id)
 }
 
 /// In whole units of 1000, as the reference shows sizes.
 fn size(bytes: i64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes.max(0);
-    for (index, unit) in units.iter().enumerate() {
-        if value < 10_000 || index.saturating_add(1) == units.len() {
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 10_000 {
             return format!("{value}{unit}");
         }
         value /= 1000;
     }
-    String::new()
+    format!("{value}TB")
 }
 
-fn table(rows: &[Vec<String>]) {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+/// Prints rows with their cells below each other.
+fn table(rows: &[String]) {
+    let mut widths: Vec<usize> = Vec::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
+        for (index, cell) in row.split(CELL).enumerate() {
+            let width = cell.chars().count();
+            match widths.get_mut(index) {
+                Some(widest) => *widest = width.max(*widest),
+                None => widths.push(width),
+            }
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.split(CELL).zip(&widths) {
+            let _ = write!(line, "{cell:width$}   ");
+        }
+        println!("{}", line.trim_end());
     }
 }

@@ -206,13 +206,13 @@ impl Engine {
 
     fn listen(&mut self) -> Result<()> {
         let gid = files::group_id(crate::options::GROUP);
-        for path in self.options.sockets.clone() {
+        for path in std::mem::take(&mut self.options.sockets) {
             if let Some(folder) = path.parent() {
                 minke_sys::file::make_folder(folder, 0o755)?;
             }
             self.server.listen_unix(&path, 0o660, gid)?;
         }
-        for address in self.options.addresses.clone() {
+        for address in std::mem::take(&mut self.options.addresses) {
             self.server.listen_tcp(address)?;
         }
         Ok(())

@@ -21,50 +21,51 @@ pub fn resolve(wanted: &str, groups: &[String], passwd: &str, group: &str) -> Re
         None => (wanted, None),
     };
     let name = if name.is_empty() { "0" } else { name };
-    let entry = passwd.lines().map(fields).find(|entry| entry.first() == Some(&name)).or_else(|| {
-        let uid = number(name)?;
-        passwd.lines().map(fields).find(|entry| entry.get(2).and_then(|text| number(text)) == Some(uid))
-    });
-    let part = |index: usize| entry.as_ref().and_then(|entry| entry.get(index)).copied();
-    let uid = part(2)
-        .and_then(number)
-        .or_else(|| number(name))
+    let id = number(name);
+    let entry = line_with(passwd, &|line| field(line, 0) == name)
+        .or_else(|| line_with(passwd, &|line| id.is_some() && number(field(line, 2)) == id))
+        .unwrap_or("");
+    let uid = number(field(entry, 2))
+        .or(id)
         .ok_or_else(|| format!("unable to find user {name}: no matching entries in passwd file"))?;
     let gid = match group_name {
         Some(wanted) if !wanted.is_empty() => group_id(wanted, group)?,
-        _ => part(3).and_then(number).unwrap_or(0),
+        _ => number(field(entry, 3)).unwrap_or(0),
     };
-    let login = part(0).unwrap_or("");
+    let login = field(entry, 0);
     let mut supplementary = Vec::new();
     // A group that is named replaces the memberships, as the engine API's reference does it.
     if group_name.is_none() && !login.is_empty() {
-        for entry in group.lines().map(fields) {
-            let member = entry.get(3).is_some_and(|list| list.split(',').any(|member| member == login));
-            match entry.get(2).and_then(|text| number(text)) {
-                Some(id) if member => supplementary.push(id),
-                _ => {}
+        for line in group.lines() {
+            if field(line, 3).split(',').any(|member| member == login) {
+                supplementary.extend(number(field(line, 2)));
             }
         }
     }
     for wanted in groups {
         supplementary.push(group_id(wanted, group)?);
     }
-    let home = part(5).filter(|home| !home.is_empty()).unwrap_or("/").to_owned();
-    Ok(User { uid, gid, groups: supplementary, home })
+    let home = match field(entry, 5) {
+        "" => "/",
+        home => home,
+    };
+    Ok(User { uid, gid, groups: supplementary, home: home.to_owned() })
 }
 
 fn group_id(wanted: &str, group: &str) -> Result<u32, String> {
-    group
-        .lines()
-        .map(fields)
-        .find(|entry| entry.first() == Some(&wanted))
-        .and_then(|entry| entry.get(2).and_then(|text| number(text)))
+    let line = line_with(group, &|line| field(line, 0) == wanted).unwrap_or("");
+    number(field(line, 2))
         .or_else(|| number(wanted))
         .ok_or_else(|| format!("unable to find group {wanted}: no matching entries in group file"))
 }
 
-fn fields(line: &str) -> Vec<&str> {
-    line.split(':').collect()
+fn line_with<'a>(text: &'a str, fits: &dyn Fn(&str) -> bool) -> Option<&'a str> {
+    text.lines().find(|line| fits(line))
+}
+
+/// A field of a line; empty when there is none.
+fn field(line: &str, index: usize) -> &str {
+    line.split(':').nth(index).unwrap_or("")
 }
 
 /// An id as users write it; the largest value means "no change" to the kernel and is refused.
