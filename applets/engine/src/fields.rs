@@ -12,6 +12,8 @@ pub trait Fields {
     fn text(&self, key: &str) -> &str;
     /// A whole number; numbers in text count, as some clients send them. Otherwise 0.
     fn number(&self, key: &str) -> i64;
+    /// As [`Fields::number`], or `otherwise` when it does not fit.
+    fn int(&self, key: &str, otherwise: i32) -> i32;
     /// A boolean, or false.
     fn flag(&self, key: &str) -> bool;
     /// The elements of an array, or none.
@@ -43,6 +45,11 @@ impl Fields for Value {
     fn number(&self, key: &str) -> i64 {
         let value = self.at(key);
         value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
+    }
+
+    #[inline(never)]
+    fn int(&self, key: &str, otherwise: i32) -> i32 {
+        i32::try_from(self.number(key)).unwrap_or(otherwise)
     }
 
     #[inline(never)]

@@ -120,7 +120,7 @@ pub fn logs(api: &Api, line: &Line) -> Outcome {
 }
 
 fn short(id: &str) -> &str {
-    let id = id.trim_start_matches("sha256:");
+    let id = id.strip_prefix("sha256:").unwrap_or(id);
     id.get(..12).unwrap_or(id)
 }
 

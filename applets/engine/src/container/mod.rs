@@ -189,7 +189,7 @@ impl Container {
         container.created = time_of(document.at("Created")).unwrap_or_default();
         container.started_once = document.flag("StartedOnce");
         container.stopped_by_hand = document.flag("StoppedByHand");
-        container.exit_code = i32::try_from(document.number("ExitCode")).unwrap_or(255);
+        container.exit_code = document.int("ExitCode", 255);
         document.text("Error").clone_into(&mut container.error);
         container.oom = document.flag("OOMKilled");
         container.started_at = time_of(document.at("StartedAt"));

@@ -5,6 +5,7 @@ use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
 use minke_wire::json::Value;
+use std::fmt::Write;
 use std::path::{Component, Path};
 
 /// Most mounts of one container.
@@ -45,14 +46,27 @@ pub struct Mount {
 }
 
 impl Mount {
-    fn new(kind: Kind, source: &str, target: &str) -> Self {
-        let (name, source) = match kind {
-            Kind::Volume => (source.to_owned(), String::new()),
-            Kind::Bind | Kind::Tmpfs => (String::new(), source.to_owned()),
-        };
+    /// A mount with the source as the user says it: a path, a volume's name, or nothing.
+    fn new(kind: Kind, source: &str, target: String) -> Self {
+        let (mut name, mut path) = (String::new(), String::new());
+        match kind {
+            Kind::Bind => path = clean(source),
+            Kind::Volume => source.clone_into(&mut name),
+            Kind::Tmpfs => {}
+        }
         let anonymous = kind == Kind::Volume && name.is_empty();
-        let (target, propagation, options) = (target.to_owned(), String::new(), String::new());
-        Self { kind, name, source, target, read_only: false, propagation, no_copy: false, anonymous, options }
+        let (propagation, options) = (String::new(), String::new());
+        Self {
+            kind,
+            name,
+            source: path,
+            target,
+            read_only: false,
+            propagation,
+            no_copy: false,
+            anonymous,
+            options,
+        }
     }
 
     /// As `Mounts` of inspect has it, with what a later start needs.
@@ -107,91 +121,100 @@ impl Mount {
 
 /// All mounts of a create body. A target may be used once; the image's volumes yield to what the user says.
 pub fn collect(config: &Value, host: &Value) -> Result<Vec<Mount>> {
-    let mut mounts: Vec<Mount> = Vec::new();
-    let add = |mounts: &mut Vec<Mount>, mount: Mount| -> Result<()> {
-        check_target(&mount.target)?;
-        if mounts.iter().any(|other| other.target == mount.target) {
-            return Err(ApiError::bad(format_args!("Duplicate mount point: {}", mount.target)));
-        }
-        if mounts.len() >= MOUNT_LIMIT {
-            return Err(ApiError::bad(format_args!("too many mounts")));
-        }
-        mounts.push(mount);
-        Ok(())
-    };
+    let mut mounts = Vec::new();
     for bind in host.texts("Binds") {
-        add(&mut mounts, parse_bind(&bind)?)?;
+        add_bind(&mut mounts, &bind)?;
     }
     for mount in host.items("Mounts") {
-        add(&mut mounts, parse_mount(mount)?)?;
+        add_mount(&mut mounts, mount)?;
     }
     for (target, options) in host.entries("Tmpfs") {
-        let mut mount = Mount::new(Kind::Tmpfs, "", &clean(target));
-        mount.options = options.as_str().unwrap_or("").to_owned();
-        add(&mut mounts, mount)?;
+        let mount = add(&mut mounts, Kind::Tmpfs, "", target)?;
+        options.as_str().unwrap_or("").clone_into(&mut mount.options);
     }
     for (target, _) in config.entries("Volumes") {
         let target = clean(target);
         if !mounts.iter().any(|other| other.target == target) {
-            add(&mut mounts, Mount::new(Kind::Volume, "", &target))?;
+            add(&mut mounts, Kind::Volume, "", &target)?;
         }
     }
     Ok(mounts)
 }
 
+/// Adds a mount of which the rest is to be filled in.
+fn add<'a>(mounts: &'a mut Vec<Mount>, kind: Kind, source: &str, target: &str) -> Result<&'a mut Mount> {
+    let target = clean(target);
+    if !target.starts_with('/') || target == "/" || target.contains('\0') {
+        return Err(ApiError::bad(format_args!(
+            "invalid mount path: '{target}' mount path must be absolute and not '/'"
+        )));
+    }
+    if mounts.iter().any(|other| other.target == target) {
+        return Err(ApiError::bad(format_args!("Duplicate mount point: {target}")));
+    }
+    if mounts.len() >= MOUNT_LIMIT {
+        return Err(ApiError::bad(format_args!("too many mounts")));
+    }
+    Ok(mounts.push_mut(Mount::new(kind, source, target)))
+}
+
+/// Options of a bind that say how mounts travel.
+const PROPAGATIONS: &[&str] = &["rprivate", "private", "rslave", "slave", "rshared", "shared"];
+/// Options of a bind that change nothing here.
+const WITHOUT_EFFECT: &[&str] = &["", "rw", "z", "Z", "cached", "delegated", "consistent", "copy"];
+
 /// `SOURCE:TARGET[:OPTIONS]`, where a source without a slash in front is a volume's name.
-fn parse_bind(text: &str) -> Result<Mount> {
+fn add_bind(mounts: &mut Vec<Mount>, text: &str) -> Result<()> {
     let invalid = || ApiError::bad(format_args!("invalid volume specification: '{text}'"));
     let mut parts = text.split(':');
     let (source, target, options) = (parts.next(), parts.next(), parts.next());
     let (Some(source), Some(target), None) = (source, target, parts.next()) else { return Err(invalid()) };
-    let mut mount = if source.starts_with('/') {
-        Mount::new(Kind::Bind, &clean(source), &clean(target))
-    } else if name::is_valid(source) {
-        Mount::new(Kind::Volume, source, &clean(target))
-    } else {
+    let kind = if source.starts_with('/') { Kind::Bind } else { Kind::Volume };
+    if kind == Kind::Volume && !name::is_valid(source) {
         return Err(invalid());
-    };
+    }
+    let mount = add(mounts, kind, source, target)?;
     for option in options.unwrap_or("").split(',') {
         match option {
             "ro" => mount.read_only = true,
             "nocopy" => mount.no_copy = true,
-            "rprivate" | "private" | "rslave" | "slave" | "rshared" | "shared" => {
-                option.clone_into(&mut mount.propagation);
-            }
-            "" | "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "copy" => {}
+            _ if PROPAGATIONS.contains(&option) => option.clone_into(&mut mount.propagation),
+            _ if WITHOUT_EFFECT.contains(&option) => {}
             _ => return Err(invalid()),
         }
     }
-    Ok(mount)
+    Ok(())
 }
 
-fn parse_mount(value: &Value) -> Result<Mount> {
-    let (source, target) = (value.text("Source"), clean(value.text("Target")));
-    let invalid = |why: &str| {
-        ApiError::bad(format_args!("invalid mount config for type \"{}\": {why}", value.text("Type")))
+fn add_mount(mounts: &mut Vec<Mount>, value: &Value) -> Result<()> {
+    let (kind, source) = (value.text("Type"), value.text("Source"));
+    let (kind, problem) = match kind {
+        "bind" if !source.starts_with('/') => (Kind::Bind, "the source must be an absolute path"),
+        "bind" => (Kind::Bind, ""),
+        "volume" if !source.is_empty() && !name::is_valid(source) => (Kind::Volume, "no valid volume name"),
+        "volume" => (Kind::Volume, ""),
+        "tmpfs" => (Kind::Tmpfs, ""),
+        _ => (Kind::Tmpfs, "unknown type"),
     };
-    let mut mount = match value.text("Type") {
-        "bind" if !source.starts_with('/') => return Err(invalid("the source must be an absolute path")),
-        "bind" => Mount::new(Kind::Bind, &clean(source), &target),
-        "volume" if !source.is_empty() && !name::is_valid(source) => {
-            return Err(invalid("no valid volume name"));
-        }
-        "volume" => Mount::new(Kind::Volume, source, &target),
-        "tmpfs" => Mount::new(Kind::Tmpfs, "", &target),
-        _ => return Err(invalid("unknown type")),
-    };
+    if !problem.is_empty() {
+        return Err(ApiError::bad(format_args!(
+            "invalid mount config for type \"{}\": {problem}",
+            value.text("Type")
+        )));
+    }
+    let mount = add(mounts, kind, source, value.text("Target"))?;
     mount.read_only = value.flag("ReadOnly");
     mount.no_copy = value.at("VolumeOptions").flag("NoCopy");
     value.at("BindOptions").text("Propagation").clone_into(&mut mount.propagation);
     let tmpfs = value.at("TmpfsOptions");
-    if tmpfs.number("SizeBytes") > 0 {
-        mount.options = format!("size={}", tmpfs.number("SizeBytes"));
+    let (size, mode) = (tmpfs.number("SizeBytes"), tmpfs.number("Mode"));
+    if size > 0 {
+        mount.options = format!("size={size}");
     }
-    if tmpfs.number("Mode") > 0 {
-        mount.options = format!("{},mode={:o}", mount.options, tmpfs.number("Mode"));
+    if mode > 0 {
+        let _ = write!(mount.options, ",mode={mode:o}");
     }
-    Ok(mount)
+    Ok(())
 }
 
 /// Without double and trailing slashes and single dots.
@@ -209,19 +232,15 @@ fn clean(path: &str) -> String {
     cleaned.to_string_lossy().into_owned()
 }
 
-fn check_target(target: &str) -> Result<()> {
-    if !target.starts_with('/') || target == "/" || target.contains('\0') {
-        return Err(ApiError::bad(format_args!(
-            "invalid mount path: '{target}' mount path must be absolute and not '/'"
-        )));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use minke_wire::json::json;
+
+    fn parse_bind(text: &str) -> Result<Mount> {
+        let mut mounts = Vec::new();
+        add_bind(&mut mounts, text).map(|()| mounts.remove(0))
+    }
 
     #[test]
     fn binds_and_named_volumes() {

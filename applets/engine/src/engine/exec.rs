@@ -107,7 +107,7 @@ impl Engine {
             exec.pid = event.number("pid");
         } else {
             exec.running = false;
-            exec.exit_code = Some(i32::try_from(event.number("code")).unwrap_or(255));
+            exec.exit_code = Some(event.int("code", 255));
         }
         let Some(conn) = waiter else { return };
         if kind == "exec-failed" {

@@ -112,7 +112,7 @@ impl Engine {
     /// The shim says that the container runs; also the first word of a shim to an engine that found it.
     pub fn on_started(&mut self, id: &str, event: &Value) {
         let Some(container) = self.get_mut(id) else { return };
-        container.pid = i32::try_from(event.number("pid")).unwrap_or(0);
+        container.pid = event.int("pid", 0);
         container.ports = event.items("ports").to_vec();
         if container.status == Status::Running {
             return;

@@ -39,8 +39,7 @@ impl Engine {
         if was_running {
             // It ended while no engine ran: by itself, then the shim wrote how, or with the machine.
             let record = self.exit_record(&id);
-            container.exit_code =
-                record.map_or(255, |record| i32::try_from(record.number("code")).unwrap_or(255));
+            container.exit_code = record.map_or(255, |record| record.int("code", 255));
             container.finished_at = Some(minke_sys::clock::realtime());
             for (_, endpoint) in &mut container.networks {
                 endpoint.make_object().remove("IPAddress");

@@ -97,7 +97,7 @@ impl Engine {
     }
 
     fn take_event(&mut self, id: &str, event: &Value) {
-        let code = i32::try_from(event.number("code")).unwrap_or(255);
+        let code = event.int("code", 255);
         match event.text("event") {
             "started" => self.on_started(id, event),
             "failed" => self.on_failed(id, code, event.text("text")),
@@ -119,7 +119,7 @@ impl Engine {
     fn take_loss(&mut self, id: &str) {
         match self.exit_record(id) {
             Some(record) => {
-                let code = i32::try_from(record.number("code")).unwrap_or(255);
+                let code = record.int("code", 255);
                 if record.text("error").is_empty() {
                     self.on_end(id, code, record.flag("oom"));
                 } else {

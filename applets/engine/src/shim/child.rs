@@ -78,7 +78,7 @@ fn enter_namespaces(spec: &Value) -> Result<(), Failure> {
         match spec.at(key).text("mode") {
             "host" => {}
             "join" => {
-                let pid = i32::try_from(spec.at(key).number("pid")).unwrap_or(0);
+                let pid = spec.at(key).int("pid", 0);
                 joined.push((namespace::open(pid, kind).step("join namespace")?, kind));
             }
             _ => fresh.push(kind),

@@ -194,7 +194,7 @@ impl Runtime {
         while let Some(signal) = self.signals.take() {
             if signal == SIGTERM {
                 // The machine goes down: the container gets its own stop signal, and the time that is left.
-                let stop = i32::try_from(self.spec.number("stop_signal")).unwrap_or(SIGTERM);
+                let stop = self.spec.int("stop_signal", SIGTERM);
                 let _ = minke_sys::process::kill(self.pid, stop);
             }
         }
@@ -263,7 +263,7 @@ impl Runtime {
         let order = &message.body;
         match order.text("op") {
             "signal" => {
-                let signal = i32::try_from(order.number("signal")).unwrap_or(SIGKILL);
+                let signal = order.int("signal", SIGKILL);
                 let _ = minke_sys::process::kill(self.pid, signal);
                 if signal == SIGKILL {
                     let group = self.spec.at("cgroup").text("path");

@@ -160,7 +160,7 @@ fn last_words(channel: &Channel) -> Option<Failure> {
 
 fn failure_of(text: &[u8]) -> Failure {
     let report: Value = minke_wire::json::parse(text).unwrap_or(Value::Null);
-    let code = i32::try_from(report.number("code")).unwrap_or(128);
+    let code = report.int("code", 128);
     Failure::with_code(code, format_args!("{}", report.text("text")))
 }
 
@@ -185,7 +185,7 @@ fn enter_pid_namespace(spec: &Value) -> Result<(), Failure> {
     match spec.at("pid").text("mode") {
         "host" => Ok(()),
         "join" => {
-            let pid = i32::try_from(spec.at("pid").number("pid")).unwrap_or(0);
+            let pid = spec.at("pid").int("pid", 0);
             let fd = namespace::open(pid, Namespace::Pid).step("join namespace")?;
             namespace::enter(fd, Namespace::Pid).step("join namespace")
         }
