@@ -1,7 +1,8 @@
 //! Containers.
 
+use crate::error::Reason;
 use crate::json::{keys, pairs, text, texts};
-use crate::{Engine, Error, Result, filters};
+use crate::{Engine, Error, Result, call, with_labels};
 use minke_http::escape;
 use minke_wire::json::{Value, json};
 use std::time::Duration;
@@ -100,25 +101,22 @@ pub enum Removed {
 impl Engine {
     /// All containers, stopped ones too, that carry every one of `labels` (`name` or `name=value`).
     pub fn containers(&self, labels: &[&str]) -> Result<Vec<Summary>> {
-        let mut target = "/containers/json?all=1".to_owned();
-        if !labels.is_empty() {
-            target.push_str("&filters=");
-            target.push_str(&filters("label", labels));
+        let list = self.document(&with_labels("/containers/json?all=1", '&', labels))?;
+        let mut containers = Vec::new();
+        for value in list.as_array().into_iter().flatten() {
+            containers.push(Summary {
+                id: text(value, "/Id"),
+                names: texts(value, "/Names"),
+                state: text(value, "/State"),
+            });
         }
-        let list = self.call("GET", &target, None)?.expect(&[200])?.json()?;
-        let summary = |value: &Value| Summary {
-            id: text(value, "/Id"),
-            names: texts(value, "/Names"),
-            state: text(value, "/State"),
-        };
-        Ok(list.as_array().into_iter().flatten().map(summary).collect())
+        Ok(containers)
     }
 
     /// A container by id, prefix of one, or name. `None`: there is none.
     pub fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
-        let target = format!("/containers/{}/json", escape(id));
-        let Some(answer) = self.call("GET", &target, None)?.optional(&[200])? else { return Ok(None) };
-        Ok(Some(container(&answer.json()?)))
+        let found = self.inspect(&format!("/containers/{}/json", escape(id)))?;
+        Ok(found.as_ref().map(container))
     }
 
     /// Creates a container from a body of the API's `ContainerCreate`, and returns its id.
@@ -127,13 +125,13 @@ impl Engine {
         let answer = self.call("POST", &target, Some(body))?.expect(&[201])?;
         let call = answer.call.clone();
         let id = text(&answer.json()?, "/Id");
-        if id.is_empty() { Err(Error::Answer { call }) } else { Ok(id) }
+        if id.is_empty() { Err(Error::new(call, Reason::Answer)) } else { Ok(id) }
     }
 
     /// Starts a container.
     pub fn start_container(&self, id: &str) -> Result<Started> {
         let answer = self.call("POST", &format!("/containers/{}/start", escape(id)), None)?;
-        match answer.expect(&[204, 304])?.status() {
+        match answer.expect(&[204, 304])?.status {
             304 => Ok(Started::Already),
             _ => Ok(Started::Now),
         }
@@ -142,8 +140,9 @@ impl Engine {
     /// Stops a container with its own signal and time-out, of which `grace` is the longest.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<Stopped> {
         let target = format!("/containers/{}/stop", escape(id));
-        let answer = self.call_within("POST", &target, None, grace.saturating_add(STOP_MARGIN))?;
-        match answer.optional(&[204, 304])?.map(|answer| answer.status()) {
+        let client = self.client.clone().with_timeout(Some(grace.saturating_add(STOP_MARGIN)));
+        let answer = call(&client, "POST", &target, None)?;
+        match answer.optional(&[204, 304])?.map(|answer| answer.status) {
             None => Ok(Stopped::Gone),
             Some(304) => Ok(Stopped::Already),
             Some(_) => Ok(Stopped::Now),
@@ -153,22 +152,19 @@ impl Engine {
     /// Removes a container with its anonymous volumes; `force` kills it first.
     pub fn remove_container(&self, id: &str, force: bool) -> Result<Removed> {
         let force = if force { "&force=1" } else { "" };
-        let target = format!("/containers/{}?v=1{force}", escape(id));
-        let answer = self.call("DELETE", &target, None)?.optional(&[204])?;
-        Ok(answer.map_or(Removed::Gone, |_| Removed::Now))
+        self.remove(&format!("/containers/{}?v=1{force}", escape(id)), &[204])
     }
 
     /// Renames a container.
     pub fn rename_container(&self, id: &str, name: &str) -> Result<()> {
         let target = format!("/containers/{}/rename?name={}", escape(id), escape(name));
-        self.call("POST", &target, None)?.expect(&[204]).map(|_| ())
+        self.act("POST", &target, None, &[204])
     }
 
     /// Takes away a container's restart policy, so that a stop is final even if it crashes all the time.
     pub fn clear_restart_policy(&self, id: &str) -> Result<()> {
         let body = json!({ "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 } });
-        let target = format!("/containers/{}/update", escape(id));
-        self.call("POST", &target, Some(&body))?.expect(&[200]).map(|_| ())
+        self.act("POST", &format!("/containers/{}/update", escape(id)), Some(&body), &[200])
     }
 }
 

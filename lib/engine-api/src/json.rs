@@ -20,19 +20,20 @@ pub(crate) fn texts(value: &Value, pointer: &str) -> Vec<String> {
 
 /// A map of strings, sorted by key so that it compares.
 pub(crate) fn pairs(value: &Value, pointer: &str) -> Vec<(String, String)> {
-    let map = value.pointer(pointer).and_then(Value::as_object);
-    let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-    let mut pairs: Vec<_> = map.into_iter().flatten().filter_map(pair).collect();
-    pairs.sort_unstable();
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for (key, value) in value.pointer(pointer).and_then(Value::as_object).into_iter().flatten() {
+        if let Some(value) = value.as_str() {
+            let place = pairs.partition_point(|(other, _)| other < key);
+            pairs.insert(place, (key.clone(), value.to_owned()));
+        }
+    }
     pairs
 }
 
 pub(crate) fn keys(value: &Value, pointer: &str) -> Vec<String> {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(key, _)| key.clone())
-        .collect()
+    let mut keys = Vec::new();
+    for (key, _) in value.pointer(pointer).and_then(Value::as_object).into_iter().flatten() {
+        keys.push(key.clone());
+    }
+    keys
 }

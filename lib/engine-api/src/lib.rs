@@ -19,9 +19,10 @@ pub use images::{Image, ImageSummary};
 pub use networks::Network;
 pub use volumes::Volume;
 
+use error::Reason;
+use minke_http::Client;
 use minke_http::client::{Body, Stream};
-use minke_http::{Client, Response};
-use minke_wire::json::Value;
+use minke_wire::json::{ToJson, Value};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,7 +42,8 @@ pub struct Engine {
 /// An answer with its meaning still open.
 struct Answer {
     call: String,
-    response: Box<Response>,
+    status: u16,
+    body: Vec<u8>,
 }
 
 impl Engine {
@@ -57,39 +59,54 @@ impl Engine {
 
     /// Whether the engine answers: `GET /_ping`.
     pub fn ping(&self) -> Result<()> {
-        self.call("GET", "/_ping", None)?.expect(&[200]).map(|_| ())
+        self.act("GET", "/_ping", None, &[200])
     }
 
-    fn call(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Answer> {
-        self.call_within(method, target, body, TIMEOUT)
+    /// A call whose answer says no more than that it is done.
+    fn act(&self, method: &str, target: &str, body: Option<&Value>, statuses: &[u16]) -> Result<()> {
+        self.call(method, target, body)?.expect(statuses).map(|_| ())
     }
 
-    fn call_within(
-        &self,
-        method: &str,
-        target: &str,
-        body: Option<&Value>,
-        timeout: Duration,
-    ) -> Result<Answer> {
-        let call = describe(method, target);
-        let client = self.client.clone().with_timeout(Some(timeout));
-        let text = body.map(Value::to_string);
-        let json = [("Content-Type", "application/json")];
-        let sent = match &text {
-            Some(text) => client.request(method, target, &json, Body::Bytes(text.as_bytes())),
-            None => client.request(method, target, &[], Body::None),
-        };
-        match sent {
-            Ok(response) => Ok(Answer { call, response: Box::new(response) }),
-            Err(reason) => Err(Error::Http { call, reason: Box::new(reason) }),
+    /// A document.
+    fn document(&self, target: &str) -> Result<Value> {
+        self.call("GET", target, None)?.expect(&[200])?.json()
+    }
+
+    /// A document about one object; `None`: there is no such object.
+    fn inspect(&self, target: &str) -> Result<Option<Value>> {
+        match self.call("GET", target, None)?.optional(&[200])? {
+            Some(answer) => answer.json().map(Some),
+            None => Ok(None),
         }
     }
 
+    /// Removes an object.
+    fn remove(&self, target: &str, statuses: &[u16]) -> Result<Removed> {
+        let answer = self.call("DELETE", target, None)?.optional(statuses)?;
+        Ok(if answer.is_some() { Removed::Now } else { Removed::Gone })
+    }
+
+    fn call(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Answer> {
+        call(&self.client, method, target, body)
+    }
+
     fn open(&self, target: &str) -> Result<Stream> {
-        let call = describe("GET", target);
-        self.client
-            .stream("GET", target, &[], Body::None)
-            .map_err(|reason| Error::Http { call, reason: Box::new(reason) })
+        let stream = self.client.stream("GET", target, &[], Body::None);
+        stream.map_err(|reason| Error::new(describe("GET", target), Reason::Http(reason)))
+    }
+}
+
+fn call(client: &Client, method: &str, target: &str, body: Option<&Value>) -> Result<Answer> {
+    let text = body.map(Value::to_string);
+    let json = [("Content-Type", "application/json")];
+    let (headers, body): (&[_], _) = match &text {
+        Some(text) => (&json, Body::Bytes(text.as_bytes())),
+        None => (&[], Body::None),
+    };
+    let call = describe(method, target);
+    match client.request(method, target, headers, body) {
+        Ok(response) => Ok(Answer { call, status: response.status, body: response.body }),
+        Err(reason) => Err(Error::new(call, Reason::Http(reason))),
     }
 }
 
@@ -100,41 +117,43 @@ fn describe(method: &str, target: &str) -> String {
 }
 
 impl Answer {
-    fn status(&self) -> u16 {
-        self.response.status
-    }
-
     /// The answer when its status is one of `statuses`, else the engine's error.
     fn expect(self, statuses: &[u16]) -> Result<Self> {
-        if statuses.contains(&self.status()) {
+        if statuses.contains(&self.status) {
             return Ok(self);
         }
-        let parsed: Option<Value> = minke_wire::json::parse(&self.response.body).ok();
-        let message = parsed.as_ref().and_then(|value| value.get("message")).and_then(Value::as_str);
-        let message = match message {
+        let parsed = minke_wire::json::parse(&self.body).unwrap_or_default();
+        let message = match parsed.get("message").and_then(Value::as_str) {
             Some(message) => message.to_owned(),
-            None => String::from_utf8_lossy(&self.response.body).trim().to_owned(),
+            None => String::from_utf8_lossy(&self.body).trim().to_owned(),
         };
-        Err(Error::Api { status: self.status(), call: self.call, message })
+        Err(Error::new(self.call, Reason::Api(self.status, message)))
     }
 
     /// As [`Answer::expect`], with `None` for 404.
     fn optional(self, statuses: &[u16]) -> Result<Option<Self>> {
-        if self.status() == 404 {
+        if self.status == 404 {
             return Ok(None);
         }
         self.expect(statuses).map(Some)
     }
 
     fn json(self) -> Result<Value> {
-        minke_wire::json::parse(&self.response.body).map_err(|_| Error::Answer { call: self.call })
+        minke_wire::json::parse(&self.body).map_err(|_| Error::new(self.call, Reason::Answer))
     }
+}
+
+/// `target` with a filter for objects that carry every one of `labels`.
+fn with_labels(target: &str, mark: char, labels: &[&str]) -> String {
+    if labels.is_empty() {
+        return target.to_owned();
+    }
+    format!("{target}{mark}filters={}", filters("label", labels))
 }
 
 /// A filter as the API wants it in the query: a map of lists, as JSON.
 fn filters(name: &str, values: &[&str]) -> String {
-    let list = Value::from(values.to_vec());
-    let mut map = minke_wire::json::Map::new();
-    map.insert(name.to_owned(), list);
-    minke_http::escape(&Value::Object(map).to_string())
+    let mut filters = Value::default();
+    filters[name] = values.to_json();
+    minke_http::escape(&filters.to_string())
 }

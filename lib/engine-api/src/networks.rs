@@ -1,7 +1,7 @@
 //! Networks.
 
 use crate::json::{flag, list, pairs, text};
-use crate::{Engine, Removed, Result, filters};
+use crate::{Engine, Removed, Result, with_labels};
 use minke_http::escape;
 use minke_wire::json::{Value, json};
 
@@ -31,40 +31,34 @@ pub struct Network {
 impl Engine {
     /// The names and ids of all networks that carry every one of `labels`.
     pub fn networks(&self, labels: &[&str]) -> Result<Vec<(String, String)>> {
-        let mut target = "/networks".to_owned();
-        if !labels.is_empty() {
-            target.push_str("?filters=");
-            target.push_str(&filters("label", labels));
+        let list = self.document(&with_labels("/networks", '?', labels))?;
+        let mut networks = Vec::new();
+        for value in list.as_array().into_iter().flatten() {
+            networks.push((text(value, "/Name"), text(value, "/Id")));
         }
-        let list = self.call("GET", &target, None)?.expect(&[200])?.json()?;
-        let entry = |value: &Value| (text(value, "/Name"), text(value, "/Id"));
-        Ok(list.as_array().into_iter().flatten().map(entry).collect())
+        Ok(networks)
     }
 
     /// A network by id or name. `None`: there is none.
     pub fn inspect_network(&self, name: &str) -> Result<Option<Network>> {
-        let target = format!("/networks/{}", escape(name));
-        let Some(answer) = self.call("GET", &target, None)?.optional(&[200])? else { return Ok(None) };
-        Ok(Some(network(&answer.json()?)))
+        let found = self.inspect(&format!("/networks/{}", escape(name)))?;
+        Ok(found.as_ref().map(network))
     }
 
     /// Creates a network from a body of the API's `NetworkCreate`.
     pub fn create_network(&self, body: &Value) -> Result<()> {
-        self.call("POST", "/networks/create", Some(body))?.expect(&[201]).map(|_| ())
+        self.act("POST", "/networks/create", Some(body), &[201])
     }
 
     /// Joins a container to a network.
     pub fn connect_network(&self, network: &str, container: &str, endpoint: &Value) -> Result<()> {
         let body = json!({ "Container": container, "EndpointConfig": endpoint });
-        let target = format!("/networks/{}/connect", escape(network));
-        self.call("POST", &target, Some(&body))?.expect(&[200]).map(|_| ())
+        self.act("POST", &format!("/networks/{}/connect", escape(network)), Some(&body), &[200])
     }
 
     /// Removes a network.
     pub fn remove_network(&self, id: &str) -> Result<Removed> {
-        let answer =
-            self.call("DELETE", &format!("/networks/{}", escape(id)), None)?.optional(&[200, 204])?;
-        Ok(answer.map_or(Removed::Gone, |_| Removed::Now))
+        self.remove(&format!("/networks/{}", escape(id)), &[200, 204])
     }
 }
 

@@ -21,19 +21,22 @@ pub struct Volume {
 impl Engine {
     /// All volumes.
     pub fn volumes(&self) -> Result<Vec<Volume>> {
-        let answer = self.call("GET", "/volumes", None)?.expect(&[200])?.json()?;
-        Ok(list(&answer, "/Volumes").iter().map(volume).collect())
+        let answer = self.document("/volumes")?;
+        let mut volumes = Vec::new();
+        for value in list(&answer, "/Volumes") {
+            volumes.push(volume(value));
+        }
+        Ok(volumes)
     }
 
     /// Creates a volume from a body of the API's `VolumeCreate`; one that is there already stays as it is.
     pub fn create_volume(&self, body: &Value) -> Result<()> {
-        self.call("POST", "/volumes/create", Some(body))?.expect(&[200, 201]).map(|_| ())
+        self.act("POST", "/volumes/create", Some(body), &[200, 201])
     }
 
     /// Removes a volume and what is in it.
     pub fn remove_volume(&self, name: &str) -> Result<Removed> {
-        let answer = self.call("DELETE", &format!("/volumes/{}", escape(name)), None)?.optional(&[204])?;
-        Ok(answer.map_or(Removed::Gone, |_| Removed::Now))
+        self.remove(&format!("/volumes/{}", escape(name)), &[204])
     }
 }
 
