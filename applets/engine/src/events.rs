@@ -35,7 +35,8 @@ impl Subscriber {
 /// An event, with the old top-level fields `status`, `id` and `from` for containers and images.
 pub fn event(kind: &str, action: &str, id: &str, attributes: &Value) -> Value {
     let now = minke_sys::clock::realtime();
-    let nanoseconds = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    let nanoseconds =
+        now.as_secs().saturating_mul(1_000_000_000).saturating_add(now.subsec_nanos().into());
     let mut event = json!({
         "Type": kind, "Action": action, "Actor": { "ID": id, "Attributes": attributes }, "scope": "local",
         "time": now.as_secs(), "timeNano": nanoseconds

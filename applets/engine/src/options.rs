@@ -37,7 +37,7 @@ pub const GROUP: &str = "balena-engine";
 
 impl Options {
     /// Reads the command line.
-    pub fn from_args(args: &Args) -> Result<Self, String> {
+    pub fn from_args(args: &Args) -> Result<Box<Self>, String> {
         let path = |name: &str, default: &str| PathBuf::from(args.value(name).unwrap_or(default));
         let (sockets, addresses) = listeners(args)?;
         let bip = args.value("bip").unwrap_or("10.114.101.1/24");
@@ -46,7 +46,7 @@ impl Options {
             .and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)))
             .ok_or_else(|| format!("'{bip}' is no address with prefix"))?;
         let default_range = if args.has("bip") { "" } else { "10.114.101.0/25" };
-        Ok(Self {
+        Ok(Box::new(Self {
             data: path("data-root", "/var/lib/docker"),
             run: path("exec-root", "/run/minke/engine"),
             sockets,
@@ -58,7 +58,7 @@ impl Options {
             journal: path("journal", "/run/systemd/journal/socket"),
             journal_query: path("journal-query", minke_control::journal::SOCKET),
             group: args.value("cgroup-parent").map(|name| name.trim_matches('/').to_owned()),
-        })
+        }))
     }
 }
 

@@ -85,7 +85,7 @@ fn ask_journal(path: &Path, query: &Query) -> std::io::Result<UnixStream> {
 fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
     let time = |name: &str| {
         let time = crate::time::parse_seconds(call.query(name)).filter(|time| !time.is_zero())?;
-        u64::try_from(time.as_micros()).ok()
+        time.as_secs().checked_mul(1_000_000)?.checked_add(time.subsec_micros().into())
     };
     Query {
         matches: vec![("CONTAINER_ID_FULL".to_owned(), id.to_owned())],
@@ -131,7 +131,7 @@ impl Reader {
 
     /// Reads once and passes whole lines on. `false`: the journal has no more.
     fn take(&mut self, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
-        let mut chunk = [0u8; 16 * 1024];
+        let mut chunk = vec![0u8; 16 * 1024];
         let count = self.journal.read(&mut chunk)?;
         buffer.extend(chunk.iter().take(count));
         let mut out = Vec::new();

@@ -82,6 +82,19 @@ pub struct Line {
     pub names: Vec<String>,
 }
 
+/// Long options with their short ones.
+const LONG: &[(&str, &str)] = &[
+    ("--all", "-a"),
+    ("--force", "-f"),
+    ("--follow", "-f"),
+    ("--quiet", "-q"),
+    ("--tail", "-n"),
+    ("--time", "-t"),
+    ("--timestamps", "-T"),
+    ("--input", "-i"),
+    ("--volumes", "-v"),
+];
+
 /// Options that have a value.
 const VALUES: &str = "nti";
 
@@ -90,18 +103,8 @@ impl Line {
         let mut line = Self { options: Vec::new(), names: Vec::new() };
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            let word = match word.as_str() {
-                "--all" => "-a",
-                "--force" => "-f",
-                "--follow" => "-f",
-                "--quiet" => "-q",
-                "--tail" => "-n",
-                "--time" => "-t",
-                "--timestamps" => "-T",
-                "--input" => "-i",
-                "--volumes" => "-v",
-                word => word,
-            };
+            let short = LONG.iter().find(|(long, _)| long == word);
+            let word = short.map_or(word.as_str(), |(_, short)| short);
             let Some(letters) = word.strip_prefix('-').filter(|letters| !letters.is_empty()) else {
                 line.names.push(word.to_owned());
                 continue;

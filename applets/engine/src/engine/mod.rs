@@ -77,9 +77,9 @@ impl Results {
 /// The engine.
 pub struct Engine {
     /// The command line.
-    pub options: Options,
+    pub options: Box<Options>,
     /// The API server.
-    pub server: Server,
+    pub server: Box<Server>,
     /// Images.
     pub images: Arc<ImageStore>,
     /// Containers, oldest first.
@@ -114,7 +114,7 @@ impl Engine {
 
     /// Sets everything up, finds the containers of an earlier run, and serves until SIGTERM. Containers go on
     /// running.
-    pub fn run(options: Options) -> Result<()> {
+    pub fn run(options: Box<Options>) -> Result<()> {
         let engine = Self::new(options)?;
         // It lives as long as the process: the kernel takes back what it holds.
         let engine = Box::leak(engine);
@@ -122,7 +122,7 @@ impl Engine {
         engine.serve()
     }
 
-    fn new(options: Options) -> Result<Box<Self>> {
+    fn new(options: Box<Options>) -> Result<Box<Self>> {
         let data = &options.data;
         for folder in ["containers", "tmp", "volumes", "network"] {
             minke_sys::file::make_folder(&data.join(folder), 0o710)?;
@@ -138,7 +138,7 @@ impl Engine {
             minke_applet::log::error(format_args!("{}: {}", problem.path.display(), problem.text));
         }
         Ok(Box::new(Self {
-            server: Server::new(api::body_mode, api::limits())?,
+            server: Box::new(Server::new(api::body_mode, api::limits())?),
             images: Arc::new(images),
             containers: Vec::new(),
             networks: Networks::open(&data.join("network/networks.json"), options.bridge, &options.range)?,
