@@ -35,8 +35,7 @@ impl Subscriber {
 /// An event, with the old top-level fields `status`, `id` and `from` for containers and images.
 pub fn event(kind: &str, action: &str, id: &str, attributes: &Value) -> Value {
     let now = minke_sys::clock::realtime();
-    let nanoseconds =
-        now.as_secs().saturating_mul(1_000_000_000).saturating_add(now.subsec_nanos().into());
+    let nanoseconds = now.as_secs().saturating_mul(1_000_000_000).saturating_add(now.subsec_nanos().into());
     let mut event = json!({
         "Type": kind, "Action": action, "Actor": { "ID": id, "Attributes": attributes }, "scope": "local",
         "time": now.as_secs(), "timeNano": nanoseconds

@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-/// An IPv4 network.
+/// An IPv4 network. Numbers, as addresses are moved byte by byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subnet {
     /// Its lowest address.
-    pub network: Ipv4Addr,
+    network: u32,
     /// Its length in bits, 1 to 30.
     pub prefix: u8,
 }
@@ -23,43 +23,55 @@ impl Subnet {
         if !(1..=30).contains(&prefix) {
             return None;
         }
-        Some(Self { network: Ipv4Addr::from(u32::from(address) & mask(prefix)), prefix })
+        Some(Self { network: u32::from(address) & mask(prefix), prefix })
     }
 
     /// Its last address, the broadcast address.
-    pub fn last(self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.network) | !mask(self.prefix))
+    fn last(self) -> u32 {
+        self.network | !mask(self.prefix)
     }
 
     /// Whether an address lies in it.
     pub fn contains(self, address: Ipv4Addr) -> bool {
-        u32::from(address) & mask(self.prefix) == u32::from(self.network)
+        self.holds(u32::from(address))
+    }
+
+    fn holds(self, address: u32) -> bool {
+        address & mask(self.prefix) == self.network
+    }
+
+    /// Whether the lowest address of `other` lies in it.
+    pub fn contains_start_of(self, other: Self) -> bool {
+        self.holds(other.network)
     }
 
     /// Whether two networks share an address.
     pub fn overlaps(self, other: Self) -> bool {
-        self.contains(other.network) || other.contains(self.network)
+        self.holds(other.network) || other.holds(self.network)
     }
 
     /// The first address that a host can have.
     pub fn first_host(self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.network).saturating_add(1))
+        Ipv4Addr::from(self.network.saturating_add(1))
     }
 
     /// The lowest address of `range` (a part of this network) that is not in `used`; never the network's first
     /// and last address.
     pub fn free_address(self, range: Self, used: &[Ipv4Addr]) -> Option<Ipv4Addr> {
         // Of used.len() + 3 candidates one is free, so the search is as long as the list.
-        let candidates = u32::from(range.network)..=u32::from(range.last());
-        candidates
-            .map(Ipv4Addr::from)
-            .find(|address| *address != self.network && *address != self.last() && !used.contains(address))
+        for candidate in range.network..=range.last() {
+            let address = Ipv4Addr::from(candidate);
+            if candidate != self.network && candidate != self.last() && !used.contains(&address) {
+                return Some(address);
+            }
+        }
+        None
     }
 }
 
 impl std::fmt::Display for Subnet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
+        write!(f, "{}/{}", Ipv4Addr::from(self.network), self.prefix)
     }
 }
 
@@ -70,10 +82,16 @@ fn mask(prefix: u8) -> u32 {
 /// A network for a user's bridge: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 and so on, the first that
 /// overlaps none of `taken` (other bridges, and the networks that the host reaches).
 pub fn free_subnet(taken: &[Subnet]) -> Option<Subnet> {
-    let wide = (17..=31u8).filter_map(|second| Subnet::new(Ipv4Addr::new(172, second, 0, 0), 16));
-    let narrow =
-        (0..16u8).filter_map(|third| Subnet::new(Ipv4Addr::new(192, 168, third.saturating_mul(16), 0), 20));
-    wide.chain(narrow).find(|subnet| !taken.iter().any(|other| other.overlaps(*subnet)))
+    for number in 0..31u8 {
+        let subnet = match number {
+            0..15 => Subnet::new(Ipv4Addr::new(172, number.saturating_add(17), 0, 0), 16)?,
+            _ => Subnet::new(Ipv4Addr::new(192, 168, number.saturating_sub(15).saturating_mul(16), 0), 20)?,
+        };
+        if !taken.iter().any(|other| other.overlaps(subnet)) {
+            return Some(subnet);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -87,7 +105,7 @@ mod tests {
     #[test]
     fn parse_and_show() {
         assert_eq!(subnet("10.114.101.1/24").to_string(), "10.114.101.0/24");
-        assert_eq!(subnet("10.114.104.0/25").last(), Ipv4Addr::new(10, 114, 104, 127));
+        assert_eq!(subnet("10.114.104.0/25").last(), Ipv4Addr::new(10, 114, 104, 127).into());
         for text in ["", "10.0.0.0", "10.0.0.0/0", "10.0.0.0/31", "10.0.0.0/33", "10.0.0/8", "a/8", "::1/64"]
         {
             assert!(Subnet::parse(text).is_none(), "{text}");

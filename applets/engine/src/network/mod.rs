@@ -211,7 +211,7 @@ pub fn addresses(network: &Value) -> Option<Addresses> {
     let config = network.at("IPAM").items("Config").first()?;
     let subnet = Subnet::parse(config.text("Subnet"))?;
     let range = Subnet::parse(config.text("IPRange"))
-        .filter(|range| subnet.contains(range.network))
+        .filter(|range| subnet.contains_start_of(*range))
         .unwrap_or(subnet);
     Some(Addresses { subnet, range, gateway: config.text("Gateway").parse().unwrap_or(subnet.first_host()) })
 }
