@@ -41,9 +41,9 @@ pub fn event(kind: &str, action: &str, id: &str, attributes: &Value) -> Value {
         "time": now.as_secs(), "timeNano": nanoseconds
     });
     if kind == "container" || kind == "image" {
-        event["status"] = action.into();
-        event["id"] = id.into();
-        event["from"] = attributes.at("image").clone();
+        event.set("status", &action);
+        event.set("id", &id);
+        event.set("from", attributes.at("image"));
     }
     event
 }

@@ -2,7 +2,7 @@
 //! API's documents are large and mostly optional; what must have a type is checked where it comes in
 //! (`container::create`).
 
-use minke_wire::json::{Map, Value};
+use minke_wire::json::{Map, ToJson, Value};
 
 /// Members of a JSON object.
 pub trait Fields {
@@ -22,6 +22,10 @@ pub trait Fields {
     fn texts(&self, key: &str) -> Vec<String>;
     /// A copy of an object, or an empty one.
     fn object(&self, key: &str) -> Value;
+    /// A member, made when it is missing; a value that is no object becomes one.
+    fn member(&mut self, key: &str) -> &mut Value;
+    /// Sets a member.
+    fn set(&mut self, key: &str, value: &dyn ToJson);
     /// The members of an object, or none.
     fn entries(&self, key: &str) -> &Map;
 }
@@ -75,6 +79,16 @@ impl Fields for Value {
     fn object(&self, key: &str) -> Value {
         let value = self.at(key);
         if value.is_object() { value.clone() } else { json!({}) }
+    }
+
+    #[inline(never)]
+    fn member(&mut self, key: &str) -> &mut Value {
+        self.make_object().entry(key).or_insert(Value::Null)
+    }
+
+    #[inline(never)]
+    fn set(&mut self, key: &str, value: &dyn ToJson) {
+        *self.member(key) = value.to_json();
     }
 
     #[inline(never)]

@@ -22,7 +22,7 @@ pub use volumes::Volume;
 use error::Reason;
 use minke_http::Client;
 use minke_http::client::{Body, Stream};
-use minke_wire::json::{ToJson, Value};
+use minke_wire::json::{Map, ToJson, Value};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -153,7 +153,7 @@ fn with_labels(target: &str, mark: char, labels: &[&str]) -> String {
 
 /// A filter as the API wants it in the query: a map of lists, as JSON.
 fn filters(name: &str, values: &[&str]) -> String {
-    let mut filters = Value::default();
-    filters[name] = values.to_json();
-    minke_http::escape(&filters.to_string())
+    let mut filters = Map::new();
+    filters.insert(name, values.to_json());
+    minke_http::escape(&Value::Object(filters).to_string())
 }

@@ -114,7 +114,7 @@ fn make(engine: &mut Engine, body: Value, id: &str, name: String) -> Result<Box<
         if mount.kind == mount::Kind::Volume {
             let mut wish = json!({ "Name": mount.name, "Labels": {} });
             if mount.anonymous {
-                wish["Labels"]["com.docker.volume.anonymous"] = "".into();
+                wish.member("Labels").set("com.docker.volume.anonymous", &"");
             }
             let volume = engine.volumes.create(&wish)?;
             volume.text("Name").clone_into(&mut mount.name);
@@ -209,7 +209,7 @@ fn update(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     ] {
         let value = body.at(key);
         if !value.is_null() {
-            host[key] = value.clone();
+            host.set(key, value);
         }
     }
     create::complete_restart_policy(&mut host);

@@ -61,12 +61,12 @@ fn endpoint(engine: &Engine, network: &str, endpoint: &Value) -> Value {
     // What a stopped container had is kept in its record and not shown.
     if !endpoint.text("IPAddress").is_empty() {
         for key in ["EndpointID", "Gateway", "IPPrefixLen", "MacAddress"] {
-            shown[key] = endpoint.at(key).clone();
+            shown.set(key, endpoint.at(key));
         }
     }
     let aliases = endpoint.texts("Aliases");
     if !aliases.is_empty() {
-        shown["Aliases"] = aliases.into();
+        shown.set("Aliases", &aliases);
     }
     shown
 }
@@ -78,11 +78,11 @@ fn ports(container: &Container) -> Value {
     }
     let mut shown = json!({});
     for (port, _) in container.config.entries("ExposedPorts") {
-        shown[port.as_str()] = Value::Null;
+        shown.member(port);
     }
     for port in &container.ports {
         let binding = json!({ "HostIp": port.text("ip"), "HostPort": port.number("host_port").to_string() });
-        match &mut shown[port.text("port")] {
+        match shown.member(port.text("port")) {
             Value::Array(list) => list.push(binding),
             other => *other = json!([binding]),
         }
@@ -129,6 +129,6 @@ pub fn network_document(engine: &Engine, network: &Value) -> Value {
         });
         containers.insert(container.id.as_str(), value);
     }
-    shown["Containers"] = Value::Object(containers);
+    *shown.member("Containers") = Value::Object(containers);
     shown
 }

@@ -63,7 +63,7 @@ pub fn create(mut body: Value, image: &Map, id: &str) -> Result<Created> {
         mode => mode.to_owned(),
     };
     if body.text("Hostname").is_empty() && network_mode != "host" {
-        body["Hostname"] = id.get(..12).unwrap_or(id).into();
+        body.set("Hostname", &id.get(..12).unwrap_or(id));
     }
     if body.texts("Entrypoint").is_empty() && body.texts("Cmd").is_empty() {
         return Err(ApiError::bad(format_args!("no command specified")));
@@ -201,7 +201,7 @@ fn merge_image(config: &mut Value, image: &Map) {
     }
     for key in ["Labels", "Volumes", "ExposedPorts"] {
         if let Value::Object(theirs) = image.at(key) {
-            let ours = config[key].make_object();
+            let ours = config.member(key).make_object();
             for (name, value) in theirs {
                 ours.entry(name.as_str()).or_insert(value.clone());
             }
@@ -214,7 +214,7 @@ fn merge_image(config: &mut Value, image: &Map) {
             environment.push(entry);
         }
     }
-    config["Env"] = environment.into();
+    config.set("Env", &environment);
 }
 
 fn is_blank(config: &Value, key: &str) -> bool {
@@ -234,7 +234,7 @@ pub fn variable(entry: &str) -> &str {
 fn adopt(config: &mut Value, image: &Value, key: &str) {
     let value = image.at(key);
     if !value.is_null() {
-        config[key] = value.clone();
+        config.set(key, value);
     }
 }
 
@@ -379,25 +379,25 @@ const SHM_SIZE: i64 = 64 << 20;
 
 /// A host config has a restart policy with both members.
 pub fn complete_restart_policy(host: &mut Value) {
-    let policy = &mut host["RestartPolicy"];
+    let policy = host.member("RestartPolicy");
     if policy.text("Name").is_empty() {
-        policy["Name"] = "no".into();
+        policy.set("Name", &"no");
     }
     fill(policy, r#"{"MaximumRetryCount":0}"#);
 }
 
 fn set_defaults(host: &mut Value, network_mode: &str) {
-    host["NetworkMode"] = network_mode.into();
+    host.set("NetworkMode", &network_mode);
     complete_restart_policy(host);
     if host.at("ShmSize").as_i64().unwrap_or(0) == 0 {
-        host["ShmSize"] = SHM_SIZE.into();
+        host.set("ShmSize", &SHM_SIZE);
     }
     if host.text("IpcMode").is_empty() {
-        host["IpcMode"] = "private".into();
+        host.set("IpcMode", &"private");
     }
     fill(host, HOST_DEFAULTS);
     if host.at("LogConfig").text("Type").is_empty() {
-        host["LogConfig"] = json!({ "Type": "journald", "Config": {} });
+        *host.member("LogConfig") = json!({ "Type": "journald", "Config": {} });
     }
 }
 

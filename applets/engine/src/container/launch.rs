@@ -6,7 +6,7 @@ use super::mount::{Kind, Mount};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use minke_wire::json::{Map, ToJson, Value};
+use minke_wire::json::{Map, Value};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -59,8 +59,8 @@ pub fn orders(container: &Container, with: &Surroundings<'_>) -> Result<Value> {
     }
     let [network_pid, pid_pid, ipc_pid] = with.joined;
     let mut network = namespace(host.text("NetworkMode"), network_pid);
-    network["endpoints"] = with.endpoints.to_json();
-    network["ports"] = ports(container, with.endpoints)?.into();
+    network.set("endpoints", &with.endpoints);
+    network.set("ports", &ports(container, with.endpoints)?);
     let mut orders = json!({
         "id": container.id, "name": container.name, "journal": with.journal.display().to_string(),
         "layers": layers, "upper": format!("{folder}/upper"), "work": format!("{folder}/work"),
@@ -75,15 +75,15 @@ pub fn orders(container: &Container, with: &Surroundings<'_>) -> Result<Value> {
     copy_members(&mut orders, config, FROM_CONFIG);
     copy_members(&mut orders, host, FROM_HOST);
     if host.text("NetworkMode") == "host" && config.text("Hostname").is_empty() {
-        orders["hostname"] = crate::engine::kernel_setting("hostname").into();
+        orders.set("hostname", &crate::engine::kernel_setting("hostname"));
     }
-    orders["env"] = environment(config, orders.text("hostname")).into();
+    orders.set("env", &environment(config, orders.text("hostname")));
     Ok(orders)
 }
 
 fn copy_members(to: &mut Value, from: &Value, names: &[(&str, &str)]) {
     for (new, old) in names {
-        to[*new] = from.at(old).clone();
+        to.set(new, from.at(old));
     }
 }
 

@@ -83,6 +83,7 @@ pub struct Engine {
     /// Images.
     pub images: Arc<ImageStore>,
     /// Containers, oldest first.
+    #[expect(clippy::vec_box, reason = "a container has 330 bytes and its place changes")]
     pub containers: Vec<Box<Container>>,
     /// Networks.
     pub networks: Networks,
@@ -375,10 +376,10 @@ impl Engine {
     pub fn publish_container(&mut self, id: &str, action: &str) {
         let Some(container) = self.get_mut(id) else { return };
         let mut attributes = container.config.at("Labels").clone();
-        attributes["image"] = container.config.at("Image").clone();
-        attributes["name"] = container.name.as_str().into();
+        attributes.set("image", container.config.at("Image"));
+        attributes.set("name", &container.name.as_str());
         if action == "die" {
-            attributes["exitCode"] = container.exit_code.to_string().into();
+            attributes.set("exitCode", &container.exit_code.to_string());
         }
         self.publish("container", action, id, &attributes);
     }

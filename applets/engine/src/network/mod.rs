@@ -39,10 +39,10 @@ impl Networks {
         let subnet = Subnet::new(default.0, default.1)
             .ok_or_else(|| ApiError::bad(format_args!("invalid address of the default bridge")))?;
         let mut bridge = built_in("bridge", "bridge");
-        bridge["IPAM"]["Config"] = json!([
+        *bridge.member("IPAM").member("Config") = json!([
             { "Subnet": subnet.to_string(), "IPRange": range, "Gateway": default.0.to_string() }
         ]);
-        bridge["Options"] = json!({
+        *bridge.member("Options") = json!({
             "com.docker.network.bridge.default_bridge": "true", "com.docker.network.bridge.name": DEFAULT_BRIDGE
         });
         let mut list = vec![bridge, built_in("host", "host"), built_in("none", "null")];
@@ -97,7 +97,7 @@ impl Networks {
         let mut ipam = body.object("IPAM");
         if !config_only {
             let config = self.choose_subnet(&ipam, routed)?;
-            ipam["Config"] = json!([config]);
+            *ipam.member("Config") = json!([config]);
         }
         fill(&mut ipam, r#"{"Driver": "default", "Options": {}}"#);
         let driver = if config_only { "null" } else { "bridge" };
@@ -151,7 +151,7 @@ impl Networks {
         let mut config = wish.clone();
         let gateway = wish.text("Gateway");
         if gateway.is_empty() {
-            config["Gateway"] = subnet.first_host().to_string().into();
+            config.set("Gateway", &subnet.first_host().to_string());
         } else if !gateway.parse().is_ok_and(|address| subnet.contains(address)) {
             return Err(ApiError::bad(format_args!("invalid gateway address {gateway}")));
         }

@@ -77,7 +77,7 @@ impl<T> Step<T> for std::io::Result<T> {
 
 #[cold]
 #[inline(never)]
-#[expect(clippy::needless_pass_by_value, reason = "dropped here and not by a hundred callers")]
+// By value: the error is dropped here, and not by a hundred callers.
 fn failed<E: fmt::Display>(what: &str, error: E) -> Failure {
     Failure::new(format_args!("{what}: {error}"))
 }

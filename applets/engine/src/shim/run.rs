@@ -335,7 +335,7 @@ impl Runtime {
             return Err(Failure::new(format_args!("the container runs as many further processes as it may")));
         }
         let mut spec = spec.clone();
-        spec["cgroup"] = self.spec.at("cgroup").clone();
+        spec.set("cgroup", self.spec.at("cgroup"));
         start::start_more(&spec, self.pid)
     }
 
