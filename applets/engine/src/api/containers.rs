@@ -83,6 +83,7 @@ fn resize(engine: &mut Engine, call: &Call<'_>, container: &str, exec: &str) -> 
 /// and perhaps an anonymous volume.
 fn create(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let body = create::parse(&call.request.body)?;
+    // A body without an image is told of first.
     create::image_name(&body)?;
     let name = choose_name(engine, call.query("name"))?;
     if engine.containers.len() >= CONTAINER_LIMIT {

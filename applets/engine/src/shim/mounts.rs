@@ -30,6 +30,10 @@ const NOTHING_SPECIAL: Restrictions =
     Restrictions { read_only: false, no_suid: true, no_dev: true, no_exec: true };
 const READ_ONLY: Restrictions = Restrictions { read_only: true, ..NOTHING_SPECIAL };
 
+/// Options of the container's own devpts; group 5 is `tty`.
+const TERMINALS: &[(&str, &str)] =
+    &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+
 /// Mounts everything and makes it the root of this namespace.
 pub fn build(spec: &Value) -> Result<(), Failure> {
     let privileged = spec.flag("privileged");
@@ -69,8 +73,6 @@ fn kernel_file_systems(root: &Root, spec: &Value, privileged: bool) -> Result<()
     let device_limits = Restrictions { no_suid: true, ..Restrictions::default() };
     mount(root, "/dev", "tmpfs", &[("mode", "755"), ("size", "65536k")], device_limits)?;
     let terminal_limits = Restrictions { no_dev: false, ..NOTHING_SPECIAL };
-    const TERMINALS: &[(&str, &str)] =
-        &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     mount(root, "/dev/pts", "devpts", TERMINALS, terminal_limits)?;
     if spec.at("ipc").text("mode") == "host" {
         for path in ["/dev/shm", "/dev/mqueue"] {

@@ -64,10 +64,7 @@ pub fn start(spec: &Value, forwarder: &mut Forwarder) -> Result<Started, Failure
 
 /// Starts a further program in the container whose first process is `container`.
 pub fn start_more(spec: &Value, container: i32) -> Result<(i32, Ends), Failure> {
-    let into = || {
-        let fd = namespace::open(container, Namespace::Pid).step("open namespace")?;
-        namespace::enter(fd, Namespace::Pid).step("join namespace")
-    };
+    let into = || join_pid_namespace(container);
     let inside = |channel: &Channel, streams| child::run_more(spec, container, channel, streams);
     fork_with(spec, &into, &inside, &|pid: i32, channel: &Channel| {
         let group = spec.at("cgroup").text("path");
@@ -160,8 +157,7 @@ fn last_words(channel: &Channel) -> Option<Failure> {
 
 fn failure_of(text: &[u8]) -> Failure {
     let report: Value = minke_wire::json::parse(text).unwrap_or(Value::Null);
-    let code = report.int("code", 128);
-    Failure::with_code(code, format_args!("{}", report.text("text")))
+    Failure::with_code(report.int("code", 128), format_args!("{}", report.text("text")))
 }
 
 fn streams(spec: &Value) -> Result<(Ends, Option<child::Streams>), Failure> {
@@ -184,13 +180,14 @@ fn streams(spec: &Value) -> Result<(Ends, Option<child::Streams>), Failure> {
 fn enter_pid_namespace(spec: &Value) -> Result<(), Failure> {
     match spec.at("pid").text("mode") {
         "host" => Ok(()),
-        "join" => {
-            let pid = spec.at("pid").int("pid", 0);
-            let fd = namespace::open(pid, Namespace::Pid).step("join namespace")?;
-            namespace::enter(fd, Namespace::Pid).step("join namespace")
-        }
+        "join" => join_pid_namespace(spec.at("pid").int("pid", 0)),
         _ => namespace::unshare(&[Namespace::Pid]).step("make namespaces"),
     }
+}
+
+fn join_pid_namespace(pid: i32) -> Result<(), Failure> {
+    let fd = namespace::open(pid, Namespace::Pid).step("join namespace")?;
+    namespace::enter(fd, Namespace::Pid).step("join namespace")
 }
 
 /// Makes the container's control group and sets its limits. A controller that the kernel lacks is no reason
