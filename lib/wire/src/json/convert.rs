@@ -19,7 +19,7 @@ pub fn fill(template: &'static str, values: &[&dyn ToJson]) -> Value {
 }
 
 /// A JSON value from its literal form: `json!({"key": [1, expression], "other": {"inner": null}})`. Keys are
-/// literals without escapes, or names of texts.
+/// literals without escapes, or names of texts; texts that stand as values have no escapes but those of JSON.
 // The text of the template and the values are gathered in `[text] [values]`; what follows the object or array
 // that is being read waits in `[stack]`, innermost first.
 #[macro_export]
@@ -28,54 +28,54 @@ macro_rules! __json {
     (null) => { $crate::json::Value::Null };
     ({}) => { $crate::json::Value::Object($crate::json::Map::new()) };
     ([]) => { $crate::json::Value::Array(Vec::new()) };
-    ({ $($members:tt)+ }) => { $crate::__json!(@object ["{"] [] [] $($members)+) };
-    ([ $($elements:tt)+ ]) => { $crate::__json!(@array ["["] [] [] $($elements)+) };
+    ({ $($members:tt)+ }) => { $crate::__json!(@object ["{",] [] [] $($members)+) };
+    ([ $($elements:tt)+ ]) => { $crate::__json!(@array ["[",] [] [] $($elements)+) };
 
     (@object [$($text:tt)*] [$($value:tt)*] [] ) => {
-        $crate::json::fill(concat!($($text,)* "}"), &[$(&$value),*])
+        $crate::json::fill(concat!($($text)* "}"), &[$(&$value),*])
     };
     (@object [$($text:tt)*] $values:tt [(@$outer:ident $($after:tt)*) $($stack:tt)*]) => {
-        $crate::__json!(@$outer [$($text)* "},"] $values [$($stack)*] $($after)*)
+        $crate::__json!(@$outer [$($text)* "},",] $values [$($stack)*] $($after)*)
     };
     (@object [$($text:tt)*] $values:tt $stack:tt $key:literal : null $(, $($rest:tt)*)?) => {
-        $crate::__json!(@object [$($text)* "\"" $key "\":null,"] $values $stack $($($rest)*)?)
+        $crate::__json!(@object [$($text)* "\"", $key, "\":null,",] $values $stack $($($rest)*)?)
     };
-    (@object [$($text:tt)*] $values:tt $stack:tt $key:literal : true $(, $($rest:tt)*)?) => {
-        $crate::__json!(@object [$($text)* "\"" $key "\":true,"] $values $stack $($($rest)*)?)
-    };
-    (@object [$($text:tt)*] $values:tt $stack:tt $key:literal : false $(, $($rest:tt)*)?) => {
-        $crate::__json!(@object [$($text)* "\"" $key "\":false,"] $values $stack $($($rest)*)?)
+    (@object [$($text:tt)*] $values:tt $stack:tt $key:literal : $new:literal $(, $($rest:tt)*)?) => {
+        $crate::__json!(@object [$($text)* "\"", $key, "\":", stringify!($new), ",",] $values $stack $($($rest)*)?)
     };
     (@object [$($text:tt)*] $values:tt [$($stack:tt)*] $key:literal : { $($inner:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__json!(@object [$($text)* "\"" $key "\":{"] $values [(@object $($($rest)*)?) $($stack)*] $($inner)*)
+        $crate::__json!(@object [$($text)* "\"", $key, "\":{",] $values [(@object $($($rest)*)?) $($stack)*] $($inner)*)
     };
     (@object [$($text:tt)*] $values:tt [$($stack:tt)*] $key:literal : [ $($inner:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__json!(@array [$($text)* "\"" $key "\":["] $values [(@object $($($rest)*)?) $($stack)*] $($inner)*)
+        $crate::__json!(@array [$($text)* "\"", $key, "\":[",] $values [(@object $($($rest)*)?) $($stack)*] $($inner)*)
     };
     (@object [$($text:tt)*] [$($value:tt)*] $stack:tt $key:literal : $new:expr $(, $($rest:tt)*)?) => {
-        $crate::__json!(@object [$($text)* "\"" $key "\":$,"] [$($value)* ($new)] $stack $($($rest)*)?)
+        $crate::__json!(@object [$($text)* "\"", $key, "\":$,",] [$($value)* ($new)] $stack $($($rest)*)?)
     };
     (@object [$($text:tt)*] [$($value:tt)*] $stack:tt $key:ident : $new:expr $(, $($rest:tt)*)?) => {
-        $crate::__json!(@object [$($text)* "$:$,"] [$($value)* $key ($new)] $stack $($($rest)*)?)
+        $crate::__json!(@object [$($text)* "$:$,",] [$($value)* $key ($new)] $stack $($($rest)*)?)
     };
 
     (@array [$($text:tt)*] [$($value:tt)*] []) => {
-        $crate::json::fill(concat!($($text,)* "]"), &[$(&$value),*])
+        $crate::json::fill(concat!($($text)* "]"), &[$(&$value),*])
     };
     (@array [$($text:tt)*] $values:tt [(@$outer:ident $($after:tt)*) $($stack:tt)*]) => {
-        $crate::__json!(@$outer [$($text)* "],"] $values [$($stack)*] $($after)*)
+        $crate::__json!(@$outer [$($text)* "],",] $values [$($stack)*] $($after)*)
     };
     (@array [$($text:tt)*] $values:tt $stack:tt null $(, $($rest:tt)*)?) => {
-        $crate::__json!(@array [$($text)* "null,"] $values $stack $($($rest)*)?)
+        $crate::__json!(@array [$($text)* "null,",] $values $stack $($($rest)*)?)
+    };
+    (@array [$($text:tt)*] $values:tt $stack:tt $new:literal $(, $($rest:tt)*)?) => {
+        $crate::__json!(@array [$($text)* stringify!($new), ",",] $values $stack $($($rest)*)?)
     };
     (@array [$($text:tt)*] $values:tt [$($stack:tt)*] { $($inner:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__json!(@object [$($text)* "{"] $values [(@array $($($rest)*)?) $($stack)*] $($inner)*)
+        $crate::__json!(@object [$($text)* "{",] $values [(@array $($($rest)*)?) $($stack)*] $($inner)*)
     };
     (@array [$($text:tt)*] $values:tt [$($stack:tt)*] [ $($inner:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__json!(@array [$($text)* "["] $values [(@array $($($rest)*)?) $($stack)*] $($inner)*)
+        $crate::__json!(@array [$($text)* "[",] $values [(@array $($($rest)*)?) $($stack)*] $($inner)*)
     };
     (@array [$($text:tt)*] [$($value:tt)*] $stack:tt $new:expr $(, $($rest:tt)*)?) => {
-        $crate::__json!(@array [$($text)* "$,"] [$($value)* ($new)] $stack $($($rest)*)?)
+        $crate::__json!(@array [$($text)* "$,",] [$($value)* ($new)] $stack $($($rest)*)?)
     };
 
     ($value:expr) => { $crate::json::ToJson::to_json(&$value) };
