@@ -3,8 +3,9 @@
 
 use crate::apply::execute;
 use crate::crashes::Crashes;
-use crate::current::{self, TargetError};
-use crate::plan::{Container, Current, Plan, Step, Target, plan};
+use crate::current;
+use crate::failure::Failure;
+use crate::plan::{Container, Current, Plan, Service, Step, Target, plan};
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::state::State;
@@ -164,7 +165,8 @@ impl Worker {
             let current = current::current(&self.engine)?;
             let target = self.target()?;
             let now = boottime();
-            let plan = plan(&current, &target, &self.crashes.due(now));
+            let crashed = self.crashes.due(now);
+            let plan = plan(&current, &target, &crashed);
             self.publish(&current, &target, &plan);
             self.say(&target, &plan);
             self.crashes.acted(now);
@@ -189,16 +191,11 @@ impl Worker {
 
     fn target(&mut self) -> Result<Target, Failure> {
         let source = source(&self.settings, &self.state);
-        current::target(&mut self.state, source, &self.engine, &self.settings.device).map_err(|error| {
-            match error {
-                TargetError::Engine(error) => error.into(),
-                TargetError::State(error) => error.into(),
-            }
-        })
+        current::target(&mut self.state, source, &self.engine, &self.settings.device)
     }
 
     /// Executes every step of a round, and returns the first error.
-    fn execute(&mut self, plan: &Plan) -> Result<(), Failure> {
+    fn execute(&mut self, plan: &Plan<'_>) -> Result<(), Failure> {
         let mut first = Ok(());
         for step in &plan.steps {
             self.shared.get().changing = changing(step);
@@ -219,15 +216,13 @@ impl Worker {
             }
         }
         let release = target.apps.first().and_then(|app| self.state.commit(app.id));
-        self.shared.get().release = release;
+        self.shared.get().release = release.map(str::to_owned);
         Ok(())
     }
 
     /// Logs why something does not run, once.
-    fn say(&mut self, target: &Target, plan: &Plan) {
-        let rejected =
-            target.rejected.iter().map(|(app, reason)| format!("app {app} cannot be run: {reason}"));
-        let lines: Vec<String> = rejected.chain(plan.waiting.iter().cloned()).collect();
+    fn say(&mut self, target: &Target, plan: &Plan<'_>) {
+        let lines = problems(target, plan, " cannot be run");
         for line in lines.iter().filter(|line| !self.said.contains(line)) {
             log::warn(format_args!("{line}"));
         }
@@ -243,39 +238,32 @@ impl Worker {
         let mut view = self.shared.get();
         view.keys = self.state.keys();
         view.local_mode = self.state.local_mode();
-        view.release = first.and_then(|app| self.state.commit(app));
+        view.release = first.and_then(|app| self.state.commit(app)).map(str::to_owned);
         view.problems = vec![NO_ENGINE.to_owned()];
     }
 
-    fn publish(&self, current: &Current, target: &Target, plan: &Plan) {
-        let rejected = target.rejected.iter().map(|(app, reason)| format!("app {app}: {reason}"));
+    fn publish(&self, current: &Current, target: &Target, plan: &Plan<'_>) {
         let mut view = self.shared.get();
-        view.problems = rejected.chain(plan.waiting.iter().cloned()).collect();
+        view.problems = problems(target, plan, "");
         view.applied = plan.steps.is_empty() && view.problems.is_empty();
         view.containers = current.containers.iter().map(row).collect();
-        view.images = images(target);
+        view.images.clear();
+        for app in &target.apps {
+            view.images.extend(app.services.iter().map(|service| image_row(app.id, service)));
+        }
         view.keys = self.state.keys();
         view.local_mode = self.state.local_mode();
     }
 }
 
-/// Why an apply ended early.
-struct Failure {
-    reason: String,
-    /// The engine is not there.
-    unreachable: bool,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { reason: error.to_string(), unreachable: error.is_unreachable() }
+/// What keeps the target from being reached; `words` follow the number of a rejected app.
+fn problems(target: &Target, plan: &Plan<'_>, words: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (app, reason) in &target.rejected {
+        lines.push(format!("app {app}{words}: {reason}"));
     }
-}
-
-impl From<crate::state::Error> for Failure {
-    fn from(error: crate::state::Error) -> Self {
-        Self { reason: error.to_string(), unreachable: false }
-    }
+    lines.extend_from_slice(&plan.waiting);
+    lines
 }
 
 /// The source of targets that no cloud gave (§7.9).
@@ -287,11 +275,11 @@ fn source<'a>(settings: &'a Settings, state: &State) -> &'a str {
 }
 
 /// What a service is called while a step changes it (§2.9.5).
-fn changing(step: &Step) -> Option<(String, &'static str)> {
+fn changing(step: &Step<'_>) -> Option<(String, &'static str)> {
     match step {
-        Step::Kill(id) | Step::Stop(id) => Some((id.service.clone(), "Stopping")),
-        Step::Start(id) => Some((id.service.clone(), "Starting")),
-        Step::Create(create) => Some((create.service.clone(), "Installing")),
+        Step::Kill(id) | Step::Stop(id) => Some((id.service.to_owned(), "Stopping")),
+        Step::Start(id) => Some((id.service.to_owned(), "Starting")),
+        Step::Create(create) => Some((create.service.to_owned(), "Installing")),
         _ => None,
     }
 }
@@ -321,16 +309,13 @@ fn image_id(name: &str) -> Option<i64> {
     parts.next()?.parse().ok()
 }
 
-fn images(target: &Target) -> Vec<ImageRow> {
-    let services =
-        target.apps.iter().flat_map(|app| app.services.iter().map(move |service| (app.id, service)));
-    let row = |(app, service): (i64, &crate::plan::Service)| ImageRow {
+fn image_row(app: i64, service: &Service) -> ImageRow {
+    ImageRow {
         name: service.image.clone(),
         app,
         service: service.name.clone(),
         engine_id: service.image_ready.clone(),
-    };
-    services.map(row).collect()
+    }
 }
 
 #[cfg(test)]

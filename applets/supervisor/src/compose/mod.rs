@@ -85,18 +85,14 @@ impl Wanted {
     /// renaming a device restarts nothing), and with the id of the container whose network it shares.
     pub fn create_body(&self, device_name: &str, network_of: Option<&str>) -> Value {
         let mut body = self.body.clone();
-        if let Some(labels) = body.pointer_mut("/Labels").and_then(Value::as_object_mut) {
-            labels.insert(HASH_LABEL.to_owned(), self.hash.clone().into());
-        }
-        if let Some(variables) = body.pointer_mut("/Env").and_then(Value::as_array_mut) {
+        body["Labels"][HASH_LABEL] = self.hash.as_str().into();
+        if let Value::Array(variables) = &mut body["Env"] {
             for prefix in ["BALENA", "RESIN"] {
                 variables.push(format!("{prefix}_DEVICE_NAME_AT_INIT={device_name}").into());
             }
         }
-        if let (Some(id), Some(host)) =
-            (network_of, body.pointer_mut("/HostConfig").and_then(Value::as_object_mut))
-        {
-            host.insert("NetworkMode".to_owned(), format!("container:{id}").into());
+        if let Some(id) = network_of {
+            body["HostConfig"]["NetworkMode"] = format!("container:{id}").into();
         }
         body
     }
