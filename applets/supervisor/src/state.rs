@@ -101,12 +101,7 @@ impl State {
     /// The key of an owner (§1.3.4): app 0 without a service is the global one. It is made and stored when
     /// there is none.
     pub fn key(&mut self, app: i64, service: Option<&str>) -> Result<String, Error> {
-        let is_owner = |entry: &&Value| {
-            entry.get("appId").and_then(Value::as_i64) == Some(app)
-                && entry.get("serviceName").and_then(Value::as_str) == service
-        };
-        let secrets = list(self.document.get("apiSecret"));
-        if let Some(key) = secrets.iter().find(is_owner).and_then(|entry| entry.get("key")?.as_str()) {
+        if let Some(key) = self.stored_key(app, service) {
             return Ok(key.to_owned());
         }
         let key = minke_config::generate_key()?;
@@ -114,16 +109,27 @@ impl State {
         if app != 0 {
             scope["appId"] = app.into();
         }
-        let mut secrets = secrets.to_vec();
+        let mut secrets = self.secrets().to_vec();
         secrets.push(json!({ "appId": app, "serviceName": service, "scopes": [scope], "key": key }));
         self.set("apiSecret", Value::Array(secrets))?;
         Ok(key)
     }
 
+    /// The key of an owner if there is one.
+    pub fn stored_key(&self, app: i64, service: Option<&str>) -> Option<&str> {
+        let is_owner =
+            |entry: &&Value| entry["appId"].as_i64() == Some(app) && entry["serviceName"].as_str() == service;
+        self.secrets().iter().find(is_owner)?.get("key")?.as_str()
+    }
+
+    fn secrets(&self) -> &[Value] {
+        list(self.document.get("apiSecret"))
+    }
+
     /// All keys, each with the app that it is for; 0 is every app.
     pub fn keys(&self) -> Vec<(String, i64)> {
         let mut keys = Vec::new();
-        for entry in list(self.document.get("apiSecret")) {
+        for entry in self.secrets() {
             if let (Some(key), Some(app)) = (entry["key"].as_str(), entry["appId"].as_i64()) {
                 keys.push((key.to_owned(), app));
             }

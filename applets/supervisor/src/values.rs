@@ -99,7 +99,8 @@ pub fn duration(value: &Value) -> Option<i64> {
         };
         // The fraction apart, so that it is exact to nine digits.
         let number = nano_of(number)?;
-        let part = if unit < NANO { times(number % NANO, unit)? / NANO } else { times(number % NANO, unit / NANO)? };
+        let part =
+            if unit < NANO { times(number % NANO, unit)? / NANO } else { times(number % NANO, unit / NANO)? };
         total = total.checked_add(times(number / NANO, unit)?)?.checked_add(part)?;
         rest = after;
     }
@@ -108,8 +109,14 @@ pub fn duration(value: &Value) -> Option<i64> {
 
 /// Whether a text is what engines take as a name: letters, digits and `_.-`, in front a letter or digit (§0.5).
 pub fn is_name(text: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric();
-    text.bytes().next().is_some_and(is_word) && text.bytes().all(|byte| is_word(byte) || b"_.-".contains(&byte))
+    is_made_of(text, "_.-") && !text.starts_with(['_', '.', '-'])
+}
+
+/// Whether a text is not empty and made of letters, digits and these other characters, all ASCII.
+#[inline(never)]
+pub fn is_made_of(text: &str, others: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || others.as_bytes().contains(&byte);
+    !text.is_empty() && text.bytes().all(fits)
 }
 
 /// The elements of an array; none of anything else.

@@ -39,7 +39,7 @@ pub enum Message {
 #[derive(Debug)]
 pub struct Worker {
     engine: Engine,
-    settings: Settings,
+    settings: Box<Settings>,
     state: State,
     shared: Shared,
     crashes: Crashes,
@@ -57,7 +57,7 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has done nothing yet.
-    pub fn new(engine: Engine, settings: Settings, state: State, shared: Shared) -> Self {
+    pub fn new(engine: Engine, settings: Box<Settings>, state: State, shared: Shared) -> Self {
         Self {
             engine,
             settings,
@@ -183,7 +183,7 @@ impl Worker {
         if self.preloaded || (self.state.has_target() && self.settings.provisioned) {
             return Ok(());
         }
-        let source = if self.settings.is_unmanaged() { LOCAL } else { &self.settings.api_endpoint };
+        let source = if self.settings.is_unmanaged() { LOCAL } else { self.settings.api_endpoint() };
         crate::preload::take(&self.settings.apps, source, &mut self.state, &self.engine)?;
         self.preloaded = true;
         Ok(())
@@ -271,7 +271,7 @@ const LOCAL: &str = "local";
 
 /// Whose target counts now (§6.1, §7.9).
 fn source<'a>(settings: &'a Settings, state: &State) -> &'a str {
-    if settings.is_unmanaged() || state.local_mode() { LOCAL } else { &settings.api_endpoint }
+    if settings.is_unmanaged() || state.local_mode() { LOCAL } else { settings.api_endpoint() }
 }
 
 /// What a service is called while a step changes it (§2.9.5).

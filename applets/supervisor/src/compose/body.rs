@@ -281,9 +281,12 @@ fn healthcheck(parts: &Parts<'_>) -> Value {
             Some(list @ Value::Array(_)) => values::put(&mut out, "Test", list.clone()),
             _ => {}
         }
-        for (key, field) in
-            [("interval", "Interval"), ("timeout", "Timeout"), ("start_period", "StartPeriod"), ("retries", "Retries")]
-        {
+        for (key, field) in [
+            ("interval", "Interval"),
+            ("timeout", "Timeout"),
+            ("start_period", "StartPeriod"),
+            ("retries", "Retries"),
+        ] {
             let read = if key == "retries" { values::int } else { values::duration };
             if let Some(number) = asked.get(key).and_then(read) {
                 values::put(&mut out, field, number.into());

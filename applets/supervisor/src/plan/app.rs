@@ -107,7 +107,10 @@ impl<'a> Round<'a> {
     fn pair(&mut self, container: &'a Container, service: &'a Service, ready: bool, plan: &mut Plan<'a>) {
         let wanted = &service.wanted;
         let disturbed = &self.disturbed;
-        if container.hash != wanted.hash || any(disturbed, &container.networks) || any(disturbed, &container.volumes) {
+        if container.hash != wanted.hash
+            || any(disturbed, &container.networks)
+            || any(disturbed, &container.volumes)
+        {
             if ready {
                 self.kill(container, Some(wanted), plan);
             }
