@@ -4,7 +4,6 @@ use crate::{Compression, Error, Result};
 use minke_sys::Context;
 use minke_wire::tar::{Decoder, Entry, Event, Kind};
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -172,10 +171,9 @@ impl Section<'_> {
     pub fn size(&self) -> u64 {
         self.left
     }
-}
 
-impl Read for Section<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    /// Reads as much as fits into the buffer, or less; 0 bytes at the end.
+    pub fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let target = buffer.get_mut(..wanted).unwrap_or_default();
         let count = self.file.read_at(target, self.offset)?;

@@ -5,7 +5,6 @@ use crate::unpack::{Unpacked, Unpacker};
 use crate::{Compression, Digest, Error, Result};
 use minke_sys::Context;
 use sha2::{Digest as _, Sha256};
-use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -14,8 +13,8 @@ const CHUNK: usize = 64 << 10;
 
 /// A layer's content as it comes from an archive or a registry.
 pub struct Blob<'a> {
-    /// The bytes.
-    pub source: &'a mut dyn Read,
+    /// Reads the next bytes into a buffer; 0 bytes at the end.
+    pub source: &'a mut dyn FnMut(&mut [u8]) -> std::io::Result<usize>,
     /// How they are compressed (from the media type, or [`Compression::Unknown`]).
     pub compression: Compression,
     /// The digest of these (compressed) bytes, if known; it is verified.
@@ -107,7 +106,12 @@ impl Work<'_, '_> {
             return Err(Error::Cancelled);
         }
         self.place = 0;
-        self.length = read(self.blob.source, &mut self.piece)?;
+        self.length = loop {
+            match (self.blob.source)(&mut self.piece) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => break other.context("read", "layer")?,
+            }
+        };
         self.total = self.total.saturating_add(u64::try_from(self.length).unwrap_or(0));
         let wrong = match self.blob.size {
             Some(size) if self.total > size => "longer than its descriptor says",
@@ -159,14 +163,4 @@ pub(crate) fn verify(what: &'static str, expected: &Digest, found: Digest) -> Re
         return Err(Error::unsupported(&format_args!("digests with {}", expected.algorithm())));
     }
     Err(Error::Digest { what, expected: Box::new(expected.clone()), found: Box::new(found) })
-}
-
-/// Reads as much as there is, up to the buffer's length; 0 at the end.
-fn read(source: &mut dyn Read, buffer: &mut [u8]) -> Result<usize> {
-    loop {
-        match source.read(buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            other => return Ok(other.context("read", "layer")?),
-        }
-    }
 }
