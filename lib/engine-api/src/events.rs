@@ -1,5 +1,6 @@
 //! The stream of what happens to containers.
 
+use crate::error::Reason;
 use crate::json::text;
 use crate::{Engine, Error, Result, filters};
 use minke_http::client::Stream;
@@ -30,30 +31,29 @@ impl Engine {
     pub fn events(&self) -> Result<Events> {
         let target = format!("/events?filters={}", filters("type", &["container"]));
         let stream = self.open(&target)?;
-        let call = || "GET /events".to_owned();
         if stream.status != 200 {
-            return Err(Error::Api { call: call(), status: stream.status, message: "no events".to_owned() });
+            return Err(failed(Reason::Api(stream.status, "no events".to_owned())));
         }
         // Nothing happens for days: silence is no failure. The end of the engine ends the connection.
-        stream.set_timeout(None).map_err(|reason| Error::Http { call: call(), reason: Box::new(reason) })?;
+        stream.set_timeout(None).map_err(|error| failed(Reason::Http(error)))?;
         Ok(Events { stream })
     }
+}
+
+fn failed(reason: Reason) -> Error {
+    Error::of("GET", "/events", reason)
 }
 
 impl Events {
     /// Waits for the next event. `None`: the engine ended the stream.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
-        let call = || "GET /events".to_owned();
         loop {
-            let line = self
-                .stream
-                .next_line(MAX_EVENT)
-                .map_err(|reason| Error::Http { call: call(), reason: Box::new(reason) })?;
+            let line = self.stream.next_line(MAX_EVENT).map_err(|error| failed(Reason::Http(error)))?;
             let Some(line) = line else { return Ok(None) };
             if line.is_empty() {
                 continue;
             }
-            let value = minke_wire::json::parse(&line).map_err(|_| Error::Answer { call: call() })?;
+            let value = minke_wire::json::parse(&line).map_err(|_| failed(Reason::Answer))?;
             if let Some(event) = event(&value) {
                 return Ok(Some(event));
             }

@@ -44,7 +44,7 @@ pub struct Image {
 impl Engine {
     /// All images.
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
-        let list = self.call("GET", "/images/json?digests=1", None)?.expect(&[200])?.json()?;
+        let list = self.list("/images/json?digests=1")?;
         let known =
             |names: Vec<String>| names.into_iter().filter(|name| !name.starts_with("<none>")).collect();
         let summary = |value: &Value| ImageSummary {
@@ -57,9 +57,7 @@ impl Engine {
 
     /// An image by name (`name:tag`, `name@digest`) or id. `None`: there is none.
     pub fn inspect_image(&self, name: &str) -> Result<Option<Image>> {
-        let target = format!("/images/{}/json", escape_name(name));
-        let Some(answer) = self.call("GET", &target, None)?.optional(&[200])? else { return Ok(None) };
-        Ok(Some(image(&answer.json()?)))
+        Ok(self.get(&format!("/images/{}/json", escape_name(name)))?.as_ref().map(image))
     }
 }
 

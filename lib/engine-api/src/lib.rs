@@ -19,9 +19,10 @@ pub use images::{Image, ImageSummary};
 pub use networks::Network;
 pub use volumes::Volume;
 
+use error::Reason;
 use minke_http::client::{Body, Stream};
 use minke_http::{Client, Response};
-use minke_wire::json::Value;
+use minke_wire::json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,12 +39,6 @@ pub struct Engine {
     client: Client,
 }
 
-/// An answer with its meaning still open.
-struct Answer {
-    call: String,
-    response: Box<Response>,
-}
-
 impl Engine {
     /// The engine at a Unix socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
@@ -57,84 +52,69 @@ impl Engine {
 
     /// Whether the engine answers: `GET /_ping`.
     pub fn ping(&self) -> Result<()> {
-        self.call("GET", "/_ping", None)?.expect(&[200]).map(|_| ())
+        self.call("GET", "/_ping", None, &[200]).map(|_| ())
     }
 
-    fn call(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Answer> {
-        self.call_within(method, target, body, TIMEOUT)
+    /// The document at `target`. `None`: there is none (404).
+    #[inline(never)]
+    fn get(&self, target: &str) -> Result<Option<Value>> {
+        let answer = self.call_within("GET", target, None, &[200, 404], TIMEOUT)?;
+        if answer.status == 404 { Ok(None) } else { json("GET", target, &answer).map(Some) }
     }
 
+    /// The list at `target`.
+    #[inline(never)]
+    fn list(&self, target: &str) -> Result<Value> {
+        let answer = self.call_within("GET", target, None, &[200], TIMEOUT)?;
+        json("GET", target, &answer)
+    }
+
+    /// A call whose answer is its status, which must be one of `statuses`.
+    #[inline(never)]
+    fn call(&self, method: &str, target: &str, body: Option<&Value>, statuses: &[u16]) -> Result<u16> {
+        Ok(self.call_within(method, target, body, statuses, TIMEOUT)?.status)
+    }
+
+    /// A call that may take `timeout`. A status that is none of `statuses` is the engine's error.
+    #[inline(never)]
     fn call_within(
         &self,
         method: &str,
         target: &str,
         body: Option<&Value>,
+        statuses: &[u16],
         timeout: Duration,
-    ) -> Result<Answer> {
-        let call = describe(method, target);
+    ) -> Result<Box<Response>> {
         let client = self.client.clone().with_timeout(Some(timeout));
-        let text = body.map(Value::to_string);
+        let text = body.map(Value::to_text);
         let json = [("Content-Type", "application/json")];
         let sent = match &text {
             Some(text) => client.request(method, target, &json, Body::Bytes(text.as_bytes())),
             None => client.request(method, target, &[], Body::None),
         };
-        match sent {
-            Ok(response) => Ok(Answer { call, response: Box::new(response) }),
-            Err(reason) => Err(Error::Http { call, reason: Box::new(reason) }),
+        let answer = Box::new(sent.map_err(|error| Error::of(method, target, Reason::Http(error)))?);
+        if statuses.contains(&answer.status) {
+            return Ok(answer);
         }
+        let parsed = minke_wire::json::parse(&answer.body).unwrap_or_default();
+        let message = match parsed.get("message").and_then(Value::as_str) {
+            Some(message) => message.to_owned(),
+            None => String::from_utf8_lossy(&answer.body).trim().to_owned(),
+        };
+        Err(Error::of(method, target, Reason::Api(answer.status, message)))
     }
 
     fn open(&self, target: &str) -> Result<Stream> {
-        let call = describe("GET", target);
-        self.client
-            .stream("GET", target, &[], Body::None)
-            .map_err(|reason| Error::Http { call, reason: Box::new(reason) })
+        let stream = self.client.stream("GET", target, &[], Body::None);
+        stream.map_err(|error| Error::of("GET", target, Reason::Http(error)))
     }
 }
 
-/// The call as messages name it: a query may be long and says little.
-fn describe(method: &str, target: &str) -> String {
-    let path = target.split('?').next().unwrap_or(target);
-    format!("{method} {path}")
-}
-
-impl Answer {
-    fn status(&self) -> u16 {
-        self.response.status
-    }
-
-    /// The answer when its status is one of `statuses`, else the engine's error.
-    fn expect(self, statuses: &[u16]) -> Result<Self> {
-        if statuses.contains(&self.status()) {
-            return Ok(self);
-        }
-        let parsed: Option<Value> = minke_wire::json::parse(&self.response.body).ok();
-        let message = parsed.as_ref().and_then(|value| value.get("message")).and_then(Value::as_str);
-        let message = match message {
-            Some(message) => message.to_owned(),
-            None => String::from_utf8_lossy(&self.response.body).trim().to_owned(),
-        };
-        Err(Error::Api { status: self.status(), call: self.call, message })
-    }
-
-    /// As [`Answer::expect`], with `None` for 404.
-    fn optional(self, statuses: &[u16]) -> Result<Option<Self>> {
-        if self.status() == 404 {
-            return Ok(None);
-        }
-        self.expect(statuses).map(Some)
-    }
-
-    fn json(self) -> Result<Value> {
-        minke_wire::json::parse(&self.response.body).map_err(|_| Error::Answer { call: self.call })
-    }
+fn json(method: &str, target: &str, answer: &Response) -> Result<Value> {
+    minke_wire::json::parse(&answer.body).map_err(|_| Error::of(method, target, Reason::Answer))
 }
 
 /// A filter as the API wants it in the query: a map of lists, as JSON.
 fn filters(name: &str, values: &[&str]) -> String {
-    let list = Value::from(values.to_vec());
-    let mut map = minke_wire::json::Map::new();
-    map.insert(name.to_owned(), list);
-    minke_http::escape(&Value::Object(map).to_string())
+    minke_http::escape(&json!({ name: values }).to_text())
 }

@@ -36,35 +36,34 @@ impl Engine {
             target.push_str("?filters=");
             target.push_str(&filters("label", labels));
         }
-        let list = self.call("GET", &target, None)?.expect(&[200])?.json()?;
-        let entry = |value: &Value| (text(value, "/Name"), text(value, "/Id"));
-        Ok(list.as_array().into_iter().flatten().map(entry).collect())
+        let mut networks = Vec::new();
+        for value in list(&self.list(&target)?, "") {
+            networks.push((text(value, "/Name"), text(value, "/Id")));
+        }
+        Ok(networks)
     }
 
     /// A network by id or name. `None`: there is none.
     pub fn inspect_network(&self, name: &str) -> Result<Option<Network>> {
-        let target = format!("/networks/{}", escape(name));
-        let Some(answer) = self.call("GET", &target, None)?.optional(&[200])? else { return Ok(None) };
-        Ok(Some(network(&answer.json()?)))
+        Ok(self.get(&format!("/networks/{}", escape(name)))?.as_ref().map(network))
     }
 
     /// Creates a network from a body of the API's `NetworkCreate`.
     pub fn create_network(&self, body: &Value) -> Result<()> {
-        self.call("POST", "/networks/create", Some(body))?.expect(&[201]).map(|_| ())
+        self.call("POST", "/networks/create", Some(body), &[201]).map(|_| ())
     }
 
     /// Joins a container to a network.
     pub fn connect_network(&self, network: &str, container: &str, endpoint: &Value) -> Result<()> {
         let body = json!({ "Container": container, "EndpointConfig": endpoint });
         let target = format!("/networks/{}/connect", escape(network));
-        self.call("POST", &target, Some(&body))?.expect(&[200]).map(|_| ())
+        self.call("POST", &target, Some(&body), &[200]).map(|_| ())
     }
 
     /// Removes a network.
     pub fn remove_network(&self, id: &str) -> Result<Removed> {
-        let answer =
-            self.call("DELETE", &format!("/networks/{}", escape(id)), None)?.optional(&[200, 204])?;
-        Ok(answer.map_or(Removed::Gone, |_| Removed::Now))
+        let target = format!("/networks/{}", escape(id));
+        self.call("DELETE", &target, None, &[200, 204, 404]).map(Removed::of)
     }
 }
 

@@ -21,19 +21,18 @@ pub struct Volume {
 impl Engine {
     /// All volumes.
     pub fn volumes(&self) -> Result<Vec<Volume>> {
-        let answer = self.call("GET", "/volumes", None)?.expect(&[200])?.json()?;
-        Ok(list(&answer, "/Volumes").iter().map(volume).collect())
+        Ok(list(&self.list("/volumes")?, "/Volumes").iter().map(volume).collect())
     }
 
     /// Creates a volume from a body of the API's `VolumeCreate`; one that is there already stays as it is.
     pub fn create_volume(&self, body: &Value) -> Result<()> {
-        self.call("POST", "/volumes/create", Some(body))?.expect(&[200, 201]).map(|_| ())
+        self.call("POST", "/volumes/create", Some(body), &[200, 201]).map(|_| ())
     }
 
     /// Removes a volume and what is in it.
     pub fn remove_volume(&self, name: &str) -> Result<Removed> {
-        let answer = self.call("DELETE", &format!("/volumes/{}", escape(name)), None)?.optional(&[204])?;
-        Ok(answer.map_or(Removed::Gone, |_| Removed::Now))
+        let target = format!("/volumes/{}", escape(name));
+        self.call("DELETE", &target, None, &[204, 404]).map(Removed::of)
     }
 }
 
