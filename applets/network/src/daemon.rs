@@ -52,7 +52,7 @@ pub struct Daemon {
     timer: Timer,
     signals: Signals,
     control: Server,
-    ports: Table<u32, Box<Port>>,
+    ports: Table<u32, Port>,
     /// Connections that wait for the first address.
     waiting: Vec<u64>,
 }

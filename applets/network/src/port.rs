@@ -51,20 +51,20 @@ pub struct Tools<'a> {
 impl Port {
     /// A port for a link that is new to us. It counts as one that is off: so a carrier that is there already
     /// is one that comes.
-    pub fn new(link: &Link, metric: u32, places: &Places) -> minke_sys::Result<Box<Self>> {
+    pub fn new(link: &Link, metric: u32, places: &Places) -> minke_sys::Result<Self> {
         let mut seed = [0u8; 8];
         random::fill(&mut seed)?;
         let remembered = places.remembered(&link.name);
         let known = remembered.on_link.map(|(address, _)| address).or(remembered.known);
         let mut link = link.clone();
         link.flags = 0;
-        Ok(Box::new(Self {
+        Ok(Self {
             client: Client::new(link.mac.unwrap_or_default(), host_name(), u64::from_ne_bytes(seed), known),
             metric,
             socket: None,
             installed: remembered.on_link.map(|(address, prefix)| Installed::adopted(address, prefix)),
             link,
-        }))
+        })
     }
 
     /// The token by which the event loop knows the port's socket.

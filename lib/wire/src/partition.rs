@@ -104,7 +104,8 @@ fn msdos(
             break;
         }
         // A logical partition is relative to its own record, the next record to the extended partition.
-        for entry in (0..4).filter_map(|index| entry(&boot, index)) {
+        for index in 0..4 {
+            let Some(entry) = entry(&boot, index) else { continue };
             if entry.extended() {
                 record = record.or(Some(base.saturating_add(entry.start.into())));
             } else {
@@ -125,14 +126,12 @@ fn gpt(sector: u32, length: usize, source: &mut dyn FnMut(u64, usize) -> Option<
     if !(128..=4096).contains(&size) {
         return None;
     }
-    let count = count.min(GPT_LIMIT);
-    let size = usize::try_from(size).ok()?;
-    let table = source(entries.checked_mul(sector.into())?, size.checked_mul(usize::try_from(count).ok()?)?)?;
-    let partitions = table
-        .chunks_exact(size)
-        .zip(1..)
-        .filter_map(|(entry, number)| gpt_entry(entry, number, sector))
-        .collect();
+    let (size, count) = (usize::try_from(size).ok()?, usize::try_from(count.min(GPT_LIMIT)).ok()?);
+    let table = source(entries.checked_mul(sector.into())?, size.checked_mul(count)?)?;
+    let mut partitions = Vec::new();
+    for (entry, number) in table.chunks_exact(size).zip(1..) {
+        partitions.extend(gpt_entry(entry, number, sector));
+    }
     Some(Table { gpt: true, partitions })
 }
 
@@ -141,10 +140,14 @@ fn gpt_entry(entry: &[u8], number: u32, sector: u32) -> Option<Partition> {
         return None;
     }
     let (first, last) = (le64(entry, 32)?, le64(entry, 40)?);
-    let units = entry.get(56..128)?.chunks_exact(2).filter_map(|pair| le16(pair, 0));
-    let name: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
-        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect();
+    let mut units = Vec::new();
+    for at in (56..128).step_by(2) {
+        match le16(entry, at)? {
+            0 => break,
+            unit => units.push(unit),
+        }
+    }
+    let name = String::from_utf16_lossy(&units);
     Some(Partition {
         number,
         start: first.checked_mul(sector.into())?,

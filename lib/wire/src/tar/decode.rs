@@ -169,20 +169,17 @@ impl Decoder {
             self.state = State::Extension { kind, content: Vec::new(), left: size, padding: padding(size) };
             return Ok(None);
         }
-        let (entry, size) = self.entry(kind, size)?;
-        self.state = State::Data { left: size, padding: padding(size) };
-        Ok(Some(Box::new(entry)))
+        let entry = self.entry(kind, size)?;
+        self.state = State::Data { left: entry.size, padding: padding(entry.size) };
+        Ok(Some(entry))
     }
 
-    /// Builds the member from its header and the extension values, and says how many bytes follow.
-    fn entry(&mut self, kind: u8, size: u64) -> Result<(Entry, u64), Error> {
+    /// Builds the member from its header, whose size field is `size`, and the extension values.
+    fn entry(&mut self, kind: u8, size: u64) -> Result<Box<Entry>, Error> {
         let header = Header(&self.block);
-        let local = std::mem::take(&mut self.local);
+        let (local, global) = (std::mem::take(&mut self.local), &self.global);
         self.pending = false;
-        let path = match local.path.or_else(|| self.global.path.clone()) {
-            Some(path) => path,
-            None => name(&header),
-        };
+        let path = local.path.or_else(|| global.path.clone()).unwrap_or_else(|| name(&header));
         let kind = match kind {
             // Before POSIX, a folder was a file whose name ends with a slash.
             0 if path.ends_with(b"/") => Kind::Folder,
@@ -196,43 +193,47 @@ impl Decoder {
             b'S' => return Err(Error::Sparse),
             other => return Err(Error::Type(other)),
         };
-        let link = match kind {
-            Kind::HardLink | Kind::Symlink => local
-                .link
-                .or_else(|| self.global.link.clone())
-                .unwrap_or_else(|| header.text(header::LINK).to_vec()),
-            _ => Vec::new(),
-        };
-        let is_link = matches!(kind, Kind::HardLink | Kind::Symlink);
-        if !good_path(&path) || (is_link && !good_path(&link)) {
+        // Some writers put the file type into the mode as well.
+        let mode = small(&header, header::MODE, "mode")? & 0o7777;
+        let mut entry = Box::new(Entry::new(b"", kind, mode));
+        entry.path = path;
+        let mut good = good_path(&entry.path);
+        match kind {
+            // Only files have content, whatever the size field of another member says.
+            Kind::File => entry.size = local.size.or(global.size).unwrap_or(size),
+            Kind::HardLink | Kind::Symlink => {
+                let link = local.link.or_else(|| global.link.clone());
+                entry.link = link.unwrap_or_else(|| header.text(header::LINK).to_vec());
+                good &= good_path(&entry.link);
+            }
+            Kind::CharDevice | Kind::BlockDevice => {
+                entry.device =
+                    (small(&header, header::MAJOR, "devmajor")?, small(&header, header::MINOR, "devminor")?);
+            }
+            Kind::Folder | Kind::Fifo => {}
+        }
+        if !good {
             return Err(Error::Path);
         }
-        // Only files have content, whatever the size field of another member says.
-        let size = match kind {
-            Kind::File => local.size.or(self.global.size).unwrap_or(size),
-            _ => 0,
-        };
-        let device = match kind {
-            Kind::CharDevice | Kind::BlockDevice => {
-                (small(&header, header::MAJOR, "devmajor")?, small(&header, header::MINOR, "devminor")?)
-            }
-            _ => (0, 0),
-        };
-        let mut xattrs = local.xattrs;
-        for (name, value) in &self.global.xattrs {
-            if !xattrs.iter().any(|(known, _)| known == name) {
-                xattrs.push((name.clone(), value.clone()));
+        entry.xattrs = local.xattrs;
+        for attribute in &global.xattrs {
+            if !entry.xattrs.iter().any(|(known, _)| *known == attribute.0) {
+                entry.xattrs.push(attribute.clone());
             }
         }
-        let uid = local.uid.or(self.global.uid).map_or_else(|| small(&header, header::UID, "uid"), Ok)?;
-        let gid = local.gid.or(self.global.gid).map_or_else(|| small(&header, header::GID, "gid"), Ok)?;
-        let mtime = match local.mtime.or(self.global.mtime) {
+        entry.uid = match local.uid.or(global.uid) {
+            Some(uid) => uid,
+            None => small(&header, header::UID, "uid")?,
+        };
+        entry.gid = match local.gid.or(global.gid) {
+            Some(gid) => gid,
+            None => small(&header, header::GID, "gid")?,
+        };
+        entry.mtime = match local.mtime.or(global.mtime) {
             Some(mtime) => mtime,
             None => Time { seconds: header.number(header::MTIME, "mtime")?, nanoseconds: 0 },
         };
-        // Some writers put the file type into the mode as well.
-        let mode = small(&header, header::MODE, "mode")? & 0o7777;
-        Ok((Entry { path, kind, link, mode, uid, gid, size, mtime, device, xattrs }, size))
+        Ok(entry)
     }
 
     /// Applies an extension record.
