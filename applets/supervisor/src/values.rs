@@ -2,6 +2,7 @@
 //! ways.
 
 use minke_wire::json::{Map, Value};
+use std::time::Duration;
 
 /// `1`, `true`, `on` in any case, and the JSON forms of the first two (§0.1).
 pub fn truthy(text: &str) -> bool {
@@ -142,6 +143,19 @@ pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 #[inline(never)]
 pub fn flag(value: &Value, key: &str) -> bool {
     value.get(key).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The pause after this many failures in a row: it doubles from `first` up to `longest`.
+#[inline(never)]
+pub fn backoff(first: Duration, failures: u32, longest: Duration) -> Duration {
+    let mut pause = first;
+    for _ in 1..failures {
+        if pause >= longest {
+            break;
+        }
+        pause = pause.saturating_add(pause);
+    }
+    pause.min(longest)
 }
 
 /// Sets a member.

@@ -9,6 +9,7 @@ use crate::plan::{Container, Current, Plan, Service, Step, Target, plan};
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::state::State;
+use crate::values::backoff;
 use crate::view::{ContainerRow, ImageRow, Shared};
 use minke_applet::log;
 use minke_engine_api::{Engine, Error, Event};
@@ -141,9 +142,8 @@ impl Worker {
     }
 
     fn failed(&mut self, failure: &Failure) {
-        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        let pause = FIRST_PAUSE.saturating_mul(factor).min(self.settings.poll_interval);
         self.failures = self.failures.saturating_add(1);
+        let pause = backoff(FIRST_PAUSE, self.failures, self.settings.poll_interval);
         self.retry_at = Some(boottime().saturating_add(pause));
         // That the engine is gone is told by the end of its events, and its return by their beginning.
         if !failure.unreachable {
