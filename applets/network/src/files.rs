@@ -54,8 +54,8 @@ impl Places {
     /// words of `dnsServers` (`None`: not configured).
     pub fn write_resolver(&self, leases: &[&Lease], configured: Option<&str>) {
         let mut text = search_line(leases);
-        let words = configured.unwrap_or_default().split([' ', ',']).filter(|word| !word.is_empty());
-        let words: Vec<&str> = words.collect();
+        let words = configured.unwrap_or_default().replace(',', " ");
+        let words: Vec<&str> = words.split(' ').filter(|word| !word.is_empty()).collect();
         let mut servers: Vec<IpAddr> = Vec::new();
         for lease in leases {
             servers.extend(lease.dns_servers.iter().map(|server| IpAddr::from(*server)));

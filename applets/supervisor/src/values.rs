@@ -2,6 +2,7 @@
 //! ways.
 
 use minke_wire::json::{Map, Value};
+pub use minke_wire::oci::is_made_of;
 use std::time::Duration;
 
 /// `1`, `true`, `on` in any case, and the JSON forms of the first two (§0.1).
@@ -111,13 +112,6 @@ pub fn duration(value: &Value) -> Option<i64> {
 /// Whether a text is what engines take as a name: letters, digits and `_.-`, in front a letter or digit (§0.5).
 pub fn is_name(text: &str) -> bool {
     is_made_of(text, "_.-") && !text.starts_with(['_', '.', '-'])
-}
-
-/// Whether a text is not empty and made of letters, digits and these other characters, all ASCII.
-#[inline(never)]
-pub fn is_made_of(text: &str, others: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || others.as_bytes().contains(&byte);
-    !text.is_empty() && text.bytes().all(fits)
 }
 
 /// The elements of an array; none of anything else.

@@ -23,7 +23,7 @@ pub struct Event {
 /// An open stream of events.
 #[derive(Debug)]
 pub struct Events {
-    stream: Stream,
+    stream: Box<Stream>,
 }
 
 impl Engine {

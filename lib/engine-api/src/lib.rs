@@ -104,7 +104,7 @@ impl Engine {
         Err(Error::of(method, target, Reason::Api(answer.status, message)))
     }
 
-    fn open(&self, target: &str) -> Result<Stream> {
+    fn open(&self, target: &str) -> Result<Box<Stream>> {
         let stream = self.client.stream("GET", target, &[], Body::None);
         stream.map_err(|error| Error::of("GET", target, Reason::Http(error)))
     }

@@ -93,7 +93,7 @@ impl Client {
         target: &str,
         headers: &[(&str, &str)],
         body: Body<'_>,
-    ) -> Result<Stream, Error> {
+    ) -> Result<Box<Stream>, Error> {
         let mut socket = self.connect()?;
         let close = [("Connection", "close")];
         let sent = send(&mut socket, method, target, &[headers, &close], body);
@@ -114,7 +114,7 @@ impl Client {
         target: &str,
         headers: &[(&str, &str)],
         body: Body<'_>,
-    ) -> Result<Stream, Error> {
+    ) -> Result<Box<Stream>, Error> {
         let mut socket = self.connect()?;
         let asks = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
         send(&mut socket, method, target, &[headers, &asks], body)?;
@@ -198,8 +198,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn open(socket: Socket, method: &str) -> Self {
-        Self {
+    fn open(socket: Socket, method: &str) -> Box<Self> {
+        Box::new(Self {
             status: 0,
             headers: Headers::new(),
             socket,
@@ -208,7 +208,7 @@ impl Stream {
             body: Vec::new(),
             decoder: BodyDecoder::new(minke_wire::http::Framing::Length(0)),
             ended: false,
-        }
+        })
     }
 
     fn read_head(&mut self) -> Result<(), Error> {

@@ -15,11 +15,9 @@ impl Digest {
     /// Parses `algorithm:hex` with at least 32 digits; a sha256 digest must have its 64.
     pub fn parse(text: &str) -> Option<Self> {
         let (algorithm, hex) = text.split_once(':')?;
-        let mut first = algorithm.bytes();
-        let good_algorithm = first.next().is_some_and(|byte| byte.is_ascii_lowercase())
-            && algorithm
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+._-".contains(&b));
+        let good_algorithm = algorithm.starts_with(|first: char| first.is_ascii_lowercase())
+            && is_made_of(algorithm, "+._-")
+            && !algorithm.bytes().any(|byte| byte.is_ascii_uppercase());
         let good_length = match algorithm {
             "sha256" => hex.len() == 64,
             "sha512" => hex.len() == 128,
@@ -219,12 +217,16 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Whether a text is not empty and made of letters, digits and these other characters, all ASCII.
+#[inline(never)]
+pub fn is_made_of(text: &str, others: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || others.as_bytes().contains(&byte);
+    !text.is_empty() && text.bytes().all(fits)
+}
+
 /// A tag: a letter, digit or `_`, then up to 127 of those, `.` and `-`.
 fn is_tag(tag: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    tag.len() <= 128
-        && tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|byte| word(byte) || byte == b'.' || byte == b'-')
+    tag.len() <= 128 && is_made_of(tag, "_.-") && !tag.starts_with(['.', '-'])
 }
 
 /// A host name, an IPv4 address or a bracketed IPv6 address, with an optional port.
@@ -239,12 +241,9 @@ fn is_registry(registry: &str) -> bool {
         Some(address) => {
             !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
         }
-        None => host.split('.').all(|label| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        }),
+        None => host
+            .split('.')
+            .all(|label| is_made_of(label, "-") && !label.starts_with('-') && !label.ends_with('-')),
     };
     good_port && good_host
 }

@@ -255,33 +255,35 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
     out.extend(text.bytes().filter(|byte| *byte == b'\t' || !byte.is_ascii_control()));
 }
 
-/// The reason phrase of the status codes that the programs use (RFC 9110, section 15).
+/// The status codes that the programs use, with their reason phrases (RFC 9110, section 15).
+const REASONS: &str = "100 Continue
+101 Switching Protocols
+200 OK
+201 Created
+202 Accepted
+204 No Content
+304 Not Modified
+400 Bad Request
+401 Unauthorized
+403 Forbidden
+404 Not Found
+405 Method Not Allowed
+408 Request Timeout
+409 Conflict
+413 Content Too Large
+423 Locked
+431 Request Header Fields Too Large
+500 Internal Server Error
+501 Not Implemented
+503 Service Unavailable
+505 HTTP Version Not Supported";
+
+/// The reason phrase of a status code. It may be empty (RFC 9112, section 4).
+#[inline(never)]
 pub fn reason(status: u16) -> &'static str {
-    match status {
-        100 => "Continue",
-        101 => "Switching Protocols",
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        413 => "Content Too Large",
-        423 => "Locked",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        // The phrase may be empty (RFC 9112, section 4).
-        _ => "",
-    }
+    let code = status.to_string();
+    let phrase = REASONS.split('\n').find_map(|line| line.strip_prefix(code.as_str())?.strip_prefix(' '));
+    phrase.unwrap_or_default()
 }
 
 #[cfg(test)]
