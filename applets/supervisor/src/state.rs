@@ -2,7 +2,7 @@
 //! record, written only when something changed.
 
 use crate::target::{self, App, Preload};
-use crate::values::{list, members, put, text, truthy};
+use crate::values::{list, members, put, set, text, truthy};
 use minke_store::{Condition, Record};
 use minke_wire::json::{Map, Value, json};
 use std::path::Path;
@@ -107,7 +107,7 @@ impl State {
         let key = minke_config::generate_key()?;
         let mut scope = json!({ "type": if app == 0 { "global" } else { "app" } });
         if app != 0 {
-            scope["appId"] = app.into();
+            set(&mut scope, "appId", app.into());
         }
         let mut secrets = self.secrets().to_vec();
         secrets.push(json!({ "appId": app, "serviceName": service, "scopes": [scope], "key": key }));

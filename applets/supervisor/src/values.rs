@@ -55,8 +55,8 @@ fn is_digits(text: &str) -> bool {
 
 /// Splits behind the first characters that are digits or, if so wanted, dots.
 fn split_number(text: &str, dots: bool) -> (&str, &str) {
-    let is_end = |byte: u8| !byte.is_ascii_digit() && !(dots && byte == b'.');
-    let end = text.bytes().position(is_end).unwrap_or(text.len());
+    let is_part = |byte: u8| byte.is_ascii_digit() || (dots && byte == b'.');
+    let end = text.bytes().position(|byte| !is_part(byte)).unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
@@ -150,6 +150,12 @@ pub fn backoff(first: Duration, failures: u32, longest: Duration) -> Duration {
         pause = pause.saturating_add(pause);
     }
     pause.min(longest)
+}
+
+/// Sets a member of a value that is an object.
+#[inline(never)]
+pub fn set(object: &mut Value, key: &str, value: Value) {
+    put(object.make_object(), key, value);
 }
 
 /// Sets a member.

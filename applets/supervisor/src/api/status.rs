@@ -1,6 +1,7 @@
 //! `GET /v2/state/status` (spec supervisor §1.8.2).
 
 use super::auth::Access;
+use crate::values::set;
 use crate::view::{ContainerRow, ImageRow, View};
 use minke_wire::json::{Value, json};
 
@@ -22,11 +23,11 @@ pub fn state_status(view: &View, access: Access) -> Value {
         "images": images,
     });
     if let Some(release) = &view.release {
-        answer["release"] = release.into();
+        set(&mut answer, "release", release.into());
     }
     // Not in the reference: why the target is not reached. Clients skip what they do not know.
     if access == Access::All && !view.problems.is_empty() {
-        answer["problems"] = json!(view.problems);
+        set(&mut answer, "problems", json!(view.problems));
     }
     answer
 }

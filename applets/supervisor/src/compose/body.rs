@@ -314,15 +314,15 @@ fn exposed(parts: &Parts<'_>) -> Value {
 }
 
 fn bindings(parts: &Parts<'_>) -> Value {
-    let mut out = json!({});
+    let mut out = Map::new();
     for port in &parts.ports {
         let binding = json!({ "HostIp": port.host, "HostPort": port.external.to_string() });
-        match &mut out[port.internal.as_str()] {
-            Value::Array(list) => list.push(binding),
-            none => *none = Value::Array(vec![binding]),
+        match out.get_mut(&port.internal) {
+            Some(Value::Array(list)) => list.push(binding),
+            _ => values::put(&mut out, &port.internal, Value::Array(vec![binding])),
         }
     }
-    out
+    Value::Object(out)
 }
 
 fn networking(parts: &Parts<'_>) -> Value {

@@ -4,7 +4,7 @@ use super::SUPERVISED;
 use super::fields::Fields;
 use super::volume::{object, sorted};
 use crate::target::{App, Release};
-use crate::values::{flag, list, members, put, text};
+use crate::values::{flag, list, members, put, set, text};
 use minke_engine_api::Network;
 use minke_wire::json::{Map, Value, json};
 
@@ -100,7 +100,7 @@ fn endpoint(service: &str, config: &Value) -> Value {
     }
     let mut out = json!({ "Aliases": aliases });
     if !ipam.is_empty() {
-        out["IPAMConfig"] = ipam.into();
+        set(&mut out, "IPAMConfig", ipam.into());
     }
     out
 }

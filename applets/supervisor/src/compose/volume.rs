@@ -2,7 +2,7 @@
 
 use super::SUPERVISED;
 use crate::target::{App, Pairs};
-use crate::values::{self, text};
+use crate::values::{self, set, text};
 use minke_engine_api::Volume;
 use minke_wire::json::{Map, Value, json};
 
@@ -69,23 +69,23 @@ fn long(app: i64, entry: &Value, out: &mut ServiceVolumes) -> Option<()> {
         "volume" => {
             if let Some(Value::String(source)) = entry.get("source") {
                 values::is_name(source).then_some(())?;
-                mount["Source"] = name(app, source).into();
+                set(&mut mount, "Source", name(app, source).into());
                 out.named.push(source.clone());
             }
             if let Some(nocopy) = entry["volume"].get("nocopy") {
-                mount["VolumeOptions"] = json!({ "NoCopy": nocopy.as_bool()? });
+                set(&mut mount, "VolumeOptions", json!({ "NoCopy": nocopy.as_bool()? }));
             }
         }
         "tmpfs" => {
             if let Some(size) = entry["tmpfs"].get("size") {
-                mount["TmpfsOptions"] = json!({ "SizeBytes": values::memory(size)? });
+                set(&mut mount, "TmpfsOptions", json!({ "SizeBytes": values::memory(size)? }));
             }
         }
         // Binds of host folders are the host's business, not an app's.
         _ => return None,
     }
     if values::flag(entry, "read_only") {
-        mount["ReadOnly"] = true.into();
+        set(&mut mount, "ReadOnly", true.into());
     }
     out.mounts.push(mount);
     Some(())

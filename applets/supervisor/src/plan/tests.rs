@@ -54,17 +54,17 @@ impl World {
             std::mem::take(&mut current.containers[place])
         };
         match step {
-            Step::RemoveDead(id) | Step::Kill(id) => gone(&mut self.current.containers, &id.container),
+            Step::RemoveDead(id) | Step::Kill(id) => gone(&mut self.current.containers, id.container),
             Step::Stop(id) | Step::Start(id) => {
                 let start = matches!(step, Step::Start(_));
-                let mut container = find(&mut self.current, &id.container);
+                let mut container = find(&mut self.current, id.container);
                 gone(&mut self.current.containers, "");
                 container.status = if start { "running" } else { "exited" }.into();
                 container.has_run |= start;
                 self.current.containers.push(container);
             }
             Step::Rename(id, name) => {
-                let mut container = find(&mut self.current, &id.container);
+                let mut container = find(&mut self.current, id.container);
                 gone(&mut self.current.containers, "");
                 (*name).clone_into(&mut container.name);
                 self.current.containers.push(container);
