@@ -50,6 +50,12 @@ pub fn read(sector: u32, source: &mut dyn FnMut(u64, usize) -> Option<Vec<u8>>) 
     if protective { gpt(sector, length, source) } else { msdos(sector, length, &first, source) }
 }
 
+/// The bytes of this many sectors.
+#[inline(never)]
+fn bytes(sectors: u64, sector: u32) -> Option<u64> {
+    sectors.checked_mul(sector.into())
+}
+
 /// One of the four records of a boot sector; start and size in sectors.
 struct Entry {
     kind: u8,
@@ -79,8 +85,8 @@ fn msdos(
     let signature = le32(first, 440)?;
     let partition = |number: u32, start: u64, size: u32| Partition {
         number,
-        start: start.saturating_mul(sector.into()),
-        size: u64::from(size).saturating_mul(sector.into()),
+        start: bytes(start, sector).unwrap_or(u64::MAX),
+        size: bytes(size.into(), sector).unwrap_or(u64::MAX),
         uuid: (signature != 0).then(|| format!("{signature:08x}-{number:02x}")),
         name: None,
     };
@@ -99,7 +105,7 @@ fn msdos(
     let mut number = 5;
     for _ in 0..LOGICAL_LIMIT {
         let Some(at) = record.take() else { break };
-        let Some(boot) = source(at.saturating_mul(sector.into()), length) else { break };
+        let Some(boot) = source(bytes(at, sector).unwrap_or(u64::MAX), length) else { break };
         if le16(&boot, 510) != Some(0xAA55) {
             break;
         }
@@ -127,7 +133,7 @@ fn gpt(sector: u32, length: usize, source: &mut dyn FnMut(u64, usize) -> Option<
         return None;
     }
     let (size, count) = (usize::try_from(size).ok()?, usize::try_from(count.min(GPT_LIMIT)).ok()?);
-    let table = source(entries.checked_mul(sector.into())?, size.checked_mul(count)?)?;
+    let table = source(bytes(entries, sector)?, size.checked_mul(count)?)?;
     let mut partitions = Vec::new();
     for (entry, number) in table.chunks_exact(size).zip(1..) {
         partitions.extend(gpt_entry(entry, number, sector));
@@ -150,8 +156,8 @@ fn gpt_entry(entry: &[u8], number: u32, sector: u32) -> Option<Partition> {
     let name = String::from_utf16_lossy(&units);
     Some(Partition {
         number,
-        start: first.checked_mul(sector.into())?,
-        size: last.checked_sub(first)?.checked_add(1)?.checked_mul(sector.into())?,
+        start: bytes(first, sector)?,
+        size: bytes(last.checked_sub(first)?.checked_add(1)?, sector)?,
         uuid: guid(entry.get(16..32)?),
         name: (!name.is_empty()).then_some(name),
     })
