@@ -95,7 +95,7 @@ impl Forwarder {
     }
 
     fn accept_queries(&mut self, listener: usize) {
-        let mut buffer = [0; LONGEST];
+        let mut buffer = vec![0; LONGEST];
         while let Some(Ok((length, client))) = self.udp.get(listener).map(|udp| udp.recv_from(&mut buffer)) {
             let query = buffer.get(..length).unwrap_or_default();
             if self.pending.len() >= MOST_PENDING || !dns::is_query(query) {
@@ -138,7 +138,7 @@ impl Forwarder {
 
     fn answer(&mut self, token: u64) {
         let Some(place) = self.pending.iter().position(|pending| pending.token == token) else { return };
-        let mut buffer = [0; LONGEST];
+        let mut buffer = vec![0; LONGEST];
         let Some(pending) = self.pending.get(place) else { return };
         match pending.socket.recv(&mut buffer) {
             Ok(length) => {

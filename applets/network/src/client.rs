@@ -4,8 +4,10 @@
 //! Times are since boot. States have the RFC's names.
 
 use crate::lease::Lease;
+use minke_sys::clock::milliseconds;
 use minke_wire::dhcp::{Kind, Reply, Request};
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The first wait for an answer, and the longest (RFC 2131 §4.1); each varies by up to [`JITTER`].
@@ -47,7 +49,7 @@ pub enum Action {
     /// Send this message to everybody on the link, from the configured address.
     Rebind(Vec<u8>),
     /// Set up the link by this lease, in place of an earlier one.
-    Configure(Lease),
+    Configure(Rc<Lease>),
     /// Take from the link what the lease gave; the string says why.
     Unconfigure(&'static str),
     /// The server said no, in its words.
@@ -65,30 +67,20 @@ pub enum Listening {
     Port,
 }
 
-/// One question and its repetitions.
-#[derive(Debug, Clone, Copy)]
-struct Exchange {
-    xid: u32,
-    began: Duration,
-    sent: Duration,
-    tries: u32,
-    next: Duration,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No carrier.
     Stopped,
-    /// No carrier since a moment; the address is still there until then.
-    Grace(Duration),
-    /// A server has refused repeatedly; INIT follows then.
-    Waiting(Duration),
-    Selecting(Exchange),
-    Requesting(Exchange, Lease),
-    Rebooting(Exchange, Ipv4Addr),
+    /// No carrier since a moment; the address is still there until the timer.
+    Grace,
+    /// A server has refused repeatedly; INIT follows with the timer.
+    Waiting,
+    Selecting,
+    Requesting,
+    Rebooting,
     Bound,
-    Renewing(Exchange),
-    Rebinding(Exchange),
+    Renewing,
+    Rebinding,
 }
 
 /// A client.
@@ -98,9 +90,18 @@ pub struct Client {
     host_name: String,
     random: u64,
     state: State,
+    /// When the timer of every state but STOPPED and BOUND is due.
+    next: Duration,
+    /// The present question: its number, when it was first put, when last, and how often.
+    xid: u32,
+    began: Duration,
+    sent: Duration,
+    tries: u32,
+    /// What is requested.
+    offer: Option<Rc<Lease>>,
     /// The last lease, as long as it is valid.
-    lease: Option<Lease>,
-    /// The address to ask for first.
+    lease: Option<Rc<Lease>>,
+    /// The address to ask for first: that of the last lease, even when it has ended.
     known: Option<Ipv4Addr>,
     /// The lease is set up on the link.
     configured: bool,
@@ -116,6 +117,12 @@ impl Client {
             host_name,
             random: seed | 1,
             state: State::Stopped,
+            next: Duration::ZERO,
+            xid: 0,
+            began: Duration::ZERO,
+            sent: Duration::ZERO,
+            tries: 0,
+            offer: None,
             lease: None,
             known,
             configured: false,
@@ -126,45 +133,42 @@ impl Client {
     /// The name of the state, as in RFC 2131 figure 5.
     pub fn state(&self) -> &'static str {
         match self.state {
-            State::Stopped | State::Grace(_) => "NO-CARRIER",
-            State::Waiting(_) => "INIT",
-            State::Selecting(_) => "SELECTING",
-            State::Requesting(..) => "REQUESTING",
-            State::Rebooting(..) => "REBOOTING",
+            State::Stopped | State::Grace => "NO-CARRIER",
+            State::Waiting => "INIT",
+            State::Selecting => "SELECTING",
+            State::Requesting => "REQUESTING",
+            State::Rebooting => "REBOOTING",
             State::Bound => "BOUND",
-            State::Renewing(_) => "RENEWING",
-            State::Rebinding(_) => "REBINDING",
+            State::Renewing => "RENEWING",
+            State::Rebinding => "REBINDING",
         }
     }
 
     /// The lease that is set up on the link.
     pub fn lease(&self) -> Option<&Lease> {
-        self.lease.as_ref().filter(|_| self.configured)
+        if self.configured { self.lease.as_deref() } else { None }
     }
 
     /// The socket that is needed now.
     pub fn listening(&self) -> Listening {
         match self.state {
-            State::Selecting(_) | State::Requesting(..) | State::Rebooting(..) => Listening::Packets,
-            State::Renewing(_) | State::Rebinding(_) => Listening::Port,
-            State::Stopped | State::Grace(_) | State::Waiting(_) | State::Bound => Listening::Nothing,
+            State::Selecting | State::Requesting | State::Rebooting => Listening::Packets,
+            State::Renewing | State::Rebinding => Listening::Port,
+            State::Stopped | State::Grace | State::Waiting | State::Bound => Listening::Nothing,
         }
     }
 
     /// When [`Event::Timer`] is due; `None`: never.
     pub fn deadline(&self) -> Option<Duration> {
-        let own = match &self.state {
+        let own = match self.state {
             State::Stopped => None,
-            State::Grace(until) | State::Waiting(until) => Some(*until),
-            State::Selecting(exchange)
-            | State::Requesting(exchange, _)
-            | State::Rebooting(exchange, _)
-            | State::Renewing(exchange)
-            | State::Rebinding(exchange) => Some(exchange.next),
             State::Bound => self.lease.as_ref().and_then(|lease| lease.renewal),
+            _ => Some(self.next),
         };
-        let expiry = self.lease().and_then(|lease| lease.expiry);
-        [own, expiry].into_iter().flatten().min()
+        match self.lease().and_then(|lease| lease.expiry) {
+            Some(expiry) => Some(own.map_or(expiry, |own| own.min(expiry))),
+            None => own,
+        }
     }
 
     /// Goes on by one event.
@@ -182,33 +186,36 @@ impl Client {
 
     /// A lease that has ended is gone, whatever else happens.
     fn expire(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let ended = self.lease.as_ref().and_then(|lease| lease.expiry).is_some_and(|expiry| expiry <= now);
-        if !ended {
+        let expiry = self.lease.as_ref().and_then(|lease| lease.expiry);
+        if expiry.is_none_or(|expiry| expiry > now) {
             return;
         }
         self.lease = None;
         self.unconfigure("the lease has expired", actions);
         match self.state {
-            State::Bound | State::Renewing(_) | State::Rebinding(_) => self.discover(now, actions),
-            State::Grace(_) => self.state = State::Stopped,
+            State::Bound | State::Renewing | State::Rebinding => self.discover(now, actions),
+            State::Grace => self.state = State::Stopped,
             _ => {}
         }
     }
 
     fn carrier_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if matches!(self.state, State::Stopped | State::Grace(_)) {
-            match self.lease.as_ref().map(|lease| lease.address).or(self.known) {
-                Some(address) => self.reboot(now, address, actions),
-                None => self.discover(now, actions),
-            }
+        if !matches!(self.state, State::Stopped | State::Grace) {
+            return;
         }
+        if self.known.is_none() {
+            return self.discover(now, actions);
+        }
+        let next = self.after(now, REBOOT_WAIT);
+        self.begin(State::Rebooting, now, next);
+        self.ask(actions);
     }
 
     fn carrier_down(&mut self, now: Duration) {
-        if !matches!(self.state, State::Stopped | State::Grace(_)) {
+        if !matches!(self.state, State::Stopped | State::Grace) {
             self.refusals = 0;
-            self.state =
-                if self.configured { State::Grace(now.saturating_add(GRACE)) } else { State::Stopped };
+            self.next = now.saturating_add(GRACE);
+            self.state = if self.configured { State::Grace } else { State::Stopped };
         }
     }
 
@@ -216,53 +223,50 @@ impl Client {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        match std::mem::replace(&mut self.state, State::Stopped) {
+        match self.state {
             State::Stopped => {}
-            State::Grace(_) => self.unconfigure("the link has no carrier", actions),
-            State::Waiting(_) => self.discover(now, actions),
-            State::Selecting(exchange) => {
-                let exchange = self.again(now, exchange);
-                self.send(Kind::Discover, &exchange, actions);
-                self.state = State::Selecting(exchange);
+            State::Grace => {
+                self.state = State::Stopped;
+                self.unconfigure("the link has no carrier", actions);
             }
-            State::Requesting(exchange, offer) if exchange.tries < REQUEST_TRIES => {
-                let exchange = self.again(now, exchange);
-                self.request(exchange, offer, actions);
+            State::Requesting if self.tries >= REQUEST_TRIES => self.discover(now, actions),
+            State::Rebooting if self.tries >= REBOOT_TRIES => self.nobody_confirms(now, actions),
+            State::Selecting | State::Requesting | State::Rebooting => {
+                self.next = match self.state {
+                    State::Rebooting => self.after(now, REBOOT_WAIT),
+                    _ => self.wait(now, self.tries),
+                };
+                self.sent = now;
+                self.tries = self.tries.saturating_add(1);
+                self.ask(actions);
             }
-            State::Requesting(..) => self.discover(now, actions),
-            State::Rebooting(exchange, address) if exchange.tries < REBOOT_TRIES => {
-                let next = self.after(now, REBOOT_WAIT);
-                let tries = exchange.tries.saturating_add(1);
-                self.ask_for(Exchange { sent: now, tries, next, ..exchange }, address, actions);
-            }
-            State::Rebooting(..) => self.nobody_confirms(now, actions),
-            State::Bound | State::Renewing(_) | State::Rebinding(_) => self.extend(now, actions),
+            State::Waiting => self.discover(now, actions),
+            State::Bound | State::Renewing | State::Rebinding => self.extend(now, actions),
         }
     }
 
     fn reply(&mut self, now: Duration, reply: &Reply, actions: &mut Vec<Action>) {
-        let exchange = match &self.state {
-            State::Selecting(exchange)
-            | State::Requesting(exchange, _)
-            | State::Rebooting(exchange, _)
-            | State::Renewing(exchange)
-            | State::Rebinding(exchange) => *exchange,
-            State::Stopped | State::Grace(_) | State::Waiting(_) | State::Bound => return,
-        };
-        if reply.xid != exchange.xid || reply.chaddr != self.mac || !self.is_from_our_server(reply) {
+        if self.listening() == Listening::Nothing
+            || reply.xid != self.xid
+            || reply.chaddr != self.mac
+            || !self.is_from_our_server(reply)
+        {
             return;
         }
-        match (reply.kind, &self.state) {
-            (Kind::Offer, State::Selecting(_)) => {
+        match (reply.kind, self.state) {
+            (Kind::Offer, State::Selecting) => {
                 if let Some(offer) = Lease::new(reply, now) {
-                    let next = self.wait(now, 0);
-                    self.request(Exchange { sent: now, tries: 1, next, ..exchange }, offer, actions);
+                    self.next = self.wait(now, 0);
+                    (self.sent, self.tries) = (now, 1);
+                    self.offer = Some(offer);
+                    self.state = State::Requesting;
+                    self.ask(actions);
                 }
             }
-            (_, State::Selecting(_)) | (Kind::Offer, _) => {}
+            (_, State::Selecting) | (Kind::Offer, _) => {}
             (Kind::Ack, _) => {
                 // The time counts from the question, as nobody knows when the server began to count.
-                if let Some(lease) = Lease::new(reply, exchange.sent) {
+                if let Some(lease) = Lease::new(reply, self.sent) {
                     self.bind(lease, actions);
                 }
             }
@@ -273,23 +277,22 @@ impl Client {
 
     /// Whether the answer comes from the server that was asked; where anybody was asked, anybody may answer.
     fn is_from_our_server(&self, reply: &Reply) -> bool {
-        let expected = match &self.state {
-            State::Requesting(_, offer) => Some(offer.server),
-            State::Renewing(_) => self.lease.as_ref().map(|lease| lease.server),
-            _ => None,
+        let expected = match self.state {
+            State::Requesting => &self.offer,
+            State::Renewing => &self.lease,
+            _ => return true,
         };
-        expected.is_none_or(|server| reply.server == Some(server))
+        expected.as_ref().is_none_or(|lease| reply.server == Some(lease.server))
     }
 
-    fn bind(&mut self, mut lease: Lease, actions: &mut Vec<Action>) {
+    fn bind(&mut self, mut lease: Rc<Lease>, actions: &mut Vec<Action>) {
         // Many devices that were switched on together shall not come together again (RFC 2131 §4.4.5).
-        lease.renewal = lease.renewal.map(|at| {
-            let span = at.saturating_sub(lease.start).as_millis() / 32;
-            let earlier = self.random(u64::try_from(span).unwrap_or(0));
-            at.saturating_sub(Duration::from_millis(earlier))
-        });
+        if let Some(Lease { renewal: Some(at), start, .. }) = Rc::get_mut(&mut lease) {
+            let earlier = self.random(milliseconds(at.saturating_sub(*start)) / 32);
+            *at = at.saturating_sub(Duration::from_millis(earlier));
+        }
         self.known = Some(lease.address);
-        self.lease = Some(lease.clone());
+        self.lease = Some(Rc::clone(&lease));
         self.configured = true;
         self.refusals = 0;
         self.state = State::Bound;
@@ -307,7 +310,8 @@ impl Client {
         } else {
             // A server that offers and then refuses must not make us run in a circle.
             let pause = FIRST_WAIT.saturating_mul(1 << self.refusals.min(4));
-            self.state = State::Waiting(self.after(now, pause.min(LONGEST_WAIT)));
+            self.next = self.after(now, pause.min(LONGEST_WAIT));
+            self.state = State::Waiting;
         }
     }
 
@@ -315,7 +319,7 @@ impl Client {
     /// (RFC 2131 §3.2).
     fn nobody_confirms(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if let (Some(lease), false) = (&self.lease, self.configured) {
-            actions.push(Action::Configure(lease.clone()));
+            actions.push(Action::Configure(Rc::clone(lease)));
             self.configured = true;
         }
         self.discover(now, actions);
@@ -329,80 +333,61 @@ impl Client {
 
     fn discover(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let next = self.wait(now, 0);
-        let exchange = self.begin(now, next);
-        self.send(Kind::Discover, &exchange, actions);
-        self.state = State::Selecting(exchange);
-    }
-
-    fn reboot(&mut self, now: Duration, address: Ipv4Addr, actions: &mut Vec<Action>) {
-        let next = self.after(now, REBOOT_WAIT);
-        let exchange = self.begin(now, next);
-        self.ask_for(exchange, address, actions);
-    }
-
-    fn ask_for(&mut self, exchange: Exchange, address: Ipv4Addr, actions: &mut Vec<Action>) {
-        let request = Request { requested: Some(address), ..self.message(Kind::Request, &exchange) };
-        actions.push(Action::Broadcast(request.encode()));
-        self.state = State::Rebooting(exchange, address);
-    }
-
-    fn request(&mut self, exchange: Exchange, offer: Lease, actions: &mut Vec<Action>) {
-        let request = Request {
-            requested: Some(offer.address),
-            server: Some(offer.server),
-            ..self.message(Kind::Request, &exchange)
-        };
-        actions.push(Action::Broadcast(request.encode()));
-        self.state = State::Requesting(exchange, offer);
+        self.begin(State::Selecting, now, next);
+        self.ask(actions);
     }
 
     /// Asks for an extension: the server until T2, anybody after that.
     fn extend(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let Some(lease) = &self.lease else { return self.discover(now, actions) };
-        let (server, address) = (lease.server, lease.address);
         let rebinding = lease.rebinding.unwrap_or(Duration::MAX);
-        let expiry = lease.expiry.unwrap_or(Duration::MAX);
-        let until = if now < rebinding { rebinding } else { expiry };
-        let half = until.saturating_sub(now) / 2;
-        let next = now.saturating_add(half.max(EXTENSION_WAIT)).min(until);
-        let exchange = self.begin(now, next);
-        let message = Request { ciaddr: address, ..self.message(Kind::Request, &exchange) }.encode();
-        if now < rebinding {
-            actions.push(Action::Unicast(server, message));
-            self.state = State::Renewing(exchange);
+        let (state, until) = if now < rebinding {
+            (State::Renewing, rebinding)
         } else {
-            actions.push(Action::Rebind(message));
-            self.state = State::Rebinding(exchange);
-        }
+            (State::Rebinding, lease.expiry.unwrap_or(Duration::MAX))
+        };
+        let half = until.saturating_sub(now) / 2;
+        self.begin(state, now, now.saturating_add(half.max(EXTENSION_WAIT)).min(until));
+        self.ask(actions);
     }
 
-    fn send(&self, kind: Kind, exchange: &Exchange, actions: &mut Vec<Action>) {
-        let request = Request { requested: self.known, ..self.message(kind, exchange) };
-        actions.push(Action::Broadcast(request.encode()));
+    /// Begins a new question.
+    fn begin(&mut self, state: State, now: Duration, next: Duration) {
+        self.xid = u32::try_from(self.random(u64::from(u32::MAX))).unwrap_or(0);
+        (self.state, self.began, self.sent, self.tries, self.next) = (state, now, now, 1, next);
     }
 
-    fn message(&self, kind: Kind, exchange: &Exchange) -> Request<'_> {
-        let secs = exchange.sent.saturating_sub(exchange.began).as_secs();
-        Request {
-            kind,
-            xid: exchange.xid,
+    /// Puts the question of the present state.
+    fn ask(&self, actions: &mut Vec<Action>) {
+        let secs = self.sent.saturating_sub(self.began).as_secs();
+        let mut request = Request {
+            kind: Kind::Request,
+            xid: self.xid,
             secs: u16::try_from(secs).unwrap_or(u16::MAX),
             ciaddr: Ipv4Addr::UNSPECIFIED,
             chaddr: self.mac,
-            requested: None,
+            requested: self.known,
             server: None,
             host_name: &self.host_name,
+        };
+        match (self.state, &self.offer, &self.lease) {
+            (State::Requesting, Some(offer), _) => {
+                request.requested = Some(offer.address);
+                request.server = Some(offer.server);
+            }
+            (State::Renewing | State::Rebinding, _, Some(lease)) => {
+                request.requested = None;
+                request.ciaddr = lease.address;
+                let message = request.encode();
+                return actions.push(match self.state {
+                    State::Renewing => Action::Unicast(lease.server, message),
+                    _ => Action::Rebind(message),
+                });
+            }
+            (State::Rebooting, ..) => {}
+            _ => request.kind = Kind::Discover,
         }
-    }
-
-    fn begin(&mut self, now: Duration, next: Duration) -> Exchange {
-        let xid = u32::try_from(self.random(u64::from(u32::MAX))).unwrap_or(0);
-        Exchange { xid, began: now, sent: now, tries: 1, next }
-    }
-
-    fn again(&mut self, now: Duration, exchange: Exchange) -> Exchange {
-        let next = self.wait(now, exchange.tries);
-        Exchange { sent: now, tries: exchange.tries.saturating_add(1), next, ..exchange }
+        actions.push(Action::Broadcast(request.encode()));
     }
 
     /// The end of the wait after the question that has been put `tries` times before.

@@ -12,7 +12,7 @@ use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::netlink::{Change, Link, Monitor, Route};
 use minke_sys::signal::{SIGINT, SIGTERM, Signals};
 use minke_sys::{Result, clock};
-use minke_wire::json::Value;
+use minke_wire::json::{Value, json};
 use minke_wire::netlink::{ARPHRD_ETHER, IFF_LOOPBACK};
 use minke_wire::table::Table;
 use std::path::Path;
@@ -99,7 +99,7 @@ impl Daemon {
     }
 
     fn set_timer(&self) -> Result<()> {
-        let deadline = self.ports.values().filter_map(Port::deadline).min();
+        let deadline = self.ports.values().filter_map(|port| port.deadline()).min();
         self.timer.set(deadline.map(|deadline| deadline.saturating_sub(clock::boottime())))
     }
 
@@ -109,13 +109,13 @@ impl Daemon {
         let due = self.ports.values().filter(|port| port.deadline().is_some_and(|deadline| deadline <= now));
         let due: Vec<u32> = due.map(|port| port.link.index).collect();
         for index in due {
-            self.with_port(index, |port, tools| port.step(Event::Timer, tools).changed);
+            self.with_port(index, &|port, tools| port.step(Event::Timer, tools));
         }
     }
 
     fn packets(&mut self, token: u64) {
         if let Ok(index) = u32::try_from(token.saturating_sub(FIRST_PORT)) {
-            self.with_port(index, |port, tools| port.readable(tools).changed);
+            self.with_port(index, &|port, tools| port.readable(tools));
         }
     }
 
@@ -133,7 +133,7 @@ impl Daemon {
                 Change::Resync => unseen = self.ports.keys().copied().collect(),
                 Change::Link(link) => {
                     unseen.retain(|index| *index != link.index);
-                    self.link(link);
+                    self.link(&link);
                 }
                 Change::LinkGone(index) => self.drop_port(index),
                 _ => {}
@@ -144,7 +144,7 @@ impl Daemon {
         }
     }
 
-    fn link(&mut self, link: Link) {
+    fn link(&mut self, link: &Link) {
         let index = link.index;
         if link.flags & IFF_LOOPBACK != 0 {
             if !link.is_up() {
@@ -152,7 +152,7 @@ impl Daemon {
             }
             return;
         }
-        if !is_ours(&link, &self.settings.only) {
+        if !is_ours(link, &self.settings.only) {
             return self.drop_port(index);
         }
         // A link that was renamed or has a new Ethernet address starts anew.
@@ -165,9 +165,7 @@ impl Daemon {
                 return;
             }
             log::info(format_args!("{}: found", link.name));
-            // As it is before we look: so that a carrier that is there already counts as one that comes.
-            let bare = Link { flags: 0, ..link.clone() };
-            match Port::new(bare, self.free_metric(), &self.settings.places) {
+            match Port::new(link, self.free_metric(), &self.settings.places) {
                 Ok(port) => _ = self.ports.insert(index, port),
                 Err(error) => return log::error(format_args!("{error}")),
             }
@@ -175,7 +173,7 @@ impl Daemon {
                 warn(self.route.set_up(index));
             }
         }
-        self.with_port(index, |port, tools| port.link_changed(link, tools).changed);
+        self.with_port(index, &|port, tools| port.link_changed(link, tools));
     }
 
     fn free_metric(&self) -> u32 {
@@ -192,7 +190,7 @@ impl Daemon {
         }
     }
 
-    fn with_port(&mut self, index: u32, act: impl FnOnce(&mut Port, &mut Tools<'_>) -> bool) {
+    fn with_port(&mut self, index: u32, act: &dyn Fn(&mut Port, &mut Tools<'_>) -> bool) {
         let Self { route, poller, settings, ports, .. } = self;
         let Some(port) = ports.get_mut(&index) else { return };
         if act(port, &mut Tools { route, poller, places: &settings.places }) {
@@ -202,8 +200,11 @@ impl Daemon {
     }
 
     fn write_resolver(&self) {
-        let mut ports: Vec<&Port> = self.ports.values().collect();
-        ports.sort_by_key(|port| port.metric);
+        let mut ports: Vec<&Port> = Vec::new();
+        for port in self.ports.values() {
+            let place = ports.partition_point(|other| other.metric < port.metric);
+            ports.insert(place, port);
+        }
         let leases: Vec<&Lease> = ports.into_iter().filter_map(|port| port.client.lease()).collect();
         self.settings.places.write_resolver(&leases, self.settings.dns_servers.as_deref());
         notify::status(if leases.is_empty() { "no address" } else { "connected" });
@@ -215,7 +216,7 @@ impl Daemon {
                 control::Event::Closed { conn } => self.waiting.retain(|waiting| *waiting != conn),
                 control::Event::Request { conn, request, .. } => {
                     match request.get("command").and_then(Value::as_str) {
-                        Some("status") => self.control.finish(conn, &status::status(self.ports.values())),
+                        Some("status") => self.control.finish(conn, &self.status()),
                         Some("wait-online") => self.waiting.push(conn),
                         _ => self.control.refuse(conn, "unknown command"),
                     }
@@ -229,9 +230,23 @@ impl Daemon {
     fn tell_waiting(&mut self) {
         if self.ports.values().any(|port| port.client.lease().is_some()) {
             for conn in std::mem::take(&mut self.waiting) {
-                self.control.finish(conn, &status::status(self.ports.values()));
+                self.control.finish(conn, &self.status());
             }
         }
+    }
+
+    /// The state of all ports: `state` (`connected`, `connecting` or `disconnected`) and `links`.
+    fn status(&self) -> Value {
+        let (mut state, mut links) = ("disconnected", Vec::new());
+        for port in self.ports.values() {
+            if port.client.lease().is_some() {
+                state = "connected";
+            } else if port.link.has_carrier() && state != "connected" {
+                state = "connecting";
+            }
+            links.push(status::link(port));
+        }
+        json!({ "state": state, "links": links })
     }
 }
 

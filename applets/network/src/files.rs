@@ -53,28 +53,34 @@ impl Places {
     /// Writes what resolvers need: the servers of all `leases`, the best link's first, and `configured`, the
     /// words of `dnsServers` (`None`: not configured).
     pub fn write_resolver(&self, leases: &[&Lease], configured: Option<&str>) {
+        let mut text = search_line(leases);
+        let words = configured.unwrap_or_default().replace(',', " ");
+        let words: Vec<&str> = words.split(' ').filter(|word| !word.is_empty()).collect();
         let mut servers: Vec<IpAddr> = Vec::new();
-        let learned = leases.iter().flat_map(|lease| &lease.dns_servers).map(|server| IpAddr::from(*server));
-        let words = configured.unwrap_or_default().split([' ', ',']).filter(|word| !word.is_empty());
-        for server in learned.chain(words.clone().filter_map(|word| word.parse().ok())) {
-            if !servers.contains(&server) {
-                servers.push(server);
+        for lease in leases {
+            servers.extend(lease.dns_servers.iter().map(|server| IpAddr::from(*server)));
+        }
+        servers.extend(words.iter().filter_map(|word| word.parse::<IpAddr>().ok()));
+        let mut known = 0;
+        for (place, server) in servers.iter().enumerate() {
+            let is_new = !servers.iter().take(place).any(|other| other == server);
+            if is_new && known < NAME_SERVERS {
+                known = known.saturating_add(1);
+                let _ = writeln!(text, "nameserver {server}");
             }
         }
-        let none = servers.is_empty() && configured.is_none();
-        let mut text = search_line(leases);
-        for server in servers.iter().take(NAME_SERVERS) {
-            let _ = writeln!(text, "nameserver {server}");
+        let mut forward = String::from("\n");
+        for word in words {
+            if word != "null" {
+                let _ = writeln!(forward, "server={word}");
+            }
         }
-        if none {
+        if servers.is_empty() && configured.is_none() {
             let _ = writeln!(text, "nameserver {FALLBACK}");
+            let _ = writeln!(forward, "server={FALLBACK}");
         }
         write(&self.own().join("resolv.conf"), &text);
         write(&self.run.join("resolvconf/interface/NetworkManager"), &text);
-        let mut forward = String::from("\n");
-        for word in words.filter(|word| *word != "null").chain(none.then_some(FALLBACK)) {
-            let _ = writeln!(forward, "server={word}");
-        }
         write(&self.own().join("dnsmasq.servers"), &forward);
     }
 

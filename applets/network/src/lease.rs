@@ -2,13 +2,14 @@
 
 use minke_wire::dhcp::{INFINITE, Reply, is_host};
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The shortest lease that we believe, in seconds: a shorter one would make us ask without a pause.
 const SHORTEST: u32 = 4;
 
 /// A lease. Times are since boot; `None` is never.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The link's address.
     pub address: Ipv4Addr,
@@ -39,7 +40,7 @@ pub struct Lease {
 
 impl Lease {
     /// The lease of an offer or an ack to a question that was sent at `start`. `None` when it is unusable.
-    pub fn new(reply: &Reply, start: Duration) -> Option<Self> {
+    pub fn new(reply: &Reply, start: Duration) -> Option<Rc<Self>> {
         if !is_host(reply.yiaddr) {
             return None;
         }
@@ -54,7 +55,7 @@ impl Lease {
         if !reply.domain.is_empty() && !search.contains(&reply.domain) {
             search.insert(0, reply.domain.clone());
         }
-        Some(Self {
+        Some(Rc::new(Self {
             address: reply.yiaddr,
             prefix: reply.prefix.unwrap_or_else(|| class_prefix(reply.yiaddr)),
             server: reply.server.filter(|server| is_host(*server))?,
@@ -67,7 +68,7 @@ impl Lease {
             renewal,
             rebinding,
             expiry,
-        })
+        }))
     }
 }
 

@@ -38,13 +38,6 @@ pub struct Port {
     installed: Option<Installed>,
 }
 
-/// What the rest of the program must know after an event.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
-    /// The lease came, changed or went: the resolver's files must be written.
-    pub changed: bool,
-}
-
 /// What a port works with.
 pub struct Tools<'a> {
     /// The socket for requests.
@@ -56,15 +49,17 @@ pub struct Tools<'a> {
 }
 
 impl Port {
-    /// A port for a link that is new to us.
-    pub fn new(link: Link, metric: u32, places: &Places) -> minke_sys::Result<Self> {
+    /// A port for a link that is new to us. It counts as one that is off: so a carrier that is there already
+    /// is one that comes.
+    pub fn new(link: &Link, metric: u32, places: &Places) -> minke_sys::Result<Self> {
         let mut seed = [0u8; 8];
         random::fill(&mut seed)?;
         let remembered = places.remembered(&link.name);
         let known = remembered.on_link.map(|(address, _)| address).or(remembered.known);
-        let mac = link.mac.unwrap_or_default();
+        let mut link = link.clone();
+        link.flags = 0;
         Ok(Self {
-            client: Client::new(mac, host_name(), u64::from_ne_bytes(seed), known),
+            client: Client::new(link.mac.unwrap_or_default(), host_name(), u64::from_ne_bytes(seed), known),
             metric,
             socket: None,
             installed: remembered.on_link.map(|(address, prefix)| Installed::adopted(address, prefix)),
@@ -77,37 +72,35 @@ impl Port {
         crate::daemon::FIRST_PORT.saturating_add(self.link.index.into())
     }
 
-    /// The link changed.
-    pub fn link_changed(&mut self, link: Link, tools: &mut Tools<'_>) -> Outcome {
-        let event = match (self.link.has_carrier(), link.has_carrier()) {
-            (_, true) => Event::CarrierUp,
-            (_, false) => Event::CarrierDown,
-        };
-        if self.link.has_carrier() != link.has_carrier() {
-            let state = if link.has_carrier() { "has a carrier" } else { "lost its carrier" };
+    /// The link changed. As with [`Port::step`], the answer is whether the lease came, changed or went.
+    pub fn link_changed(&mut self, link: &Link, tools: &mut Tools<'_>) -> bool {
+        let carrier = link.has_carrier();
+        if self.link.has_carrier() != carrier {
+            let state = if carrier { "has a carrier" } else { "lost its carrier" };
             log::info(format_args!("{} {state}", link.name));
         }
-        self.link = link;
-        self.step(event, tools)
+        self.link.clone_from(link);
+        self.step(if carrier { Event::CarrierUp } else { Event::CarrierDown }, tools)
     }
 
-    /// Goes on by one event.
-    pub fn step(&mut self, event: Event<'_>, tools: &mut Tools<'_>) -> Outcome {
+    /// Goes on by one event. The answer is whether the lease came, changed or went: then the resolver's files
+    /// must be written.
+    pub fn step(&mut self, event: Event<'_>, tools: &mut Tools<'_>) -> bool {
         let actions = self.client.step(clock::boottime(), event);
-        let mut outcome = Outcome::default();
+        let mut changed = false;
         // What is sent goes over the socket that the new state listens on.
         self.listen(tools.poller);
         for action in actions {
-            outcome.changed |= self.perform(action, tools);
+            changed |= self.perform(&action, tools);
         }
-        outcome
+        changed
     }
 
-    /// Reads what has arrived.
-    pub fn readable(&mut self, tools: &mut Tools<'_>) -> Outcome {
-        let mut outcome = Outcome::default();
+    /// Reads what has arrived. As with [`Port::step`], the answer is whether the lease came, changed or went.
+    pub fn readable(&mut self, tools: &mut Tools<'_>) -> bool {
+        let mut changed = false;
+        let mut buffer = vec![0u8; PACKET];
         for _ in 0..BATCH {
-            let mut buffer = [0u8; PACKET];
             let message = match &self.socket {
                 Some(Socket::Packets(socket)) => match socket.receive(&mut buffer) {
                     Ok(Some(packet)) => decapsulate(packet),
@@ -121,10 +114,10 @@ impl Port {
                 None => break,
             };
             if let Some(Ok(reply)) = message.map(Reply::decode) {
-                outcome.changed |= self.step(Event::Reply(&reply), tools).changed;
+                changed |= self.step(Event::Reply(&reply), tools);
             }
         }
-        outcome
+        changed
     }
 
     /// When the client's timer is due.
@@ -141,13 +134,13 @@ impl Port {
         tools.places.write_time_servers(&self.link.name, &[]);
     }
 
-    fn perform(&mut self, action: Action, tools: &mut Tools<'_>) -> bool {
+    fn perform(&mut self, action: &Action, tools: &mut Tools<'_>) -> bool {
         match action {
-            Action::Broadcast(message) => self.broadcast(&message),
-            Action::Unicast(server, message) => self.send(server, &message),
-            Action::Rebind(message) => self.send(Ipv4Addr::BROADCAST, &message),
+            Action::Broadcast(message) => self.broadcast(message),
+            Action::Unicast(server, message) => self.send(*server, message),
+            Action::Rebind(message) => self.send(Ipv4Addr::BROADCAST, message),
             Action::Configure(lease) => {
-                self.configure(&lease, tools);
+                self.configure(lease, tools);
                 return true;
             }
             Action::Unconfigure(why) => {
@@ -209,26 +202,34 @@ impl Port {
     /// the next event.
     fn listen(&mut self, poller: &Poller) {
         let wanted = self.client.listening();
-        match (&self.socket, wanted) {
-            (Some(Socket::Packets(_)), Listening::Packets) | (Some(Socket::Port(_)), Listening::Port) => {
-                return;
-            }
-            _ => self.socket = None,
-        }
-        let token = self.token();
-        let opened = match wanted {
-            Listening::Nothing => return,
-            Listening::Packets => PacketSocket::open(self.link.index, &packet::udp_port_filter(CLIENT_PORT))
-                .and_then(|socket| {
-                    poller.add(&socket, token, Interest::Read).map(|()| Socket::Packets(socket))
-                }),
-            Listening::Port => packet::udp_on_link(&self.link.name, CLIENT_PORT)
-                .and_then(|socket| poller.add(&socket, token, Interest::Read).map(|()| Socket::Port(socket))),
+        let present = match &self.socket {
+            None => Listening::Nothing,
+            Some(Socket::Packets(_)) => Listening::Packets,
+            Some(Socket::Port(_)) => Listening::Port,
         };
-        match opened {
-            Ok(socket) => self.socket = Some(socket),
-            Err(error) => log::warn(format_args!("{}: {error}", self.link.name)),
+        if present != wanted {
+            self.socket = None;
+            match self.open(wanted, poller) {
+                Ok(socket) => self.socket = socket,
+                Err(error) => log::warn(format_args!("{}: {error}", self.link.name)),
+            }
         }
+    }
+
+    fn open(&self, wanted: Listening, poller: &Poller) -> minke_sys::Result<Option<Socket>> {
+        Ok(match wanted {
+            Listening::Nothing => None,
+            Listening::Packets => {
+                let socket = PacketSocket::open(self.link.index, &packet::udp_port_filter(CLIENT_PORT))?;
+                poller.add(&socket, self.token(), Interest::Read)?;
+                Some(Socket::Packets(socket))
+            }
+            Listening::Port => {
+                let socket = packet::udp_on_link(&self.link.name, CLIENT_PORT)?;
+                poller.add(&socket, self.token(), Interest::Read)?;
+                Some(Socket::Port(socket))
+            }
+        })
     }
 }
 

@@ -6,20 +6,13 @@ use minke_wire::json::{Value, json};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-/// The state of all ports as JSON: `state` (`connected`, `connecting` or `disconnected`) and `links`.
-pub fn status<'a>(ports: impl Iterator<Item = &'a Port> + Clone) -> Value {
-    let state = if ports.clone().any(|port| port.client.lease().is_some()) {
-        "connected"
-    } else if ports.clone().any(|port| port.link.has_carrier()) {
-        "connecting"
-    } else {
-        "disconnected"
-    };
-    json!({ "state": state, "links": ports.map(link).collect::<Vec<_>>() })
-}
-
-fn link(port: &Port) -> Value {
-    let mac = port.link.mac.unwrap_or_default().map(|byte| format!("{byte:02x}")).join(":");
+/// The state of a port.
+pub fn link(port: &Port) -> Value {
+    let mut mac = String::new();
+    for byte in port.link.mac.unwrap_or_default() {
+        let separator = if mac.is_empty() { "" } else { ":" };
+        let _ = write!(mac, "{separator}{byte:02x}");
+    }
     let mut value = json!({
         "name": port.link.name,
         "index": port.link.index,
@@ -28,49 +21,54 @@ fn link(port: &Port) -> Value {
         "dhcp": port.client.state(),
         "metric": port.metric,
     });
-    if let (Some(lease), Some(object)) = (port.client.lease(), value.as_object_mut()) {
-        let gateway = lease.routes.iter().find(|(_, prefix, _)| *prefix == 0).map(|(_, _, router)| *router);
+    if let Some(lease) = port.client.lease() {
+        let gateway = lease.routes.iter().find(|(_, prefix, _)| *prefix == 0);
         let left = lease.expiry.map(|expiry| expiry.saturating_sub(clock::boottime()).as_secs());
-        let mut put = |key: &str, value: Value| _ = object.insert(key.to_owned(), value);
-        put("address", format!("{}/{}", lease.address, lease.prefix).into());
-        put("gateway", gateway.map_or(Value::Null, |gateway| gateway.to_string().into()));
-        put("dns", list(&lease.dns_servers));
-        put("ntp", list(&lease.ntp_servers));
-        put("search", lease.search.clone().into());
-        put("server", lease.server.to_string().into());
-        put("expires", left.map_or(Value::Null, Value::from));
+        let more = json!({
+            "address": format!("{}/{}", lease.address, lease.prefix),
+            "gateway": gateway.map(|(_, _, router)| router.to_string()),
+            "dns": texts(&lease.dns_servers),
+            "ntp": texts(&lease.ntp_servers),
+            "search": lease.search,
+            "server": lease.server.to_string(),
+            "expires": left,
+        });
+        if let Value::Object(more) = more {
+            value.make_object().extend(more);
+        }
     }
     value
 }
 
-fn list(addresses: &[Ipv4Addr]) -> Value {
-    addresses.iter().map(|address| Value::from(address.to_string())).collect()
+fn texts(addresses: &[Ipv4Addr]) -> Vec<String> {
+    addresses.iter().map(Ipv4Addr::to_string).collect()
 }
 
-/// The same for people: a line for the whole, then one a link.
+/// The same of all for people: a line for the whole, then one a link.
 pub fn text(status: &Value) -> String {
     let word = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
     let mut text = format!("state: {}\n", word(status, "state"));
-    let links = status.get("links").and_then(Value::as_array);
-    for link in links.into_iter().flatten() {
+    for link in list(status, "links") {
         let carrier = link.get("carrier").and_then(Value::as_bool).unwrap_or(false);
-        let dns: Vec<&str> = link
-            .get("dns")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+        let mut dns = String::new();
+        for server in list(link, "dns") {
+            dns.push(' ');
+            dns.push_str(server.as_str().unwrap_or_default());
+        }
         let _ = writeln!(
             text,
-            "{:15} {:10} {:10} {:18} via {:15} dns {}",
+            "{:15} {:10} {:10} {:18} via {:15} dns{}",
             word(link, "name"),
             if carrier { "carrier" } else { "no carrier" },
             word(link, "dhcp"),
             word(link, "address"),
             word(link, "gateway"),
-            if dns.is_empty() { "-".to_owned() } else { dns.join(" ") },
+            if dns.is_empty() { " -" } else { &dns },
         );
     }
     text
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

@@ -3,6 +3,7 @@
 use crate::daemon::local_address;
 use crate::settings::Settings;
 use crate::state::State;
+use crate::values::{list, word};
 use minke_http::Client;
 use minke_http::client::Body;
 use minke_wire::json::Value;
@@ -54,7 +55,7 @@ fn stored_key(settings: &Settings) -> Result<Option<String>, crate::state::Error
         return Ok(None);
     }
     let (state, _) = State::open(&settings.data)?;
-    Ok(state.keys().into_iter().find(|(_, app)| *app == 0).map(|(key, _)| key))
+    Ok(state.stored_key(0, None).map(str::to_owned))
 }
 
 /// Prints what runs.
@@ -62,9 +63,9 @@ pub fn status(settings: &Settings, json: bool) -> Result<u8, Error> {
     let address = local_address(settings);
     let client = Client::tcp(address).with_timeout(Some(Duration::from_secs(10)));
     let header = stored_key(settings).ok().flatten().map(|key| format!("Bearer {key}"));
-    let headers: Vec<(&str, &str)> = header.iter().map(|value| ("Authorization", value.as_str())).collect();
+    let header = header.as_ref().map(|value| ("Authorization", value.as_str()));
     let response = client
-        .request("GET", "/v2/state/status", &headers, Body::None)
+        .request("GET", "/v2/state/status", header.as_slice(), Body::None)
         .map_err(|error| Error::Ask(address, error))?;
     let text = String::from_utf8_lossy(&response.body);
     if response.status != 200 {
@@ -77,50 +78,39 @@ pub fn status(settings: &Settings, json: bool) -> Result<u8, Error> {
     Ok(minke_applet::print(&table(&value)))
 }
 
+/// A member for people.
+fn cell<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(word).unwrap_or("-")
+}
+
 fn table(value: &Value) -> String {
-    let text = |value: &Value, key: &str| match value.get(key) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        _ => "-".to_owned(),
+    let mut rows = vec![["SERVICE", "STATUS", "APP", "CONTAINER", "IMAGE"]];
+    let (containers, images) = (list(value.get("containers")), list(value.get("images")));
+    let is_same = |one: &Value, other: &Value| {
+        one["appId"] == other["appId"] && one["serviceName"] == other["serviceName"]
     };
-    let list = |key: &str| value.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let mut rows = vec![["SERVICE", "STATUS", "APP", "CONTAINER", "IMAGE"].map(str::to_owned)];
-    let images = list("images");
-    for container in list("containers") {
-        let is_its = |image: &&Value| {
-            image.get("appId") == container.get("appId")
-                && image.get("serviceName") == container.get("serviceName")
-        };
-        let image = images.iter().find(is_its).map_or_else(|| "-".to_owned(), |image| text(image, "name"));
-        let id = text(container, "containerId").chars().take(12).collect();
-        rows.push([
-            text(container, "serviceName"),
-            text(container, "status"),
-            text(container, "appId"),
-            id,
-            image,
-        ]);
+    let row = |value, id, image| {
+        [cell(value, "serviceName"), cell(value, "status"), cell(value, "appId"), id, image]
+    };
+    for container in containers {
+        let image = images.iter().find(|image| is_same(image, container));
+        let id = cell(container, "containerId");
+        rows.push(row(container, id.get(..12).unwrap_or(id), image.map_or("-", |image| cell(image, "name"))));
     }
     for image in images {
-        let has_container = list("containers").iter().any(|container| {
-            image.get("appId") == container.get("appId")
-                && image.get("serviceName") == container.get("serviceName")
-        });
-        if !has_container {
-            let row = [text(image, "serviceName"), text(image, "status"), text(image, "appId")];
-            let [service, status, app] = row;
-            rows.push([service, status, app, "-".to_owned(), text(image, "name")]);
+        if !containers.iter().any(|container| is_same(image, container)) {
+            rows.push(row(image, "-", cell(image, "name")));
         }
     }
-    let mut out = format!("Target: {}, release {}\n", text(value, "appState"), text(value, "release"));
-    for problem in list("problems").iter().filter_map(Value::as_str) {
-        let _ = writeln!(out, "Problem: {problem}");
+    let mut out = format!("Target: {}, release {}\n", cell(value, "appState"), cell(value, "release"));
+    for problem in list(value.get("problems")) {
+        let _ = writeln!(out, "Problem: {}", problem.as_str().unwrap_or_default());
     }
     write_columns(&rows, &mut out);
     out
 }
 
-fn write_columns(rows: &[[String; 5]], out: &mut String) {
+fn write_columns(rows: &[[&str; 5]], out: &mut String) {
     let mut widths = [0; 5];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -6,6 +6,7 @@
 //! signals that stop containers gives it away. In doubt it stays down: what a person did counts more.
 //! Pure: times are arguments.
 
+use crate::values::backoff;
 use minke_engine_api::Event;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Crashes {
             "die" if !life.stopped && event.exit_code.is_some_and(is_crash) => {
                 let ran = life.started.map_or(Duration::ZERO, |start| now.saturating_sub(start));
                 life.deaths = if ran >= HEALTHY { 1 } else { life.deaths.saturating_add(1) };
-                life.due = Some(now.saturating_add(pause(life.deaths)));
+                life.due = Some(now.saturating_add(backoff(FIRST, life.deaths, LONGEST)));
             }
             "die" => {}
             _ => {
@@ -96,11 +97,6 @@ impl Crashes {
 /// what a stop leaves.
 fn is_crash(code: i64) -> bool {
     !matches!(code, 0 | 130 | 137 | 143)
-}
-
-fn pause(deaths: u32) -> Duration {
-    let factor = 1_u32.checked_shl(deaths.saturating_sub(1)).unwrap_or(u32::MAX);
-    FIRST.saturating_mul(factor).min(LONGEST)
 }
 
 #[cfg(test)]

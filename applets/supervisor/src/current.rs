@@ -2,6 +2,7 @@
 
 use crate::compose::network::SUPERVISOR_NETWORK;
 use crate::compose::{self, Device, HASH_LABEL, SUPERVISED};
+use crate::failure::Failure;
 use crate::plan::{self, Container, Current, Target};
 use crate::state::State;
 use crate::target::{App, Release};
@@ -22,36 +23,41 @@ const SUPERVISOR_APPS: [&str; 5] = [
 
 /// Reads what the engine has.
 pub fn current(engine: &Engine) -> Result<Current, Error> {
-    let mut containers = Vec::new();
+    let mut current = Current::default();
     for label in [SUPERVISED, OLD_SUPERVISED] {
         for summary in engine.containers(&[label])? {
-            if containers.iter().any(|known: &Container| known.id == summary.id) {
+            if current.containers.iter().any(|known| known.id == summary.id) {
                 continue;
             }
             // One that is gone since the list was made is no error.
             if let Some(found) = engine.inspect_container(&summary.id)? {
-                containers.extend(container(found));
+                current.containers.extend(container(found));
             }
         }
     }
-    let mut networks = Vec::new();
-    let mut listed = engine.networks(&[SUPERVISED])?;
-    listed.extend(engine.networks(&[])?.into_iter().filter(|(name, _)| name == SUPERVISOR_NETWORK));
-    for (_, id) in listed {
-        networks.extend(engine.inspect_network(&id)?);
+    for (labels, only) in [(&[SUPERVISED][..], ""), (&[], SUPERVISOR_NETWORK)] {
+        for (name, id) in engine.networks(labels)? {
+            if only.is_empty() || name == only {
+                current.networks.extend(engine.inspect_network(&id)?);
+            }
+        }
     }
-    Ok(Current { containers, networks, volumes: engine.volumes()? })
+    current.volumes = engine.volumes()?;
+    Ok(current)
+}
+
+/// A label of the supervisor's under its new or its old name.
+fn label<'a>(found: &'a minke_engine_api::Container, name: &str) -> Option<&'a str> {
+    let of = |prefix: &str| found.label(&format!("{prefix}{name}"));
+    of("io.balena.").or_else(|| of("io.resin."))
 }
 
 /// One without the labels that say whose it is was not made by a supervisor: it is left alone (§3.8.1).
 fn container(found: minke_engine_api::Container) -> Option<Container> {
-    let label = |name: &str| {
-        found.label(&format!("io.balena.{name}")).or_else(|| found.label(&format!("io.resin.{name}")))
-    };
     Some(Container {
-        app: label("app-id")?.parse().ok()?,
-        service: label("service-name")?.to_owned(),
-        service_id: label("service-id").and_then(|id| id.parse().ok()).unwrap_or(0),
+        app: label(&found, "app-id")?.parse().ok()?,
+        service: label(&found, "service-name")?.to_owned(),
+        service_id: label(&found, "service-id").and_then(|id| id.parse().ok()).unwrap_or(0),
         hash: found.label(HASH_LABEL).unwrap_or_default().to_owned(),
         has_run: found.has_run(),
         restarts: match found.restart_policy.as_str() {
@@ -69,59 +75,44 @@ fn container(found: minke_engine_api::Container) -> Option<Container> {
     })
 }
 
-/// Why a target could not be worked out.
-pub enum TargetError {
-    /// The engine.
-    Engine(Error),
-    /// The disk: a key could not be stored.
-    State(crate::state::Error),
-}
-
 /// Works out what should be from the stored target, with what the engine knows of the images. An app that
 /// cannot be run is rejected with its reason, and the others are not held up by it.
-pub fn target(
-    state: &mut State,
-    source: &str,
-    engine: &Engine,
-    device: &Device,
-) -> Result<Target, TargetError> {
+pub fn target(state: &mut State, source: &str, engine: &Engine, device: &Device) -> Result<Target, Failure> {
     let mut target = Target::default();
     for (raw, checked) in state.apps(source) {
-        let id = raw.get("id").and_then(crate::values::int).unwrap_or(-1);
-        let app = match checked {
-            Ok(app) => app,
+        match checked {
             Err(problems) => {
+                let id = raw.get("id").and_then(crate::values::int).unwrap_or(-1);
                 target.rejected.push((id, problems.join("; ")));
-                continue;
             }
-        };
-        if app.is_host || SUPERVISOR_APPS.contains(&app.uuid.as_str()) {
-            continue;
-        }
-        let Some(release) = &app.release else { continue };
-        match resolve(state, &app, release, engine, device)? {
-            Ok(app) => target.apps.push(app),
-            Err(reason) => target.rejected.push((id, reason)),
+            Ok(app) if app.is_host || SUPERVISOR_APPS.contains(&app.uuid.as_str()) => {}
+            Ok(app) => {
+                if let Some(release) = &app.release {
+                    resolve(state, &app, release, engine, device, &mut target)?;
+                }
+            }
         }
     }
     Ok(target)
 }
 
+/// Adds an app to the target, or to what is rejected.
 fn resolve(
     state: &mut State,
     app: &App,
     release: &Release,
     engine: &Engine,
     device: &Device,
-) -> Result<Result<plan::App, String>, TargetError> {
+    target: &mut Target,
+) -> Result<(), Failure> {
     let mut services = Vec::new();
+    let mut problem = None;
     for service in &release.services {
-        let image = engine.inspect_image(&service.image).map_err(TargetError::Engine)?;
-        let key = if compose::wants_key(service) {
-            state.key(app.id, Some(&service.name)).map_err(TargetError::State)?
-        } else {
-            String::new()
-        };
+        let image = engine.inspect_image(&service.image)?;
+        let mut key = String::new();
+        if compose::wants_key(service) {
+            key = state.key(app.id, Some(&service.name))?;
+        }
         match compose::container(app, release, service, image.as_ref(), device, &key) {
             Ok(wanted) => services.push(plan::Service {
                 name: service.name.clone(),
@@ -130,22 +121,28 @@ fn resolve(
                 running: service.running,
                 wanted,
             }),
-            Err(reason) => return Ok(Err(format!("service {}: {reason}", service.name))),
+            Err(reason) => {
+                problem = Some(format!("service {}: {reason}", service.name));
+                break;
+            }
         }
     }
-    if let Some(reason) = dependency_problem(&services) {
-        return Ok(Err(reason));
+    if let Some(reason) = problem.or_else(|| dependency_problem(&services)) {
+        target.rejected.push((app.id, reason));
+        return Ok(());
     }
-    let volume = |(name, config): (&String, &minke_wire::json::Value)| {
-        (compose::volume::name(app.id, name), compose::volume::body(app, name, config))
-    };
-    Ok(Ok(plan::App {
+    let mut volumes = Vec::new();
+    for (name, config) in &release.volumes {
+        volumes.push((compose::volume::name(app.id, name), compose::volume::body(app, name, config)));
+    }
+    target.apps.push(plan::App {
         id: app.id,
         commit: release.commit.clone(),
         networks: compose::network::bodies(app, release),
-        volumes: release.volumes.iter().map(volume).collect(),
+        volumes,
         services,
-    }))
+    });
+    Ok(())
 }
 
 /// Dependencies that can never be met: a service that does not exist, or a cycle (§4.3.6).

@@ -57,7 +57,7 @@ impl From<minke_sys::Error> for Error {
 }
 
 /// Runs until SIGTERM.
-pub fn run(settings: Settings) -> Result<u8, Error> {
+pub fn run(settings: Box<Settings>) -> Result<u8, Error> {
     let signals = Signals::new(&[SIGTERM, SIGINT])?;
     let (state, problem) = State::open(&settings.data).map_err(Error::State)?;
     for problem in settings.problem.iter().chain(&problem) {
@@ -94,7 +94,7 @@ fn listen(server: &mut Server, settings: &Settings) -> Result<SocketAddr, minke_
     }
 }
 
-fn start_threads(settings: Settings, state: State, shared: &Shared) -> Result<(), Error> {
+fn start_threads(settings: Box<Settings>, state: State, shared: &Shared) -> Result<(), Error> {
     let (queue, engine) = (Queue::default(), Engine::unix(&settings.engine));
     let worker = Worker::new(engine.clone(), settings, state, shared.clone());
     let messages = queue.clone();

@@ -13,6 +13,7 @@ mod compose;
 mod crashes;
 mod current;
 mod daemon;
+mod failure;
 mod plan;
 mod preload;
 mod queue;

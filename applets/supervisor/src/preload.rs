@@ -19,25 +19,20 @@ const MAX: usize = 2 << 20;
 /// Takes over the file at `path` as the target of `source`, if it holds one. Whatever is wrong with it is
 /// logged, and the device goes on without. The error is the engine's: then the file has not been judged.
 pub fn take(path: &Path, source: &str, state: &mut State, engine: &Engine) -> Result<(), Error> {
-    let ignored = |reason: &dyn std::fmt::Display| {
+    let ignored = |reason: &str| {
         log::error(format_args!("{}: {reason}; the preloaded apps are ignored", path.display()));
         Ok(())
     };
-    let content = match read_optional(path, MAX) {
-        Ok(Some(content)) => content,
-        Ok(None) => return Ok(()),
-        Err(error) => return ignored(&error),
-    };
-    let found = match preload(&content) {
+    let found = match read(path) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(()),
         Err(reason) => return ignored(&reason),
     };
     if let Some(image) = missing_image(&found, engine)? {
-        return ignored(&format_args!("image {image} is not in the engine"));
+        return ignored(&format!("image {image} is not in the engine"));
     }
     if let Err(error) = state.set_preload(&found, source) {
-        return ignored(&error);
+        return ignored(&error.to_string());
     }
     log::info(format_args!("{}: took over {} preloaded app(s)", path.display(), found.checked.len()));
     if let Err(error) = retire(path) {
@@ -46,11 +41,20 @@ pub fn take(path: &Path, source: &str, state: &mut State, engine: &Engine) -> Re
     Ok(())
 }
 
-fn missing_image(preload: &Preload, engine: &Engine) -> Result<Option<String>, Error> {
-    let releases = preload.checked.iter().filter_map(|app| app.release.as_ref());
-    for service in releases.flat_map(|release| &release.services) {
-        if engine.inspect_image(&service.image)?.is_none() {
-            return Ok(Some(service.image.clone()));
+fn read(path: &Path) -> Result<Option<Preload>, String> {
+    match read_optional(path, MAX) {
+        Ok(Some(content)) => preload(&content),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn missing_image<'a>(preload: &'a Preload, engine: &Engine) -> Result<Option<&'a str>, Error> {
+    for app in &preload.checked {
+        for service in app.release.iter().flat_map(|release| &release.services) {
+            if engine.inspect_image(&service.image)?.is_none() {
+                return Ok(Some(&service.image));
+            }
         }
     }
     Ok(None)

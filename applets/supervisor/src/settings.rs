@@ -20,7 +20,7 @@ const API_TIMEOUT: u64 = 900_000;
 const LOCKS: &str = "/tmp/balena-supervisor/services";
 
 /// The settings of one run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Settings {
     /// The engine's socket.
     pub engine: PathBuf,
@@ -32,8 +32,6 @@ pub struct Settings {
     pub data: PathBuf,
     /// The preload file.
     pub apps: PathBuf,
-    /// The cloud's address; empty: the device is unmanaged.
-    pub api_endpoint: String,
     /// Whether the device is registered with its cloud (§2.2.2).
     pub provisioned: bool,
     /// The poll interval.
@@ -60,7 +58,9 @@ impl std::fmt::Display for BadOption {
 
 impl Settings {
     /// Reads everything. For a broken `config.json` its last good copy or the defaults stand in.
-    pub fn read(args: &Args) -> Result<Self, BadOption> {
+    pub fn read(args: &Args) -> Result<Box<Self>, BadOption> {
+        let listen = args.value("listen").map(address).transpose()?;
+        let engine = args.value("engine").map_or(Ok(ENGINE), socket_path)?;
         let mut paths = Paths::default();
         if let Some(path) = args.value("config") {
             paths = beside(Path::new(path));
@@ -68,37 +68,36 @@ impl Settings {
         let store = Store::new(paths);
         let loaded = store.load();
         let problem = loaded.message();
-        let config = loaded.config;
-        let text = |key: &str| config.text(key).unwrap_or_default();
-        let listen = args.value("listen").map(address).transpose()?;
+        let config = &loaded.config;
         let configured = config.number("listenPort").and_then(|port| u16::try_from(port).ok());
         let port = listen.map_or(configured.unwrap_or(PORT), |address| address.port());
-        let engine = PathBuf::from(args.value("engine").map_or(Ok(ENGINE), socket_path)?);
         let path = |option: &str, usual: &str| PathBuf::from(args.value(option).unwrap_or(usual));
         let milliseconds = |key: &str, usual| Duration::from_millis(config.number(key).unwrap_or(usual));
-        let host_name = minke_config::host_name(&config).name;
-        let device = device(&config, store.paths(), port, &engine, &host_name);
-        Ok(Self {
+        let device = device(config, store.paths(), port, engine);
+        let has = |key: &&str| config.text(key).is_some();
+        Ok(Box::new(Self {
             listen,
             port,
             data: path("data", "/mnt/data/resin-data/balena-supervisor"),
             apps: path("apps", "/mnt/data/apps.json"),
-            api_endpoint: text("apiEndpoint"),
-            provisioned: ["uuid", "apiEndpoint", "registered_at", "deviceId"]
-                .iter()
-                .all(|key| config.text(key).is_some()),
+            provisioned: ["uuid", "apiEndpoint", "registered_at", "deviceId"].iter().all(has),
             poll_interval: milliseconds("appUpdatePollInterval", POLL_INTERVAL),
             api_timeout: milliseconds("apiTimeout", API_TIMEOUT),
-            device_name: config.text("initialDeviceName").unwrap_or(host_name),
-            engine,
+            device_name: config.text("initialDeviceName").unwrap_or_else(|| device.host_name.clone()),
+            engine: engine.into(),
             device,
             problem,
-        })
+        }))
+    }
+
+    /// The cloud's address; empty: the device is unmanaged.
+    pub fn api_endpoint(&self) -> &str {
+        &self.device.api_endpoint
     }
 
     /// Whether no cloud is configured (§7.7).
     pub fn is_unmanaged(&self) -> bool {
-        self.api_endpoint.is_empty()
+        self.api_endpoint().is_empty()
     }
 }
 
@@ -115,7 +114,7 @@ fn beside(config: &Path) -> Paths {
     Paths { config: config.to_owned(), good: side(".good"), provisional: side(".provisional") }
 }
 
-fn device(config: &minke_config::Config, paths: &Paths, port: u16, engine: &Path, host_name: &str) -> Device {
+fn device(config: &minke_config::Config, paths: &Paths, port: u16, engine: &str) -> Device {
     let text = |key: &str| config.text(key).unwrap_or_default();
     let board = paths.config.parent().and_then(DeviceType::read);
     let os = os_release(Path::new("/etc/os-release"));
@@ -127,12 +126,12 @@ fn device(config: &minke_config::Config, paths: &Paths, port: u16, engine: &Path
         device_type: slug.unwrap_or_else(|| variable("SLUG")),
         arch: board.map(|board| board.arch).filter(|arch| !arch.is_empty()).unwrap_or_else(architecture),
         os_version: variable("PRETTY_NAME"),
-        host_name: host_name.to_owned(),
+        host_name: minke_config::host_name(config).name,
         listen_port: port,
         api_endpoint: text("apiEndpoint"),
         device_api_key: text("deviceApiKey"),
         board_rev: board_rev.unwrap_or_default().to_owned(),
-        engine_socket: engine.display().to_string(),
+        engine_socket: engine.to_owned(),
         lock_root: LOCKS.to_owned(),
         has_modules: Path::new("/lib/modules").exists(),
         has_firmware: Path::new("/lib/firmware").exists(),

@@ -2,9 +2,9 @@
 //! record, written only when something changed.
 
 use crate::target::{self, App, Preload};
-use crate::values::{object, put, truthy};
+use crate::values::{list, members, put, set, text, truthy};
 use minke_store::{Condition, Record};
-use minke_wire::json::{Map, Value};
+use minke_wire::json::{Map, Value, json};
 use std::path::Path;
 
 /// The file within the data folder.
@@ -44,106 +44,97 @@ impl State {
     pub fn set_preload(&mut self, preload: &Preload, source: &str) -> Result<(), Error> {
         let mut config = self.config();
         config.extend(preload.config.clone());
-        let apps = preload.apps.iter().map(|(uuid, app)| {
-            object(vec![("uuid", uuid.as_str().into()), ("source", source.into()), ("app", app.clone())])
-        });
+        let mut apps = Vec::new();
+        for (uuid, app) in &preload.apps {
+            apps.push(json!({ "uuid": uuid, "source": source, "app": app }));
+        }
         let mut fresh = self.document.clone();
-        put(&mut fresh, "apps", apps.collect());
+        put(&mut fresh, "apps", Value::Array(apps));
         put(&mut fresh, "deviceConfig", Value::Object(config));
         put(&mut fresh, "targetStateSet", true.into());
         if let Some((app, commit)) = &preload.pin {
-            put(
-                &mut fresh,
-                "pinDevice",
-                object(vec![("app", app.as_str().into()), ("commit", commit.as_str().into())]),
-            );
+            put(&mut fresh, "pinDevice", json!({ "app": app, "commit": commit }));
         }
         self.replace(fresh)
     }
 
     /// The stored apps of this source (§7.9), each checked anew, by uuid.
     pub fn apps(&self, source: &str) -> Vec<(Value, Result<App, Vec<String>>)> {
-        let list = self.document.get("apps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let is_ours = |entry: &&Value| entry.get("source").and_then(Value::as_str) == Some(source);
-        let read = |entry: &Value| {
-            let uuid = entry.get("uuid").and_then(Value::as_str).unwrap_or_default();
-            let app = entry.get("app").cloned().unwrap_or_default();
-            let checked = target::app(uuid, &app);
-            (app, checked)
-        };
-        list.iter().filter(is_ours).map(read).collect()
+        let mut apps = Vec::new();
+        for entry in list(self.document.get("apps")) {
+            if text(entry, "source") == source {
+                let app = &entry["app"];
+                apps.push((app.clone(), target::app(text(entry, "uuid"), app)));
+            }
+        }
+        apps
     }
 
     /// The config variables of the target.
     pub fn config(&self) -> Map {
-        self.document.get("deviceConfig").and_then(Value::as_object).cloned().unwrap_or_default()
+        members(self.document.get("deviceConfig")).clone()
     }
 
     /// Whether the target switches local mode on (§6.1).
     pub fn local_mode(&self) -> bool {
-        let config = self.config();
-        let value =
-            |prefix: &str| config.get(&format!("{prefix}_SUPERVISOR_LOCAL_MODE")).and_then(Value::as_str);
-        value("BALENA").or_else(|| value("RESIN")).is_some_and(truthy)
+        let config = members(self.document.get("deviceConfig"));
+        let value = config.get("BALENA_SUPERVISOR_LOCAL_MODE").filter(|value| value.is_string());
+        let value = value.or_else(|| config.get("RESIN_SUPERVISOR_LOCAL_MODE"));
+        value.and_then(Value::as_str).is_some_and(truthy)
     }
 
     /// Stores that this commit of the app runs now.
     pub fn set_commit(&mut self, app: i64, commit: &str) -> Result<(), Error> {
-        let key = app.to_string();
-        let mut commits = self.commits();
-        if commits.get(&key).and_then(Value::as_str) == Some(commit) {
+        if self.commit(app) == Some(commit) {
             return Ok(());
         }
-        commits.insert(key, commit.into());
+        let mut commits = members(self.document.get("currentCommit")).clone();
+        put(&mut commits, &app.to_string(), commit.into());
         self.set("currentCommit", Value::Object(commits))
     }
 
     /// The commit of the app that ran last as a whole.
-    pub fn commit(&self, app: i64) -> Option<String> {
-        self.commits().get(&app.to_string()).and_then(Value::as_str).map(str::to_owned)
-    }
-
-    fn commits(&self) -> Map {
-        self.document.get("currentCommit").and_then(Value::as_object).cloned().unwrap_or_default()
+    pub fn commit(&self, app: i64) -> Option<&str> {
+        members(self.document.get("currentCommit")).get(&app.to_string())?.as_str()
     }
 
     /// The key of an owner (§1.3.4): app 0 without a service is the global one. It is made and stored when
     /// there is none.
     pub fn key(&mut self, app: i64, service: Option<&str>) -> Result<String, Error> {
-        let is_owner = |entry: &&Value| {
-            entry.get("appId").and_then(Value::as_i64) == Some(app)
-                && entry.get("serviceName").and_then(Value::as_str) == service
-        };
-        if let Some(key) = self.secrets().iter().find(is_owner).and_then(|entry| entry.get("key")?.as_str()) {
+        if let Some(key) = self.stored_key(app, service) {
             return Ok(key.to_owned());
         }
         let key = minke_config::generate_key()?;
-        let scope = match app {
-            0 => object(vec![("type", "global".into())]),
-            _ => object(vec![("type", "app".into()), ("appId", app.into())]),
-        };
-        let entry = object(vec![
-            ("appId", app.into()),
-            ("serviceName", service.map_or(Value::Null, Value::from)),
-            ("scopes", Value::Array(vec![scope])),
-            ("key", key.as_str().into()),
-        ]);
+        let mut scope = json!({ "type": if app == 0 { "global" } else { "app" } });
+        if app != 0 {
+            set(&mut scope, "appId", app.into());
+        }
         let mut secrets = self.secrets().to_vec();
-        secrets.push(entry);
+        secrets.push(json!({ "appId": app, "serviceName": service, "scopes": [scope], "key": key }));
         self.set("apiSecret", Value::Array(secrets))?;
         Ok(key)
     }
 
+    /// The key of an owner if there is one.
+    pub fn stored_key(&self, app: i64, service: Option<&str>) -> Option<&str> {
+        let is_owner =
+            |entry: &&Value| entry["appId"].as_i64() == Some(app) && entry["serviceName"].as_str() == service;
+        self.secrets().iter().find(is_owner)?.get("key")?.as_str()
+    }
+
     fn secrets(&self) -> &[Value] {
-        self.document.get("apiSecret").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        list(self.document.get("apiSecret"))
     }
 
     /// All keys, each with the app that it is for; 0 is every app.
     pub fn keys(&self) -> Vec<(String, i64)> {
-        let pair = |entry: &Value| {
-            Some((entry.get("key")?.as_str()?.to_owned(), entry.get("appId").and_then(Value::as_i64)?))
-        };
-        self.secrets().iter().filter_map(pair).collect()
+        let mut keys = Vec::new();
+        for entry in self.secrets() {
+            if let (Some(key), Some(app)) = (entry["key"].as_str(), entry["appId"].as_i64()) {
+                keys.push((key.to_owned(), app));
+            }
+        }
+        keys
     }
 
     fn set(&mut self, name: &str, value: Value) -> Result<(), Error> {
@@ -192,7 +183,7 @@ mod tests {
         assert!(again.has_target() && again.local_mode());
         assert_eq!(again.apps("local")[0].1.as_ref().unwrap().id, 7);
         assert!(again.apps("https://other").is_empty());
-        assert_eq!((again.commit(7), again.commit(8)), (Some("c".into()), None));
+        assert_eq!((again.commit(7), again.commit(8)), (Some("c"), None));
         assert_eq!((again.key(0, None).unwrap(), again.key(7, Some("web")).unwrap()), keys);
         assert_eq!(again.keys(), [(keys.0, 0), (keys.1, 7)]);
         std::fs::remove_dir_all(folder).unwrap();

@@ -3,11 +3,13 @@
 
 use crate::apply::execute;
 use crate::crashes::Crashes;
-use crate::current::{self, TargetError};
-use crate::plan::{Container, Current, Plan, Step, Target, plan};
+use crate::current;
+use crate::failure::Failure;
+use crate::plan::{Container, Current, Plan, Service, Step, Target, plan};
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::state::State;
+use crate::values::backoff;
 use crate::view::{ContainerRow, ImageRow, Shared};
 use minke_applet::log;
 use minke_engine_api::{Engine, Error, Event};
@@ -38,7 +40,7 @@ pub enum Message {
 #[derive(Debug)]
 pub struct Worker {
     engine: Engine,
-    settings: Settings,
+    settings: Box<Settings>,
     state: State,
     shared: Shared,
     crashes: Crashes,
@@ -56,7 +58,7 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has done nothing yet.
-    pub fn new(engine: Engine, settings: Settings, state: State, shared: Shared) -> Self {
+    pub fn new(engine: Engine, settings: Box<Settings>, state: State, shared: Shared) -> Self {
         Self {
             engine,
             settings,
@@ -140,9 +142,8 @@ impl Worker {
     }
 
     fn failed(&mut self, failure: &Failure) {
-        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        let pause = FIRST_PAUSE.saturating_mul(factor).min(self.settings.poll_interval);
         self.failures = self.failures.saturating_add(1);
+        let pause = backoff(FIRST_PAUSE, self.failures, self.settings.poll_interval);
         self.retry_at = Some(boottime().saturating_add(pause));
         // That the engine is gone is told by the end of its events, and its return by their beginning.
         if !failure.unreachable {
@@ -164,7 +165,8 @@ impl Worker {
             let current = current::current(&self.engine)?;
             let target = self.target()?;
             let now = boottime();
-            let plan = plan(&current, &target, &self.crashes.due(now));
+            let crashed = self.crashes.due(now);
+            let plan = plan(&current, &target, &crashed);
             self.publish(&current, &target, &plan);
             self.say(&target, &plan);
             self.crashes.acted(now);
@@ -181,7 +183,7 @@ impl Worker {
         if self.preloaded || (self.state.has_target() && self.settings.provisioned) {
             return Ok(());
         }
-        let source = if self.settings.is_unmanaged() { LOCAL } else { &self.settings.api_endpoint };
+        let source = if self.settings.is_unmanaged() { LOCAL } else { self.settings.api_endpoint() };
         crate::preload::take(&self.settings.apps, source, &mut self.state, &self.engine)?;
         self.preloaded = true;
         Ok(())
@@ -189,16 +191,11 @@ impl Worker {
 
     fn target(&mut self) -> Result<Target, Failure> {
         let source = source(&self.settings, &self.state);
-        current::target(&mut self.state, source, &self.engine, &self.settings.device).map_err(|error| {
-            match error {
-                TargetError::Engine(error) => error.into(),
-                TargetError::State(error) => error.into(),
-            }
-        })
+        current::target(&mut self.state, source, &self.engine, &self.settings.device)
     }
 
     /// Executes every step of a round, and returns the first error.
-    fn execute(&mut self, plan: &Plan) -> Result<(), Failure> {
+    fn execute(&mut self, plan: &Plan<'_>) -> Result<(), Failure> {
         let mut first = Ok(());
         for step in &plan.steps {
             self.shared.get().changing = changing(step);
@@ -219,15 +216,13 @@ impl Worker {
             }
         }
         let release = target.apps.first().and_then(|app| self.state.commit(app.id));
-        self.shared.get().release = release;
+        self.shared.get().release = release.map(str::to_owned);
         Ok(())
     }
 
     /// Logs why something does not run, once.
-    fn say(&mut self, target: &Target, plan: &Plan) {
-        let rejected =
-            target.rejected.iter().map(|(app, reason)| format!("app {app} cannot be run: {reason}"));
-        let lines: Vec<String> = rejected.chain(plan.waiting.iter().cloned()).collect();
+    fn say(&mut self, target: &Target, plan: &Plan<'_>) {
+        let lines = problems(target, plan, " cannot be run");
         for line in lines.iter().filter(|line| !self.said.contains(line)) {
             log::warn(format_args!("{line}"));
         }
@@ -243,39 +238,32 @@ impl Worker {
         let mut view = self.shared.get();
         view.keys = self.state.keys();
         view.local_mode = self.state.local_mode();
-        view.release = first.and_then(|app| self.state.commit(app));
+        view.release = first.and_then(|app| self.state.commit(app)).map(str::to_owned);
         view.problems = vec![NO_ENGINE.to_owned()];
     }
 
-    fn publish(&self, current: &Current, target: &Target, plan: &Plan) {
-        let rejected = target.rejected.iter().map(|(app, reason)| format!("app {app}: {reason}"));
+    fn publish(&self, current: &Current, target: &Target, plan: &Plan<'_>) {
         let mut view = self.shared.get();
-        view.problems = rejected.chain(plan.waiting.iter().cloned()).collect();
+        view.problems = problems(target, plan, "");
         view.applied = plan.steps.is_empty() && view.problems.is_empty();
         view.containers = current.containers.iter().map(row).collect();
-        view.images = images(target);
+        view.images.clear();
+        for app in &target.apps {
+            view.images.extend(app.services.iter().map(|service| image_row(app.id, service)));
+        }
         view.keys = self.state.keys();
         view.local_mode = self.state.local_mode();
     }
 }
 
-/// Why an apply ended early.
-struct Failure {
-    reason: String,
-    /// The engine is not there.
-    unreachable: bool,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { reason: error.to_string(), unreachable: error.is_unreachable() }
+/// What keeps the target from being reached; `words` follow the number of a rejected app.
+fn problems(target: &Target, plan: &Plan<'_>, words: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (app, reason) in &target.rejected {
+        lines.push(format!("app {app}{words}: {reason}"));
     }
-}
-
-impl From<crate::state::Error> for Failure {
-    fn from(error: crate::state::Error) -> Self {
-        Self { reason: error.to_string(), unreachable: false }
-    }
+    lines.extend_from_slice(&plan.waiting);
+    lines
 }
 
 /// The source of targets that no cloud gave (§7.9).
@@ -283,15 +271,15 @@ const LOCAL: &str = "local";
 
 /// Whose target counts now (§6.1, §7.9).
 fn source<'a>(settings: &'a Settings, state: &State) -> &'a str {
-    if settings.is_unmanaged() || state.local_mode() { LOCAL } else { &settings.api_endpoint }
+    if settings.is_unmanaged() || state.local_mode() { LOCAL } else { settings.api_endpoint() }
 }
 
 /// What a service is called while a step changes it (§2.9.5).
-fn changing(step: &Step) -> Option<(String, &'static str)> {
+fn changing(step: &Step<'_>) -> Option<(String, &'static str)> {
     match step {
-        Step::Kill(id) | Step::Stop(id) => Some((id.service.clone(), "Stopping")),
-        Step::Start(id) => Some((id.service.clone(), "Starting")),
-        Step::Create(create) => Some((create.service.clone(), "Installing")),
+        Step::Kill(id) | Step::Stop(id) => Some((id.service.to_owned(), "Stopping")),
+        Step::Start(id) => Some((id.service.to_owned(), "Starting")),
+        Step::Create(create) => Some((create.service.to_owned(), "Installing")),
         _ => None,
     }
 }
@@ -321,16 +309,13 @@ fn image_id(name: &str) -> Option<i64> {
     parts.next()?.parse().ok()
 }
 
-fn images(target: &Target) -> Vec<ImageRow> {
-    let services =
-        target.apps.iter().flat_map(|app| app.services.iter().map(move |service| (app.id, service)));
-    let row = |(app, service): (i64, &crate::plan::Service)| ImageRow {
+fn image_row(app: i64, service: &Service) -> ImageRow {
+    ImageRow {
         name: service.image.clone(),
         app,
         service: service.name.clone(),
         engine_id: service.image_ready.clone(),
-    };
-    services.map(row).collect()
+    }
 }
 
 #[cfg(test)]

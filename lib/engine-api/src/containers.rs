@@ -1,8 +1,8 @@
 //! Containers.
 
 use crate::error::Reason;
-use crate::json::{keys, pairs, text, texts};
-use crate::{Engine, Error, Result, call, with_labels};
+use crate::json::{keys, list, pairs, text, texts};
+use crate::{Engine, Error, Result, filters};
 use minke_http::escape;
 use minke_wire::json::{Value, json};
 use std::time::Duration;
@@ -101,9 +101,13 @@ pub enum Removed {
 impl Engine {
     /// All containers, stopped ones too, that carry every one of `labels` (`name` or `name=value`).
     pub fn containers(&self, labels: &[&str]) -> Result<Vec<Summary>> {
-        let list = self.document(&with_labels("/containers/json?all=1", '&', labels))?;
+        let mut target = "/containers/json?all=1".to_owned();
+        if !labels.is_empty() {
+            target.push_str("&filters=");
+            target.push_str(&filters("label", labels));
+        }
         let mut containers = Vec::new();
-        for value in list.as_array().into_iter().flatten() {
+        for value in list(&self.list(&target)?, "") {
             containers.push(Summary {
                 id: text(value, "/Id"),
                 names: texts(value, "/Names"),
@@ -115,23 +119,20 @@ impl Engine {
 
     /// A container by id, prefix of one, or name. `None`: there is none.
     pub fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
-        let found = self.inspect(&format!("/containers/{}/json", escape(id)))?;
-        Ok(found.as_ref().map(container))
+        Ok(self.get(&format!("/containers/{}/json", escape(id)))?.as_ref().map(container))
     }
 
     /// Creates a container from a body of the API's `ContainerCreate`, and returns its id.
     pub fn create_container(&self, name: &str, body: &Value) -> Result<String> {
         let target = format!("/containers/create?name={}", escape(name));
-        let answer = self.call("POST", &target, Some(body))?.expect(&[201])?;
-        let call = answer.call.clone();
-        let id = text(&answer.json()?, "/Id");
-        if id.is_empty() { Err(Error::new(call, Reason::Answer)) } else { Ok(id) }
+        let answer = self.call_within("POST", &target, Some(body), &[201], crate::TIMEOUT)?;
+        let id = text(&crate::json("POST", &target, &answer)?, "/Id");
+        if id.is_empty() { Err(Error::of("POST", &target, Reason::Answer)) } else { Ok(id) }
     }
 
     /// Starts a container.
     pub fn start_container(&self, id: &str) -> Result<Started> {
-        let answer = self.call("POST", &format!("/containers/{}/start", escape(id)), None)?;
-        match answer.expect(&[204, 304])?.status {
+        match self.act("POST", id, "/start", None, &[204, 304])? {
             304 => Ok(Started::Already),
             _ => Ok(Started::Now),
         }
@@ -140,36 +141,53 @@ impl Engine {
     /// Stops a container with its own signal and time-out, of which `grace` is the longest.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<Stopped> {
         let target = format!("/containers/{}/stop", escape(id));
-        let client = self.client.clone().with_timeout(Some(grace.saturating_add(STOP_MARGIN)));
-        let answer = call(&client, "POST", &target, None)?;
-        match answer.optional(&[204, 304])?.map(|answer| answer.status) {
-            None => Ok(Stopped::Gone),
-            Some(304) => Ok(Stopped::Already),
-            Some(_) => Ok(Stopped::Now),
+        let limit = grace.saturating_add(STOP_MARGIN);
+        match self.call_within("POST", &target, None, &[204, 304, 404], limit)?.status {
+            404 => Ok(Stopped::Gone),
+            304 => Ok(Stopped::Already),
+            _ => Ok(Stopped::Now),
         }
     }
 
     /// Removes a container with its anonymous volumes; `force` kills it first.
     pub fn remove_container(&self, id: &str, force: bool) -> Result<Removed> {
-        let force = if force { "&force=1" } else { "" };
-        self.remove(&format!("/containers/{}?v=1{force}", escape(id)), &[204])
+        let query = if force { "?v=1&force=1" } else { "?v=1" };
+        self.act("DELETE", id, query, None, &[204, 404]).map(Removed::of)
     }
 
     /// Renames a container.
     pub fn rename_container(&self, id: &str, name: &str) -> Result<()> {
-        let target = format!("/containers/{}/rename?name={}", escape(id), escape(name));
-        self.act("POST", &target, None, &[204])
+        let query = format!("/rename?name={}", escape(name));
+        self.act("POST", id, &query, None, &[204]).map(|_| ())
     }
 
     /// Takes away a container's restart policy, so that a stop is final even if it crashes all the time.
     pub fn clear_restart_policy(&self, id: &str) -> Result<()> {
         let body = json!({ "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 } });
-        self.act("POST", &format!("/containers/{}/update", escape(id)), Some(&body), &[200])
+        self.act("POST", id, "/update", Some(&body), &[200]).map(|_| ())
+    }
+
+    /// A call on a container.
+    #[inline(never)]
+    fn act(&self, method: &str, id: &str, rest: &str, body: Option<&Value>, statuses: &[u16]) -> Result<u16> {
+        self.call(method, &format!("/containers/{}{rest}", escape(id)), body, statuses)
+    }
+}
+
+impl Removed {
+    /// By the status of the answer.
+    pub(crate) fn of(status: u16) -> Self {
+        if status == 404 { Self::Gone } else { Self::Now }
     }
 }
 
 fn container(value: &Value) -> Container {
-    let volume = |mount: &Value| (text(mount, "/Type") == "volume").then(|| text(mount, "/Name"));
+    let mut volumes = Vec::new();
+    for mount in list(value, "/Mounts") {
+        if mount["Type"] == "volume" {
+            volumes.push(text(mount, "/Name"));
+        }
+    }
     Container {
         id: text(value, "/Id"),
         name: text(value, "/Name").trim_start_matches('/').to_owned(),
@@ -183,7 +201,7 @@ fn container(value: &Value) -> Container {
         restart_policy: text(value, "/HostConfig/RestartPolicy/Name"),
         network_mode: text(value, "/HostConfig/NetworkMode"),
         networks: keys(value, "/NetworkSettings/Networks"),
-        volumes: crate::json::list(value, "/Mounts").iter().filter_map(volume).collect(),
+        volumes,
     }
 }
 

@@ -23,31 +23,32 @@ pub struct Event {
 /// An open stream of events.
 #[derive(Debug)]
 pub struct Events {
-    stream: Stream,
+    stream: Box<Stream>,
 }
 
 impl Engine {
     /// Asks for the events of containers from now on. What happens after this returns is in the stream.
     pub fn events(&self) -> Result<Events> {
-        let stream = self.open(&format!("/events?filters={}", filters("type", &["container"])))?;
+        let target = format!("/events?filters={}", filters("type", &["container"]));
+        let stream = self.open(&target)?;
         if stream.status != 200 {
             return Err(failed(Reason::Api(stream.status, "no events".to_owned())));
         }
         // Nothing happens for days: silence is no failure. The end of the engine ends the connection.
-        stream.set_timeout(None).map_err(|reason| failed(Reason::Http(reason)))?;
+        stream.set_timeout(None).map_err(|error| failed(Reason::Http(error)))?;
         Ok(Events { stream })
     }
 }
 
 fn failed(reason: Reason) -> Error {
-    Error::new("GET /events".to_owned(), reason)
+    Error::of("GET", "/events", reason)
 }
 
 impl Events {
     /// Waits for the next event. `None`: the engine ended the stream.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         loop {
-            let line = self.stream.next_line(MAX_EVENT).map_err(|reason| failed(Reason::Http(reason)))?;
+            let line = self.stream.next_line(MAX_EVENT).map_err(|error| failed(Reason::Http(error)))?;
             let Some(line) = line else { return Ok(None) };
             if line.is_empty() {
                 continue;

@@ -44,29 +44,21 @@ pub struct Image {
 impl Engine {
     /// All images.
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
-        let list = self.document("/images/json?digests=1")?;
-        let mut images = Vec::new();
-        for value in list.as_array().into_iter().flatten() {
-            images.push(ImageSummary {
-                id: text(value, "/Id"),
-                tags: known(value, "/RepoTags"),
-                digests: known(value, "/RepoDigests"),
-            });
-        }
-        Ok(images)
+        let list = self.list("/images/json?digests=1")?;
+        let known =
+            |names: Vec<String>| names.into_iter().filter(|name| !name.starts_with("<none>")).collect();
+        let summary = |value: &Value| ImageSummary {
+            id: text(value, "/Id"),
+            tags: known(texts(value, "/RepoTags")),
+            digests: known(texts(value, "/RepoDigests")),
+        };
+        Ok(list.as_array().into_iter().flatten().map(summary).collect())
     }
 
     /// An image by name (`name:tag`, `name@digest`) or id. `None`: there is none.
     pub fn inspect_image(&self, name: &str) -> Result<Option<Image>> {
-        let found = self.inspect(&format!("/images/{}/json", escape_name(name)))?;
-        Ok(found.as_ref().map(image))
+        Ok(self.get(&format!("/images/{}/json", escape_name(name)))?.as_ref().map(image))
     }
-}
-
-fn known(image: &Value, pointer: &str) -> Vec<String> {
-    let mut names = texts(image, pointer);
-    names.retain(|name| !name.starts_with("<none>"));
-    names
 }
 
 /// Engines route on the slashes of a name.

@@ -1,6 +1,6 @@
 //! Reading answers: what is missing or of another type counts as empty, as engines differ in that.
 
-use minke_wire::json::Value;
+use minke_wire::json::{Map, Value};
 
 pub(crate) fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -15,25 +15,30 @@ pub(crate) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 }
 
 pub(crate) fn texts(value: &Value, pointer: &str) -> Vec<String> {
-    list(value, pointer).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    let mut texts = Vec::new();
+    for text in list(value, pointer).iter().filter_map(Value::as_str) {
+        texts.push(text.to_owned());
+    }
+    texts
 }
 
 /// A map of strings, sorted by key so that it compares.
 pub(crate) fn pairs(value: &Value, pointer: &str) -> Vec<(String, String)> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    for (key, value) in value.pointer(pointer).and_then(Value::as_object).into_iter().flatten() {
-        if let Some(value) = value.as_str() {
-            let place = pairs.partition_point(|(other, _)| other < key);
-            pairs.insert(place, (key.clone(), value.to_owned()));
+    let mut pairs = Vec::new();
+    for (key, value) in members(value, pointer) {
+        if let Some(text) = value.as_str() {
+            pairs.push((key.clone(), text.to_owned()));
         }
     }
+    pairs.sort_unstable();
     pairs
 }
 
 pub(crate) fn keys(value: &Value, pointer: &str) -> Vec<String> {
-    let mut keys = Vec::new();
-    for (key, _) in value.pointer(pointer).and_then(Value::as_object).into_iter().flatten() {
-        keys.push(key.clone());
-    }
-    keys
+    members(value, pointer).keys().cloned().collect()
+}
+
+fn members<'a>(value: &'a Value, pointer: &str) -> &'a Map {
+    static NONE: Map = Map::new();
+    value.pointer(pointer).and_then(Value::as_object).unwrap_or(&NONE)
 }

@@ -20,9 +20,9 @@ pub use networks::Network;
 pub use volumes::Volume;
 
 use error::Reason;
-use minke_http::Client;
 use minke_http::client::{Body, Stream};
-use minke_wire::json::{Map, ToJson, Value};
+use minke_http::{Client, Response};
+use minke_wire::json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,13 +39,6 @@ pub struct Engine {
     client: Client,
 }
 
-/// An answer with its meaning still open.
-struct Answer {
-    call: String,
-    status: u16,
-    body: Vec<u8>,
-}
-
 impl Engine {
     /// The engine at a Unix socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
@@ -59,101 +52,69 @@ impl Engine {
 
     /// Whether the engine answers: `GET /_ping`.
     pub fn ping(&self) -> Result<()> {
-        self.act("GET", "/_ping", None, &[200])
+        self.call("GET", "/_ping", None, &[200]).map(|_| ())
     }
 
-    /// A call whose answer says no more than that it is done.
-    fn act(&self, method: &str, target: &str, body: Option<&Value>, statuses: &[u16]) -> Result<()> {
-        self.call(method, target, body)?.expect(statuses).map(|_| ())
+    /// The document at `target`. `None`: there is none (404).
+    #[inline(never)]
+    fn get(&self, target: &str) -> Result<Option<Value>> {
+        let answer = self.call_within("GET", target, None, &[200, 404], TIMEOUT)?;
+        if answer.status == 404 { Ok(None) } else { json("GET", target, &answer).map(Some) }
     }
 
-    /// A document.
-    fn document(&self, target: &str) -> Result<Value> {
-        self.call("GET", target, None)?.expect(&[200])?.json()
+    /// The list at `target`.
+    #[inline(never)]
+    fn list(&self, target: &str) -> Result<Value> {
+        let answer = self.call_within("GET", target, None, &[200], TIMEOUT)?;
+        json("GET", target, &answer)
     }
 
-    /// A document about one object; `None`: there is no such object.
-    fn inspect(&self, target: &str) -> Result<Option<Value>> {
-        match self.call("GET", target, None)?.optional(&[200])? {
-            Some(answer) => answer.json().map(Some),
-            None => Ok(None),
+    /// A call whose answer is its status, which must be one of `statuses`.
+    #[inline(never)]
+    fn call(&self, method: &str, target: &str, body: Option<&Value>, statuses: &[u16]) -> Result<u16> {
+        Ok(self.call_within(method, target, body, statuses, TIMEOUT)?.status)
+    }
+
+    /// A call that may take `timeout`. A status that is none of `statuses` is the engine's error.
+    #[inline(never)]
+    fn call_within(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&Value>,
+        statuses: &[u16],
+        timeout: Duration,
+    ) -> Result<Box<Response>> {
+        let client = self.client.clone().with_timeout(Some(timeout));
+        let text = body.map(Value::to_text);
+        let json = [("Content-Type", "application/json")];
+        let sent = match &text {
+            Some(text) => client.request(method, target, &json, Body::Bytes(text.as_bytes())),
+            None => client.request(method, target, &[], Body::None),
+        };
+        let answer = Box::new(sent.map_err(|error| Error::of(method, target, Reason::Http(error)))?);
+        if statuses.contains(&answer.status) {
+            return Ok(answer);
         }
-    }
-
-    /// Removes an object.
-    fn remove(&self, target: &str, statuses: &[u16]) -> Result<Removed> {
-        let answer = self.call("DELETE", target, None)?.optional(statuses)?;
-        Ok(if answer.is_some() { Removed::Now } else { Removed::Gone })
-    }
-
-    fn call(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Answer> {
-        call(&self.client, method, target, body)
-    }
-
-    fn open(&self, target: &str) -> Result<Stream> {
-        let stream = self.client.stream("GET", target, &[], Body::None);
-        stream.map_err(|reason| Error::new(describe("GET", target), Reason::Http(reason)))
-    }
-}
-
-fn call(client: &Client, method: &str, target: &str, body: Option<&Value>) -> Result<Answer> {
-    let text = body.map(Value::to_string);
-    let json = [("Content-Type", "application/json")];
-    let (headers, body): (&[_], _) = match &text {
-        Some(text) => (&json, Body::Bytes(text.as_bytes())),
-        None => (&[], Body::None),
-    };
-    let call = describe(method, target);
-    match client.request(method, target, headers, body) {
-        Ok(response) => Ok(Answer { call, status: response.status, body: response.body }),
-        Err(reason) => Err(Error::new(call, Reason::Http(reason))),
-    }
-}
-
-/// The call as messages name it: a query may be long and says little.
-fn describe(method: &str, target: &str) -> String {
-    let path = target.split('?').next().unwrap_or(target);
-    format!("{method} {path}")
-}
-
-impl Answer {
-    /// The answer when its status is one of `statuses`, else the engine's error.
-    fn expect(self, statuses: &[u16]) -> Result<Self> {
-        if statuses.contains(&self.status) {
-            return Ok(self);
-        }
-        let parsed = minke_wire::json::parse(&self.body).unwrap_or_default();
+        let parsed = minke_wire::json::parse(&answer.body).unwrap_or_default();
         let message = match parsed.get("message").and_then(Value::as_str) {
             Some(message) => message.to_owned(),
-            None => String::from_utf8_lossy(&self.body).trim().to_owned(),
+            None => String::from_utf8_lossy(&answer.body).trim().to_owned(),
         };
-        Err(Error::new(self.call, Reason::Api(self.status, message)))
+        Err(Error::of(method, target, Reason::Api(answer.status, message)))
     }
 
-    /// As [`Answer::expect`], with `None` for 404.
-    fn optional(self, statuses: &[u16]) -> Result<Option<Self>> {
-        if self.status == 404 {
-            return Ok(None);
-        }
-        self.expect(statuses).map(Some)
-    }
-
-    fn json(self) -> Result<Value> {
-        minke_wire::json::parse(&self.body).map_err(|_| Error::new(self.call, Reason::Answer))
+    fn open(&self, target: &str) -> Result<Box<Stream>> {
+        let stream = self.client.stream("GET", target, &[], Body::None);
+        stream.map_err(|error| Error::of("GET", target, Reason::Http(error)))
     }
 }
 
-/// `target` with a filter for objects that carry every one of `labels`.
-fn with_labels(target: &str, mark: char, labels: &[&str]) -> String {
-    if labels.is_empty() {
-        return target.to_owned();
-    }
-    format!("{target}{mark}filters={}", filters("label", labels))
+fn json(method: &str, target: &str, answer: &Response) -> Result<Value> {
+    minke_wire::json::parse(&answer.body).map_err(|_| Error::of(method, target, Reason::Answer))
 }
 
 /// A filter as the API wants it in the query: a map of lists, as JSON.
 fn filters(name: &str, values: &[&str]) -> String {
-    let mut filters = Map::new();
-    filters.insert(name, values.to_json());
-    minke_http::escape(&Value::Object(filters).to_string())
+    minke_http::escape(&json!({ name: values }).to_text())
 }

@@ -1,7 +1,7 @@
 //! Networks.
 
 use crate::json::{flag, list, pairs, text};
-use crate::{Engine, Removed, Result, with_labels};
+use crate::{Engine, Removed, Result, filters};
 use minke_http::escape;
 use minke_wire::json::{Value, json};
 
@@ -31,9 +31,13 @@ pub struct Network {
 impl Engine {
     /// The names and ids of all networks that carry every one of `labels`.
     pub fn networks(&self, labels: &[&str]) -> Result<Vec<(String, String)>> {
-        let list = self.document(&with_labels("/networks", '?', labels))?;
+        let mut target = "/networks".to_owned();
+        if !labels.is_empty() {
+            target.push_str("?filters=");
+            target.push_str(&filters("label", labels));
+        }
         let mut networks = Vec::new();
-        for value in list.as_array().into_iter().flatten() {
+        for value in list(&self.list(&target)?, "") {
             networks.push((text(value, "/Name"), text(value, "/Id")));
         }
         Ok(networks)
@@ -41,24 +45,25 @@ impl Engine {
 
     /// A network by id or name. `None`: there is none.
     pub fn inspect_network(&self, name: &str) -> Result<Option<Network>> {
-        let found = self.inspect(&format!("/networks/{}", escape(name)))?;
-        Ok(found.as_ref().map(network))
+        Ok(self.get(&format!("/networks/{}", escape(name)))?.as_ref().map(network))
     }
 
     /// Creates a network from a body of the API's `NetworkCreate`.
     pub fn create_network(&self, body: &Value) -> Result<()> {
-        self.act("POST", "/networks/create", Some(body), &[201])
+        self.call("POST", "/networks/create", Some(body), &[201]).map(|_| ())
     }
 
     /// Joins a container to a network.
     pub fn connect_network(&self, network: &str, container: &str, endpoint: &Value) -> Result<()> {
         let body = json!({ "Container": container, "EndpointConfig": endpoint });
-        self.act("POST", &format!("/networks/{}/connect", escape(network)), Some(&body), &[200])
+        let target = format!("/networks/{}/connect", escape(network));
+        self.call("POST", &target, Some(&body), &[200]).map(|_| ())
     }
 
     /// Removes a network.
     pub fn remove_network(&self, id: &str) -> Result<Removed> {
-        self.remove(&format!("/networks/{}", escape(id)), &[200, 204])
+        let target = format!("/networks/{}", escape(id));
+        self.call("DELETE", &target, None, &[200, 204, 404]).map(Removed::of)
     }
 }
 

@@ -21,22 +21,18 @@ pub struct Volume {
 impl Engine {
     /// All volumes.
     pub fn volumes(&self) -> Result<Vec<Volume>> {
-        let answer = self.document("/volumes")?;
-        let mut volumes = Vec::new();
-        for value in list(&answer, "/Volumes") {
-            volumes.push(volume(value));
-        }
-        Ok(volumes)
+        Ok(list(&self.list("/volumes")?, "/Volumes").iter().map(volume).collect())
     }
 
     /// Creates a volume from a body of the API's `VolumeCreate`; one that is there already stays as it is.
     pub fn create_volume(&self, body: &Value) -> Result<()> {
-        self.act("POST", "/volumes/create", Some(body), &[200, 201])
+        self.call("POST", "/volumes/create", Some(body), &[200, 201]).map(|_| ())
     }
 
     /// Removes a volume and what is in it.
     pub fn remove_volume(&self, name: &str) -> Result<Removed> {
-        self.remove(&format!("/volumes/{}", escape(name)), &[204])
+        let target = format!("/volumes/{}", escape(name));
+        self.call("DELETE", &target, None, &[204, 404]).map(Removed::of)
     }
 }
 

@@ -93,7 +93,7 @@ impl Client {
         target: &str,
         headers: &[(&str, &str)],
         body: Body<'_>,
-    ) -> Result<Stream, Error> {
+    ) -> Result<Box<Stream>, Error> {
         let mut socket = self.connect()?;
         let close = [("Connection", "close")];
         let sent = send(&mut socket, method, target, &[headers, &close], body);
@@ -114,7 +114,7 @@ impl Client {
         target: &str,
         headers: &[(&str, &str)],
         body: Body<'_>,
-    ) -> Result<Stream, Error> {
+    ) -> Result<Box<Stream>, Error> {
         let mut socket = self.connect()?;
         let asks = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
         send(&mut socket, method, target, &[headers, &asks], body)?;
@@ -146,21 +146,20 @@ fn send(
     headers: &[&[(&str, &str)]],
     body: Body<'_>,
 ) -> Result<(), Error> {
-    let length = match &body {
+    let mut fields = Headers::new();
+    fields.push("Host", "localhost");
+    for (name, value) in headers.iter().copied().flatten() {
+        fields.push(name, value);
+    }
+    match &body {
         // A method that usually has a body says so when it has none (RFC 9110, section 8.6).
-        Body::None => matches!(method, "POST" | "PUT" | "PATCH").then(|| "0".to_owned()),
-        Body::Bytes(bytes) => Some(bytes.len().to_string()),
-        Body::Reader(_) => None,
-    };
-    let framing = match (&length, &body) {
-        (Some(length), _) => Some(("Content-Length", length.as_str())),
-        (None, Body::Reader(_)) => Some(("Transfer-Encoding", "chunked")),
-        (None, _) => None,
-    };
-    let own = [("Host", "localhost")];
-    let fields = own.iter().chain(headers.iter().copied().flatten()).copied().chain(framing);
+        Body::None if matches!(method, "POST" | "PUT" | "PATCH") => fields.push("Content-Length", "0"),
+        Body::None => {}
+        Body::Bytes(bytes) => fields.push("Content-Length", &bytes.len().to_string()),
+        Body::Reader(_) => fields.push("Transfer-Encoding", "chunked"),
+    }
     let mut out = Vec::new();
-    write_request_head(method, target, fields, &mut out);
+    write_request_head(method, target, &fields, &mut out);
     if let Body::Bytes(bytes) = body {
         out.extend_from_slice(bytes);
     }
@@ -199,8 +198,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn open(socket: Socket, method: &str) -> Self {
-        Self {
+    fn open(socket: Socket, method: &str) -> Box<Self> {
+        Box::new(Self {
             status: 0,
             headers: Headers::new(),
             socket,
@@ -209,7 +208,7 @@ impl Stream {
             body: Vec::new(),
             decoder: BodyDecoder::new(minke_wire::http::Framing::Length(0)),
             ended: false,
-        }
+        })
     }
 
     fn read_head(&mut self) -> Result<(), Error> {
@@ -242,7 +241,7 @@ impl Stream {
 
     /// Reads once from the socket. `false`: the connection has ended.
     fn fill(&mut self) -> Result<bool, Error> {
-        let mut buffer = [0; READ];
+        let mut buffer = vec![0; READ];
         loop {
             match self.socket.as_read().read(&mut buffer) {
                 Ok(count) => {

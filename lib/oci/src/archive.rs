@@ -1,10 +1,9 @@
 //! An image archive: a tar file on disk, read by name without a copy of it.
 
-use crate::{Error, Result};
+use crate::{Compression, Error, Result};
 use minke_sys::Context;
-use minke_wire::tar::{Decoder, Event, Kind};
+use minke_wire::tar::{Decoder, Entry, Event, Kind};
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -74,13 +73,11 @@ impl Archive {
         if section.left > MAX_DOCUMENT {
             return Err(self.malformed(&format_args!("{name} is larger than {MAX_DOCUMENT} bytes")));
         }
-        let mut content = Vec::new();
-        let size = section.left;
-        section.take(size).read_to_end(&mut content).on("read", &self.path)?;
-        if u64::try_from(content.len()) != Ok(size) {
-            return Err(self.malformed(&"the archive is cut short"));
+        let mut content = vec![0; usize::try_from(section.left).unwrap_or(0)];
+        match section.file.read_exact_at(&mut content, section.offset) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(self.cut_short()),
+            result => Ok(result.on("read", &self.path).map(|()| content)?),
         }
-        Ok(content)
     }
 
     /// An error about this archive.
@@ -106,41 +103,41 @@ impl Archive {
         None
     }
 
+    fn cut_short(&self) -> Error {
+        self.malformed(&"the archive is cut short")
+    }
+
     fn scan(&mut self) -> Result<()> {
         let size = self.file.metadata().on("stat", &self.path)?.len();
         let mut decoder = Decoder::new();
-        let mut buffer = [0u8; 4096];
+        let mut buffer = vec![0u8; 4096];
         let mut position = 0u64;
         loop {
             let count = self.file.read_at(&mut buffer, position).on("read", &self.path)?;
             if count == 0 {
                 return decoder.finish().map_err(|error| self.malformed(&error));
             }
-            let start = buffer.get(..count).unwrap_or_default();
-            if position == 0 {
-                self.check_start(start)?;
+            let mut rest = buffer.get(..count).unwrap_or_default();
+            // What is wrong with a file that is no tar, where that can be seen.
+            if position == 0 && Compression::sniff(rest) != Compression::None {
+                return Err(self.malformed(&"the archive itself is compressed; decompress it first"));
             }
-            let mut rest = start;
+            position = position.saturating_add(length(rest));
             loop {
                 match decoder.next(&mut rest).map_err(|error| self.malformed(&error))? {
                     Event::End => {
                         self.complete = true;
                         return Ok(());
                     }
-                    Event::More => {
-                        position = position.saturating_add(length(start));
-                        break;
-                    }
+                    Event::More => break,
                     // All content is skipped below.
                     Event::Data(_) => {}
                     Event::Entry(entry) => {
-                        let used = length(start).saturating_sub(length(rest));
-                        let offset = position.saturating_add(used);
-                        let end = offset.saturating_add(entry.size);
-                        if end > size {
-                            return Err(self.malformed(&"the archive is cut short"));
+                        let offset = position.saturating_sub(length(rest));
+                        if offset.saturating_add(entry.size) > size {
+                            return Err(self.cut_short());
                         }
-                        self.add(&entry.path, entry.kind, &entry.link, offset, entry.size)?;
+                        self.add(&entry, offset)?;
                         position = offset.saturating_add(decoder.skip_content());
                         break;
                     }
@@ -149,35 +146,22 @@ impl Archive {
         }
     }
 
-    /// Says what is wrong with a file that is no tar, where that can be seen.
-    fn check_start(&self, start: &[u8]) -> Result<()> {
-        match crate::Compression::sniff(start) {
-            crate::Compression::None | crate::Compression::Unknown => Ok(()),
-            _ => Err(self.malformed(&"the archive itself is compressed; decompress it first")),
-        }
-    }
-
-    fn add(&mut self, path: &[u8], kind: Kind, link: &[u8], offset: u64, size: u64) -> Result<()> {
+    fn add(&mut self, entry: &Entry, offset: u64) -> Result<()> {
         if self.members.len() >= MAX_MEMBERS {
             return Err(self.malformed(&"too many members for an image archive"));
         }
         // A name that leads out of the archive cannot be asked for, so it is nothing to us.
-        let Some(name) = normal(&[], path) else { return Ok(()) };
-        let folder = name.rsplit(|byte| *byte == b'/').next().map_or(0, <[u8]>::len);
-        let folder = name.get(..name.len().saturating_sub(folder)).unwrap_or_default();
-        let member = match kind {
-            Kind::File => Member::File(offset, size),
-            Kind::Symlink => match normal(folder, link) {
-                Some(target) => Member::Link(target),
-                None => return Ok(()),
-            },
-            Kind::HardLink => match normal(&[], link) {
-                Some(target) => Member::Link(target),
-                None => return Ok(()),
-            },
-            _ => return Ok(()),
+        let Some(name) = normal(b"", &entry.path) else { return Ok(()) };
+        let member = match entry.kind {
+            Kind::File => Some(Member::File(offset, entry.size)),
+            Kind::Symlink => {
+                let folder = name.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                normal(name.get(..folder).unwrap_or_default(), &entry.link).map(Member::Link)
+            }
+            Kind::HardLink => normal(b"", &entry.link).map(Member::Link),
+            _ => None,
         };
-        self.members.push((name, member));
+        self.members.extend(member.map(|member| (name, member)));
         Ok(())
     }
 }
@@ -187,10 +171,9 @@ impl Section<'_> {
     pub fn size(&self) -> u64 {
         self.left
     }
-}
 
-impl Read for Section<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    /// Reads as much as fits into the buffer, or less; 0 bytes at the end.
+    pub fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let target = buffer.get_mut(..wanted).unwrap_or_default();
         let count = self.file.read_at(target, self.offset)?;
@@ -206,18 +189,28 @@ fn length(bytes: &[u8]) -> u64 {
 
 /// A path relative to `folder` in its shortest form; `None` when it leads out or is empty.
 fn normal(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    let start = if path.starts_with(b"/") { &[] } else { folder };
-    for part in start.split(|byte| *byte == b'/').chain(path.split(|byte| *byte == b'/')) {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop()?;
+    let mut out = Vec::new();
+    let start = if path.starts_with(b"/") { b"" } else { folder };
+    for path in [start, path] {
+        for part in path.split(|byte| *byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => {
+                    if out.is_empty() {
+                        return None;
+                    }
+                    out.truncate(out.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
+                }
+                part => {
+                    if !out.is_empty() {
+                        out.push(b'/');
+                    }
+                    out.extend_from_slice(part);
+                }
             }
-            part => parts.push(part),
         }
     }
-    (!parts.is_empty()).then(|| parts.join(&b'/'))
+    (!out.is_empty()).then_some(out)
 }
 
 #[cfg(test)]

@@ -122,10 +122,12 @@ impl ImageConfig {
         if ids.len() > MAX_LAYERS {
             return Err(fail("more than 127 layers"));
         }
-        ids.iter()
-            .map(|id| id.as_str().and_then(Digest::parse).filter(|id| id.algorithm() == "sha256"))
-            .collect::<Option<_>>()
-            .ok_or_else(|| fail("rootfs.diff_ids holds something that is no sha256 digest"))
+        let mut digests = Vec::new();
+        for id in ids {
+            let id = id.as_str().and_then(Digest::parse).filter(|id| id.algorithm() == "sha256");
+            digests.push(id.ok_or_else(|| fail("rootfs.diff_ids holds something that is no sha256 digest"))?);
+        }
+        Ok(digests)
     }
 
     fn text(&self, key: &str) -> &str {

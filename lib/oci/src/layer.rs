@@ -1,11 +1,10 @@
 //! One layer blob, from any source, into a folder: decompressed, verified and unpacked in one pass.
 
-use crate::gunzip::Gunzip;
+use crate::gunzip::{Pipe, gunzip};
 use crate::unpack::{Unpacked, Unpacker};
 use crate::{Compression, Digest, Error, Result};
 use minke_sys::Context;
 use sha2::{Digest as _, Sha256};
-use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -14,8 +13,8 @@ const CHUNK: usize = 64 << 10;
 
 /// A layer's content as it comes from an archive or a registry.
 pub struct Blob<'a> {
-    /// The bytes.
-    pub source: &'a mut dyn Read,
+    /// Reads the next bytes into a buffer; 0 bytes at the end.
+    pub source: &'a mut dyn FnMut(&mut [u8]) -> std::io::Result<usize>,
     /// How they are compressed (from the media type, or [`Compression::Unknown`]).
     pub compression: Compression,
     /// The digest of these (compressed) bytes, if known; it is verified.
@@ -34,98 +33,124 @@ pub fn unpack(
     target: &Path,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Unpacked> {
-    let Blob { source, compression, digest, size } = blob;
-    let mut input = vec![0; CHUNK];
-    let mut filled = read(source, &mut input)?;
-    let mut sink = Sink::new(compression, digest, input.get(..filled).unwrap_or_default(), target)?;
-    let mut total = 0u64;
-    while filled > 0 {
-        let piece = input.get(..filled).unwrap_or_default();
-        total = total.saturating_add(u64::try_from(filled).unwrap_or(0));
-        if size.is_some_and(|size| total > size) {
-            return Err(Error::bad("layer", &"longer than its descriptor says"));
+    let (digest, compression) = (blob.digest, blob.compression);
+    let mut work = Work {
+        blob,
+        progress,
+        piece: vec![0; CHUNK],
+        length: 0,
+        place: 0,
+        total: 0,
+        blob_hash: None,
+        tar_hash: Sha256::new(),
+        unpacker: Unpacker::new(target)?,
+    };
+    work.read()?;
+    // A media type that contradicts the content is common (Docker's save); the content is right.
+    match (Compression::sniff(work.rest()), compression) {
+        (Compression::Gzip, _) => {
+            if digest.is_some() {
+                work.blob_hash = Some(Sha256::new_with_prefix(work.rest()));
+            }
+            gunzip(&mut work)?;
         }
-        sink.push(piece)?;
-        if progress(total).is_break() {
-            return Err(Error::Cancelled);
+        (Compression::Zstd, _) | (_, Compression::Zstd) => {
+            return Err(Error::unsupported(&"layers compressed with zstd; make the image with gzip layers"));
         }
-        filled = read(source, &mut input)?;
+        _ => work.copy()?,
     }
-    if size.is_some_and(|size| total != size) {
-        return Err(Error::bad("layer", &"shorter than its descriptor says"));
+    let Work { blob_hash, tar_hash, unpacker, .. } = work;
+    let tar = digest_of(tar_hash);
+    if let Some(expected) = digest {
+        verify("layer blob", expected, blob_hash.map_or_else(|| tar.clone(), digest_of))?;
     }
-    sink.finish(digest, diff_id)
+    verify("layer", diff_id, tar)?;
+    unpacker.finish()
 }
 
 /// The sha256 of some bytes.
 pub fn sha256(bytes: &[u8]) -> Digest {
-    Digest::sha256(&Sha256::digest(bytes).into())
+    digest_of(Sha256::new_with_prefix(bytes))
 }
 
-/// Everything behind the reading: hashes, decompression, unpacking.
-struct Sink {
+#[inline(never)]
+fn digest_of(hash: Sha256) -> Digest {
+    Digest::sha256(&hash.finalize().into())
+}
+
+/// A layer on its way from the blob to the folder.
+struct Work<'a, 'b> {
+    blob: Blob<'a>,
+    progress: &'b mut dyn FnMut(u64) -> ControlFlow<()>,
+    /// What was read last, how much of it is valid, and how much is done.
+    piece: Vec<u8>,
+    length: usize,
+    place: usize,
+    /// Bytes of the blob that were read.
+    total: u64,
     /// The hash of the blob, when it is compressed; else it is that of the tar.
-    blob: Option<Sha256>,
-    tar: Sha256,
-    gunzip: Option<(Gunzip, Vec<u8>)>,
+    blob_hash: Option<Sha256>,
+    tar_hash: Sha256,
     unpacker: Unpacker,
 }
 
-impl Sink {
-    /// `start` is the blob's beginning: it tells the compression when the blob does not.
-    fn new(compression: Compression, digest: Option<&Digest>, start: &[u8], target: &Path) -> Result<Self> {
-        // A media type that contradicts the content is common (Docker's save); the content is right.
-        let gzip = match (Compression::sniff(start), compression) {
-            (Compression::Gzip, _) => true,
-            (Compression::Zstd, _) | (_, Compression::Zstd) => {
-                return Err(Error::unsupported(
-                    &"layers compressed with zstd; make the image with gzip layers",
-                ));
-            }
-            _ => false,
-        };
-        Ok(Self {
-            blob: (gzip && digest.is_some()).then(Sha256::new),
-            tar: Sha256::new(),
-            gunzip: gzip.then(|| (Gunzip::new(), vec![0; CHUNK])),
-            unpacker: Unpacker::new(target)?,
-        })
+impl Work<'_, '_> {
+    fn rest(&self) -> &[u8] {
+        self.piece.get(self.place..self.length).unwrap_or_default()
     }
 
-    fn push(&mut self, mut piece: &[u8]) -> Result<()> {
-        if let Some(hash) = &mut self.blob {
-            hash.update(piece);
+    /// Reads the next piece; it is empty at the end.
+    #[inline(never)]
+    fn read(&mut self) -> Result<()> {
+        if self.total > 0 && (self.progress)(self.total).is_break() {
+            return Err(Error::Cancelled);
         }
-        let Some((gunzip, buffer)) = &mut self.gunzip else {
-            self.tar.update(piece);
-            return self.unpacker.push(piece);
+        self.place = 0;
+        self.length = loop {
+            match (self.blob.source)(&mut self.piece) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => break other.context("read", "layer")?,
+            }
         };
-        loop {
-            let count =
-                gunzip.next(&mut piece, buffer).map_err(|error| Error::bad("layer", &error.text()))?;
-            let content = buffer.get(..count).unwrap_or_default();
-            if content.is_empty() && piece.is_empty() {
+        self.total = self.total.saturating_add(u64::try_from(self.length).unwrap_or(0));
+        let wrong = match self.blob.size {
+            Some(size) if self.total > size => "longer than its descriptor says",
+            Some(size) if self.length == 0 && self.total < size => "shorter than its descriptor says",
+            _ => {
+                if let Some(hash) = &mut self.blob_hash {
+                    hash.update(self.piece.get(..self.length).unwrap_or_default());
+                }
                 return Ok(());
             }
-            self.tar.update(content);
-            self.unpacker.push(content)?;
-        }
+        };
+        Err(Error::bad("layer", &wrong))
     }
 
-    fn finish(self, digest: Option<&Digest>, diff_id: &Digest) -> Result<Unpacked> {
-        if let Some((gunzip, _)) = &self.gunzip {
-            gunzip.finish().map_err(|error| Error::bad("layer", &error.text()))?;
+    /// Unpacks a blob that is not compressed.
+    fn copy(&mut self) -> Result<()> {
+        while self.length > 0 {
+            let piece = std::mem::take(&mut self.piece);
+            self.content(piece.get(..self.length).unwrap_or_default())?;
+            self.piece = piece;
+            self.read()?;
         }
-        let tar = Digest::sha256(&self.tar.finalize().into());
-        if let Some(expected) = digest {
-            let found = match self.blob {
-                Some(hash) => Digest::sha256(&hash.finalize().into()),
-                None => tar.clone(),
-            };
-            verify("layer blob", expected, found)?;
+        Ok(())
+    }
+}
+
+impl Pipe for Work<'_, '_> {
+    fn byte(&mut self) -> Result<Option<u8>> {
+        if self.place >= self.length {
+            self.read()?;
         }
-        verify("layer", diff_id, tar)?;
-        self.unpacker.finish()
+        let byte = self.rest().first().copied();
+        self.place = self.place.saturating_add(1);
+        Ok(byte)
+    }
+
+    fn content(&mut self, content: &[u8]) -> Result<()> {
+        self.tar_hash.update(content);
+        self.unpacker.push(content)
     }
 }
 
@@ -138,14 +163,4 @@ pub(crate) fn verify(what: &'static str, expected: &Digest, found: Digest) -> Re
         return Err(Error::unsupported(&format_args!("digests with {}", expected.algorithm())));
     }
     Err(Error::Digest { what, expected: Box::new(expected.clone()), found: Box::new(found) })
-}
-
-/// Reads as much as there is, up to the buffer's length; 0 at the end.
-fn read(source: &mut dyn Read, buffer: &mut [u8]) -> Result<usize> {
-    loop {
-        match source.read(buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            other => return Ok(other.context("read", "layer")?),
-        }
-    }
 }

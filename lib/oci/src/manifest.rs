@@ -54,71 +54,89 @@ pub fn images(archive: &Archive, platform: &Platform) -> Result<Vec<ArchiveImage
 fn docker_images(archive: &Archive) -> Result<Vec<ArchiveImage>> {
     let document = json(archive, "manifest.json", &archive.document("manifest.json")?)?;
     let entries = document.as_array().ok_or_else(|| archive.malformed(&"manifest.json is no list"))?;
-    bounded(archive, entries)?.iter().map(|entry| docker_image(archive, entry)).collect()
+    let mut images = Vec::new();
+    for entry in bounded(archive, entries)? {
+        images.push(docker_image(archive, entry)?);
+    }
+    Ok(images)
 }
 
 fn docker_image(archive: &Archive, entry: &Value) -> Result<ArchiveImage> {
-    let text = |key| entry.get(key).and_then(Value::as_str);
-    let config_name = text("Config").ok_or_else(|| archive.malformed(&"manifest.json: no Config"))?;
+    let config_name = entry.get("Config").and_then(Value::as_str);
+    let config_name = config_name.ok_or_else(|| archive.malformed(&"manifest.json: no Config"))?;
     let config = archive.document(config_name)?;
     // Both `HEX.json` and `blobs/sha256/HEX` name the digest.
     let stem = config_name.rsplit('/').next().unwrap_or_default();
-    let stem = stem.strip_suffix(".json").unwrap_or(stem);
-    if let Some(expected) = Digest::parse(&format!("sha256:{stem}")) {
+    if let Some(expected) = hex_digest(stem.strip_suffix(".json").unwrap_or(stem)) {
         verify("image config", &expected, sha256(&config))?;
     }
-    let layers = list(entry.get("Layers"))
-        .iter()
-        .map(|layer| {
-            let member = layer.as_str().ok_or_else(|| archive.malformed(&"manifest.json: bad Layers"))?;
-            let digest = member.strip_prefix("blobs/sha256/");
-            let digest = digest.and_then(|hex| Digest::parse(&format!("sha256:{hex}")));
-            Ok(ArchiveLayer { member: member.to_owned(), compression: Compression::Unknown, digest })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let mut image = ArchiveImage { config, layers, names: Vec::new(), ignored: Vec::new() };
+    let mut image = ArchiveImage { config, layers: Vec::new(), names: Vec::new(), ignored: Vec::new() };
+    for layer in list(entry.get("Layers")) {
+        let member = layer.as_str().ok_or_else(|| archive.malformed(&"manifest.json: bad Layers"))?;
+        let digest = member.strip_prefix("blobs/sha256/").and_then(hex_digest);
+        let compression = Compression::Unknown;
+        image.layers.push(ArchiveLayer { member: member.to_owned(), compression, digest });
+    }
     for tag in list(entry.get("RepoTags")) {
         image.name(tag.as_str().unwrap_or_default(), &[]);
     }
     Ok(image)
 }
 
+fn hex_digest(hex: &str) -> Option<Digest> {
+    Digest::parse(&format!("sha256:{hex}"))
+}
+
 fn layout_images(archive: &Archive, platform: &Platform) -> Result<Vec<ArchiveImage>> {
     let layout = json(archive, "oci-layout", &archive.document("oci-layout")?)?;
-    let version = layout.get("imageLayoutVersion").and_then(Value::as_str).unwrap_or_default();
+    let version = text(&layout, "imageLayoutVersion");
     if !version.starts_with("1.") {
         return Err(Error::unsupported(&format_args!("OCI image layout version '{version}'")));
     }
     let index = json(archive, "index.json", &archive.document("index.json")?)?;
-    let descriptors = bounded(archive, list(index.get("manifests")))?;
-    // Manifests for several platforms may stand here under one name: one image each name.
-    let mut groups: Vec<(&str, Vec<&Value>)> = Vec::new();
-    for descriptor in descriptors.iter().filter(|descriptor| is_image(descriptor)) {
-        let name = name_of(descriptor);
-        match groups.iter_mut().find(|(known, _)| *known == name && !name.is_empty()) {
-            Some((_, group)) => group.push(descriptor),
-            None => groups.push((name, vec![descriptor])),
-        }
-    }
-    let mut unnamed = Vec::new();
+    let mut descriptors = candidates(archive, &index)?;
     let mut images = Vec::new();
-    for (name, group) in groups {
-        if name.is_empty() {
-            unnamed.extend(group);
-        } else {
-            images.push(layout_image(archive, name, &group, platform)?);
-        }
+    let mut add =
+        |name, group: &[&Value]| layout_image(archive, name, group, platform).map(|image| images.push(image));
+    // Manifests for several platforms may stand here under one name: one image each name.
+    while let Some(name) =
+        descriptors.iter().map(|descriptor| name_of(descriptor)).find(|name| !name.is_empty())
+    {
+        add(name, &take(&mut descriptors, &|descriptor| name_of(descriptor) == name))?;
     }
     // Without names, manifests that say for which platform they are, are variants of one image.
-    let (variants, single): (Vec<&Value>, Vec<&Value>) =
-        unnamed.into_iter().partition(|descriptor| descriptor.get("platform").is_some());
+    let variants = take(&mut descriptors, &|descriptor| descriptor.get("platform").is_some());
     if !variants.is_empty() {
-        images.push(layout_image(archive, "", &variants, platform)?);
+        add("", &variants)?;
     }
-    for descriptor in single {
-        images.push(layout_image(archive, "", &[descriptor], platform)?);
+    for single in descriptors {
+        add("", &[single])?;
     }
     Ok(images)
+}
+
+/// Takes those out that `is_meant` says.
+fn take<'a>(descriptors: &mut Vec<&'a Value>, is_meant: &dyn Fn(&Value) -> bool) -> Vec<&'a Value> {
+    let mut taken = Vec::new();
+    descriptors.retain(|descriptor| {
+        let is_meant = is_meant(descriptor);
+        if is_meant {
+            taken.push(*descriptor);
+        }
+        !is_meant
+    });
+    taken
+}
+
+/// The descriptors of an index that can be images.
+fn candidates<'a>(archive: &Archive, index: &'a Value) -> Result<Vec<&'a Value>> {
+    let mut all: Vec<&Value> = Vec::new();
+    for descriptor in bounded(archive, list(index.get("manifests")))? {
+        if is_image(descriptor) {
+            all.push(descriptor);
+        }
+    }
+    Ok(all)
 }
 
 /// The image that a name's descriptors mean on this platform.
@@ -134,9 +152,7 @@ fn layout_image(
         if document.get("manifests").is_none() {
             break;
         }
-        let nested = bounded(archive, list(document.get("manifests")))?;
-        let nested: Vec<&Value> = nested.iter().filter(|descriptor| is_image(descriptor)).collect();
-        document = follow(archive, choose(&nested, platform)?, &mut digests)?;
+        document = follow(archive, choose(&candidates(archive, &document)?, platform)?, &mut digests)?;
     }
     let config = document.get("config").ok_or_else(|| archive.malformed(&"an image manifest is expected"))?;
     let (_, config) = blob_document(archive, config)?;
@@ -144,8 +160,10 @@ fn layout_image(
     if layers.len() > MAX_LAYERS {
         return Err(archive.malformed(&"more than 127 layers"));
     }
-    let layers = layers.iter().map(|layer| layer_of(archive, layer)).collect::<Result<Vec<_>>>()?;
-    let mut image = ArchiveImage { config, layers, names: Vec::new(), ignored: Vec::new() };
+    let mut image = ArchiveImage { config, layers: Vec::new(), names: Vec::new(), ignored: Vec::new() };
+    for layer in layers {
+        image.layers.push(layer_of(archive, layer)?);
+    }
     if !name.is_empty() {
         image.name(name, &digests);
     }
@@ -163,7 +181,7 @@ fn follow(archive: &Archive, descriptor: &Value, digests: &mut Vec<Digest>) -> R
 fn layer_of(archive: &Archive, descriptor: &Value) -> Result<ArchiveLayer> {
     let digest = digest_of(archive, descriptor)?;
     let member = blob_path(&digest);
-    let media_type = descriptor.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+    let media_type = text(descriptor, "mediaType");
     let compression = match MediaType::of(media_type) {
         MediaType::Layer(compression) => compression,
         MediaType::Other if media_type.is_empty() => Compression::Unknown,
@@ -199,35 +217,42 @@ impl ArchiveImage {
 
 /// The descriptor that fits the platform best. A single one without a platform is taken as it is.
 fn choose<'a>(descriptors: &[&'a Value], platform: &Platform) -> Result<&'a Value> {
-    let fitness = |descriptor: &Value| match descriptor.get("platform") {
-        Some(wanted) => platform_of(wanted).fitness(platform),
-        None => Some(0),
-    };
-    let best = descriptors
-        .iter()
-        .filter_map(|descriptor| Some((fitness(descriptor)?, *descriptor)))
+    let mut best = None;
+    let mut available = Vec::new();
+    for descriptor in descriptors {
+        let fitness = match descriptor.get("platform") {
+            Some(wanted) => {
+                let wanted = platform_of(wanted);
+                available.push(wanted.to_string());
+                wanted.fitness(platform)
+            }
+            None => Some(0),
+        };
         // The first of equals, as the specification says.
-        .reduce(|best, next| if next.0 > best.0 { next } else { best });
+        if fitness > best.map(|(fitness, _)| fitness) {
+            best = fitness.map(|fitness| (fitness, *descriptor));
+        }
+    }
     if let Some((_, descriptor)) = best {
         return Ok(descriptor);
     }
-    let available: Vec<String> = descriptors
-        .iter()
-        .filter_map(|descriptor| descriptor.get("platform"))
-        .map(|platform| platform_of(platform).to_string())
-        .collect();
     let available = if available.is_empty() { "none".to_owned() } else { available.join(", ") };
     Err(Error::Platform { wanted: platform.to_string().into(), available: available.into() })
 }
 
 fn platform_of(value: &Value) -> Platform {
-    let text = |key| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |key| text(value, key).to_owned();
     Platform { os: text("os"), architecture: text("architecture"), variant: text("variant") }
+}
+
+/// The text of a member; empty when it is missing or no text.
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Whether a descriptor of an index can be an image: not an attestation, a signature or another artifact.
 fn is_image(descriptor: &Value) -> bool {
-    let media_type = descriptor.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+    let media_type = text(descriptor, "mediaType");
     let annotation = |key| descriptor.get("annotations").and_then(|all| all.get(key));
     let known = matches!(MediaType::of(media_type), MediaType::Index | MediaType::Manifest);
     known
@@ -256,8 +281,8 @@ fn blob_document(archive: &Archive, descriptor: &Value) -> Result<(Digest, Vec<u
 }
 
 fn digest_of(archive: &Archive, descriptor: &Value) -> Result<Digest> {
-    let text = descriptor.get("digest").and_then(Value::as_str).unwrap_or_default();
-    let digest = Digest::parse(text).ok_or_else(|| archive.malformed(&"a descriptor without digest"))?;
+    let digest = Digest::parse(text(descriptor, "digest"));
+    let digest = digest.ok_or_else(|| archive.malformed(&"a descriptor without digest"))?;
     if digest.algorithm() != "sha256" {
         return Err(Error::unsupported(&format_args!("digests with {}", digest.algorithm())));
     }

@@ -6,10 +6,11 @@
 
 use crate::{Error, Result};
 use minke_sys::Errno;
-use minke_sys::tree::{self, Folder, Node, Status, Tree};
+use minke_sys::tree::{self, Folder, Node, Tree};
 use minke_wire::tar::{Decoder, Entry, Event, Kind};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// Most members of one layer. Large distributions have some 200,000 files in all.
@@ -65,7 +66,7 @@ impl Unpacker {
     /// Unpacks into the folder `target`, which should be empty.
     pub fn new(target: &Path) -> Result<Self> {
         let tree = Tree::open(target)?;
-        tree::set_owner_and_mode(tree.folder(b"")?, 0, 0, 0o755)?;
+        tree::set_owner_and_mode(tree.folder(b"")?.as_fd(), 0, 0, 0o755)?;
         Ok(Self {
             decoder: Decoder::new(),
             tree,
@@ -93,7 +94,7 @@ impl Unpacker {
         for (path, time) in &self.folders {
             // What was a folder may have been replaced by a later member.
             match self.tree.folder_itself(path) {
-                Ok(folder) => tree::set_time(&folder, *time)?,
+                Ok(folder) => tree::set_time(folder.as_fd(), *time)?,
                 Err(error) if gone(error.errno) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -106,22 +107,26 @@ impl Unpacker {
         if self.result.members > MAX_MEMBERS {
             return Err(malformed(&"too many members"));
         }
-        let whole = entry.path.clone();
-        let path = components(&whole)?;
-        let Some((name, parents)) = path.split_last() else { return self.root(&entry) };
-        if *name == OPAQUE {
+        let path = normal(&entry.path)?;
+        if path.is_empty() {
+            return self.root(&entry);
+        }
+        let (parents, name) = split(&path);
+        if name == OPAQUE {
             return self.make_opaque(parents);
         }
-        if path.iter().any(|component| component.starts_with(AUFS)) {
+        if components(&path).any(|component| component.starts_with(AUFS)) {
             return Ok(());
         }
-        if parents.iter().any(|component| component.starts_with(WHITEOUT)) {
+        if components(parents).any(|component| component.starts_with(WHITEOUT)) {
             return Err(malformed(&"a whiteout that is a folder"));
         }
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            return self.whiteout(parents, hidden);
+        match (name.strip_prefix(WHITEOUT), entry.kind) {
+            (Some(hidden), _) => self.whiteout(parents, hidden),
+            (None, Kind::HardLink) => self.hard_link(parents, name, &entry.link),
+            (None, Kind::Folder) => self.folder(&path, &entry),
+            _ => self.create(parents, name, entry),
         }
-        self.create(parents, name, entry)
     }
 
     /// The member `./`: attributes of the layer's root.
@@ -130,54 +135,72 @@ impl Unpacker {
             return Err(malformed(&"the root is not a folder"));
         }
         let root = self.tree.folder(b"")?;
-        self.finish_folder(&root, Vec::new(), entry)
+        self.finish_folder(&root, b"", entry)
     }
 
-    fn create(&mut self, parents: &[&[u8]], name: &[u8], entry: Box<Entry>) -> Result<()> {
-        // Before the parent is borrowed: a hard link's target may be in any folder.
-        let target = match entry.kind {
-            Kind::HardLink => Some(self.link_target(&entry.link)?),
-            _ => None,
-        };
-        let existing = self.parent(parents)?.status(name)?;
-        if let (Some((folder, target)), Some(existing)) = (&target, existing)
-            && folder.status(target)?.is_some_and(|status| status.identity == existing.identity)
-        {
-            return Ok(());
+    /// Another name for a file. Owner, mode and time are those of the file, which has them already.
+    fn hard_link(&mut self, parents: &[u8], name: &[u8], link: &[u8]) -> Result<()> {
+        let path = normal(link)?;
+        if path.is_empty() {
+            return Err(malformed(&"a hard link to the root"));
         }
-        let keep = entry.kind == Kind::Folder && existing.is_some_and(|status| status.is_folder);
-        if existing.is_some() && !keep {
+        let (folder, target) = split(&path);
+        let folder = self.tree.folder(folder)?;
+        let Some(status) = folder.status(target)? else {
+            let target = String::from_utf8_lossy(link);
+            return Err(malformed(&format_args!("hard link to {target}, which the layer does not have")));
+        };
+        match self.parent(parents)?.status(name)? {
+            Some(existing) if existing.identity == status.identity => return Ok(()),
+            Some(_) => self.remove(parents, name)?,
+            None => {}
+        }
+        Ok(self.parent(parents)?.make_hard_link(name, &folder, target)?)
+    }
+
+    fn folder(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        let (parents, name) = split(path);
+        let existing = self.parent(parents)?.status(name)?;
+        let folder = match existing {
+            Some(existing) if existing.is_folder => self.parent(parents)?.folder(name)?,
+            existing => {
+                if existing.is_some() {
+                    self.remove(parents, name)?;
+                }
+                self.parent(parents)?.make_folder(name)?
+            }
+        };
+        if existing.is_some_and(|status| status.is_whiteout) {
+            // Removed and made anew in one layer: nothing of the lower one shows through.
+            tree::set_attribute(folder.as_fd(), OPAQUE_ATTRIBUTE, b"y")?;
+        }
+        self.finish_folder(&folder, path, entry)
+    }
+
+    /// A file, link or node.
+    fn create(&mut self, parents: &[u8], name: &[u8], entry: Box<Entry>) -> Result<()> {
+        if self.parent(parents)?.status(name)?.is_some() {
             self.remove(parents, name)?;
         }
-        let time = (entry.mtime.seconds, entry.mtime.nanoseconds);
         let parent = self.parent(parents)?;
-        match entry.kind {
+        let (major, minor) = entry.device;
+        let node = match entry.kind {
             Kind::File => {
                 let file = parent.make_file(name)?;
                 return self.begin_file(file, entry);
             }
-            Kind::Folder => {
-                let folder = if keep { parent.folder(name)? } else { parent.make_folder(name)? };
-                return self.folder(&folder, parents, name, &entry, existing);
-            }
-            Kind::HardLink => {
-                // Owner, mode and time are those of the file, which has them already.
-                if let Some((folder, target)) = &target {
-                    parent.make_hard_link(name, folder, target)?;
-                }
-                return Ok(());
-            }
-            Kind::Symlink => parent.make_link(name, &entry.link)?,
-            Kind::CharDevice => {
-                parent.make_node(name, Node::Char(entry.device.0, entry.device.1), entry.mode)?;
-            }
-            Kind::BlockDevice => {
-                parent.make_node(name, Node::Block(entry.device.0, entry.device.1), entry.mode)?;
-            }
-            Kind::Fifo => parent.make_node(name, Node::Fifo, entry.mode)?,
+            Kind::CharDevice => Some(Node::Char(major, minor)),
+            Kind::BlockDevice => Some(Node::Block(major, minor)),
+            Kind::Fifo => Some(Node::Fifo),
+            // A folder or a hard link is made elsewhere.
+            Kind::Symlink | Kind::Folder | Kind::HardLink => None,
+        };
+        match node {
+            Some(node) => parent.make_node(name, node, entry.mode)?,
+            None => parent.make_link(name, &entry.link)?,
         }
         parent.set_owner(name, entry.uid, entry.gid)?;
-        Ok(parent.set_time(name, time)?)
+        Ok(parent.set_time(name, time(&entry))?)
     }
 
     fn begin_file(&mut self, file: File, entry: Box<Entry>) -> Result<()> {
@@ -196,63 +219,42 @@ impl Unpacker {
             // The content of a member that is skipped.
             return Ok(());
         };
-        let path = || String::from_utf8_lossy(&open.entry.path).into_owned();
-        open.file.write_all(data).context("write", path())?;
+        open.file.write_all(data).context("write", String::from_utf8_lossy(&open.entry.path))?;
         open.left = open.left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
         if open.left == 0 { self.end_file() } else { Ok(()) }
     }
 
     fn end_file(&mut self) -> Result<()> {
         let Some(OpenFile { file, entry, .. }) = self.file.take() else { return Ok(()) };
-        tree::set_owner_and_mode(&file, entry.uid, entry.gid, entry.mode)?;
-        // After the owner: a change of that would clear the file's capabilities.
-        self.attributes(&file, &entry)?;
-        Ok(tree::set_time(&file, (entry.mtime.seconds, entry.mtime.nanoseconds))?)
+        self.attributes(file.as_fd(), &entry)?;
+        Ok(tree::set_time(file.as_fd(), time(&entry))?)
     }
 
-    fn folder(
-        &mut self,
-        folder: &Folder,
-        parents: &[&[u8]],
-        name: &[u8],
-        entry: &Entry,
-        existing: Option<Status>,
-    ) -> Result<()> {
-        if existing.is_some_and(|status| status.is_whiteout) {
-            // Removed and made anew in one layer: nothing of the lower one shows through.
-            tree::set_attribute(folder, OPAQUE_ATTRIBUTE, b"y")?;
-        }
-        let mut path = joined(parents);
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
-        self.finish_folder(folder, path, entry)
-    }
-
-    fn finish_folder(&mut self, folder: &Folder, path: Vec<u8>, entry: &Entry) -> Result<()> {
-        tree::set_owner_and_mode(folder, entry.uid, entry.gid, entry.mode)?;
-        self.attributes(folder, entry)?;
+    fn finish_folder(&mut self, folder: &Folder, path: &[u8], entry: &Entry) -> Result<()> {
+        self.attributes(folder.as_fd(), entry)?;
         if self.folders.len() >= MAX_FOLDERS {
             return Err(malformed(&"too many folders"));
         }
-        self.folders.push((path, (entry.mtime.seconds, entry.mtime.nanoseconds)));
+        self.folders.push((path.to_vec(), time(entry)));
         Ok(())
     }
 
-    fn attributes(&mut self, fd: impl std::os::fd::AsFd, entry: &Entry) -> Result<()> {
+    /// Sets owner, mode and extended attributes.
+    fn attributes(&mut self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+        tree::set_owner_and_mode(fd, entry.uid, entry.gid, entry.mode)?;
+        // After the owner: a change of that would clear the file's capabilities.
         for (name, value) in &entry.xattrs {
-            if !name.starts_with(b"trusted.") && !tree::set_attribute(&fd, name, value)? {
+            if !name.starts_with(b"trusted.") && !tree::set_attribute(fd, name, value)? {
                 self.result.lost_attributes = self.result.lost_attributes.saturating_add(1);
             }
         }
         Ok(())
     }
 
-    fn make_opaque(&mut self, parents: &[&[u8]]) -> Result<()> {
+    fn make_opaque(&mut self, parents: &[u8]) -> Result<()> {
         self.result.opaque |= parents.is_empty();
         let folder = self.parent(parents)?;
-        match tree::set_attribute(folder, OPAQUE_ATTRIBUTE, b"y")? {
+        match tree::set_attribute(folder.as_fd(), OPAQUE_ATTRIBUTE, b"y")? {
             true => Ok(()),
             false => Err(Error::unsupported(&"a data file system without trusted.* extended attributes")),
         }
@@ -260,63 +262,46 @@ impl Unpacker {
 
     /// Marks `hidden` as removed from the lower layers. What this same layer has under that name stays,
     /// whichever of the two comes first.
-    fn whiteout(&mut self, parents: &[&[u8]], hidden: &[u8]) -> Result<()> {
-        if hidden.is_empty() || hidden == b"." || hidden == b".." {
+    fn whiteout(&mut self, parents: &[u8], hidden: &[u8]) -> Result<()> {
+        if matches!(hidden, b"" | b"." | b"..") {
             return Err(malformed(&"a whiteout without a name"));
         }
         let parent = self.parent(parents)?;
         match parent.status(hidden)? {
-            None => Ok(parent.make_node(hidden, Node::Char(0, 0), 0)?),
+            None => parent.make_node(hidden, Node::Char(0, 0), 0)?,
             Some(status) if status.is_folder => {
-                tree::set_attribute(parent.folder(hidden)?, OPAQUE_ATTRIBUTE, b"y")?;
-                Ok(())
+                tree::set_attribute(parent.folder(hidden)?.as_fd(), OPAQUE_ATTRIBUTE, b"y")?;
             }
-            Some(_) => Ok(()),
+            Some(_) => {}
         }
+        Ok(())
     }
 
-    fn remove(&mut self, parents: &[&[u8]], name: &[u8]) -> Result<()> {
+    fn remove(&mut self, parents: &[u8], name: &[u8]) -> Result<()> {
         self.parent(parents)?.remove(name)?;
         // The folder that is held open may just have gone.
         self.recent = None;
         Ok(())
     }
 
-    /// The folder in which a hard link's target is, and the target's name in it.
-    fn link_target<'b>(&mut self, link: &'b [u8]) -> Result<(Folder, &'b [u8])> {
-        let path = components(link)?;
-        let (name, parents) = path.split_last().ok_or_else(|| malformed(&"a hard link to the root"))?;
-        let folder = self.tree.folder(&joined(parents))?;
-        if folder.status(name)?.is_none() {
-            let target = String::from_utf8_lossy(link);
-            return Err(malformed(&format_args!("hard link to {target}, which the layer does not have")));
-        }
-        Ok((folder, name))
-    }
-
-    /// Opens the folder that these components name. Those that are missing are made, as writers may leave
-    /// them out.
-    fn parent(&mut self, parents: &[&[u8]]) -> Result<&Folder> {
-        let path = joined(parents);
+    /// Opens a folder. What is missing on the way is made, as writers may leave it out.
+    fn parent(&mut self, path: &[u8]) -> Result<&Folder> {
         let folder = match self.recent.take() {
             Some((recent, folder)) if recent == path => folder,
-            _ => match self.tree.folder(&path) {
+            _ => match self.tree.folder(path) {
                 Ok(folder) => folder,
-                Err(error) if gone(error.errno) => self.make_parents(parents)?,
+                Err(error) if gone(error.errno) => self.make_parents(path)?,
                 Err(error) => return Err(error.into()),
             },
         };
-        Ok(&self.recent.insert((path, folder)).1)
+        Ok(&self.recent.insert((path.to_vec(), folder)).1)
     }
 
-    fn make_parents(&self, parents: &[&[u8]]) -> Result<Folder> {
+    fn make_parents(&self, whole: &[u8]) -> Result<Folder> {
         let mut folder = self.tree.folder(b"")?;
         let mut path = Vec::new();
-        for name in parents {
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(name);
+        for name in components(whole) {
+            append(&mut path, name);
             let status = folder.status(name)?;
             let removed = status.is_some_and(|status| status.is_whiteout);
             if removed {
@@ -324,35 +309,57 @@ impl Unpacker {
             }
             folder = if status.is_none() || removed {
                 let made = folder.make_folder(name)?;
-                tree::set_owner_and_mode(&made, 0, 0, 0o755)?;
+                tree::set_owner_and_mode(made.as_fd(), 0, 0, 0o755)?;
                 made
             } else {
                 // By its path: it may be a link to a folder elsewhere in the layer.
                 self.tree.folder(&path)?
             };
             if removed {
-                tree::set_attribute(&folder, OPAQUE_ATTRIBUTE, b"y")?;
+                tree::set_attribute(folder.as_fd(), OPAQUE_ATTRIBUTE, b"y")?;
             }
         }
         Ok(folder)
     }
 }
 
-/// The components of a path in the archive, without empty ones and `.`; empty for the root.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>> {
-    let parts: Vec<&[u8]> = path
-        .split(|byte| *byte == b'/')
-        .filter(|component| !component.is_empty() && *component != b".")
-        .collect();
-    if parts.contains(&&b".."[..]) {
-        let path = String::from_utf8_lossy(path);
-        return Err(malformed(&format_args!("'{path}' contains '..'; the layer is refused")));
-    }
-    Ok(parts)
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/')
 }
 
-fn joined(components: &[&[u8]]) -> Vec<u8> {
-    components.join(&b'/')
+/// Adds a component to a path.
+fn append(path: &mut Vec<u8>, component: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(component);
+}
+
+/// A path of the archive without empty components and `.`; empty for the root.
+fn normal(path: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for component in components(path) {
+        match component {
+            b"" | b"." => {}
+            b".." => {
+                let path = String::from_utf8_lossy(path);
+                return Err(malformed(&format_args!("'{path}' contains '..'; the layer is refused")));
+            }
+            component => append(&mut out, component),
+        }
+    }
+    Ok(out)
+}
+
+/// The folder of a path, and the name in it.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let name = components(path).last().unwrap_or_default();
+    let folder = path.strip_suffix(name).unwrap_or_default();
+    (folder.strip_suffix(b"/").unwrap_or_default(), name)
+}
+
+fn time(entry: &Entry) -> tree::Time {
+    (entry.mtime.seconds, entry.mtime.nanoseconds)
 }
 
 fn gone(errno: Errno) -> bool {

@@ -38,25 +38,22 @@ impl Civil {
         let (days, rest) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
         // Years begin in March here, so that the leap day is the last day of a year.
         let days = days.wrapping_add(EPOCH);
-        let (era, of_era) = (days.div_euclid(ERA), days.rem_euclid(ERA));
-        let year_of_era =
-            of_era.wrapping_sub(of_era / 1_460).wrapping_add(of_era / 36_524).wrapping_sub(of_era / 146_096)
-                / 365;
-        let before =
-            year_of_era.wrapping_mul(365).wrapping_add(year_of_era / 4).wrapping_sub(year_of_era / 100);
-        let of_year = of_era.wrapping_sub(before);
-        let march_month = of_year.wrapping_mul(5).wrapping_add(2) / 153;
-        let day = of_year.wrapping_sub(march_month.wrapping_mul(153).wrapping_add(2) / 5).wrapping_add(1);
-        let month = if march_month < 10 { march_month.wrapping_add(3) } else { march_month.wrapping_sub(9) };
-        let year = era.wrapping_mul(400).wrapping_add(year_of_era).wrapping_add(i64::from(month <= 2));
-        let small = |number: i64| u8::try_from(number).unwrap_or(0);
+        let (era, of_era) = (days.div_euclid(ERA), small(days.rem_euclid(ERA)));
+        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (year_of_era * 365 + year_of_era / 4 - year_of_era / 100);
+        let march_month = (of_year * 5 + 2) / 153;
+        let day = of_year - (march_month * 153 + 2) / 5 + 1;
+        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+        let year = era.wrapping_mul(400).wrapping_add(i64::from(year_of_era + u32::from(month <= 2)));
+        let rest = small(rest);
+        let field = |number: u32| u8::try_from(number).unwrap_or(0);
         Self {
             year,
-            month: small(month),
-            day: small(day),
-            hour: small(rest / 3_600),
-            minute: small(rest / 60 % 60),
-            second: small(rest % 60),
+            month: field(month),
+            day: field(day),
+            hour: field(rest / 3_600),
+            minute: field(rest / 60 % 60),
+            second: field(rest % 60),
         }
     }
 
@@ -72,25 +69,15 @@ impl Civil {
         if !valid {
             return None;
         }
-        let month = i64::from(self.month);
+        let month = u32::from(self.month);
         let year = self.year.wrapping_sub(i64::from(month <= 2));
-        let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-        let march_month = if month > 2 { month.wrapping_sub(3) } else { month.wrapping_add(9) };
-        let of_year = (march_month.wrapping_mul(153).wrapping_add(2) / 5)
-            .wrapping_add(i64::from(self.day))
-            .wrapping_sub(1);
-        let days = era
-            .wrapping_mul(ERA)
-            .wrapping_add(of_era.wrapping_mul(365))
-            .wrapping_add(of_era / 4)
-            .wrapping_sub(of_era / 100)
-            .wrapping_add(of_year)
-            .wrapping_sub(EPOCH);
-        let of_day = i64::from(self.hour)
-            .wrapping_mul(3_600)
-            .wrapping_add(i64::from(self.minute).wrapping_mul(60))
-            .wrapping_add(i64::from(self.second));
-        let seconds = days.wrapping_mul(DAY).wrapping_add(of_day);
+        let (era, of_era) = (year.div_euclid(400), small(year.rem_euclid(400)));
+        let march_month = if month > 2 { month - 3 } else { month + 9 };
+        let of_year = (march_month * 153 + 2) / 5 + u32::from(self.day) - 1;
+        let days = i64::from(of_era * 365 + of_era / 4 - of_era / 100 + of_year);
+        let days = era.wrapping_mul(ERA).wrapping_add(days).wrapping_sub(EPOCH);
+        let of_day = (u32::from(self.hour) * 60 + u32::from(self.minute)) * 60 + u32::from(self.second);
+        let seconds = days.wrapping_mul(DAY).wrapping_add(of_day.into());
         // A day that the month has not comes back as another one.
         (Self::from_unix(seconds).day == self.day).then_some(seconds)
     }
@@ -109,6 +96,11 @@ impl Civil {
         let number = midnight.to_unix().map(|seconds| (seconds / DAY).wrapping_add(4).rem_euclid(7));
         number.and_then(|number| WEEKDAYS.get(usize::try_from(number).ok()?)).copied().unwrap_or("???")
     }
+}
+
+/// A remainder, which fits: short numbers take a third of the code.
+fn small(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
 }
 
 /// `YYYY-MM-DD hh:mm:ss`.

@@ -47,13 +47,7 @@ fn take_pri(line: &[u8]) -> Option<((u8, u8), &[u8])> {
 
 /// A decimal number without sign; `None` for anything else or one that does not fit.
 fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |number, digit| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    crate::number(digits, 10)
 }
 
 fn trim_end(mut bytes: &[u8]) -> &[u8] {

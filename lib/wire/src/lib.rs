@@ -17,3 +17,14 @@ pub mod superblock;
 pub mod table;
 pub mod tar;
 pub mod unit;
+
+/// A number without sign in digits of this base, at most 10; `None` for anything else or one that does not fit.
+#[inline(never)]
+pub(crate) fn number(digits: &[u8], base: u8) -> Option<u64> {
+    let mut number = 0u64;
+    for digit in digits {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < base)?;
+        number = number.checked_mul(base.into())?.checked_add(digit.into())?;
+    }
+    (!digits.is_empty()).then_some(number)
+}

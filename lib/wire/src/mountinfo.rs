@@ -25,7 +25,11 @@ pub struct Mount {
 
 /// All mounts, in the order in which they were made. Lines that are no mount are left out.
 pub fn parse(table: &[u8]) -> Vec<Mount> {
-    String::from_utf8_lossy(table).lines().filter_map(parse_line).collect()
+    let mut mounts = Vec::new();
+    for line in String::from_utf8_lossy(table).lines() {
+        mounts.extend(parse_line(line));
+    }
+    mounts
 }
 
 /// The mount that is seen at `target`: the last one there.

@@ -15,11 +15,9 @@ impl Digest {
     /// Parses `algorithm:hex` with at least 32 digits; a sha256 digest must have its 64.
     pub fn parse(text: &str) -> Option<Self> {
         let (algorithm, hex) = text.split_once(':')?;
-        let mut first = algorithm.bytes();
-        let good_algorithm = first.next().is_some_and(|byte| byte.is_ascii_lowercase())
-            && algorithm
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+._-".contains(&b));
+        let good_algorithm = algorithm.starts_with(|first: char| first.is_ascii_lowercase())
+            && is_made_of(algorithm, "+._-")
+            && !algorithm.bytes().any(|byte| byte.is_ascii_uppercase());
         let good_length = match algorithm {
             "sha256" => hex.len() == 64,
             "sha512" => hex.len() == 128,
@@ -118,8 +116,12 @@ impl Reference {
     /// Parses a reference (spec supervisor §0.6).
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         let fail = |reason| ReferenceError { text: text.chars().take(MAX_NAME).collect(), reason };
+        Self::parts(text).map_err(fail)
+    }
+
+    fn parts(text: &str) -> Result<Self, &'static str> {
         let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (rest, Some(Digest::parse(digest).ok_or(fail("bad digest"))?)),
+            Some((rest, digest)) => (rest, Some(Digest::parse(digest).ok_or("bad digest")?)),
             None => (text, None),
         };
         // A colon after the last slash begins a tag; one before it belongs to the registry's port.
@@ -128,20 +130,20 @@ impl Reference {
             _ => (rest, None),
         };
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err(fail("bad tag"));
+            return Err("bad tag");
         }
         let (registry, name) = match path.split_once('/') {
             Some((first, name)) if first == "localhost" || first.contains(['.', ':']) => (Some(first), name),
             _ => (None, path),
         };
         if registry.is_some_and(|registry| !is_registry(registry)) {
-            return Err(fail("bad registry"));
+            return Err("bad registry");
         }
         if name.is_empty() || !name.split('/').all(is_path_component) {
-            return Err(fail("bad name (lower-case letters, digits and single separators)"));
+            return Err("bad name (lower-case letters, digits and single separators)");
         }
         if path.len() > MAX_NAME {
-            return Err(fail("name too long"));
+            return Err("name too long");
         }
         let tag = match (tag, &digest) {
             (None, None) => Some("latest"),
@@ -215,12 +217,16 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Whether a text is not empty and made of letters, digits and these other characters, all ASCII.
+#[inline(never)]
+pub fn is_made_of(text: &str, others: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || others.as_bytes().contains(&byte);
+    !text.is_empty() && text.bytes().all(fits)
+}
+
 /// A tag: a letter, digit or `_`, then up to 127 of those, `.` and `-`.
 fn is_tag(tag: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    tag.len() <= 128
-        && tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|byte| word(byte) || byte == b'.' || byte == b'-')
+    tag.len() <= 128 && is_made_of(tag, "_.-") && !tag.starts_with(['.', '-'])
 }
 
 /// A host name, an IPv4 address or a bracketed IPv6 address, with an optional port.
@@ -235,37 +241,30 @@ fn is_registry(registry: &str) -> bool {
         Some(address) => {
             !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
         }
-        None => host.split('.').all(|label| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        }),
+        None => host
+            .split('.')
+            .all(|label| is_made_of(label, "-") && !label.starts_with('-') && !label.ends_with('-')),
     };
     good_port && good_host
 }
 
 /// Lower-case letters and digits, separated by one `.`, one or two `_`, or any number of `-`.
 fn is_path_component(component: &str) -> bool {
-    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let mut separator = String::new();
-    let mut seen = false;
-    for character in component.chars() {
-        if u8::try_from(character).is_ok_and(good) {
-            let allowed =
-                matches!(separator.as_str(), "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-');
-            if !allowed || (!separator.is_empty() && !seen) {
-                return false;
-            }
-            separator.clear();
-            seen = true;
-        } else if matches!(character, '.' | '_' | '-') {
-            separator.push(character);
-        } else {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let mut rest = component.as_bytes();
+    loop {
+        let words = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let (word, after) = rest.split_at_checked(words).unwrap_or_default();
+        let separator = after.iter().take_while(|byte| !is_word(**byte)).count();
+        let (separator, after) = after.split_at_checked(separator).unwrap_or_default();
+        if word.is_empty() || separator.is_empty() {
+            return !word.is_empty();
+        }
+        if !matches!(separator, b"." | b"_" | b"__") && separator.iter().any(|byte| *byte != b'-') {
             return false;
         }
+        rest = after;
     }
-    seen && separator.is_empty()
 }
 
 /// What a document or blob is, by its media type. Docker's types mean the same as OCI's.

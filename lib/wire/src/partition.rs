@@ -50,6 +50,12 @@ pub fn read(sector: u32, source: &mut dyn FnMut(u64, usize) -> Option<Vec<u8>>) 
     if protective { gpt(sector, length, source) } else { msdos(sector, length, &first, source) }
 }
 
+/// The bytes of this many sectors.
+#[inline(never)]
+fn bytes(sectors: u64, sector: u32) -> Option<u64> {
+    sectors.checked_mul(sector.into())
+}
+
 /// One of the four records of a boot sector; start and size in sectors.
 struct Entry {
     kind: u8,
@@ -79,8 +85,8 @@ fn msdos(
     let signature = le32(first, 440)?;
     let partition = |number: u32, start: u64, size: u32| Partition {
         number,
-        start: start.saturating_mul(sector.into()),
-        size: u64::from(size).saturating_mul(sector.into()),
+        start: bytes(start, sector).unwrap_or(u64::MAX),
+        size: bytes(size.into(), sector).unwrap_or(u64::MAX),
         uuid: (signature != 0).then(|| format!("{signature:08x}-{number:02x}")),
         name: None,
     };
@@ -99,12 +105,13 @@ fn msdos(
     let mut number = 5;
     for _ in 0..LOGICAL_LIMIT {
         let Some(at) = record.take() else { break };
-        let Some(boot) = source(at.saturating_mul(sector.into()), length) else { break };
+        let Some(boot) = source(bytes(at, sector).unwrap_or(u64::MAX), length) else { break };
         if le16(&boot, 510) != Some(0xAA55) {
             break;
         }
         // A logical partition is relative to its own record, the next record to the extended partition.
-        for entry in (0..4).filter_map(|index| entry(&boot, index)) {
+        for index in 0..4 {
+            let Some(entry) = entry(&boot, index) else { continue };
             if entry.extended() {
                 record = record.or(Some(base.saturating_add(entry.start.into())));
             } else {
@@ -125,14 +132,12 @@ fn gpt(sector: u32, length: usize, source: &mut dyn FnMut(u64, usize) -> Option<
     if !(128..=4096).contains(&size) {
         return None;
     }
-    let count = count.min(GPT_LIMIT);
-    let size = usize::try_from(size).ok()?;
-    let table = source(entries.checked_mul(sector.into())?, size.checked_mul(usize::try_from(count).ok()?)?)?;
-    let partitions = table
-        .chunks_exact(size)
-        .zip(1..)
-        .filter_map(|(entry, number)| gpt_entry(entry, number, sector))
-        .collect();
+    let (size, count) = (usize::try_from(size).ok()?, usize::try_from(count.min(GPT_LIMIT)).ok()?);
+    let table = source(bytes(entries, sector)?, size.checked_mul(count)?)?;
+    let mut partitions = Vec::new();
+    for (entry, number) in table.chunks_exact(size).zip(1..) {
+        partitions.extend(gpt_entry(entry, number, sector));
+    }
     Some(Table { gpt: true, partitions })
 }
 
@@ -141,14 +146,18 @@ fn gpt_entry(entry: &[u8], number: u32, sector: u32) -> Option<Partition> {
         return None;
     }
     let (first, last) = (le64(entry, 32)?, le64(entry, 40)?);
-    let units = entry.get(56..128)?.chunks_exact(2).filter_map(|pair| le16(pair, 0));
-    let name: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
-        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect();
+    let mut units = Vec::new();
+    for at in (56..128).step_by(2) {
+        match le16(entry, at)? {
+            0 => break,
+            unit => units.push(unit),
+        }
+    }
+    let name = String::from_utf16_lossy(&units);
     Some(Partition {
         number,
-        start: first.checked_mul(sector.into())?,
-        size: last.checked_sub(first)?.checked_add(1)?.checked_mul(sector.into())?,
+        start: bytes(first, sector)?,
+        size: bytes(last.checked_sub(first)?.checked_add(1)?, sector)?,
         uuid: guid(entry.get(16..32)?),
         name: (!name.is_empty()).then_some(name),
     })

@@ -1,9 +1,9 @@
 //! A sorted map for the tens of things that a daemon looks after: a vector, searched by halves. A tree map costs
 //! about 3 kB of code per pair of types, this one a few hundred bytes.
 
-/// Values by key, in the order of their keys.
+/// Values by key, in the order of their keys. Boxes, so that tables of any values share their code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table<K, V>(Vec<(K, V)>);
+pub struct Table<K, V>(Vec<(K, Box<V>)>);
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
@@ -29,12 +29,12 @@ impl<K, V> Table<K, V> {
 
     /// All entries.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> + ExactSizeIterator + Clone {
-        self.0.iter().map(|(key, value)| (key, value))
+        self.0.iter().map(|(key, value)| (key, &**value))
     }
 
     /// All entries, to change their values.
     pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (&K, &mut V)> + ExactSizeIterator {
-        self.0.iter_mut().map(|(key, value)| (&*key, value))
+        self.0.iter_mut().map(|(key, value)| (&*key, &mut **value))
     }
 
     /// All keys.
@@ -44,12 +44,12 @@ impl<K, V> Table<K, V> {
 
     /// All values.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + ExactSizeIterator + Clone {
-        self.0.iter().map(|(_, value)| value)
+        self.0.iter().map(|(_, value)| &**value)
     }
 
     /// All values, to change them.
     pub fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut V> + ExactSizeIterator {
-        self.0.iter_mut().map(|(_, value)| value)
+        self.0.iter_mut().map(|(_, value)| &mut **value)
     }
 
     /// Keeps only what `keep` says.
@@ -77,7 +77,7 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: std::borrow::Borrow<Q>,
     {
-        self.0.get(self.place(key).ok()?).map(|(_, value)| value)
+        self.0.get(self.place(key).ok()?).map(|(_, value)| &**value)
     }
 
     /// The value of `key`, to change it.
@@ -86,7 +86,7 @@ impl<K: Ord, V> Table<K, V> {
         K: std::borrow::Borrow<Q>,
     {
         let place = self.place(key).ok()?;
-        self.0.get_mut(place).map(|(_, value)| value)
+        self.0.get_mut(place).map(|(_, value)| &mut **value)
     }
 
     /// Whether `key` has a value.
@@ -98,8 +98,12 @@ impl<K: Ord, V> Table<K, V> {
     }
 
     /// Sets the value of `key`; the former one is the answer.
-    #[inline(never)]
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.set(key, Box::new(value)).map(|old| *old)
+    }
+
+    #[inline(never)]
+    fn set(&mut self, key: K, value: Box<V>) -> Option<Box<V>> {
         match self.place(&key) {
             Ok(place) => self.0.get_mut(place).map(|(_, old)| std::mem::replace(old, value)),
             Err(place) => {
@@ -115,7 +119,7 @@ impl<K: Ord, V> Table<K, V> {
         V: Default,
     {
         let place = self.place(&key).unwrap_or_else(|place| {
-            self.0.insert(place, (key, V::default()));
+            self.0.insert(place, (key, Box::default()));
             place
         });
         match self.0.get_mut(place) {
@@ -127,7 +131,7 @@ impl<K: Ord, V> Table<K, V> {
 
     /// Removes `key`; its value is the answer.
     #[inline(never)]
-    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Box<V>>
     where
         K: std::borrow::Borrow<Q>,
     {
@@ -147,8 +151,8 @@ impl<K: Ord, V> FromIterator<(K, V)> for Table<K, V> {
 }
 
 impl<K, V> IntoIterator for Table<K, V> {
-    type Item = (K, V);
-    type IntoIter = std::vec::IntoIter<(K, V)>;
+    type Item = (K, Box<V>);
+    type IntoIter = std::vec::IntoIter<(K, Box<V>)>;
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
@@ -161,13 +165,13 @@ mod tests {
 
     #[test]
     fn it_does_what_a_tree_map_does() {
-        let (mut table, mut tree) = (Table::new(), BTreeMap::new());
+        let (mut table, mut tree): (Table<u64, u64>, _) = (Table::new(), BTreeMap::new());
         let mut state = 7_u64;
         for round in 0..20_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let key = (state >> 33) % 50;
             match (state >> 60) % 4 {
-                0 => assert_eq!(table.remove(&key), tree.remove(&key)),
+                0 => assert_eq!(table.remove(&key).map(|value| *value), tree.remove(&key)),
                 1 => assert_eq!(table.get(&key), tree.get(&key)),
                 _ => assert_eq!(table.insert(key, round), tree.insert(key, round)),
             }
@@ -178,9 +182,10 @@ mod tests {
         );
         table.retain(|key, value| key % 2 == 0 && *value % 2 == 0);
         tree.retain(|key, value| key % 2 == 0 && *value % 2 == 0);
-        assert!(table.clone().into_iter().eq(tree));
+        let plain = |(key, value): (u64, Box<u64>)| (key, *value);
+        assert!(table.clone().into_iter().map(plain).eq(tree));
         assert_eq!(table.contains_key(&1), table.get_mut(&1).is_some());
-        assert_eq!(table.clone().into_iter().rev().collect::<Table<_, _>>(), table);
+        assert_eq!(table.clone().into_iter().rev().map(plain).collect::<Table<_, _>>(), table);
         let names: Table<String, u8> = [("b".to_owned(), 1), ("a".to_owned(), 2)].into_iter().collect();
         assert_eq!(names.get("a"), Some(&2));
     }

@@ -1,57 +1,62 @@
 //! `GET /v2/state/status` (spec supervisor §1.8.2).
 
 use super::auth::Access;
-use crate::values::object;
+use crate::values::set;
 use crate::view::{ContainerRow, ImageRow, View};
-use minke_wire::json::Value;
+use minke_wire::json::{Value, json};
 
 /// The answer for a caller with this access.
 pub fn state_status(view: &View, access: Access) -> Value {
-    let containers = view.containers.iter().filter(|row| access.includes(row.app));
-    let images = view.images.iter().filter(|row| access.includes(row.app));
-    let mut members = vec![
-        ("status", "success".into()),
-        ("appState", if view.applied { "applied" } else { "applying" }.into()),
+    let (mut containers, mut images) = (Vec::new(), Vec::new());
+    for row in view.containers.iter().filter(|row| access.includes(row.app)) {
+        containers.push(container(row, view));
+    }
+    for row in view.images.iter().filter(|row| access.includes(row.app)) {
+        images.push(image(row, view));
+    }
+    let mut answer = json!({
+        "status": "success",
+        "appState": if view.applied { "applied" } else { "applying" },
         // Nothing is downloaded yet, so there is no mean over what is downloading.
-        ("overallDownloadProgress", Value::Null),
-        ("containers", containers.map(|row| container(row, view)).collect()),
-        ("images", images.map(|row| image(row, view)).collect()),
-    ];
+        "overallDownloadProgress": null,
+        "containers": containers,
+        "images": images,
+    });
     if let Some(release) = &view.release {
-        members.push(("release", release.as_str().into()));
+        set(&mut answer, "release", release.into());
     }
     // Not in the reference: why the target is not reached. Clients skip what they do not know.
     if access == Access::All && !view.problems.is_empty() {
-        members.push(("problems", view.problems.clone().into()));
+        set(&mut answer, "problems", json!(view.problems));
     }
-    object(members)
+    answer
 }
 
 fn container(row: &ContainerRow, view: &View) -> Value {
     let changing = view.changing.as_ref().filter(|(service, _)| *service == row.service);
-    object(vec![
-        ("status", changing.map_or(row.status.as_str(), |(_, status)| status).into()),
-        ("serviceName", row.service.as_str().into()),
-        ("appId", row.app.into()),
-        ("imageId", row.image_id.into()),
-        ("serviceId", row.service_id.into()),
-        ("containerId", row.id.as_str().into()),
-        ("createdAt", row.created.as_str().into()),
-    ])
+    json!({
+        "status": changing.map_or(row.status.as_str(), |(_, status)| status),
+        "serviceName": row.service,
+        "appId": row.app,
+        "imageId": row.image_id,
+        "serviceId": row.service_id,
+        "containerId": row.id,
+        "createdAt": row.created,
+    })
 }
 
 fn image(row: &ImageRow, view: &View) -> Value {
     let container = view.containers.iter().find(|found| found.app == row.app && found.service == row.service);
     let ready = row.engine_id.is_some();
-    object(vec![
-        ("name", row.name.as_str().into()),
-        ("appId", row.app.into()),
-        ("serviceName", row.service.as_str().into()),
-        ("imageId", container.map_or(Value::Null, |found| found.image_id.into())),
-        ("dockerImageId", row.engine_id.as_deref().map_or(Value::Null, Value::from)),
-        ("status", if ready { "Downloaded" } else { "Downloading" }.into()),
-        ("downloadProgress", if ready { Value::Null } else { 0.into() }),
-    ])
+    json!({
+        "name": row.name,
+        "appId": row.app,
+        "serviceName": row.service,
+        "imageId": container.map(|found| found.image_id),
+        "dockerImageId": row.engine_id,
+        "status": if ready { "Downloaded" } else { "Downloading" },
+        "downloadProgress": if ready { None } else { Some(0) },
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::environment::environment;
 use super::features::{Features, features, has_feature, labels};
-use super::fields::{Fields, scalar};
+use super::fields::Fields;
 use super::network::{ServiceNetworks, service_networks};
 use super::ports::{Port, ports};
 use super::volume::{ServiceVolumes, service_volumes};
@@ -10,13 +10,43 @@ use super::{Device, SUPERVISED, Wanted, command, hash};
 use crate::target::{App, Pairs, Release, Service};
 use crate::values;
 use minke_engine_api::Image;
-use minke_wire::json::{Map, Value};
+use minke_wire::json::{Map, Value, json};
 use std::time::Duration;
 
 /// Grace between the stop signal and the kill.
-const GRACE: u64 = 10;
+const GRACE: i64 = 10;
 /// The engine's size of `/dev/shm`.
 const SHM: i64 = 64 << 20;
+
+/// What stands in for an image that is not there.
+static NO_IMAGE: Image = Image {
+    id: String::new(),
+    cmd: Vec::new(),
+    entrypoint: Vec::new(),
+    env: Vec::new(),
+    labels: Vec::new(),
+    volumes: Vec::new(),
+    working_dir: String::new(),
+    user: String::new(),
+    stop_signal: String::new(),
+    healthcheck: Value::Null,
+};
+
+/// What a container's fields are made of.
+struct Parts<'a> {
+    app: &'a App,
+    service: &'a Service,
+    device: &'a Device,
+    image: &'a Image,
+    fields: Fields,
+    labels: Pairs,
+    features: Features,
+    networks: ServiceNetworks,
+    volumes: ServiceVolumes,
+    ports: Vec<Port>,
+    command: Vec<String>,
+    entrypoint: Vec<String>,
+}
 
 /// What a container of `service` should be. `image` is what the engine knows of its image, `key` the
 /// service's key for the supervisor's API. An error names what in the composition cannot be run.
@@ -27,324 +57,371 @@ pub fn container(
     image: Option<&Image>,
     device: &Device,
     key: &str,
-) -> Result<Wanted, String> {
-    let none = Image::default();
-    let from_image = image.unwrap_or(&none);
+) -> Result<Box<Wanted>, String> {
+    let image = image.unwrap_or(&NO_IMAGE);
     let fields = Fields::new(&service.composition);
-    let labels = all_labels(app, service, &fields, from_image);
-    let host_network = fields.text("network_mode").as_deref() == Some("host");
-    let features = features(&labels, device, host_network, key);
+    let ports = ports(values::list(fields.get("ports")))?;
+    let command = words(&fields, "command", &image.cmd)?;
+    let entrypoint = words(&fields, "entrypoint", &image.entrypoint)?;
+    let labels = all_labels(app, service, &fields, image);
+    let features = features(&labels, device, fields.is_on_host_network(), key);
     let networks = service_networks(&app.uuid, &service.name, &fields, features.supervisor_api);
-    let mut volumes = service_volumes(app.id, fields.get("volumes"));
-    volumes.binds.splice(0..0, lock_binds(app, service, device));
-    let published = ports(fields.get("ports").and_then(Value::as_array).map_or(&[], Vec::as_slice))?;
-    let grace = stop_grace(&fields);
-
-    let mut body = Object::default();
-    body.put("Image", image.map_or(service.image.as_str(), |image| &image.id));
-    body.put("Cmd", words(&fields, "command", &from_image.cmd)?);
-    body.put("Entrypoint", words(&fields, "entrypoint", &from_image.entrypoint)?);
-    let composed = fields.pairs("environment");
-    body.put("Env", environment(app, service, composed, &features, device, &from_image.env));
-    body.put("Labels", labels.into_iter().map(|(name, value)| (name, value.into())).collect::<Map>());
-    body.put("WorkingDir", working_dir(&fields, from_image));
-    body.put("User", fields.text("user").unwrap_or_else(|| from_image.user.clone()));
-    body.put("Hostname", hostname(&fields, &networks, device));
-    body.put("Domainname", fields.text("domainname").unwrap_or_default());
-    body.put("MacAddress", fields.text("mac_address").unwrap_or_default());
-    body.put("Tty", fields.get("tty").and_then(Value::as_bool).unwrap_or(true));
-    body.put("StopSignal", stop_signal(&fields, from_image));
-    body.put("StopTimeout", grace);
-    body.put("Healthcheck", healthcheck(fields.get("healthcheck"), &from_image.healthcheck));
-    body.put("Volumes", anonymous(&volumes, from_image));
-    body.put("ExposedPorts", exposed(&published));
-    body.put("HostConfig", host_config(&fields, &features, &networks, &volumes, &published));
-    body.put("NetworkingConfig", networking(&networks));
-
-    let body = Value::Object(body.0);
-    let joins: Vec<_> = networks.endpoints.iter().skip(1).cloned().collect();
-    let hash = hash::hash(&body, &joins);
-    let names =
-        |names: &[String]| names.iter().map(|name| super::volume::name(app.id, name)).collect::<Vec<_>>();
-    let mut depends_on = dependencies(&fields);
+    let volumes = service_volumes(app.id, fields.get("volumes"));
+    let mut parts = Parts {
+        app,
+        service,
+        device,
+        image,
+        fields,
+        labels,
+        features,
+        networks,
+        volumes,
+        ports,
+        command,
+        entrypoint,
+    };
+    let body = parts.object(&BODY);
+    let Parts { fields, features, networks, volumes, .. } = &mut parts;
+    let joins = networks.endpoints.get(1..).unwrap_or_default().to_vec();
+    let mut depends_on = dependencies(fields);
     depends_on.extend(networks.of_service.clone());
-    let warnings = [fields.warnings, networks.warnings, volumes.warnings].concat();
-    Ok(Wanted {
+    fields.warnings.append(&mut networks.warnings);
+    fields.warnings.append(&mut volumes.warnings);
+    Ok(Box::new(Wanted {
         name: format!("{}_{}_{}_{}", service.name, service.image_id, release.id, release.commit),
+        hash: hash::hash(&body, &joins),
         body,
-        hash,
         joins,
-        network_of: networks.of_service,
+        network_of: networks.of_service.take(),
         depends_on,
-        networks: networks.endpoints.into_iter().map(|(name, _)| name).collect(),
-        volumes: names(&volumes.named),
-        grace: Duration::from_secs(grace),
+        networks: networks.endpoints.iter().map(|(name, _)| name.clone()).collect(),
+        volumes: volumes.named.iter().map(|name| super::volume::name(app.id, name)).collect(),
+        grace: Duration::from_secs(grace(fields).unsigned_abs()),
         supervisor_api: features.supervisor_api,
-        warnings,
-    })
+        warnings: std::mem::take(&mut fields.warnings),
+    }))
 }
 
-/// A JSON object that is built field by field.
-#[derive(Default)]
-struct Object(Map);
+/// Where a field of the engine's comes from: a field of the composition with a usual shape, or a function.
+enum Source {
+    Text(&'static str),
+    Flag(&'static str),
+    Number(&'static str),
+    Memory(&'static str),
+    List(&'static str),
+    /// `null` leaves the field out.
+    Made(fn(&Parts<'_>) -> Value),
+}
 
-impl Object {
-    fn put(&mut self, key: &str, value: impl Into<Value>) {
-        values::put(&mut self.0, key, value.into());
+use Source::{Flag, List, Made, Memory, Number, Text};
+
+const BODY: [(&str, Source); 18] = [
+    ("Image", Made(image)),
+    ("Cmd", Made(|parts| json!(parts.command))),
+    ("Entrypoint", Made(|parts| json!(parts.entrypoint))),
+    ("Env", Made(variables)),
+    ("Labels", Made(|parts| texts(&parts.labels))),
+    ("WorkingDir", Made(working_dir)),
+    ("User", Made(|parts| parts.text_or("user", &parts.image.user).into())),
+    ("Hostname", Made(hostname)),
+    ("Domainname", Text("domainname")),
+    ("MacAddress", Text("mac_address")),
+    ("Tty", Made(|parts| parts.fields.get("tty").and_then(Value::as_bool).unwrap_or(true).into())),
+    ("StopSignal", Made(stop_signal)),
+    ("StopTimeout", Made(|parts| grace(&parts.fields).into())),
+    ("Healthcheck", Made(healthcheck)),
+    ("Volumes", Made(anonymous)),
+    ("ExposedPorts", Made(exposed)),
+    ("HostConfig", Made(|parts| parts.object(&HOST))),
+    ("NetworkingConfig", Made(networking)),
+];
+
+const HOST: [(&str, Source); 35] = [
+    ("Binds", Made(binds)),
+    ("Mounts", Made(mounts)),
+    ("NetworkMode", Made(|parts| parts.networks.mode.as_str().into())),
+    ("PortBindings", Made(bindings)),
+    ("RestartPolicy", Made(restart_policy)),
+    ("Devices", Made(devices)),
+    ("DeviceRequests", Made(|parts| Value::Array(parts.features.devices.clone()))),
+    ("ExtraHosts", Made(extra_hosts)),
+    ("SecurityOpt", Made(security)),
+    ("Tmpfs", Made(tmpfs)),
+    ("Sysctls", Made(|parts| texts(&parts.fields.pairs("sysctls")))),
+    ("Ulimits", Made(ulimits)),
+    ("IpcMode", Made(|parts| parts.text_or("ipc", "shareable").into())),
+    ("NanoCpus", Made(|parts| parts.fields.get("cpus").and_then(values::nano).unwrap_or(0).into())),
+    ("Memory", Memory("mem_limit")),
+    ("MemoryReservation", Memory("mem_reservation")),
+    ("ShmSize", Made(|parts| parts.fields.memory("shm_size", SHM).into())),
+    ("Init", Made(|parts| parts.fields.get("init").and_then(Value::as_bool).into())),
+    ("CapAdd", List("cap_add")),
+    ("CapDrop", List("cap_drop")),
+    ("Dns", List("dns")),
+    ("DnsOptions", List("dns_opt")),
+    ("DnsSearch", List("dns_search")),
+    ("GroupAdd", List("group_add")),
+    ("Privileged", Flag("privileged")),
+    ("ReadonlyRootfs", Flag("read_only")),
+    ("OomKillDisable", Flag("oom_kill_disable")),
+    ("PidsLimit", Number("pids_limit")),
+    ("CpuShares", Number("cpu_shares")),
+    ("CpuQuota", Number("cpu_quota")),
+    ("OomScoreAdj", Number("oom_score_adj")),
+    ("PidMode", Text("pid")),
+    ("UsernsMode", Text("userns_mode")),
+    ("CgroupParent", Text("cgroup_parent")),
+    ("CpusetCpus", Text("cpuset")),
+];
+
+impl Parts<'_> {
+    fn object(&self, table: &[(&str, Source)]) -> Value {
+        let fields = &self.fields;
+        let mut out = Map::new();
+        for (name, source) in table {
+            let value = match source {
+                Text(key) => self.text_or(key, "").into(),
+                Flag(key) => fields.flag(key).into(),
+                Number(key) => fields.int(key).into(),
+                Memory(key) => fields.memory(key, 0).into(),
+                List(key) => json!(fields.list(key)),
+                Made(make) => make(self),
+            };
+            if !value.is_null() {
+                values::put(&mut out, name, value);
+            }
+        }
+        Value::Object(out)
+    }
+
+    fn text_or(&self, key: &str, default: &str) -> String {
+        self.fields.text(key).unwrap_or_else(|| default.to_owned())
     }
 }
 
 fn all_labels(app: &App, service: &Service, fields: &Fields, image: &Image) -> Pairs {
-    let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let (app_id, service_id) = (app.id.to_string(), service.id.to_string());
     let system = [
-        own(SUPERVISED, "true"),
-        own("io.balena.app-id", &app.id.to_string()),
-        own("io.balena.app-uuid", &app.uuid),
-        own("io.balena.service-id", &service.id.to_string()),
-        own("io.balena.service-name", &service.name),
+        (SUPERVISED, "true"),
+        ("io.balena.app-id", &app_id),
+        ("io.balena.app-uuid", &app.uuid),
+        ("io.balena.service-id", &service_id),
+        ("io.balena.service-name", &service.name),
     ];
+    let system = system.map(|(name, value)| (name.to_owned(), value.to_owned()));
     labels(&[&system, &service.labels, &fields.pairs("labels"), &image.labels])
 }
 
 fn words(fields: &Fields, name: &str, default: &[String]) -> Result<Vec<String>, String> {
     match fields.get(name) {
         Some(Value::String(text)) => command::split(text).map_err(|error| format!("{name}: {error}")),
-        Some(Value::Array(items)) => Ok(items.iter().filter_map(scalar).collect()),
+        Some(Value::Array(_)) => Ok(fields.list(name)),
         Some(_) => Err(format!("{name}: must be a text or a list")),
         None => Ok(default.to_vec()),
     }
 }
 
-fn working_dir(fields: &Fields, image: &Image) -> String {
-    let path = fields.text("working_dir").unwrap_or_else(|| image.working_dir.clone());
-    match path.trim_end_matches('/') {
-        "" => path,
-        trimmed => trimmed.to_owned(),
-    }
+fn image(parts: &Parts<'_>) -> Value {
+    let (id, name) = (&parts.image.id, &parts.service.image);
+    if id.is_empty() { name.into() } else { id.into() }
 }
 
-fn hostname(fields: &Fields, networks: &ServiceNetworks, device: &Device) -> String {
-    match networks.mode.as_str() {
-        "host" => device.host_name.clone(),
-        // The engine refuses a name for a container that shares another's.
-        _ if networks.of_service.is_some() => String::new(),
-        _ => fields.text("hostname").unwrap_or_default(),
-    }
+fn variables(parts: &Parts<'_>) -> Value {
+    let composed = parts.fields.pairs("environment");
+    environment(parts.app, parts.service, &composed, &parts.features, parts.device, &parts.image.env)
 }
 
-fn stop_signal(fields: &Fields, image: &Image) -> String {
-    let asked = fields.text("stop_signal").unwrap_or_else(|| image.stop_signal.clone());
-    if asked.is_empty() { "SIGTERM".to_owned() } else { asked }
-}
-
-fn stop_grace(fields: &Fields) -> u64 {
-    let nanoseconds = fields.get("stop_grace_period").and_then(values::duration);
-    let seconds = nanoseconds
-        .and_then(|time| u64::try_from(time).ok())
-        .map(|time| Duration::from_nanos(time).as_secs());
-    seconds.unwrap_or(GRACE)
-}
-
-/// The image's health check overlaid by the composition's (§3.2.2).
-fn healthcheck(asked: Option<&Value>, image: &Value) -> Value {
-    let disabled = asked.and_then(|check| check.get("disable")).and_then(Value::as_bool) == Some(true);
-    let mut out = if disabled { Map::new() } else { image.as_object().cloned().unwrap_or_default() };
-    let asked = if disabled { None } else { asked };
-    let given = |key: &str| asked.and_then(|check| check.get(key)).filter(|value| !value.is_null());
-    match given("test") {
-        Some(Value::String(text)) => values::put(&mut out, "Test", vec!["CMD-SHELL", text].into()),
-        Some(list @ Value::Array(_)) => values::put(&mut out, "Test", list.clone()),
-        _ => {}
-    }
-    for (key, field) in [("interval", "Interval"), ("timeout", "Timeout"), ("start_period", "StartPeriod")] {
-        if let Some(time) = given(key).and_then(values::duration) {
-            values::put(&mut out, field, time.into());
-        }
-    }
-    if let Some(retries) = given("retries").and_then(values::int) {
-        values::put(&mut out, "Retries", retries.into());
-    }
-    if !out.contains_key("Test") {
-        return values::object(vec![("Test", vec!["NONE"].into())]);
+/// An object of texts.
+fn texts(pairs: &[(String, String)]) -> Value {
+    let mut out = Map::new();
+    for (name, value) in pairs {
+        values::put(&mut out, name, value.into());
     }
     Value::Object(out)
 }
 
-fn anonymous(volumes: &ServiceVolumes, image: &Image) -> Map {
-    let paths = image.volumes.iter().chain(&volumes.anonymous);
-    paths.map(|path| (path.clone(), values::empty())).collect()
+fn working_dir(parts: &Parts<'_>) -> Value {
+    let path = parts.text_or("working_dir", &parts.image.working_dir);
+    match path.trim_end_matches('/') {
+        "" => path.into(),
+        trimmed => trimmed.into(),
+    }
 }
 
-fn exposed(ports: &[Port]) -> Map {
-    ports.iter().map(|port| (port.internal.clone(), values::empty())).collect()
+fn hostname(parts: &Parts<'_>) -> Value {
+    match parts.networks.mode.as_str() {
+        "host" => parts.device.host_name.as_str().into(),
+        // The engine refuses a name for a container that shares another's.
+        _ if parts.networks.of_service.is_some() => "".into(),
+        _ => parts.text_or("hostname", "").into(),
+    }
 }
 
-fn bindings(ports: &[Port]) -> Map {
-    let mut out = Map::new();
-    for port in ports {
-        let binding = values::object(vec![
-            ("HostIp", port.host.as_str().into()),
-            ("HostPort", port.external.to_string().into()),
-        ]);
-        let entry = out.entry(port.internal.clone()).or_insert_with(|| Value::Array(Vec::new()));
-        if let Some(list) = entry.as_array_mut() {
-            list.push(binding);
+fn stop_signal(parts: &Parts<'_>) -> Value {
+    let asked = parts.text_or("stop_signal", &parts.image.stop_signal);
+    if asked.is_empty() { "SIGTERM".into() } else { asked.into() }
+}
+
+/// Seconds between the stop signal and the kill.
+fn grace(fields: &Fields) -> i64 {
+    fields.get("stop_grace_period").and_then(values::duration).map_or(GRACE, |time| time / 1_000_000_000)
+}
+
+/// The image's health check overlaid by the composition's (§3.2.2).
+fn healthcheck(parts: &Parts<'_>) -> Value {
+    let none = || json!({ "Test": ["NONE"] });
+    let mut out = values::members(Some(&parts.image.healthcheck)).clone();
+    if let Some(asked) = parts.fields.get("healthcheck") {
+        if values::flag(asked, "disable") {
+            return none();
+        }
+        match asked.get("test") {
+            Some(Value::String(text)) => values::put(&mut out, "Test", json!(["CMD-SHELL", text])),
+            Some(list @ Value::Array(_)) => values::put(&mut out, "Test", list.clone()),
+            _ => {}
+        }
+        for (key, field) in [
+            ("interval", "Interval"),
+            ("timeout", "Timeout"),
+            ("start_period", "StartPeriod"),
+            ("retries", "Retries"),
+        ] {
+            let read = if key == "retries" { values::int } else { values::duration };
+            if let Some(number) = asked.get(key).and_then(read) {
+                values::put(&mut out, field, number.into());
+            }
         }
     }
-    out
+    if out.contains_key("Test") { Value::Object(out) } else { none() }
 }
 
-fn networking(networks: &ServiceNetworks) -> Value {
-    let main = networks.endpoints.first().cloned();
-    values::object(vec![("EndpointsConfig", Value::Object(main.into_iter().collect()))])
+/// An object with these members, all empty.
+fn keys<'a>(names: impl Iterator<Item = &'a String>) -> Value {
+    let mut out = Map::new();
+    for name in names {
+        values::put(&mut out, name, json!({}));
+    }
+    Value::Object(out)
 }
 
-/// The folder of a service's update locks, where the service finds it (§3.6.3).
-fn lock_binds(app: &App, service: &Service, device: &Device) -> [String; 2] {
-    let folder = format!("{}/{}/{}", device.lock_root, app.id, service.name);
-    ["/tmp/resin", "/tmp/balena"].map(|inside| format!("{folder}:{inside}"))
+fn anonymous(parts: &Parts<'_>) -> Value {
+    keys(parts.image.volumes.iter().chain(&parts.volumes.anonymous))
 }
 
-fn host_config(
-    fields: &Fields,
-    features: &Features,
-    networks: &ServiceNetworks,
-    volumes: &ServiceVolumes,
-    published: &[Port],
-) -> Map {
-    let mut host = Object::default();
-    host.put("Binds", [&volumes.binds[..], &features.binds].concat());
-    host.put("Mounts", [&volumes.mounts[..], &features.mounts].concat());
-    host.put("NetworkMode", networks.mode.as_str());
-    host.put("PortBindings", bindings(published));
-    host.put("RestartPolicy", restart_policy(fields.get("restart")));
-    host.put("Devices", devices(&fields.list("devices")));
-    host.put("DeviceRequests", features.devices.clone());
-    host.put("ExtraHosts", extra_hosts(fields));
-    host.put("SecurityOpt", security(fields));
-    host.put("Tmpfs", tmpfs(fields));
-    host.put("Sysctls", fields.pairs("sysctls").into_iter().map(|(k, v)| (k, v.into())).collect::<Map>());
-    host.put("Ulimits", ulimits(fields.get("ulimits")));
-    host.put("IpcMode", fields.text("ipc").unwrap_or_else(|| "shareable".to_owned()));
-    host.put("NanoCpus", fields.get("cpus").and_then(values::nano).unwrap_or(0));
-    host.put("Memory", fields.memory("mem_limit", 0));
-    host.put("MemoryReservation", fields.memory("mem_reservation", 0));
-    host.put("ShmSize", fields.memory("shm_size", SHM));
-    if let Some(init) = fields.get("init").and_then(Value::as_bool) {
-        host.put("Init", init);
-    }
-    for (field, key) in LISTS {
-        host.put(field, fields.list(key));
-    }
-    for (field, key) in FLAGS {
-        host.put(field, fields.flag(key));
-    }
-    for (field, key) in NUMBERS {
-        host.put(field, fields.int(key));
-    }
-    for (field, key) in TEXTS {
-        host.put(field, fields.text(key).unwrap_or_default());
-    }
-    host.0
+fn exposed(parts: &Parts<'_>) -> Value {
+    keys(parts.ports.iter().map(|port| &port.internal))
 }
 
-const LISTS: [(&str, &str); 6] = [
-    ("CapAdd", "cap_add"),
-    ("CapDrop", "cap_drop"),
-    ("Dns", "dns"),
-    ("DnsOptions", "dns_opt"),
-    ("DnsSearch", "dns_search"),
-    ("GroupAdd", "group_add"),
-];
+fn bindings(parts: &Parts<'_>) -> Value {
+    let mut out = Map::new();
+    for port in &parts.ports {
+        let binding = json!({ "HostIp": port.host, "HostPort": port.external.to_string() });
+        match out.get_mut(&port.internal) {
+            Some(Value::Array(list)) => list.push(binding),
+            _ => values::put(&mut out, &port.internal, Value::Array(vec![binding])),
+        }
+    }
+    Value::Object(out)
+}
 
-const FLAGS: [(&str, &str); 3] =
-    [("Privileged", "privileged"), ("ReadonlyRootfs", "read_only"), ("OomKillDisable", "oom_kill_disable")];
+fn networking(parts: &Parts<'_>) -> Value {
+    let mut main = Map::new();
+    if let Some((name, endpoint)) = parts.networks.endpoints.first() {
+        values::put(&mut main, name, endpoint.clone());
+    }
+    json!({ "EndpointsConfig": main })
+}
 
-const NUMBERS: [(&str, &str); 4] = [
-    ("PidsLimit", "pids_limit"),
-    ("CpuShares", "cpu_shares"),
-    ("CpuQuota", "cpu_quota"),
-    ("OomScoreAdj", "oom_score_adj"),
-];
+/// The folder of the service's update locks, where the service finds it (§3.6.3), its volumes, and what
+/// features bind.
+fn binds(parts: &Parts<'_>) -> Value {
+    let folder = format!("{}/{}/{}", parts.device.lock_root, parts.app.id, parts.service.name);
+    let mut binds = ["/tmp/resin", "/tmp/balena"].map(|inside| format!("{folder}:{inside}")).to_vec();
+    binds.extend_from_slice(&parts.volumes.binds);
+    binds.extend_from_slice(&parts.features.binds);
+    json!(binds)
+}
 
-const TEXTS: [(&str, &str); 4] = [
-    ("PidMode", "pid"),
-    ("UsernsMode", "userns_mode"),
-    ("CgroupParent", "cgroup_parent"),
-    ("CpusetCpus", "cpuset"),
-];
+fn mounts(parts: &Parts<'_>) -> Value {
+    let mut mounts = parts.volumes.mounts.clone();
+    mounts.extend_from_slice(&parts.features.mounts);
+    Value::Array(mounts)
+}
 
-fn restart_policy(value: Option<&Value>) -> Value {
-    values::object(vec![("Name", restart(value).into()), ("MaximumRetryCount", 0.into())])
+fn restart_policy(parts: &Parts<'_>) -> Value {
+    json!({ "Name": restart(parts.fields.get("restart")), "MaximumRetryCount": 0 })
 }
 
 /// YAML's `no` arrives as `false` or as an empty text (§3.2.3).
 fn restart(value: Option<&Value>) -> &'static str {
-    match value {
-        Some(Value::Bool(false)) => "no",
-        Some(Value::String(text)) => match text.trim().to_ascii_lowercase().as_str() {
-            "no" | "" | "false" => "no",
-            "on-failure" => "on-failure",
-            "unless-stopped" => "unless-stopped",
-            _ => "always",
-        },
-        _ => "always",
-    }
-}
-
-fn devices(entries: &[String]) -> Vec<Value> {
-    let device = |entry: &String| {
-        let mut parts = entry.split(':');
-        let host = parts.next().unwrap_or_default();
-        let inside = parts.next().filter(|path| !path.is_empty()).unwrap_or(host);
-        let permissions = parts.next().filter(|text| !text.is_empty()).unwrap_or("rwm");
-        values::object(vec![
-            ("PathOnHost", host.into()),
-            ("PathInContainer", inside.into()),
-            ("CgroupPermissions", permissions.into()),
-        ])
+    let text = match value {
+        Some(Value::Bool(false)) => return "no",
+        Some(Value::String(text)) => text.trim(),
+        _ => return "always",
     };
-    entries.iter().map(device).collect()
-}
-
-fn extra_hosts(fields: &Fields) -> Vec<String> {
-    match fields.get("extra_hosts") {
-        Some(Value::Object(_)) => fields
-            .pairs("extra_hosts")
-            .into_iter()
-            .map(|(host, address)| format!("{host}:{address}"))
-            .collect(),
-        _ => fields.list("extra_hosts").into_iter().map(|entry| entry.replacen('=', ":", 1)).collect(),
+    let given = |name: &&&str| text.eq_ignore_ascii_case(name);
+    match ["", "false", "no", "on-failure", "unless-stopped"].iter().find(given) {
+        Some(&("" | "false")) => "no",
+        Some(name) => name,
+        None => "always",
     }
 }
 
-fn security(fields: &Fields) -> Vec<String> {
-    let mut options = fields.list("security_opt");
+fn devices(parts: &Parts<'_>) -> Value {
+    let mut out = Vec::new();
+    for entry in parts.fields.list("devices") {
+        let mut words = entry.split(':');
+        let mut next = |default| words.next().filter(|word| !word.is_empty()).unwrap_or(default);
+        let host = next("");
+        let (inside, permissions) = (next(host), next("rwm"));
+        out.push(json!({ "PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": permissions }));
+    }
+    Value::Array(out)
+}
+
+fn extra_hosts(parts: &Parts<'_>) -> Value {
+    let fields = &parts.fields;
+    let mut out = Vec::new();
+    if let Some(Value::Object(_)) = fields.get("extra_hosts") {
+        for (host, address) in fields.pairs("extra_hosts") {
+            out.push(format!("{host}:{address}"));
+        }
+    } else {
+        for entry in fields.list("extra_hosts") {
+            out.push(entry.replacen('=', ":", 1));
+        }
+    }
+    json!(out)
+}
+
+fn security(parts: &Parts<'_>) -> Value {
+    let mut options = parts.fields.list("security_opt");
     options.retain(|option| !option.contains("label="));
-    options
+    json!(options)
 }
 
-fn tmpfs(fields: &Fields) -> Map {
-    let entry = |text: String| {
+fn tmpfs(parts: &Parts<'_>) -> Value {
+    let mut out = Map::new();
+    for text in parts.fields.list("tmpfs") {
         let (path, options) = text.split_once(':').unwrap_or((&text, ""));
-        (path.to_owned(), options.into())
-    };
-    fields.list("tmpfs").into_iter().map(entry).collect()
+        values::put(&mut out, path, options.into());
+    }
+    Value::Object(out)
 }
 
-fn ulimits(value: Option<&Value>) -> Vec<Value> {
-    let limit = |(name, value): (&String, &Value)| {
+fn ulimits(parts: &Parts<'_>) -> Value {
+    let mut out = Vec::new();
+    for (name, value) in values::members(parts.fields.get("ulimits")) {
         let (soft, hard) = match value {
-            Value::Object(pair) => (values::int(pair.get("soft")?)?, values::int(pair.get("hard")?)?),
-            number => (values::int(number)?, values::int(number)?),
+            Value::Object(pair) => (&pair["soft"], &pair["hard"]),
+            number => (number, number),
         };
-        Some(values::object(vec![
-            ("Name", name.as_str().into()),
-            ("Soft", soft.into()),
-            ("Hard", hard.into()),
-        ]))
-    };
-    value.and_then(Value::as_object).into_iter().flatten().filter_map(limit).collect()
+        if let (Some(soft), Some(hard)) = (values::int(soft), values::int(hard)) {
+            out.push(json!({ "Name": name, "Soft": soft, "Hard": hard }));
+        }
+    }
+    Value::Array(out)
 }
 
 fn dependencies(fields: &Fields) -> Vec<String> {

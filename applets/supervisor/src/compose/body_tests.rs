@@ -16,7 +16,7 @@ fn image() -> Image {
     }
 }
 
-fn wanted(composition: &Value, image: Option<&Image>) -> Result<Wanted, String> {
+fn wanted(composition: &Value, image: Option<&Image>) -> Result<Box<Wanted>, String> {
     let value = json!({ "id": 7, "name": "fleet", "releases": { "c0ffee": { "id": 34, "services": { "web": {
         "id": 5, "image_id": 6, "image": "demo:1", "environment": { "MODE": "user", "USER": "me" },
         "labels": { "l": "service" }, "composition": composition } } } } });

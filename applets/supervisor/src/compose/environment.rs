@@ -1,7 +1,7 @@
 //! A container's environment (spec supervisor §3.4).
 
 use super::Device;
-use super::features::{Features, both};
+use super::features::{Features, add, both};
 use crate::target::{App, Pairs, Service};
 use minke_wire::json::Value;
 
@@ -14,27 +14,26 @@ const HANDOVER: &str = "/tmp/balena/handover-complete";
 pub fn environment(
     app: &App,
     service: &Service,
-    composed: Pairs,
+    composed: &Pairs,
     features: &Features,
     device: &Device,
     image: &[String],
-) -> Vec<Value> {
+) -> Value {
     let mut out = Pairs::new();
-    let mut add = |pairs: Pairs| {
+    let defaults = defaults(app, service, device);
+    for pairs in [&features.environment, &service.environment, composed, &features.defaults, &defaults] {
         for (name, value) in pairs {
-            if !out.iter().any(|(known, _)| *known == name) {
-                out.push((name, value));
-            }
+            add(&mut out, name, value);
         }
-    };
-    add(features.environment.clone());
-    add(service.environment.clone());
-    add(composed);
-    add(features.defaults.clone());
-    add(defaults(app, service, device));
-    let pair = |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    add(image.iter().filter_map(pair).collect());
-    out.into_iter().map(|(name, value)| format!("{name}={value}").into()).collect()
+    }
+    for (name, value) in image.iter().filter_map(|text| text.split_once('=')) {
+        add(&mut out, name, value);
+    }
+    let mut lines = Vec::new();
+    for (name, value) in out {
+        lines.push(format!("{name}={value}").into());
+    }
+    Value::Array(lines)
 }
 
 fn defaults(app: &App, service: &Service, device: &Device) -> Pairs {

@@ -2,8 +2,8 @@
 
 use super::Device;
 use crate::target::Pairs;
-use crate::values::{empty, object, truthy};
-use minke_wire::json::Value;
+use crate::values::truthy;
+use minke_wire::json::{Value, json};
 
 /// Labels that the supervisor sets begin with this.
 const SYSTEM: &str = "io.balena.";
@@ -32,20 +32,21 @@ pub struct Features {
 pub fn labels(sets: &[&[(String, String)]]) -> Pairs {
     let mut out = Pairs::new();
     for set in sets {
-        let (old, new): (Vec<_>, Vec<_>) = set.iter().partition(|(name, _)| name.starts_with("io.resin."));
-        for (name, value) in new {
-            add(&mut out, name.clone(), value);
+        let is_old = |name: &str| name.starts_with("io.resin.");
+        for (name, value) in set.iter().filter(|(name, _)| !is_old(name)) {
+            add(&mut out, name, value);
         }
-        for (name, value) in old {
-            add(&mut out, name.replace("resin", "balena"), value);
+        for (name, value) in set.iter().filter(|(name, _)| is_old(name)) {
+            add(&mut out, &name.replace("resin", "balena"), value);
         }
     }
     out
 }
 
-fn add(out: &mut Pairs, name: String, value: &str) {
-    if !out.iter().any(|(known, _)| *known == name) {
-        out.push((name, value.to_owned()));
+/// Adds a pair unless there is one of that name.
+pub fn add(out: &mut Pairs, name: &str, value: &str) {
+    if !out.iter().any(|(known, _)| known == name) {
+        out.push((name.to_owned(), value.to_owned()));
     }
 }
 
@@ -55,23 +56,31 @@ pub fn has_feature(labels: &[(String, String)], feature: &str) -> bool {
     labels.iter().any(|(label, value)| *label == name && truthy(value))
 }
 
+/// The features that bind folders of the host.
+const BINDS: [(&str, &str); 9] = [
+    ("dbus", "/run/dbus:/host/run/dbus"),
+    ("sysfs", "/sys:/sys"),
+    ("procfs", "/proc:/proc"),
+    ("kernel-modules", "/lib/modules:/lib/modules"),
+    ("firmware", "/lib/firmware:/lib/firmware"),
+    ("journal-logs", "/var/log/journal:/var/log/journal:ro"),
+    ("journal-logs", "/run/log/journal:/run/log/journal:ro"),
+    ("journal-logs", "/etc/machine-id:/etc/machine-id:ro"),
+    ("extra-firmware", "extra-firmware:/extra-firmware"),
+];
+
 /// What the labels of a service add; `host_network` and `key` (its key for the supervisor's API) say how it
 /// reaches the supervisor.
 pub fn features(labels: &[(String, String)], device: &Device, host_network: bool, key: &str) -> Features {
     let on = |feature| has_feature(labels, feature);
-    let mut out = Features::default();
-    for (feature, present, bind) in [
-        ("dbus", true, "/run/dbus:/host/run/dbus"),
-        ("sysfs", true, "/sys:/sys"),
-        ("procfs", true, "/proc:/proc"),
-        ("kernel-modules", device.has_modules, "/lib/modules:/lib/modules"),
-        ("firmware", device.has_firmware, "/lib/firmware:/lib/firmware"),
-        ("journal-logs", true, "/var/log/journal:/var/log/journal:ro"),
-        ("journal-logs", true, "/run/log/journal:/run/log/journal:ro"),
-        ("journal-logs", true, "/etc/machine-id:/etc/machine-id:ro"),
-        ("extra-firmware", true, "extra-firmware:/extra-firmware"),
-    ] {
-        if present && on(feature) {
+    let mut out = Features { supervisor_api: on("supervisor-api"), ..Features::default() };
+    for (feature, bind) in BINDS {
+        let absent = match feature {
+            "kernel-modules" => !device.has_modules,
+            "firmware" => !device.has_firmware,
+            _ => false,
+        };
+        if !absent && on(feature) {
             out.binds.push(bind.to_owned());
         }
     }
@@ -81,20 +90,27 @@ pub fn features(labels: &[(String, String)], device: &Device, host_network: bool
     if on("balena-socket") {
         engine_socket(&mut out, &device.engine_socket);
     }
-    if on("balena-api") {
-        both(&mut out.environment, "API_KEY", &device.device_api_key);
-        both(&mut out.environment, "API_URL", &device.api_endpoint);
-    }
-    if on("supervisor-api") {
-        out.supervisor_api = true;
-        supervisor_api(&mut out.environment, device, host_network, key);
-    }
-    if on("host-os.board-rev") {
-        both(&mut out.environment, "HOST_OS_BOARD_REV", &device.board_rev);
-        both(&mut out.environment, "HOST_OS_BUILD", &device.board_rev);
+    let host = if host_network { "127.0.0.1" } else { super::network::SUPERVISOR_GATEWAY };
+    let port = device.listen_port.to_string();
+    let address = format!("http://{host}:{port}");
+    for (feature, name, value) in [
+        ("balena-api", "API_KEY", device.device_api_key.as_str()),
+        ("balena-api", "API_URL", &device.api_endpoint),
+        ("supervisor-api", "SUPERVISOR_API_KEY", key),
+        ("supervisor-api", "SUPERVISOR_PORT", &port),
+        ("supervisor-api", "SUPERVISOR_HOST", host),
+        ("supervisor-api", "SUPERVISOR_ADDRESS", &address),
+        ("host-os.board-rev", "HOST_OS_BOARD_REV", &device.board_rev),
+        ("host-os.board-rev", "HOST_OS_BUILD", &device.board_rev),
+    ] {
+        if on(feature) {
+            both(&mut out.environment, name, value);
+        }
     }
     if on("gpu") {
-        out.devices.push(gpu());
+        out.devices.push(json!({
+            "Driver": "", "Count": 1, "DeviceIDs": [], "Capabilities": [["gpu"]], "Options": {}
+        }));
     }
     out
 }
@@ -102,35 +118,12 @@ pub fn features(labels: &[(String, String)], device: &Device, host_network: bool
 fn engine_socket(out: &mut Features, path: &str) {
     const INSIDE: &str = "/host/run/balena-engine.sock";
     const USUAL: &str = "/var/run/balena.sock";
-    let mut targets = vec![INSIDE, path];
-    if path != USUAL {
-        targets.push(USUAL);
+    for target in [INSIDE, path, USUAL] {
+        if target != USUAL || path != USUAL {
+            out.mounts.push(json!({ "Type": "bind", "Source": path, "Target": target }));
+        }
     }
-    out.mounts.extend(targets.iter().map(|to| bind(path, to)));
     out.defaults.push(("DOCKER_HOST".to_owned(), format!("unix://{INSIDE}")));
-}
-
-fn bind(source: &str, target: &str) -> Value {
-    object(vec![("Type", "bind".into()), ("Source", source.into()), ("Target", target.into())])
-}
-
-fn gpu() -> Value {
-    object(vec![
-        ("Driver", "".into()),
-        ("Count", 1.into()),
-        ("DeviceIDs", Value::Array(Vec::new())),
-        ("Capabilities", Value::Array(vec![vec!["gpu"].into()])),
-        ("Options", empty()),
-    ])
-}
-
-fn supervisor_api(out: &mut Pairs, device: &Device, host_network: bool, key: &str) {
-    let host = if host_network { "127.0.0.1" } else { super::network::SUPERVISOR_GATEWAY };
-    let port = device.listen_port.to_string();
-    both(out, "SUPERVISOR_API_KEY", key);
-    both(out, "SUPERVISOR_PORT", &port);
-    both(out, "SUPERVISOR_HOST", host);
-    both(out, "SUPERVISOR_ADDRESS", &format!("http://{host}:{port}"));
 }
 
 /// A variable with both prefixes.

@@ -5,66 +5,15 @@ use crate::values;
 use minke_wire::json::{Map, Value};
 
 /// The fields that [`super::container`] reads; others are dropped with a warning (spec supervisor §3.1.1).
-const KNOWN: [&str; 54] = [
-    "cap_add",
-    "cap_drop",
-    "cgroup_parent",
-    "command",
-    "cpu_quota",
-    "cpu_shares",
-    "cpus",
-    "cpuset",
-    "depends_on",
-    "devices",
-    "dns",
-    "dns_opt",
-    "dns_search",
-    "domainname",
-    "entrypoint",
-    "environment",
-    "extra_hosts",
-    "group_add",
-    "healthcheck",
-    "hostname",
-    "image",
-    "init",
-    "ipc",
-    "labels",
-    "mac_address",
-    "mem_limit",
-    "mem_reservation",
-    "network_mode",
-    "networks",
-    "oom_kill_disable",
-    "oom_score_adj",
-    "pid",
-    "pids_limit",
-    "ports",
-    "privileged",
-    "read_only",
-    "restart",
-    "running",
-    "security_opt",
-    "shm_size",
-    "stop_grace_period",
-    "stop_signal",
-    "storage_opt",
-    "sysctls",
-    "tmpfs",
-    "tty",
-    "ulimits",
-    "user",
-    "userns_mode",
-    "volumes",
-    "working_dir",
-    "contract",
-    "service_name",
-    "image_id",
-];
+const KNOWN: &str = "cap_add cap_drop cgroup_parent command cpu_quota cpu_shares cpus cpuset depends_on devices dns \
+    dns_opt dns_search domainname entrypoint environment extra_hosts group_add healthcheck hostname image init ipc \
+    labels mac_address mem_limit mem_reservation network_mode networks oom_kill_disable oom_score_adj pid \
+    pids_limit ports privileged read_only restart running security_opt shm_size stop_grace_period stop_signal \
+    storage_opt sysctls tmpfs tty ulimits user userns_mode volumes working_dir contract service_name image_id";
 
 /// A composition by field.
 pub struct Fields {
-    fields: Vec<(String, Value)>,
+    fields: Map,
     /// What was left out or read in an unexpected way, for the log.
     pub warnings: Vec<String>,
 }
@@ -72,14 +21,14 @@ pub struct Fields {
 impl Fields {
     /// The fields of a composition. Names may be in camel case, as the reference stores them.
     pub fn new(composition: &Map) -> Self {
-        let mut fields = Vec::new();
+        let mut fields = Map::new();
         let mut unknown = Vec::new();
         for (name, value) in composition {
             let name = snake(name);
-            if !KNOWN.contains(&name.as_str()) {
+            if !KNOWN.split(' ').any(|known| known == name) {
                 unknown.push(name);
-            } else if !value.is_null() {
-                fields.push((name, value.clone()));
+            } else if !value.is_null() && !fields.contains_key(&name) {
+                fields.insert(name, value.clone());
             }
         }
         let mut warnings = Vec::new();
@@ -91,12 +40,17 @@ impl Fields {
 
     /// The value of a field that is there and not null.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
+        self.fields.get(name)
     }
 
     /// A text; a number counts as its digits.
     pub fn text(&self, name: &str) -> Option<String> {
         scalar(self.get(name)?)
+    }
+
+    /// Whether the service uses the host's network.
+    pub fn is_on_host_network(&self) -> bool {
+        self.get("network_mode").and_then(Value::as_str) == Some("host")
     }
 
     /// A switch; off when absent.
@@ -116,30 +70,31 @@ impl Fields {
 
     /// A list of texts; a single text is a list of one.
     pub fn list(&self, name: &str) -> Vec<String> {
-        match self.get(name) {
-            Some(Value::Array(items)) => items.iter().filter_map(scalar).collect(),
-            Some(single) => scalar(single).into_iter().collect(),
-            None => Vec::new(),
+        let items = match self.get(name) {
+            Some(Value::Array(items)) => items,
+            Some(single) => std::slice::from_ref(single),
+            None => &[],
+        };
+        let mut out = Vec::new();
+        for item in items {
+            out.extend(scalar(item));
         }
+        out
     }
 
     /// A map of texts, or a list of `name=value`. A value of null is empty.
     pub fn pairs(&self, name: &str) -> Pairs {
-        match self.get(name) {
-            Some(Value::Object(map)) => map.iter().map(pair).collect(),
-            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(assignment).collect(),
-            _ => Pairs::new(),
+        let mut out = Pairs::new();
+        let value = self.get(name);
+        for (name, value) in values::members(value) {
+            out.push((name.clone(), scalar(value).unwrap_or_default()));
         }
+        for text in values::list(value).iter().filter_map(Value::as_str) {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            out.push((name.to_owned(), value.to_owned()));
+        }
+        out
     }
-}
-
-fn pair((name, value): (&String, &Value)) -> (String, String) {
-    (name.clone(), scalar(value).unwrap_or_default())
-}
-
-fn assignment(text: &str) -> (String, String) {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    (name.to_owned(), value.to_owned())
 }
 
 /// A text, or the text form of a number or a switch.

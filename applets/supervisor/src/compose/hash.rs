@@ -1,9 +1,9 @@
 //! The hash of a wanted config. Order counts where it has a meaning, and nowhere else: the cloud may list the
 //! same things in another order.
 
-use crate::values::hex;
 use minke_wire::json::Value;
-use sha2::{Digest, Sha256};
+use minke_wire::oci::Digest;
+use sha2::{Digest as _, Sha256};
 
 /// Fields whose lists are sets (spec supervisor §3.8.3).
 const SETS: [&str; 10] = [
@@ -23,23 +23,30 @@ const SETS: [&str; 10] = [
 pub fn hash(body: &Value, joins: &[(String, Value)]) -> String {
     let mut text = String::new();
     canonical("", body, &mut text);
-    let mut joins: Vec<_> = joins.iter().collect();
-    joins.sort_by_key(|(name, _)| name);
-    for (name, endpoint) in joins {
+    for (name, endpoint) in sorted(&mut joins.iter().map(|(name, endpoint)| (name, endpoint))) {
         text.push_str(name);
         canonical("", endpoint, &mut text);
     }
-    let digest = Sha256::digest(text.as_bytes());
-    hex(digest.get(..16).unwrap_or_default())
+    let digest = Digest::sha256(&Sha256::digest(text.as_bytes()).into());
+    digest.hex().get(..32).unwrap_or_default().to_owned()
+}
+
+type Member<'a> = (&'a String, &'a Value);
+
+fn sorted<'a>(members: &mut dyn Iterator<Item = Member<'a>>) -> Vec<Member<'a>> {
+    let mut out: Vec<Member<'a>> = Vec::new();
+    for member in members {
+        let place = out.partition_point(|(name, _)| *name <= member.0);
+        out.insert(place, member);
+    }
+    out
 }
 
 fn canonical(field: &str, value: &Value, out: &mut String) {
     match value {
         Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
             out.push('{');
-            for (key, value) in entries {
+            for (key, value) in sorted(&mut map.iter()) {
                 out.push_str(key);
                 out.push('=');
                 canonical(key, value, out);
@@ -48,20 +55,20 @@ fn canonical(field: &str, value: &Value, out: &mut String) {
             out.push('}');
         }
         Value::Array(items) => {
-            let text = |item: &Value| {
+            let mut texts: Vec<String> = Vec::new();
+            for item in items {
                 let mut text = String::new();
                 canonical("", item, &mut text);
-                text
-            };
-            let mut items: Vec<String> = items.iter().map(text).collect();
+                texts.push(text);
+            }
             if SETS.contains(&field) {
-                items.sort_unstable();
+                texts.sort_unstable();
             }
             out.push('[');
-            out.push_str(&items.join(","));
+            out.push_str(&texts.join(","));
             out.push(']');
         }
-        other => out.push_str(&other.to_string()),
+        other => out.push_str(&other.to_text()),
     }
 }
 

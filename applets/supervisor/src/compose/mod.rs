@@ -12,6 +12,7 @@ pub mod volume;
 
 pub use body::{container, wants_key};
 
+use crate::values::set;
 use minke_wire::json::Value;
 use std::time::Duration;
 
@@ -85,18 +86,16 @@ impl Wanted {
     /// renaming a device restarts nothing), and with the id of the container whose network it shares.
     pub fn create_body(&self, device_name: &str, network_of: Option<&str>) -> Value {
         let mut body = self.body.clone();
-        if let Some(labels) = body.pointer_mut("/Labels").and_then(Value::as_object_mut) {
-            labels.insert(HASH_LABEL.to_owned(), self.hash.clone().into());
+        if let Some(labels) = body.get_mut("Labels") {
+            set(labels, HASH_LABEL, self.hash.as_str().into());
         }
-        if let Some(variables) = body.pointer_mut("/Env").and_then(Value::as_array_mut) {
+        if let Some(Value::Array(variables)) = body.get_mut("Env") {
             for prefix in ["BALENA", "RESIN"] {
                 variables.push(format!("{prefix}_DEVICE_NAME_AT_INIT={device_name}").into());
             }
         }
-        if let (Some(id), Some(host)) =
-            (network_of, body.pointer_mut("/HostConfig").and_then(Value::as_object_mut))
-        {
-            host.insert("NetworkMode".to_owned(), format!("container:{id}").into());
+        if let (Some(id), Some(host)) = (network_of, body.get_mut("HostConfig")) {
+            set(host, "NetworkMode", format!("container:{id}").into());
         }
         body
     }

@@ -4,9 +4,9 @@ use super::SUPERVISED;
 use super::fields::Fields;
 use super::volume::{object, sorted};
 use crate::target::{App, Release};
-use crate::values::{self, put};
+use crate::values::{flag, list, members, put, set, text};
 use minke_engine_api::Network;
-use minke_wire::json::{Map, Value};
+use minke_wire::json::{Map, Value, json};
 
 /// The network by which services reach the supervisor's API (§3.7.6).
 pub const SUPERVISOR_NETWORK: &str = "supervisor0";
@@ -44,8 +44,6 @@ pub fn service_networks(
     supervisor_api: bool,
 ) -> ServiceNetworks {
     let mut out = ServiceNetworks::default();
-    let mut wanted = declared(fields.get("networks"));
-    wanted.retain(|(network, _)| network != SUPERVISOR_NETWORK);
     let mut mode = fields.text("network_mode").unwrap_or_default();
     if mode.starts_with("container:") {
         out.warnings.push(format!("Ignoring network_mode {mode}"));
@@ -59,20 +57,27 @@ pub fn service_networks(
         out.mode = mode;
         return out;
     }
+    let mut wanted: Vec<(&str, &Value)> = Vec::new();
+    let networks = fields.get("networks");
+    wanted.extend(members(networks).iter().map(|(network, config)| (network.as_str(), config)));
+    wanted.extend(list(networks).iter().filter_map(|network| Some((network.as_str()?, &Value::Null))));
+    wanted.retain(|(network, _)| *network != SUPERVISOR_NETWORK);
     if mode.is_empty() {
-        mode = wanted.first().map_or_else(|| "default".to_owned(), |(network, _)| network.clone());
+        wanted.first().map_or("default", |(network, _)| network).clone_into(&mut mode);
     }
     if !wanted.iter().any(|(network, _)| *network == mode) {
-        wanted.insert(0, (mode.clone(), Value::Null));
+        wanted.push((&mode, &Value::Null));
     }
     // The engine wants the main network first.
-    wanted.sort_by_key(|(network, _)| *network != mode);
-    let endpoints =
-        wanted.iter().map(|(network, config)| (name(app_uuid, network), endpoint(service, config)));
-    out.endpoints.extend(endpoints);
+    for main in [true, false] {
+        for (network, config) in &wanted {
+            if (*network == mode) == main {
+                out.endpoints.push((name(app_uuid, network), endpoint(service, config)));
+            }
+        }
+    }
     if supervisor_api {
-        out.endpoints
-            .push((SUPERVISOR_NETWORK.to_owned(), values::object(vec![("Aliases", vec![service].into())])));
+        out.endpoints.push((SUPERVISOR_NETWORK.to_owned(), json!({ "Aliases": [service] })));
     }
     out.mode = name(app_uuid, &mode);
     out
@@ -84,128 +89,110 @@ fn needs_no_network(composition: &Map) -> bool {
     matches!(mode.and_then(Value::as_str), Some("host" | "none"))
 }
 
-fn declared(value: Option<&Value>) -> Vec<(String, Value)> {
-    match value {
-        Some(Value::Array(names)) => {
-            names.iter().filter_map(|name| Some((name.as_str()?.to_owned(), Value::Null))).collect()
-        }
-        Some(Value::Object(map)) => map.iter().map(|(name, config)| (name.clone(), config.clone())).collect(),
-        _ => Vec::new(),
-    }
-}
-
 fn endpoint(service: &str, config: &Value) -> Value {
-    let text = |key: &str| config.get(key).and_then(Value::as_str);
-    let aliases =
-        config.get("aliases").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let mut aliases: Vec<&str> = aliases.collect();
+    let mut aliases: Vec<&str> = list(config.get("aliases")).iter().filter_map(Value::as_str).collect();
     if !aliases.contains(&service) {
         aliases.push(service);
     }
-    let mut ipam = Map::new();
-    for (key, field) in [("ipv4_address", "IPv4Address"), ("ipv6_address", "IPv6Address")] {
-        if let Some(address) = text(key) {
-            put(&mut ipam, field, address.into());
-        }
-    }
-    if let Some(local) = config.get("link_local_ips").filter(|local| local.is_array()) {
+    let mut ipam = texts(config, &[("ipv4_address", "IPv4Address"), ("ipv6_address", "IPv6Address")]);
+    if let Some(local @ Value::Array(_)) = config.get("link_local_ips") {
         put(&mut ipam, "LinkLocalIPs", local.clone());
     }
-    let mut out = Map::new();
-    put(&mut out, "Aliases", aliases.into());
+    let mut out = json!({ "Aliases": aliases });
     if !ipam.is_empty() {
-        put(&mut out, "IPAMConfig", Value::Object(ipam));
+        set(&mut out, "IPAMConfig", ipam.into());
     }
-    Value::Object(out)
+    out
+}
+
+/// The members of `config` that are texts, under the engine's names.
+fn texts(config: &Value, names: &[(&str, &str)]) -> Map {
+    let mut out = Map::new();
+    for (key, field) in names {
+        if let Some(text) = config.get(*key).filter(|value| value.is_string()) {
+            put(&mut out, field, text.clone());
+        }
+    }
+    out
 }
 
 /// The bodies that create the networks of a release, by engine name. `default` is always among them; it is
 /// config-only when no service would use it, so that it takes no bridge and no subnet (§3.7.2).
 pub fn bodies(app: &App, release: &Release) -> Vec<(String, Value)> {
-    let mut out: Vec<_> =
-        release.networks.iter().map(|(network, config)| body(app, network, config)).collect();
+    let mut out = Vec::new();
+    for (network, config) in &release.networks {
+        out.push(body(app, network, config));
+    }
     if !release.networks.contains_key("default") {
         let unused = !release.services.is_empty()
             && release.services.iter().all(|service| needs_no_network(&service.composition));
-        out.push(body(app, "default", &values::object(vec![("config_only", unused.into())])));
+        out.push(body(app, "default", &json!({ "config_only": unused })));
     }
     out
 }
 
 fn body(app: &App, network: &str, config: &Value) -> (String, Value) {
-    let ipam = config.get("ipam");
-    let pools = ipam.and_then(|ipam| ipam.get("config")).and_then(Value::as_array).into_iter().flatten();
-    let pools: Vec<Value> = pools.map(pool).collect();
-    let flag = |key: &str| Value::Bool(config.get(key).and_then(Value::as_bool).unwrap_or(false));
+    let ipam = &config["ipam"];
+    let mut pools = Vec::new();
+    for pool in list(ipam.get("config")) {
+        let names = [("subnet", "Subnet"), ("gateway", "Gateway"), ("ip_range", "IPRange")];
+        pools.push(Value::Object(texts(pool, &names)));
+    }
     let mut labels = object(config.get("labels"));
     put(&mut labels, SUPERVISED, "true".into());
     put(&mut labels, "io.balena.app-id", app.id.to_string().into());
     if !pools.is_empty() {
         put(&mut labels, IPAM_LABEL, "true".into());
     }
-    let text =
-        |value: Option<&Value>, default: &str| Value::from(value.and_then(Value::as_str).unwrap_or(default));
+    let driver = |of: &Value, default| of.get("driver").and_then(Value::as_str).unwrap_or(default).to_owned();
     let name = name(&app.uuid, network);
-    let ipam = values::object(vec![
-        ("Driver", text(ipam.and_then(|ipam| ipam.get("driver")), "default")),
-        ("Config", Value::Array(pools)),
-        ("Options", Value::Object(object(ipam.and_then(|ipam| ipam.get("options"))))),
-    ]);
-    let body = values::object(vec![
-        ("Name", name.as_str().into()),
-        ("Driver", text(config.get("driver"), "bridge")),
-        ("CheckDuplicate", true.into()),
-        ("Options", Value::Object(object(config.get("driver_opts")))),
-        ("IPAM", ipam),
-        ("EnableIPv6", flag("enable_ipv6")),
-        ("Internal", flag("internal")),
-        ("ConfigOnly", flag("config_only")),
-        ("Labels", Value::Object(labels)),
-    ]);
+    let body = json!({
+        "Name": name,
+        "Driver": driver(config, "bridge"),
+        "CheckDuplicate": true,
+        "Options": object(config.get("driver_opts")),
+        "IPAM": {
+            "Driver": driver(ipam, "default"),
+            "Config": pools,
+            "Options": object(ipam.get("options")),
+        },
+        "EnableIPv6": flag(config, "enable_ipv6"),
+        "Internal": flag(config, "internal"),
+        "ConfigOnly": flag(config, "config_only"),
+        "Labels": labels,
+    });
     (name, body)
-}
-
-fn pool(config: &Value) -> Value {
-    let mut out = Map::new();
-    for (key, field) in [("subnet", "Subnet"), ("gateway", "Gateway"), ("ip_range", "IPRange")] {
-        if let Some(text) = config.get(key).and_then(Value::as_str) {
-            put(&mut out, field, text.into());
-        }
-    }
-    Value::Object(out)
 }
 
 /// The body that creates the supervisor's own network.
 pub fn supervisor_body() -> Value {
-    let pool = vec![("Subnet", SUPERVISOR_SUBNET.into()), ("Gateway", SUPERVISOR_GATEWAY.into())];
-    let pools = Value::Array(vec![values::object(pool)]);
-    values::object(vec![
-        ("Name", SUPERVISOR_NETWORK.into()),
-        ("Driver", "bridge".into()),
-        ("CheckDuplicate", true.into()),
-        ("Options", values::object(vec![("com.docker.network.bridge.name", SUPERVISOR_NETWORK.into())])),
-        ("IPAM", values::object(vec![("Driver", "default".into()), ("Config", pools)])),
-    ])
+    json!({
+        "Name": SUPERVISOR_NETWORK,
+        "Driver": "bridge",
+        "CheckDuplicate": true,
+        "Options": { "com.docker.network.bridge.name": SUPERVISOR_NETWORK },
+        "IPAM": {
+            "Driver": "default",
+            "Config": [{ "Subnet": SUPERVISOR_SUBNET, "Gateway": SUPERVISOR_GATEWAY }],
+        },
+    })
 }
 
 /// Whether a network is what `body` would create (§3.7.3). Pools count only where the body has some; that
 /// some came or went shows in the label.
 pub fn is_same(body: &Value, network: &Network) -> bool {
-    let flag = |key: &str| body.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let pools = body.pointer("/IPAM/Config").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let text = |pool: &Value, key: &str| pool.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let wanted: Vec<_> = pools
-        .iter()
-        .map(|pool| [text(pool, "Subnet"), text(pool, "Gateway"), text(pool, "IPRange")])
-        .collect();
-    let driver = body.get("Driver").and_then(Value::as_str);
-    flag("ConfigOnly") == network.config_only
-        && (network.config_only || driver == Some(&network.driver))
-        && flag("Internal") == network.internal
-        && flag("EnableIPv6") == network.ipv6
+    let pools = list(body.pointer("/IPAM/Config"));
+    let is_pool = |(wanted, found): (&Value, &[String; 3])| {
+        ["Subnet", "Gateway", "IPRange"].iter().zip(found).all(|(key, found)| text(wanted, key) == found)
+    };
+    flag(body, "ConfigOnly") == network.config_only
+        && (network.config_only || text(body, "Driver") == network.driver)
+        && flag(body, "Internal") == network.internal
+        && flag(body, "EnableIPv6") == network.ipv6
         && sorted(body.get("Options")) == network.options
         && sorted(body.get("Labels")) == network.labels
-        && (wanted.is_empty() || wanted == network.pools)
+        && (pools.is_empty()
+            || (pools.len() == network.pools.len() && pools.iter().zip(&network.pools).all(is_pool)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Published ports (spec supervisor §3.3): `[[host-ip:]ext[-ext]:]int[-int][/tcp|udp]`.
 
+use crate::values::word;
 use minke_wire::json::Value;
 
 /// Most ports of one service: each takes memory in the engine.
@@ -20,14 +21,9 @@ pub struct Port {
 pub fn ports(entries: &[Value]) -> Result<Vec<Port>, String> {
     let mut ports = Vec::new();
     for entry in entries {
-        let text = match entry {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => return Err(format!("port {entry}: must be a text")),
-        };
-        let found = port(text.trim())
+        let text = word(entry).ok_or_else(|| format!("port {entry}: must be a text"))?;
+        add(text.trim(), &mut ports)
             .ok_or_else(|| format!("port '{text}': must be [[host-ip:]port[-port]:]port[-port][/tcp|udp]"))?;
-        ports.extend(found);
         if ports.len() > MAX_PORTS {
             return Err(format!("more than {MAX_PORTS} published ports"));
         }
@@ -35,54 +31,47 @@ pub fn ports(entries: &[Value]) -> Result<Vec<Port>, String> {
     Ok(ports)
 }
 
-fn port(text: &str) -> Option<Vec<Port>> {
+fn add(text: &str, ports: &mut Vec<Port>) -> Option<()> {
     let (text, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     if !matches!(protocol, "tcp" | "udp") {
         return None;
     }
-    let (outside, internal) = match text.rsplit_once(':') {
-        Some((outside, internal)) => (Some(outside), internal),
-        None => (None, text),
-    };
-    let (host, external) = match outside.map(|outside| outside.rsplit_once(':').unwrap_or(("", outside))) {
-        Some((host, external)) => (host, Some(external)),
-        None => ("", None),
-    };
-    if outside.is_some_and(|outside| outside.starts_with(':') && host.is_empty())
+    // What has no outside port gets the same one.
+    let (outside, internal) = text.rsplit_once(':').unwrap_or((text, text));
+    let (host, external) = outside.rsplit_once(':').unwrap_or(("", outside));
+    if (host.is_empty() && outside.starts_with(':'))
         || !host.bytes().all(|byte| byte.is_ascii_hexdigit() || b".:".contains(&byte))
     {
         return None;
     }
     let (first, last) = range(internal)?;
     let size = last.checked_sub(first)?;
-    let (start, end) = match external.map(range) {
-        None => (first, last),
-        Some(found) => match found? {
-            // One outside port and a range inside: a range of the same size outside.
-            (start, end) if start == end => (start, start.checked_add(size)?),
-            pair => pair,
-        },
-    };
+    let (start, mut end) = range(external)?;
+    if start == end {
+        // One outside port and a range inside: a range of the same size outside.
+        end = start.checked_add(size)?;
+    }
     if end.checked_sub(start)? != size {
         return None;
     }
-    let pair = |(internal, external): (u16, u16)| Port {
-        internal: format!("{internal}/{protocol}"),
-        host: host.to_owned(),
-        external,
-    };
-    Some((first..=last).zip(start..=end).map(pair).collect())
+    for step in 0..=size {
+        ports.push(Port {
+            internal: format!("{}/{protocol}", first.saturating_add(step)),
+            host: host.to_owned(),
+            external: start.saturating_add(step),
+        });
+    }
+    Some(())
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
-    let number = |text: &str| {
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number { text.parse::<u16>().ok().filter(|port| *port > 0) } else { None }
-    };
-    match text.split_once('-') {
-        Some((first, last)) => Some((number(first)?, number(last)?)),
-        None => number(text).map(|port| (port, port)),
-    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some((number(first)?, number(last)?))
+}
+
+fn number(text: &str) -> Option<u16> {
+    // `parse` would take a sign.
+    if text.starts_with('+') { None } else { text.parse().ok().filter(|port| *port > 0) }
 }
 
 #[cfg(test)]

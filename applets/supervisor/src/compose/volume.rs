@@ -1,10 +1,10 @@
 //! Volumes (spec supervisor §3.6).
 
 use super::SUPERVISED;
-use crate::target::App;
-use crate::values;
+use crate::target::{App, Pairs};
+use crate::values::{self, set, text};
 use minke_engine_api::Volume;
-use minke_wire::json::{Map, Value};
+use minke_wire::json::{Map, Value, json};
 
 /// Labels that are not the user's.
 const APP_UUID: &str = "io.balena.app-uuid";
@@ -32,11 +32,10 @@ pub fn name(app: i64, volume: &str) -> String {
 /// Reads the `volumes` of a service of `app`.
 pub fn service_volumes(app: i64, entries: Option<&Value>) -> ServiceVolumes {
     let mut out = ServiceVolumes::default();
-    for entry in entries.and_then(Value::as_array).into_iter().flatten() {
+    for entry in values::list(entries) {
         let taken = match entry {
             Value::String(text) => short(app, text.trim(), &mut out),
-            Value::Object(map) => long(app, map, &mut out),
-            _ => None,
+            entry => long(app, entry, &mut out),
         };
         if taken.is_none() {
             out.warnings.push(format!("Ignoring volume entry {entry}: not a named volume, or malformed"));
@@ -52,7 +51,7 @@ fn short(app: i64, text: &str, out: &mut ServiceVolumes) -> Option<()> {
     };
     let (source, target) = (source.trim(), target.trim());
     let (path, mode) = target.split_once(':').unwrap_or((target, ""));
-    if !is_volume_name(source) || !path.starts_with('/') || mode.contains(':') {
+    if !values::is_name(source) || !path.starts_with('/') || mode.contains(':') {
         return None;
     }
     out.binds.push(format!("{}:{target}", name(app, source)));
@@ -60,43 +59,36 @@ fn short(app: i64, text: &str, out: &mut ServiceVolumes) -> Option<()> {
     Some(())
 }
 
-fn long(app: i64, entry: &Map, out: &mut ServiceVolumes) -> Option<()> {
-    let text = |key: &str| entry.get(key).and_then(Value::as_str);
-    let target = text("target").filter(|target| target.starts_with('/'))?;
-    let mut mount = Map::new();
-    let mut put = |key: &str, value: Value| values::put(&mut mount, key, value);
-    put("Target", target.into());
-    match text("type")? {
+fn long(app: i64, entry: &Value, out: &mut ServiceVolumes) -> Option<()> {
+    let (target, kind) = (text(entry, "target"), text(entry, "type"));
+    if !target.starts_with('/') {
+        return None;
+    }
+    let mut mount = json!({ "Target": target, "Type": kind });
+    match kind {
         "volume" => {
-            put("Type", "volume".into());
-            if let Some(source) = text("source") {
-                is_volume_name(source).then_some(())?;
-                put("Source", name(app, source).into());
-                out.named.push(source.to_owned());
+            if let Some(Value::String(source)) = entry.get("source") {
+                values::is_name(source).then_some(())?;
+                set(&mut mount, "Source", name(app, source).into());
+                out.named.push(source.clone());
             }
-            if let Some(nocopy) = entry.get("volume").and_then(|options| options.get("nocopy")) {
-                put("VolumeOptions", values::object(vec![("NoCopy", nocopy.as_bool()?.into())]));
+            if let Some(nocopy) = entry["volume"].get("nocopy") {
+                set(&mut mount, "VolumeOptions", json!({ "NoCopy": nocopy.as_bool()? }));
             }
         }
         "tmpfs" => {
-            put("Type", "tmpfs".into());
-            if let Some(size) = entry.get("tmpfs").and_then(|options| options.get("size")) {
-                put("TmpfsOptions", values::object(vec![("SizeBytes", values::memory(size)?.into())]));
+            if let Some(size) = entry["tmpfs"].get("size") {
+                set(&mut mount, "TmpfsOptions", json!({ "SizeBytes": values::memory(size)? }));
             }
         }
         // Binds of host folders are the host's business, not an app's.
         _ => return None,
     }
-    if entry.get("read_only").and_then(Value::as_bool) == Some(true) {
-        put("ReadOnly", true.into());
+    if values::flag(entry, "read_only") {
+        set(&mut mount, "ReadOnly", true.into());
     }
-    out.mounts.push(Value::Object(mount));
+    out.mounts.push(mount);
     Some(())
-}
-
-fn is_volume_name(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && text.chars().all(|character| character.is_ascii_alphanumeric() || "_.-".contains(character))
 }
 
 /// The body that creates a volume.
@@ -104,38 +96,45 @@ pub fn body(app: &App, volume: &str, config: &Value) -> Value {
     let mut labels = object(config.get("labels"));
     values::put(&mut labels, SUPERVISED, "true".into());
     values::put(&mut labels, APP_UUID, app.uuid.as_str().into());
-    let driver = config.get("driver").and_then(Value::as_str).unwrap_or("local");
-    values::object(vec![
-        ("Name", name(app.id, volume).into()),
-        ("Driver", driver.into()),
-        ("DriverOpts", Value::Object(object(config.get("driver_opts")))),
-        ("Labels", Value::Object(labels)),
-    ])
+    json!({
+        "Name": name(app.id, volume),
+        "Driver": config.get("driver").and_then(Value::as_str).unwrap_or("local"),
+        "DriverOpts": object(config.get("driver_opts")),
+        "Labels": labels,
+    })
 }
 
 /// Whether a volume is what `body` would create (§3.6.5). Labels of the supervisor do not count: older
 /// volumes have none.
 pub fn is_same(body: &Value, volume: &Volume) -> bool {
-    let is_user = |name: &str| name != SUPERVISED && name != APP_UUID && name != "io.resin.supervised";
-    let user = |pairs: Vec<(String, String)>| -> Vec<_> {
-        pairs.into_iter().filter(|(name, _)| is_user(name)).collect()
+    let users = |mut labels: Pairs| {
+        labels.retain(|(name, _)| ![SUPERVISED, APP_UUID, "io.resin.supervised"].contains(&name.as_str()));
+        labels
     };
-    body.get("Driver").and_then(Value::as_str) == Some(&volume.driver)
+    text(body, "Driver") == volume.driver
         && sorted(body.get("DriverOpts")) == volume.options
-        && user(sorted(body.get("Labels"))) == user(volume.labels.clone())
+        && users(sorted(body.get("Labels"))) == users(volume.labels.clone())
 }
 
 /// A map of texts; numbers and switches become texts, as engines take nothing else.
 pub fn object(value: Option<&Value>) -> Map {
-    let map = value.and_then(Value::as_object).into_iter().flatten();
-    map.filter_map(|(key, value)| Some((key.clone(), super::fields::scalar(value)?.into()))).collect()
+    let mut out = Map::new();
+    for (key, value) in values::members(value) {
+        if let Some(text) = super::fields::scalar(value) {
+            values::put(&mut out, key, text.into());
+        }
+    }
+    out
 }
 
 /// The pairs of a map of texts, sorted.
-pub fn sorted(value: Option<&Value>) -> Vec<(String, String)> {
-    let map = value.and_then(Value::as_object).into_iter().flatten();
-    let mut pairs: Vec<_> =
-        map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+pub fn sorted(value: Option<&Value>) -> Pairs {
+    let mut pairs = Pairs::new();
+    for (key, value) in values::members(value) {
+        if let Some(text) = value.as_str() {
+            pairs.push((key.clone(), text.to_owned()));
+        }
+    }
     pairs.sort_unstable();
     pairs
 }

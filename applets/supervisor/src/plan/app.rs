@@ -2,7 +2,8 @@
 //! then kill).
 
 use super::{App, Container, Create, Current, Plan, Service, Step, id, is_used};
-use crate::compose::{network, volume};
+use crate::compose::{Wanted, network, volume};
+use std::borrow::Cow;
 
 /// What is known while one app is planned.
 struct Round<'a> {
@@ -19,7 +20,7 @@ struct Round<'a> {
     killed: Vec<&'a str>,
 }
 
-pub(super) fn update(current: &Current, app: &App, crashed: &[String], plan: &mut Plan) {
+pub(super) fn update<'a>(current: &'a Current, app: &'a App, crashed: &'a [String], plan: &mut Plan<'a>) {
     let mut round = Round {
         current,
         app,
@@ -29,73 +30,65 @@ pub(super) fn update(current: &Current, app: &App, crashed: &[String], plan: &mu
         missing: Vec::new(),
         killed: Vec::new(),
     };
-    round.look_at_networks();
-    round.look_at_volumes();
-    let unready: Vec<&Service> =
-        app.services.iter().filter(|service| service.image_ready.is_none()).collect();
-    for service in &unready {
-        plan.waiting.push(format!("service {} waits for image {}", service.name, service.image));
+    round.look();
+    let mut ready = true;
+    for service in &app.services {
+        if service.image_ready.is_none() {
+            ready = false;
+            plan.waiting.push(format!("service {} waits for image {}", service.name, service.image));
+        }
     }
-    round.containers(unready.is_empty(), plan);
+    round.containers(ready, plan);
     round.networks_and_volumes(plan);
-    if unready.is_empty() {
+    if ready {
         round.install(plan);
     }
 }
 
 impl<'a> Round<'a> {
-    fn look_at_networks(&mut self) {
-        for (name, body) in &self.app.networks {
-            match self.current.networks.iter().find(|network| network.name == *name) {
-                Some(found) if network::is_same(body, found) => {}
-                Some(_) => {
-                    self.disturbed.push(name);
-                    self.missing.push(name);
-                }
-                None => {
-                    self.missing.push(name);
-                }
-            }
+    /// Looks at networks and volumes.
+    fn look(&mut self) {
+        let (current, app) = (self.current, self.app);
+        for (name, body) in &app.networks {
+            let found = current.networks.iter().find(|network| network.name == *name);
+            self.note(name, found.map(|found| network::is_same(body, found)));
         }
-        for network in self.unwanted_networks() {
-            self.disturbed.push(&network.name);
-        }
-    }
-
-    fn unwanted_networks(&self) -> impl Iterator<Item = &'a minke_engine_api::Network> + use<'a> {
-        let app = self.app;
         let id = app.id.to_string();
-        let is_ours = move |network: &&minke_engine_api::Network| {
-            network.labels.iter().any(|(name, value)| name == "io.balena.app-id" && *value == id)
-        };
-        let is_wanted = |name: &str| app.networks.iter().any(|(wanted, _)| wanted == name);
-        self.current.networks.iter().filter(is_ours).filter(move |network| !is_wanted(&network.name))
+        for network in &current.networks {
+            let is_wanted = app.networks.iter().any(|(wanted, _)| *wanted == network.name);
+            if !is_wanted && super::app_of(network) == Some(&id) {
+                self.disturbed.push(&network.name);
+            }
+        }
+        for (name, body) in &app.volumes {
+            let found = current.volumes.iter().find(|volume| volume.name == *name);
+            self.note(name, found.map(|found| volume::is_same(body, found)));
+        }
     }
 
-    fn look_at_volumes(&mut self) {
-        for (name, body) in &self.app.volumes {
-            match self.current.volumes.iter().find(|volume| volume.name == *name) {
-                Some(found) if volume::is_same(body, found) => {}
-                Some(_) => {
-                    self.disturbed.push(name);
-                    self.missing.push(name);
-                }
-                None => {
-                    self.missing.push(name);
-                }
-            }
+    /// Notes a network or volume: whether the one that exists is as it should be.
+    fn note(&mut self, name: &'a str, found: Option<bool>) {
+        if found == Some(false) {
+            self.disturbed.push(name);
+        }
+        if found != Some(true) {
+            self.missing.push(name);
         }
     }
 
     /// Steps for containers that exist. `ready`: all images are there, so that something may be killed for
     /// what comes after it.
-    fn containers(&mut self, ready: bool, plan: &mut Plan) {
+    fn containers(&mut self, ready: bool, plan: &mut Plan<'a>) {
         let app = self.app;
-        let mut ours: Vec<&Container> =
-            self.current.containers.iter().filter(|container| container.app == app.id).collect();
         // The newest of several containers of one service counts (§4.3.1 c). Engines write times in UTC, so
         // that the texts compare.
-        ours.sort_by(|one, other| other.created.cmp(&one.created));
+        let mut ours: Vec<&'a Container> = Vec::new();
+        for container in &self.current.containers {
+            if container.app == app.id {
+                let place = ours.partition_point(|other| other.created >= container.created);
+                ours.insert(place, container);
+            }
+        }
         for container in ours {
             let service = app.services.iter().find(|service| service.name == container.service);
             let extra = self.present.iter().any(|other| other.service == container.service);
@@ -111,29 +104,28 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn pair(&mut self, container: &'a Container, service: &Service, ready: bool, plan: &mut Plan) {
+    fn pair(&mut self, container: &'a Container, service: &'a Service, ready: bool, plan: &mut Plan<'a>) {
         let wanted = &service.wanted;
-        let uses_disturbed = container
-            .networks
-            .iter()
-            .chain(&container.volumes)
-            .any(|name| self.disturbed.contains(&name.as_str()));
-        if container.hash != wanted.hash || uses_disturbed {
+        let disturbed = &self.disturbed;
+        if container.hash != wanted.hash
+            || any(disturbed, &container.networks)
+            || any(disturbed, &container.volumes)
+        {
             if ready {
-                self.kill(container, Some(service), plan);
+                self.kill(container, Some(wanted), plan);
             }
             return;
         }
-        let own = || id(container, Some(wanted));
+        let id = id(container, Some(wanted));
         if container.name != wanted.name {
-            plan.steps.push(Step::Rename(own(), wanted.name.clone()));
+            plan.steps.push(Step::Rename(id, &wanted.name));
         }
         if !service.running {
             if container.is_up() {
-                plan.steps.push(Step::Stop(own()));
+                plan.steps.push(Step::Stop(id));
             }
         } else if self.should_start(container) && self.dependencies_started(service) {
-            plan.steps.push(Step::Start(own()));
+            plan.steps.push(Step::Start(id));
         }
     }
 
@@ -150,80 +142,77 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn kill(&mut self, container: &'a Container, service: Option<&Service>, plan: &mut Plan) {
+    fn kill(&mut self, container: &'a Container, wanted: Option<&Wanted>, plan: &mut Plan<'a>) {
         self.killed.push(&container.id);
-        plan.steps.push(Step::Kill(id(container, service.map(|service| &service.wanted))));
+        plan.steps.push(Step::Kill(id(container, wanted)));
     }
 
     /// Removes what is disturbed once nothing uses it any more, and creates what is missing.
-    fn networks_and_volumes(&self, plan: &mut Plan) {
+    fn networks_and_volumes(&self, plan: &mut Plan<'a>) {
         let current = self.current;
         for network in &current.networks {
             if self.disturbed.contains(&network.name.as_str()) && !is_used(current, network) {
-                plan.steps.push(Step::RemoveNetwork(network.id.clone(), network.name.clone()));
+                plan.remove_network(network);
             }
         }
         for volume in &current.volumes {
-            let used = || current.containers.iter().any(|container| container.volumes.contains(&volume.name));
-            if self.disturbed.contains(&volume.name.as_str()) && !used() {
-                plan.steps.push(Step::RemoveVolume(volume.name.clone()));
+            let is_user = |container: &Container| container.volumes.contains(&volume.name);
+            if self.disturbed.contains(&volume.name.as_str()) && !current.containers.iter().any(is_user) {
+                plan.steps.push(Step::RemoveVolume(&volume.name));
             }
         }
         let is_absent = |name: &str| self.missing.contains(&name) && !self.disturbed.contains(&name);
         for (name, body) in &self.app.networks {
             if is_absent(name) {
-                plan.steps.push(Step::CreateNetwork(body.clone()));
+                plan.steps.push(Step::CreateNetwork(Cow::Borrowed(body)));
             }
         }
         for (name, body) in &self.app.volumes {
             if is_absent(name) {
-                plan.steps.push(Step::CreateVolume(body.clone()));
+                plan.steps.push(Step::CreateVolume(body));
             }
         }
     }
 
     /// Creates the containers of services that have none (§4.3.3).
-    fn install(&self, plan: &mut Plan) {
+    fn install(&self, plan: &mut Plan<'a>) {
         for service in &self.app.services {
-            let wanted = &service.wanted;
-            let is_present = self
-                .current
-                .containers
-                .iter()
-                .any(|container| container.app == self.app.id && container.service == service.name);
-            let waits = wanted
-                .networks
-                .iter()
-                .chain(&wanted.volumes)
-                .any(|name| self.missing.contains(&name.as_str()));
-            if is_present || waits || !self.dependencies_started(service) {
-                continue;
+            let wanted: &Wanted = &service.wanted;
+            let is_its =
+                |container: &Container| container.app == self.app.id && container.service == service.name;
+            if !self.current.containers.iter().any(is_its)
+                && !any(&self.missing, &wanted.networks)
+                && !any(&self.missing, &wanted.volumes)
+                && self.dependencies_started(service)
+            {
+                let network_of = wanted.network_of.as_ref().and_then(|name| self.present(name));
+                plan.steps.push(Step::Create(Create {
+                    service: &service.name,
+                    image: &service.image,
+                    wanted,
+                    network_of: network_of.map(|container| container.id.as_str()),
+                    start: service.running,
+                }));
             }
-            plan.steps.push(Step::Create(Box::new(Create {
-                service: service.name.clone(),
-                image: service.image.clone(),
-                wanted: wanted.clone(),
-                network_of: wanted.network_of.as_ref().and_then(|name| self.container_of(name)),
-                start: service.running,
-            })));
         }
     }
 
     /// A dependency has started when it runs or has run: one that did its work once and ended counts.
     fn dependencies_started(&self, service: &Service) -> bool {
         service.wanted.depends_on.iter().all(|name| {
-            self.present.iter().any(|container| {
-                container.service == *name
-                    && !self.killed.contains(&container.id.as_str())
-                    && (container.is_up() || container.has_run)
+            self.present(name).is_some_and(|container| {
+                !self.killed.contains(&container.id.as_str()) && (container.is_up() || container.has_run)
             })
         })
     }
 
-    fn container_of(&self, service: &str) -> Option<String> {
-        self.present
-            .iter()
-            .find(|container| container.service == service)
-            .map(|container| container.id.clone())
+    /// The container of a service.
+    fn present(&self, service: &str) -> Option<&'a Container> {
+        self.present.iter().find(|container| container.service == service).copied()
     }
+}
+
+/// Whether one of the names is in the list.
+fn any(list: &[&str], names: &[String]) -> bool {
+    names.iter().any(|name| list.contains(&name.as_str()))
 }

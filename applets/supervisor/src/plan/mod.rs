@@ -6,9 +6,10 @@ mod app;
 mod tests;
 
 use crate::compose::Wanted;
-use crate::compose::network::SUPERVISOR_NETWORK;
+use crate::compose::network::{self, SUPERVISOR_NETWORK};
 use minke_engine_api::{Network, Volume};
 use minke_wire::json::Value;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// What the engine has.
@@ -95,72 +96,82 @@ pub struct Service {
     /// Whether it should run, or only be installed.
     pub running: bool,
     /// The container.
-    pub wanted: Wanted,
+    pub wanted: Box<Wanted>,
 }
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub enum Step<'a> {
     /// Remove a container that the engine gave up.
-    RemoveDead(Id),
+    RemoveDead(Id<'a>),
     /// Stop a container and remove it.
-    Kill(Id),
+    Kill(Id<'a>),
     /// Stop a container and keep it.
-    Stop(Id),
+    Stop(Id<'a>),
     /// Start a container that exists.
-    Start(Id),
+    Start(Id<'a>),
     /// Create the container of a service, and start it if it should run.
-    Create(Box<Create>),
+    Create(Create<'a>),
     /// Give a container whose config is right the name of the new release.
-    Rename(Id, String),
+    Rename(Id<'a>, &'a str),
     /// Create a network by this body.
-    CreateNetwork(Value),
+    CreateNetwork(Cow<'a, Value>),
     /// Remove the network with this id and name.
-    RemoveNetwork(String, String),
+    RemoveNetwork(&'a str, &'a str),
     /// Create a volume by this body.
-    CreateVolume(Value),
+    CreateVolume(&'a Value),
     /// Remove a volume with its content.
-    RemoveVolume(String),
+    RemoveVolume(&'a str),
 }
 
 /// A container with what a step needs of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Id {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Id<'a> {
     /// The engine's id.
-    pub container: String,
+    pub container: &'a str,
     /// The service's name, for messages.
-    pub service: String,
+    pub service: &'a str,
     /// How long it may take to stop.
     pub grace: Duration,
 }
 
 /// A container to create.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Create {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Create<'a> {
     /// The service's name.
-    pub service: String,
+    pub service: &'a str,
     /// The image's reference, for messages.
-    pub image: String,
+    pub image: &'a str,
     /// The container.
-    pub wanted: Wanted,
+    pub wanted: &'a Wanted,
     /// The container whose network it shares.
-    pub network_of: Option<String>,
+    pub network_of: Option<&'a str>,
     /// Whether to start it.
     pub start: bool,
 }
 
 /// The steps of one round, and what is waited for besides.
 #[derive(Debug, Default, PartialEq)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// What can be done now, in this order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Step<'a>>,
     /// What keeps the target from being reached, for people.
     pub waiting: Vec<String>,
 }
 
+impl<'a> Plan<'a> {
+    fn kill(&mut self, container: &'a Container) {
+        self.steps.push(Step::Kill(id(container, None)));
+    }
+
+    fn remove_network(&mut self, network: &'a Network) {
+        self.steps.push(Step::RemoveNetwork(&network.id, &network.name));
+    }
+}
+
 /// Plans one round. `crashed` are ids of containers whose process died and was not stopped by anybody, and
 /// whose pause before the next start is over.
-pub fn plan(current: &Current, target: &Target, crashed: &[String]) -> Plan {
+pub fn plan<'a>(current: &'a Current, target: &'a Target, crashed: &'a [String]) -> Plan<'a> {
     let mut plan = Plan::default();
     if !supervisor_network(current, target, &mut plan) {
         return plan;
@@ -173,54 +184,65 @@ pub fn plan(current: &Current, target: &Target, crashed: &[String]) -> Plan {
 }
 
 /// Brings the supervisor's own network in order. Returns whether planning may go on (§4.3, point 1).
-fn supervisor_network(current: &Current, target: &Target, plan: &mut Plan) -> bool {
-    let services = || target.apps.iter().flat_map(|app| &app.services);
-    if !services().any(|service| service.wanted.supervisor_api) {
+fn supervisor_network<'a>(current: &'a Current, target: &Target, plan: &mut Plan<'a>) -> bool {
+    let needs = |app: &App| app.services.iter().any(|service| service.wanted.supervisor_api);
+    if !target.apps.iter().any(needs) {
         return true;
     }
-    let body = crate::compose::network::supervisor_body();
-    let found = current.networks.iter().find(|network| network.name == SUPERVISOR_NETWORK);
-    if found.is_some_and(|network| crate::compose::network::is_same(&body, network)) {
-        return true;
-    }
-    let Some(network) = found else {
-        plan.steps.push(Step::CreateNetwork(body));
+    let body = network::supervisor_body();
+    let Some(found) = current.networks.iter().find(|found| found.name == SUPERVISOR_NETWORK) else {
+        plan.steps.push(Step::CreateNetwork(Cow::Owned(body)));
         return false;
     };
-    let users = current.containers.iter().filter(|container| container.networks.contains(&network.name));
-    plan.steps.extend(users.map(|container| Step::Kill(id(container, None))));
+    if network::is_same(&body, found) {
+        return true;
+    }
+    for container in &current.containers {
+        if container.networks.contains(&found.name) {
+            plan.kill(container);
+        }
+    }
     if plan.steps.is_empty() {
-        plan.steps.push(Step::RemoveNetwork(network.id.clone(), network.name.clone()));
+        plan.remove_network(found);
     }
     false
 }
 
 /// Apps that the device has and should not have: first their containers go, then their networks. Their
 /// volumes stay: what a person stored is not thrown away because a list changed.
-fn remove_apps(current: &Current, target: &Target, plan: &mut Plan) {
+fn remove_apps<'a>(current: &'a Current, target: &Target, plan: &mut Plan<'a>) {
     let is_target = |id: i64| {
         target.apps.iter().any(|app| app.id == id)
             || target.rejected.iter().any(|(rejected, _)| *rejected == id)
     };
-    let leaving = current.containers.iter().filter(|container| !is_target(container.app));
-    plan.steps.extend(leaving.map(|container| Step::Kill(id(container, None))));
-    for network in current.networks.iter().filter(|network| network.name != SUPERVISOR_NETWORK) {
-        let label = network.labels.iter().find(|(name, _)| name == "io.balena.app-id");
-        let app: Option<i64> = label.and_then(|(_, app)| app.parse().ok());
-        if app.is_some_and(|app| !is_target(app)) && !is_used(current, network) {
-            plan.steps.push(Step::RemoveNetwork(network.id.clone(), network.name.clone()));
+    for container in &current.containers {
+        if !is_target(container.app) {
+            plan.kill(container);
         }
     }
+    for network in &current.networks {
+        let app = app_of(network).and_then(|app| app.parse().ok());
+        let leaves = app.is_some_and(|app| !is_target(app));
+        if leaves && network.name != SUPERVISOR_NETWORK && !is_used(current, network) {
+            plan.remove_network(network);
+        }
+    }
+}
+
+/// The id of the app that a network belongs to.
+fn app_of(network: &Network) -> Option<&str> {
+    let label = network.labels.iter().find(|(name, _)| name == "io.balena.app-id");
+    label.map(|(_, app)| app.as_str())
 }
 
 fn is_used(current: &Current, network: &Network) -> bool {
     current.containers.iter().any(|container| container.networks.contains(&network.name))
 }
 
-fn id(container: &Container, wanted: Option<&Wanted>) -> Id {
+fn id<'a>(container: &'a Container, wanted: Option<&Wanted>) -> Id<'a> {
     Id {
-        container: container.id.clone(),
-        service: container.service.clone(),
+        container: &container.id,
+        service: &container.service,
         // A container's own time-out is the engine's to know; this bounds the wait for its answer.
         grace: wanted.map_or(Duration::from_secs(10), |wanted| wanted.grace),
     }

@@ -47,26 +47,26 @@ struct World {
 }
 
 impl World {
-    fn execute(&mut self, step: &Step) {
+    fn execute(&mut self, step: &Step<'_>) {
         let gone = |list: &mut Vec<Container>, id: &str| list.retain(|container| container.id != id);
         let find = |current: &mut Current, id: &str| {
             let place = current.containers.iter().position(|container| container.id == id).unwrap();
             std::mem::take(&mut current.containers[place])
         };
         match step {
-            Step::RemoveDead(id) | Step::Kill(id) => gone(&mut self.current.containers, &id.container),
+            Step::RemoveDead(id) | Step::Kill(id) => gone(&mut self.current.containers, id.container),
             Step::Stop(id) | Step::Start(id) => {
                 let start = matches!(step, Step::Start(_));
-                let mut container = find(&mut self.current, &id.container);
+                let mut container = find(&mut self.current, id.container);
                 gone(&mut self.current.containers, "");
                 container.status = if start { "running" } else { "exited" }.into();
                 container.has_run |= start;
                 self.current.containers.push(container);
             }
             Step::Rename(id, name) => {
-                let mut container = find(&mut self.current, &id.container);
+                let mut container = find(&mut self.current, id.container);
                 gone(&mut self.current.containers, "");
-                container.name.clone_from(name);
+                (*name).clone_into(&mut container.name);
                 self.current.containers.push(container);
             }
             Step::Create(create) => {
@@ -81,7 +81,7 @@ impl World {
                     id: format!("id{}", self.clock),
                     name: create.wanted.name.clone(),
                     app: 7,
-                    service: create.service.clone(),
+                    service: create.service.into(),
                     status: if create.start { "running" } else { "created" }.into(),
                     has_run: create.start,
                     hash: create.wanted.hash.clone(),
@@ -92,6 +92,7 @@ impl World {
                 });
             }
             Step::CreateNetwork(body) => {
+                let body: &Value = body;
                 let labels = crate::compose::volume::sorted(body.get("Labels"));
                 let options = crate::compose::volume::sorted(body.get("Options"));
                 let pools =
@@ -134,7 +135,8 @@ impl World {
     fn settle(&mut self, target: &Target) -> Vec<String> {
         let mut log = Vec::new();
         for _ in 0..20 {
-            let plan = plan(&self.current, target, &[]);
+            let current = self.current.clone();
+            let plan = plan(&current, target, &[]);
             if plan.steps.is_empty() {
                 return log;
             }
@@ -175,7 +177,8 @@ fn whatever_step_is_the_last_before_a_cut_planning_goes_on_from_there() {
         let mut world = World::default();
         let mut done = 0;
         'rounds: loop {
-            let plan = plan(&world.current, &target, &[]);
+            let current = world.current.clone();
+            let plan = plan(&current, &target, &[]);
             if plan.steps.is_empty() {
                 break;
             }
@@ -274,7 +277,8 @@ fn a_changed_network_takes_its_users_with_it_and_comes_back() {
     };
     assert!(log[0].starts_with("Kill") && log.len() == 1, "{log:?}");
     world.current.containers.clear();
-    let second = plan(&world.current, &target, &[]);
+    let current = world.current.clone();
+    let second = plan(&current, &target, &[]);
     assert!(matches!(second.steps[..], [Step::RemoveNetwork(..)]));
     world.execute(&second.steps[0]);
     let third = plan(&world.current, &target, &[]);

@@ -2,8 +2,9 @@
 //! keep the device from running the others.
 
 use super::{App, Pairs, Release, Service, normalise};
-use crate::values::int;
+use crate::values;
 use minke_wire::json::{Map, Value};
+use std::fmt;
 
 /// Longest name, uuid or reference (§0.5).
 const MAX_TEXT: usize = 255;
@@ -11,130 +12,137 @@ const MAX_TEXT: usize = 255;
 /// Most problems that are listed of one app: a person reads them.
 const MAX_PROBLEMS: usize = 10;
 
-/// The problems found on the way down, each with its path.
+/// The problems found on the way down.
 struct Checker {
+    /// Where it stands.
+    path: String,
+    /// Each with its path.
     problems: Vec<String>,
 }
 
 /// Reads the app `uuid` from its JSON form.
 pub fn app(uuid: &str, value: &Value) -> Result<App, Vec<String>> {
-    let mut checker = Checker { problems: Vec::new() };
+    let mut checker = Checker { path: format!("app {uuid}"), problems: Vec::new() };
     let found = checker.app(uuid, value);
     if checker.problems.is_empty() { Ok(found) } else { Err(checker.problems) }
 }
 
 impl Checker {
-    fn problem(&mut self, path: &str, what: &str) {
+    #[inline(never)]
+    fn problem(&mut self, what: fmt::Arguments<'_>) {
         if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(format!("{path}: {what}"));
+            self.problems.push(format!("{}: {what}", self.path));
         }
     }
 
+    /// Goes one step down, and returns the way back.
+    fn enter(&mut self, what: &str, name: &str) -> String {
+        let inner = format!("{}, {what} {name}", self.path);
+        std::mem::replace(&mut self.path, inner)
+    }
+
     fn app(&mut self, uuid: &str, value: &Value) -> App {
-        let path = format!("app {uuid}");
-        if uuid.is_empty() || uuid.len() > MAX_TEXT {
-            self.problem(&path, "the uuid must have 1 to 255 characters");
-        }
+        self.length("uuid", uuid);
         if let Some(class) = value.get("class")
             && !matches!(class.as_str(), Some("fleet" | "app" | "block"))
         {
-            self.problem(&path, "class must be fleet, app or block");
+            self.problem(format_args!("class must be fleet, app or block"));
         }
-        let releases = self.map(&path, value, "releases");
+        let releases = self.map(value, "releases");
         // At most one release is expected; the first is used.
-        let release = releases.iter().next().map(|(commit, release)| self.release(&path, commit, release));
+        let release = releases.iter().next().map(|(commit, release)| self.release(commit, release));
         App {
             uuid: uuid.to_owned(),
-            id: self.number(&path, value, "id"),
-            name: self.text(&path, value, "name"),
-            is_host: value.get("is_host").and_then(Value::as_bool).unwrap_or(false),
+            id: self.number(value, "id"),
+            name: self.text(value, "name"),
+            is_host: values::flag(value, "is_host"),
             release,
         }
     }
 
-    fn release(&mut self, path: &str, commit: &str, value: &Value) -> Release {
-        let path = format!("{path}, release {commit}");
-        if commit.is_empty() || commit.len() > MAX_TEXT {
-            self.problem(&path, "the commit must have 1 to 255 characters");
+    fn release(&mut self, commit: &str, value: &Value) -> Release {
+        let outer = self.enter("release", commit);
+        self.length("commit", commit);
+        let all = self.map(value, "services");
+        let id = self.number(value, "id");
+        let mut services = Vec::new();
+        for (name, service) in &all {
+            services.push(self.service(name, service));
         }
-        let services = self.map(&path, value, "services");
-        Release {
-            commit: commit.to_owned(),
-            id: self.number(&path, value, "id"),
-            services: services.iter().map(|(name, service)| self.service(&path, name, service)).collect(),
-            volumes: self.named(&path, value, "volumes"),
-            networks: self.named(&path, value, "networks"),
-        }
+        let (volumes, networks) = (self.named(value, "volumes"), self.named(value, "networks"));
+        self.path = outer;
+        Release { commit: commit.to_owned(), id, services, volumes, networks }
     }
 
-    fn service(&mut self, path: &str, name: &str, value: &Value) -> Service {
-        let path = format!("{path}, service {name}");
+    fn service(&mut self, name: &str, value: &Value) -> Service {
+        let outer = self.enter("service", name);
         if !is_docker_name(name) {
-            self.problem(&path, "the name may have letters, digits and _ . -");
+            self.problem(format_args!("the name may have letters, digits and _ . -"));
         }
-        let image = self.text(&path, value, "image");
-        let normal = normalise(&image);
-        if normal.is_none() {
-            self.problem(&path, "image must be [registry/]name[:tag][@digest]");
+        let image = normalise(&self.text(value, "image"));
+        if image.is_none() {
+            self.problem(format_args!("image must be [registry/]name[:tag][@digest]"));
         }
-        Service {
+        let service = Service {
             name: name.to_owned(),
-            id: self.number(&path, value, "id"),
-            image_id: self.number(&path, value, "image_id"),
-            image: normal.unwrap_or_default(),
-            environment: self.strings(&path, value, "environment", is_variable),
-            labels: self.strings(&path, value, "labels", is_label),
-            running: self.flag(&path, value, "running", true),
-            composition: self.map(&path, value, "composition"),
+            id: self.number(value, "id"),
+            image_id: self.number(value, "image_id"),
+            image: image.unwrap_or_default(),
+            environment: self.strings(value, "environment", is_variable),
+            labels: self.strings(value, "labels", is_label),
+            running: self.flag(value, "running", true),
+            composition: self.map(value, "composition"),
+        };
+        self.path = outer;
+        service
+    }
+
+    fn length(&mut self, what: &str, text: &str) {
+        if text.is_empty() || text.len() > MAX_TEXT {
+            self.problem(format_args!("the {what} must have 1 to 255 characters"));
         }
     }
 
-    fn number(&mut self, path: &str, value: &Value, key: &str) -> i64 {
-        let number = value.get(key).and_then(int);
+    fn number(&mut self, value: &Value, key: &str) -> i64 {
+        let number = value.get(key).and_then(values::int);
         if number.is_none() {
-            self.problem(path, &format!("{key} must be a whole number"));
+            self.problem(format_args!("{key} must be a whole number"));
         }
         number.unwrap_or(0)
     }
 
-    fn text(&mut self, path: &str, value: &Value, key: &str) -> String {
+    fn text(&mut self, value: &Value, key: &str) -> String {
         match value.get(key).and_then(Value::as_str) {
             Some(text) if text.len() <= MAX_TEXT => text.to_owned(),
             _ => {
-                self.problem(path, &format!("{key} must be a text of at most 255 characters"));
+                self.problem(format_args!("{key} must be a text of at most 255 characters"));
                 String::new()
             }
         }
     }
 
-    fn flag(&mut self, path: &str, value: &Value, key: &str, default: bool) -> bool {
-        match value.get(key) {
-            None => default,
-            Some(Value::Bool(flag)) => *flag,
-            Some(_) => {
-                self.problem(path, &format!("{key} must be true or false"));
-                default
-            }
+    fn flag(&mut self, value: &Value, key: &str, default: bool) -> bool {
+        let flag = value.get(key).map(Value::as_bool);
+        if flag == Some(None) {
+            self.problem(format_args!("{key} must be true or false"));
         }
+        flag.flatten().unwrap_or(default)
     }
 
-    fn map(&mut self, path: &str, value: &Value, key: &str) -> Map {
-        match value.get(key) {
-            Some(Value::Object(map)) => map.clone(),
-            None => Map::new(),
-            Some(_) => {
-                self.problem(path, &format!("{key} must be an object"));
-                Map::new()
-            }
+    fn map(&mut self, value: &Value, key: &str) -> Map {
+        let value = value.get(key);
+        if value.is_some_and(|value| !value.is_object()) {
+            self.problem(format_args!("{key} must be an object"));
         }
+        values::members(value).clone()
     }
 
     /// A map whose keys are engine names; `null` stands for an empty object.
-    fn named(&mut self, path: &str, value: &Value, key: &str) -> Map {
-        let mut map = self.map(path, value, key);
+    fn named(&mut self, value: &Value, key: &str) -> Map {
+        let mut map = self.map(value, key);
         for (name, item) in &mut map {
             if !is_docker_name(name) || !(item.is_object() || item.is_null()) {
-                self.problem(path, &format!("{key}: '{name}' must be a proper name of an object"));
+                self.problem(format_args!("{key}: '{name}' must be a proper name of an object"));
             }
             if item.is_null() {
                 *item = Value::Object(Map::new());
@@ -143,17 +151,17 @@ impl Checker {
         map
     }
 
-    fn strings(&mut self, path: &str, value: &Value, key: &str, is_key: fn(&str) -> bool) -> Pairs {
+    fn strings(&mut self, value: &Value, key: &str, is_key: fn(&str) -> bool) -> Pairs {
         if value.get(key).is_none() {
-            self.problem(path, &format!("{key} is missing"));
+            self.problem(format_args!("{key} is missing"));
         }
         let mut pairs = Pairs::new();
-        for (name, item) in &self.map(path, value, key) {
+        for (name, item) in &self.map(value, key) {
             match item.as_str() {
                 Some(text) if is_key(name) && name.len() <= MAX_TEXT => {
                     pairs.push((name.clone(), text.to_owned()));
                 }
-                _ => self.problem(path, &format!("{key}: '{name}' must be a proper name with a text")),
+                _ => self.problem(format_args!("{key}: '{name}' must be a proper name with a text")),
             }
         }
         pairs
@@ -162,19 +170,15 @@ impl Checker {
 
 /// Names of services, volumes and networks (§0.5).
 fn is_docker_name(name: &str) -> bool {
-    name.len() <= MAX_TEXT
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.chars().all(|character| character.is_ascii_alphanumeric() || "_.-".contains(character))
+    name.len() <= MAX_TEXT && values::is_name(name)
 }
 
 fn is_variable(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
+    values::is_made_of(name, "_") && !name.starts_with(|first: char| first.is_ascii_digit())
 }
 
 fn is_label(name: &str) -> bool {
-    !name.is_empty()
-        && name.chars().all(|character| character.is_ascii_graphic() && !"\"'`".contains(character))
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'`".contains(&byte))
 }
 
 #[cfg(test)]

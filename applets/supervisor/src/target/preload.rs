@@ -22,31 +22,35 @@ pub fn preload(content: &[u8]) -> Result<Option<Preload>, String> {
     let Value::Object(file) = value else {
         return Err("format 1 (a list of apps) is not supported: preload with a current CLI".to_owned());
     };
-    let part = |name: &str| match file.get(name) {
-        None => Ok(Map::new()),
-        Some(Value::Object(map)) => Ok(map.clone()),
-        Some(_) => Err(format!("{name} must be an object")),
-    };
-    let (config, apps) = (part("config")?, part("apps")?);
+    let (config, apps) = (part(&file, "config")?, part(&file, "apps")?);
     if config.is_empty() && apps.is_empty() {
         return Ok(None);
     }
-    if let Some((name, _)) = config.iter().find(|(_, value)| !value.is_string()) {
-        return Err(format!("config variable {name} must be a text"));
+    for (name, value) in &config {
+        if !value.is_string() {
+            return Err(format!("config variable {name} must be a text"));
+        }
     }
-    let checked = apps.iter().map(|(uuid, value)| checked(uuid, value)).collect::<Result<Vec<_>, _>>()?;
     let pinned = file.get("pinDevice").and_then(Value::as_bool).unwrap_or(false);
-    let is_fleet = |app: &&App| apps.get(&app.uuid).is_some_and(is_fleet);
-    let pin = pinned.then(|| checked.iter().find(is_fleet)).flatten().and_then(pin);
-    Ok(Some(Preload { config, apps, checked, pin }))
+    let (mut all, mut pin) = (Vec::new(), None);
+    for (uuid, value) in &apps {
+        let app = checked(uuid, value)?;
+        let is_fleet = value.get("class").is_none_or(|class| class == "fleet");
+        if let (true, true, None, Some(release)) = (pinned, is_fleet, &pin, &app.release) {
+            pin = Some((app.uuid.clone(), release.commit.clone()));
+        }
+        all.push(app);
+    }
+    Ok(Some(Preload { config, apps, checked: all, pin }))
 }
 
-fn is_fleet(app: &Value) -> bool {
-    app.get("class").is_none_or(|class| class == "fleet")
-}
-
-fn pin(app: &App) -> Option<(String, String)> {
-    Some((app.uuid.clone(), app.release.as_ref()?.commit.clone()))
+/// One of the file's parts, which may be missing.
+fn part(file: &Map, name: &str) -> Result<Map, String> {
+    match file.get(name) {
+        None => Ok(Map::new()),
+        Some(Value::Object(map)) => Ok(map.clone()),
+        Some(_) => Err(format!("{name} must be an object")),
+    }
 }
 
 fn checked(uuid: &str, value: &Value) -> Result<App, String> {

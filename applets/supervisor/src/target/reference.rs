@@ -1,5 +1,7 @@
 //! Image references (spec supervisor §0.6): `[registry/]name[:tag][@digest]`.
 
+use crate::values::is_made_of;
+
 /// Normalises a reference: with a digest the tag is dropped, without one the tag is always there. `None`: not
 /// a reference.
 pub fn normalise(text: &str) -> Option<String> {
@@ -16,9 +18,8 @@ pub fn normalise(text: &str) -> Option<String> {
         }
         None => (name, None),
     };
-    let path_ok =
-        !path.is_empty() && path.split('/').all(|part| !part.is_empty()) && path.chars().all(is_name);
-    let tag_ok = tag.is_none_or(|tag| !tag.is_empty() && tag.len() <= 128 && tag.chars().all(is_tag));
+    let path_ok = is_made_of(path, "._-/:[]") && path.split('/').all(|part| !part.is_empty());
+    let tag_ok = tag.is_none_or(|tag| tag.len() <= 128 && is_made_of(tag, "._-"));
     if !path_ok || !tag_ok || text.len() > 255 {
         return None;
     }
@@ -28,22 +29,9 @@ pub fn normalise(text: &str) -> Option<String> {
     }
 }
 
-fn is_name(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "._-/:[]".contains(character)
-}
-
-fn is_tag(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "._-".contains(character)
-}
-
 fn is_digest(digest: &str) -> bool {
     digest.split_once(':').is_some_and(|(algorithm, hex)| {
-        !algorithm.is_empty()
-            && algorithm
-                .chars()
-                .all(|character| character.is_ascii_alphanumeric() || "+._-".contains(character))
-            && hex.len() >= 32
-            && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+        is_made_of(algorithm, "+._-") && hex.len() >= 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
     })
 }
 

@@ -253,7 +253,7 @@ impl Connection {
             }
         }
         if expects && framing != Framing::Length(0) && self.input.is_empty() {
-            write_response_head(100, [], &mut self.output);
+            write_response_head(100, &Headers::new(), &mut self.output);
         }
         true
     }
@@ -386,7 +386,7 @@ impl Connection {
             (true, 0) => headers.push("Connection", "keep-alive"),
             (true, _) => {}
         }
-        write_response_head(status, headers.iter(), &mut self.output);
+        write_response_head(status, &headers, &mut self.output);
     }
 
     /// The next request, or the end.

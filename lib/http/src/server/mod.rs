@@ -195,7 +195,7 @@ impl Server {
     /// The head of an answer, for [`Server::upgrade`].
     pub fn upgrade_head(status: u16, headers: &Headers) -> Vec<u8> {
         let mut out = Vec::new();
-        write_response_head(status, headers.iter(), &mut out);
+        write_response_head(status, headers, &mut out);
         out
     }
 
@@ -271,7 +271,7 @@ impl Server {
     fn serve(&mut self, ready: Ready, now: Duration) {
         let Some(open) = self.open.get_mut(&ready.token) else { return };
         if ready.readable && open.state.wants_input(&self.limits) && !open.ended {
-            let mut buffer = [0; READ];
+            let mut buffer = vec![0; READ];
             match open.socket.read(&mut buffer) {
                 Moved::Bytes(count) => {
                     open.state.received(buffer.get(..count).unwrap_or_default(), now);

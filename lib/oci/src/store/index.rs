@@ -76,8 +76,11 @@ impl StoredLayer {
 impl StoredImage {
     /// The document of an image's record.
     pub(super) fn document(config: &str, names: &[(String, u64)]) -> Value {
-        let names: Map = names.iter().map(|(name, number)| (name.clone(), Value::from(*number))).collect();
-        json!({ "names": names, "config": config })
+        let mut numbers = Map::new();
+        for (name, number) in names {
+            numbers.insert(name.as_str(), Value::from(*number));
+        }
+        json!({ "names": numbers, "config": config })
     }
 
     /// Understands an image's record; an error when it is not one of `id`.
@@ -109,6 +112,12 @@ impl StoredImage {
             architecture: config.architecture().to_owned(),
             os: config.os().to_owned(),
         })
+    }
+
+    fn drop_names(&mut self, names: &[String]) -> Result<()> {
+        let mut rest = self.names.clone();
+        rest.retain(|(name, _)| !names.contains(name));
+        self.rewrite(rest)
     }
 
     /// Writes the record with other names. The configuration comes from the old record, so that it need not
@@ -156,8 +165,10 @@ impl Index {
     /// The image for the outside.
     pub(super) fn image(&self, id: &Digest) -> Option<Image> {
         let stored = self.stored(id)?;
-        let (digests, tags): (Vec<String>, Vec<String>) =
-            self.names_of(id).into_iter().partition(|name| name.contains('@'));
+        let (mut digests, mut tags) = (Vec::new(), Vec::new());
+        for name in self.names_of(id) {
+            if name.contains('@') { &mut digests } else { &mut tags }.push(name);
+        }
         let mut size = 0u64;
         for diff_id in &stored.layers {
             size = size.saturating_add(self.layer(diff_id).map_or(0, |layer| layer.bytes));
@@ -176,21 +187,25 @@ impl Index {
 
     /// The names that mean this image and no other, in the order they were given.
     pub(super) fn names_of(&self, id: &Digest) -> Vec<String> {
-        let names = self.stored(id).map_or(&[][..], |image| &image.names);
-        let owned = names.iter().filter(|(name, _)| self.owner(name) == Some(id));
-        owned.map(|(name, _)| name.clone()).collect()
+        let mut names = Vec::new();
+        for (name, _) in self.stored(id).map_or(&[][..], |image| &image.names) {
+            if self.owner(name) == Some(id) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// The image that a name in familiar form means: of those whose record claims it the latest.
     pub(super) fn owner(&self, name: &str) -> Option<&Digest> {
-        let claim = |image: &StoredImage| {
-            image.names.iter().find(|(known, _)| known == name).map(|(_, number)| *number)
-        };
-        self.images
-            .iter()
-            .filter_map(|image| Some((claim(image)?, &image.id)))
-            .reduce(|best, next| if next.0 > best.0 { next } else { best })
-            .map(|(_, id)| id)
+        let mut owner = None;
+        for image in &self.images {
+            let claim = image.names.iter().find(|(known, _)| known == name).map(|(_, number)| *number);
+            if claim > owner.map(|(number, _)| number) {
+                owner = claim.map(|number| (number, &image.id));
+            }
+        }
+        owner.map(|(_, id)| id)
     }
 
     /// The id that a query means, in Docker's order: a whole id, a reference, the prefix of an id.
@@ -208,55 +223,49 @@ impl Index {
             // What is neither a reference nor hex is a bad request rather than a missing image.
             return Err(name.map_or_else(Error::from, |_| missing()));
         }
-        let mut matches = self.images.iter().map(|image| &image.id).filter(|id| id.hex().starts_with(hex));
-        match (matches.next(), matches.next()) {
-            (Some(id), None) => Ok(id.clone()),
-            (Some(_), Some(_)) => Err(Error::conflict(&format_args!("the id prefix {hex} is ambiguous"))),
-            _ => Err(missing()),
+        let mut found = None;
+        for image in &self.images {
+            if image.id.hex().starts_with(hex) && found.replace(&image.id).is_some() {
+                return Err(Error::conflict(&format_args!("the id prefix {hex} is ambiguous")));
+            }
         }
+        found.cloned().ok_or_else(missing)
     }
 
     /// Gives names to an image and takes them from others, durably, in this order.
     pub(super) fn add_names(&mut self, id: &Digest, names: &[String]) -> Result<()> {
-        let fresh: Vec<String> = names.iter().filter(|name| self.owner(name) != Some(id)).cloned().collect();
+        let mut fresh = names.to_vec();
+        fresh.retain(|name| self.owner(name) != Some(id));
         if fresh.is_empty() {
             return Ok(());
         }
-        let image = self.stored(id).ok_or_else(|| Error::not_found(id))?;
+        let image =
+            self.images.iter_mut().find(|image| image.id == *id).ok_or_else(|| Error::not_found(id))?;
         let mut all = image.names.clone();
         all.retain(|(name, _)| !fresh.contains(name));
         for name in &fresh {
             all.push((name.clone(), self.next_naming));
             self.next_naming = self.next_naming.saturating_add(1);
         }
-        self.set_names(id, all)?;
+        image.rewrite(all)?;
         self.drop_claims(id, &fresh)
     }
 
     /// Removes names from an image durably.
     pub(super) fn remove_names(&mut self, id: &Digest, names: &[String]) -> Result<()> {
-        let Some(image) = self.stored(id) else { return Ok(()) };
-        let mut rest = image.names.clone();
-        rest.retain(|(name, _)| !names.contains(name));
-        self.set_names(id, rest)?;
+        if let Some(image) = self.images.iter_mut().find(|image| image.id == *id) {
+            image.drop_names(names)?;
+        }
         // An older claim of another image must not come to life again.
         self.drop_claims(id, names)
     }
 
     /// Removes claims of names from all images but one.
     pub(super) fn drop_claims(&mut self, except: &Digest, names: &[String]) -> Result<()> {
-        let claims = |image: &StoredImage| image.names.iter().any(|(name, _)| names.contains(name));
-        let losers: Vec<Digest> = self
-            .images
-            .iter()
-            .filter(|image| image.id != *except && claims(image))
-            .map(|image| image.id.clone())
-            .collect();
-        for loser in losers {
-            let Some(image) = self.stored(&loser) else { continue };
-            let mut rest = image.names.clone();
-            rest.retain(|(name, _)| !names.contains(name));
-            self.set_names(&loser, rest)?;
+        for image in &mut self.images {
+            if image.id != *except && image.names.iter().any(|(name, _)| names.contains(name)) {
+                image.drop_names(names)?;
+            }
         }
         Ok(())
     }
@@ -264,9 +273,5 @@ impl Index {
     /// Whether an image or a session needs a layer.
     pub(super) fn is_needed(&self, diff_id: &Digest) -> bool {
         self.pins.contains(diff_id) || self.images.iter().any(|image| image.layers.contains(diff_id))
-    }
-
-    fn set_names(&mut self, id: &Digest, names: Vec<(String, u64)>) -> Result<()> {
-        self.images.iter_mut().find(|image| image.id == *id).map_or(Ok(()), |image| image.rewrite(names))
     }
 }

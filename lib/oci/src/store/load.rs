@@ -36,10 +36,10 @@ impl ImageStore {
         for image in manifest::images(&archive, platform)? {
             let diff_ids = diff_ids(&archive, &image)?;
             for (layer, diff_id) in image.layers.iter().zip(&diff_ids) {
-                let mut source = archive.content(&layer.member)?;
-                let size = Some(source.size());
+                let mut content = archive.content(&layer.member)?;
+                let size = Some(content.size());
                 let blob = Blob {
-                    source: &mut source,
+                    source: &mut |buffer| content.read(buffer),
                     compression: layer.compression,
                     digest: layer.digest.as_ref(),
                     size,

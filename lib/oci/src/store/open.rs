@@ -22,11 +22,34 @@ impl ImageStore {
         let lock = lock(&root.join("lock"))?;
         let mut problems = Vec::new();
         let mut index = Index::default();
-        read_layers(root, &mut index, &mut problems)?;
-        read_images(root, &mut index, &mut problems)?;
+        read_records(&root.join("layer"), &mut problems, &mut |diff_id, record, document| {
+            let reason = match StoredLayer::decode(diff_id, document, record) {
+                Some(layer) if root.join("l").join(layer.folder.to_string()).is_dir() => {
+                    index.layers.push(layer);
+                    return Ok(());
+                }
+                Some(_) => "its folder is missing",
+                None => "not the record of a layer",
+            };
+            Err(format!("{reason}; the layer is dropped"))
+        })?;
+        read_records(&root.join("image"), &mut problems, &mut |id, record, document| {
+            let reason = match StoredImage::decode(id, document, record) {
+                Ok(image) => match image.layers.iter().find(|layer| index.layer(layer).is_none()) {
+                    None => {
+                        index.insert(image);
+                        return Ok(());
+                    }
+                    Some(layer) => format!("layer {} is missing", layer.short()),
+                },
+                Err(error) => error.to_string(),
+            };
+            Err(format!("{reason}; image {} is dropped and must be fetched again", id.short()))
+        })?;
         remove_leftovers(root, &mut index, &mut problems)?;
-        index.next_naming =
-            next(index.images.iter().flat_map(|image| &image.names).map(|(_, number)| *number));
+        for (_, number) in index.images.iter().flat_map(|image| &image.names) {
+            index.next_naming = index.next_naming.max(number.saturating_add(1));
+        }
         Ok((Self { root: root.to_owned(), index: Mutex::new(index), _lock: lock }, problems))
     }
 }
@@ -42,46 +65,18 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-fn read_layers(root: &Path, index: &mut Index, problems: &mut Vec<Problem>) -> Result<()> {
-    for (diff_id, path) in records(&root.join("layer"))? {
-        let Some((record, document)) = read_record(&path, problems)? else { continue };
-        let damaged = |problems: &mut Vec<Problem>, text: &str| {
-            problems.push(Problem { path: path.clone(), text: format!("{text}; the layer is dropped") });
-        };
-        // Decoding takes the record; a second handle on the file removes it if need be.
-        match StoredLayer::decode(&diff_id, &document, record) {
-            Some(layer) if root.join("l").join(layer.folder.to_string()).is_dir() => {
-                index.layers.push(layer);
-            }
-            Some(layer) => {
-                damaged(problems, "its folder is missing");
-                layer.record.remove()?;
-            }
-            None => {
-                damaged(problems, "not the record of a layer");
-                Record::open(&path, RECORD_MODE)?.0.remove()?;
-            }
-        }
-    }
-    Ok(())
-}
+/// Takes what a record says, or says why that is of no use.
+type Take<'a> = dyn FnMut(&Digest, Record, &Value) -> std::result::Result<(), String> + 'a;
 
-fn read_images(root: &Path, index: &mut Index, problems: &mut Vec<Problem>) -> Result<()> {
-    for (id, path) in records(&root.join("image"))? {
+/// Gives the records of a folder to `take`. What it refuses is reported and removed.
+fn read_records(folder: &Path, problems: &mut Vec<Problem>, take: &mut Take<'_>) -> Result<()> {
+    for (digest, path) in records(folder)? {
         let Some((record, document)) = read_record(&path, problems)? else { continue };
-        let reason = match StoredImage::decode(&id, &document, record) {
-            Ok(image) => match image.layers.iter().find(|layer| index.layer(layer).is_none()) {
-                None => {
-                    index.insert(image);
-                    continue;
-                }
-                Some(layer) => format!("layer {} is missing", layer.short()),
-            },
-            Err(error) => error.to_string(),
-        };
-        let text = format!("{reason}; image {} is dropped and must be fetched again", id.short());
-        problems.push(Problem { path: path.clone(), text });
-        Record::open(&path, RECORD_MODE)?.0.remove()?;
+        if let Err(text) = take(&digest, record, &document) {
+            // `take` has the record; a second handle on the file removes it.
+            Record::open(&path, RECORD_MODE)?.0.remove()?;
+            problems.push(Problem { path, text });
+        }
     }
     Ok(())
 }
@@ -126,32 +121,30 @@ fn records(folder: &Path) -> Result<Vec<(Digest, PathBuf)>> {
 /// Empties `tmp`, and `l` of folders that no record speaks of: layers that were renamed into place before
 /// their record was written, or whose record is gone already.
 fn remove_leftovers(root: &Path, index: &mut Index, problems: &mut Vec<Problem>) -> Result<()> {
-    let mut numbers: Vec<u64> = index.layers.iter().map(|layer| layer.folder).collect();
-    let mut doomed: Vec<PathBuf> = Vec::new();
-    for name in names(&root.join("l"))? {
-        if !numbers.iter().any(|number| number.to_string() == name) {
-            doomed.push(root.join("l").join(name));
+    for layer in &index.layers {
+        index.next_folder = index.next_folder.max(layer.folder.saturating_add(1));
+    }
+    for folder in ["l", "tmp"] {
+        for name in names(&root.join(folder))? {
+            if folder == "l" && index.layers.iter().any(|layer| layer.folder.to_string() == name) {
+                continue;
+            }
+            let path = root.join(folder).join(&name);
+            if let Err(error) = remove_tree(&path) {
+                // It costs space, not correctness; but its number must not be given again.
+                let number = name.parse().unwrap_or(0u64);
+                index.next_folder = index.next_folder.max(number.saturating_add(1));
+                problems.push(Problem { path, text: format!("leftover cannot be removed: {error}") });
+            }
         }
     }
-    for name in names(&root.join("tmp"))? {
-        doomed.push(root.join("tmp").join(name));
-    }
-    for path in doomed {
-        if let Err(error) = remove_tree(&path) {
-            // It costs space, not correctness; but its number must not be given again.
-            numbers.extend(path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok()));
-            problems.push(Problem { path, text: format!("leftover cannot be removed: {error}") });
-        }
-    }
-    index.next_folder = next(numbers.into_iter());
     Ok(())
 }
 
-fn next(numbers: impl Iterator<Item = u64>) -> u64 {
-    numbers.max().map_or(0, |number| number.saturating_add(1))
-}
-
 fn names(folder: &Path) -> Result<Vec<String>> {
-    let names = minke_sys::tree::Folder::open(folder)?.names()?;
-    Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
+    let mut names = Vec::new();
+    for name in minke_sys::tree::Folder::open(folder)?.names()? {
+        names.extend(String::from_utf8(name).ok());
+    }
+    Ok(names)
 }

@@ -47,7 +47,10 @@ impl ImageStore {
             let text = format_args!("unable to delete {id} (must be forced): a container uses it");
             return Err(Error::conflict(&text));
         }
-        let mut removals: Vec<Removal> = doomed.iter().cloned().map(Removal::Untagged).collect();
+        let mut removals = Vec::new();
+        for name in &doomed {
+            removals.push(Removal::Untagged(name.clone()));
+        }
         if !last || keep {
             index.remove_names(&id, &doomed)?;
             return Ok(removals);
@@ -66,27 +69,22 @@ impl ImageStore {
         }
         // Deleting many files takes its time; nobody needs to wait for it.
         drop(index);
-        trash.iter().try_for_each(|path| remove_tree(path))?;
+        empty(&trash)?;
         Ok(removals)
     }
 
     /// Removes layers that no image and no session needs: what abandoned pulls left. Returns the bytes freed.
     pub fn collect(&self) -> Result<u64> {
         let mut index = self.index();
-        let unused: Vec<Digest> = index
-            .layers
-            .iter()
-            .map(|layer| layer.diff_id.clone())
-            .filter(|id| !index.is_needed(id))
-            .collect();
         let (mut freed, mut trash) = (0u64, Vec::new());
-        for layer in unused {
-            let (path, bytes) = self.drop_layer(&mut index, &layer)?;
+        while let Some(layer) = index.layers.iter().find(|layer| !index.is_needed(&layer.diff_id)) {
+            let unused = layer.diff_id.clone();
+            let (path, bytes) = self.drop_layer(&mut index, &unused)?;
             freed = freed.saturating_add(bytes);
             trash.push(path);
         }
         drop(index);
-        trash.iter().try_for_each(|path| remove_tree(path))?;
+        empty(&trash)?;
         Ok(freed)
     }
 
@@ -103,28 +101,34 @@ impl ImageStore {
     }
 }
 
+fn empty(trash: &[PathBuf]) -> Result<()> {
+    for path in trash {
+        remove_tree(path)?;
+    }
+    Ok(())
+}
+
 /// The names that a removal takes.
 fn doomed_names(index: &Index, query: &str, id: &Digest, all: &[String], force: bool) -> Result<Vec<String>> {
     let given = Reference::parse(query).map(|reference| reference.familiar()).ok();
+    let mut doomed = all.to_vec();
     // A name, unless the query was found as an id.
     if let Some(name) = given.filter(|name| index.owner(name) == Some(id) && all.contains(name)) {
-        let repository = repository(&name);
-        let rest: Vec<&String> = all.iter().filter(|other| **other != name).collect();
-        let mut same = rest.iter().filter(|other| self::repository(other) == repository);
-        let mut doomed = vec![name.clone()];
-        if !name.contains('@') && same.all(|other| other.contains('@')) {
-            doomed.extend(rest.into_iter().filter(|other| self::repository(other) == repository).cloned());
+        // With the last tag of a repository go its digests.
+        doomed.retain(|other| *other != name && repository(other) == repository(&name));
+        if name.contains('@') || doomed.iter().any(|other| !other.contains('@')) {
+            doomed.clear();
         }
-        return Ok(doomed);
-    }
-    let first = all.first().map(|name| repository(name));
-    if !force && all.iter().any(|name| Some(repository(name)) != first) {
+        doomed.insert(0, name);
+    } else if let (false, Some(first)) = (force, all.first())
+        && all.iter().any(|name| repository(name) != repository(first))
+    {
         let id = id.short();
         return Err(Error::conflict(&format_args!(
             "unable to delete {id} (must be forced): image is referenced in multiple repositories"
         )));
     }
-    Ok(all.to_vec())
+    Ok(doomed)
 }
 
 /// The repository of a name in familiar form.

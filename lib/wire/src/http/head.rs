@@ -22,17 +22,24 @@ impl Headers {
 
     /// The value of the first field of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.all(name).first().copied()
     }
 
     /// The values of all fields of this name, in order.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let mut values = Vec::new();
+        for (field, value) in &self.0 {
+            if field.eq_ignore_ascii_case(name) {
+                values.push(value.as_str());
+            }
+        }
+        values
     }
 
     /// Whether a field whose value is a list of tokens holds `token`, for instance `Connection: close`.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.all(name).flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(token))
+        let is_token = |word: &str| word.trim().eq_ignore_ascii_case(token);
+        self.all(name).iter().any(|value| value.split(',').any(is_token))
     }
 
     /// All fields in order.
@@ -122,7 +129,7 @@ impl From<httparse::Error> for HeadError {
 /// Reads a request head from the start of `input`; with it comes its length in bytes. `None`: it is not
 /// complete yet.
 pub fn parse_request(input: &[u8]) -> Result<Option<(RequestHead, usize)>, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut fields = empty_fields();
     let mut request = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(length) = request.parse(input)? else { return Ok(None) };
     let head = RequestHead {
@@ -132,7 +139,7 @@ pub fn parse_request(input: &[u8]) -> Result<Option<(RequestHead, usize)>, HeadE
         headers: collect(request.headers),
     };
     // RFC 9112, section 3.2: exactly one Host field in HTTP/1.1.
-    let hosts = head.headers.all("host").count();
+    let hosts = head.headers.all("host").len();
     if hosts > 1 || (hosts == 0 && head.minor_version >= 1) {
         return Err(HeadError::Malformed);
     }
@@ -142,16 +149,24 @@ pub fn parse_request(input: &[u8]) -> Result<Option<(RequestHead, usize)>, HeadE
 /// Reads a response head from the start of `input`; with it comes its length in bytes. `None`: it is not
 /// complete yet.
 pub fn parse_response(input: &[u8]) -> Result<Option<(ResponseHead, usize)>, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut fields = empty_fields();
     let mut response = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(length) = response.parse(input)? else { return Ok(None) };
     let head = ResponseHead { status: response.code.unwrap_or_default(), headers: collect(response.headers) };
     Ok(Some((head, length)))
 }
 
+/// Room for the fields of a head; too large for the stack of a small processor.
+fn empty_fields<'a>() -> Vec<httparse::Header<'a>> {
+    vec![httparse::EMPTY_HEADER; MAX_HEADERS]
+}
+
 fn collect(fields: &[httparse::Header<'_>]) -> Headers {
-    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    Headers(fields.iter().map(|field| (field.name.to_owned(), text(field.value))).collect())
+    let mut headers = Headers::new();
+    for field in fields {
+        headers.push(field.name, &String::from_utf8_lossy(field.value));
+    }
+    headers
 }
 
 /// How the end of a body is found (RFC 9112, section 6.3).
@@ -190,30 +205,23 @@ pub fn response_framing(method: &str, head: &ResponseHead) -> Result<Framing, He
 }
 
 fn chunked_alone(headers: &Headers) -> Result<Framing, HeadError> {
-    let mut codings = headers.all("transfer-encoding");
-    match (codings.next(), codings.next()) {
-        (Some(coding), None) if coding.trim().eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
+    match headers.all("transfer-encoding")[..] {
+        [coding] if coding.trim().eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
         _ => Err(HeadError::Coding),
     }
 }
 
 fn content_length(headers: &Headers) -> Result<Option<u64>, HeadError> {
-    let mut values = headers.all("content-length");
-    let Some(value) = values.next() else { return Ok(None) };
-    // `parse` would take a sign; several fields are refused even when they agree.
-    if values.next().is_some() || value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(HeadError::Malformed);
+    match headers.all("content-length")[..] {
+        [] => Ok(None),
+        // `parse` would take a sign; several fields are refused even when they agree.
+        [value] if !value.starts_with('+') => value.parse().map(Some).map_err(|_| HeadError::Malformed),
+        _ => Err(HeadError::Malformed),
     }
-    value.parse().map(Some).map_err(|_| HeadError::Malformed)
 }
 
 /// Writes a request head up to and with the empty line.
-pub fn write_request_head<'a>(
-    method: &str,
-    target: &str,
-    headers: impl IntoIterator<Item = (&'a str, &'a str)>,
-    out: &mut Vec<u8>,
-) {
+pub fn write_request_head(method: &str, target: &str, headers: &Headers, out: &mut Vec<u8>) {
     write_text(method, out);
     out.push(b' ');
     // A blank or a line end would end the request line early.
@@ -223,11 +231,7 @@ pub fn write_request_head<'a>(
 }
 
 /// Writes a response head up to and with the empty line.
-pub fn write_response_head<'a>(
-    status: u16,
-    headers: impl IntoIterator<Item = (&'a str, &'a str)>,
-    out: &mut Vec<u8>,
-) {
+pub fn write_response_head(status: u16, headers: &Headers, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.to_string().as_bytes());
     out.push(b' ');
@@ -236,8 +240,8 @@ pub fn write_response_head<'a>(
     write_fields(headers, out);
 }
 
-fn write_fields<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
-    for (name, value) in headers {
+fn write_fields(headers: &Headers, out: &mut Vec<u8>) {
+    for (name, value) in headers.iter() {
         write_text(name, out);
         out.extend_from_slice(b": ");
         write_text(value, out);
@@ -251,33 +255,35 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
     out.extend(text.bytes().filter(|byte| *byte == b'\t' || !byte.is_ascii_control()));
 }
 
-/// The reason phrase of the status codes that the programs use (RFC 9110, section 15).
+/// The status codes that the programs use, with their reason phrases (RFC 9110, section 15).
+const REASONS: &str = "100 Continue
+101 Switching Protocols
+200 OK
+201 Created
+202 Accepted
+204 No Content
+304 Not Modified
+400 Bad Request
+401 Unauthorized
+403 Forbidden
+404 Not Found
+405 Method Not Allowed
+408 Request Timeout
+409 Conflict
+413 Content Too Large
+423 Locked
+431 Request Header Fields Too Large
+500 Internal Server Error
+501 Not Implemented
+503 Service Unavailable
+505 HTTP Version Not Supported";
+
+/// The reason phrase of a status code. It may be empty (RFC 9112, section 4).
+#[inline(never)]
 pub fn reason(status: u16) -> &'static str {
-    match status {
-        100 => "Continue",
-        101 => "Switching Protocols",
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        413 => "Content Too Large",
-        423 => "Locked",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        // The phrase may be empty (RFC 9112, section 4).
-        _ => "",
-    }
+    let code = status.to_string();
+    let phrase = REASONS.split('\n').find_map(|line| line.strip_prefix(code.as_str())?.strip_prefix(' '));
+    phrase.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -358,12 +364,17 @@ mod tests {
     #[test]
     fn a_written_head_reads_back_and_cannot_be_split() {
         let mut out = Vec::new();
-        write_request_head("GET", "/a b\r\nX: y", [("Host", "a"), ("Q", "1\r\nSet: 2")], &mut out);
+        let mut headers = Headers::new();
+        headers.push("Host", "a");
+        headers.push("Q", "1\r\nSet: 2");
+        write_request_head("GET", "/a b\r\nX: y", &headers, &mut out);
         let (head, _) = parse_request(&out).unwrap().unwrap();
         assert_eq!(head.target, "/abX:y");
         assert_eq!(head.headers.iter().collect::<Vec<_>>(), [("Host", "a"), ("Q", "1Set: 2")]);
         out.clear();
-        write_response_head(404, [("A", "b")], &mut out);
+        let mut headers = Headers::new();
+        headers.push("A", "b");
+        write_response_head(404, &headers, &mut out);
         assert_eq!(out, b"HTTP/1.1 404 Not Found\r\nA: b\r\n\r\n");
     }
 

@@ -25,17 +25,15 @@ pub fn parse_target(target: &str) -> Option<Target> {
         }
     };
     let (path, query) = local.split_once('?').unwrap_or((local, ""));
-    let fields = query.split('&').filter(|field| !field.is_empty()).take(MAX_FIELDS.saturating_add(1));
-    let query = fields
-        .map(|field| {
-            let (name, value) = field.split_once('=').unwrap_or((field, ""));
-            Some((decode(name, true)?, decode(value, true)?))
-        })
-        .collect::<Option<Vec<_>>>()?;
-    if query.len() > MAX_FIELDS {
-        return None;
+    let mut fields = Vec::new();
+    for field in query.split('&').filter(|field| !field.is_empty()) {
+        if fields.len() == MAX_FIELDS {
+            return None;
+        }
+        let (name, value) = field.split_once('=').unwrap_or((field, ""));
+        fields.push((decode(name, true)?, decode(value, true)?));
     }
-    Some(Target { path: decode(path, false)?, query })
+    Some(Target { path: decode(path, false)?, query: fields })
 }
 
 fn decode(text: &str, form: bool) -> Option<String> {

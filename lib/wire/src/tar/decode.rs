@@ -21,6 +21,13 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
+    /// Bytes left of the present content, extension record or padding.
+    left: u64,
+    /// How much padding follows the present content or extension record.
+    padding: u64,
+    /// The kind of the present extension record, and its content so far.
+    kind: u8,
+    content: Vec<u8>,
     /// A header block that is being collected, and how much of it there is.
     block: Box<[u8; BLOCK]>,
     filled: usize,
@@ -32,18 +39,18 @@ pub struct Decoder {
     pending: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Collecting a header block.
     Header,
     /// One zero block was seen.
     Zero,
-    /// In a member's content: bytes left, then padding.
-    Data { left: u64, padding: u64 },
-    /// In an extension record of a kind: its content so far, bytes left, then padding.
-    Extension { kind: u8, content: Vec<u8>, left: u64, padding: u64 },
+    /// In a member's content.
+    Data,
+    /// In an extension record.
+    Extension,
     /// In padding.
-    Padding(u64),
+    Padding,
     /// Behind the end mark.
     End,
 }
@@ -59,6 +66,10 @@ impl Decoder {
     pub fn new() -> Self {
         Self {
             state: State::Header,
+            left: 0,
+            padding: 0,
+            kind: 0,
+            content: Vec::new(),
             block: Box::new([0; BLOCK]),
             filled: 0,
             global: Values::default(),
@@ -70,24 +81,13 @@ impl Decoder {
     /// Takes what it needs from the front of `input` and tells what it found.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Event<'a>, Error> {
         loop {
-            match &mut self.state {
-                State::Padding(0) => self.state = State::Header,
-                State::Data { left: 0, padding } => self.state = State::Padding(*padding),
-                State::Extension { kind, content, left: 0, padding } => {
-                    let (kind, content, padding) = (*kind, std::mem::take(content), *padding);
-                    self.extend(kind, content)?;
-                    self.state = State::Padding(padding);
-                }
+            match self.state {
                 State::End => {
                     *input = &[];
                     return Ok(Event::End);
                 }
+                State::Data | State::Extension | State::Padding if self.left == 0 => self.end_part()?,
                 _ if input.is_empty() => return Ok(Event::More),
-                State::Padding(left) => {
-                    take(input, left);
-                }
-                State::Data { left, .. } => return Ok(Event::Data(take(input, left))),
-                State::Extension { content, left, .. } => content.extend_from_slice(take(input, left)),
                 State::Header | State::Zero => {
                     if !self.collect(input) {
                         return Ok(Event::More);
@@ -96,16 +96,39 @@ impl Decoder {
                         return Ok(Event::Entry(entry));
                     }
                 }
+                state => {
+                    let data = take(input, &mut self.left);
+                    match state {
+                        State::Data => return Ok(Event::Data(data)),
+                        State::Extension => self.content.extend_from_slice(data),
+                        _ => {}
+                    }
+                }
             }
         }
+    }
+
+    /// The end of content, of an extension record or of padding.
+    fn end_part(&mut self) -> Result<(), Error> {
+        match self.state {
+            State::Padding => self.state = State::Header,
+            state => {
+                if state == State::Extension {
+                    self.extend()?;
+                }
+                self.state = State::Padding;
+                self.left = self.padding;
+            }
+        }
+        Ok(())
     }
 
     /// Skips what is left of the current member's content, for a caller that can seek: the number of bytes
     /// (padding included) that the next input must not contain.
     pub fn skip_content(&mut self) -> u64 {
-        let skipped = match &self.state {
-            State::Data { left, padding } => left.saturating_add(*padding),
-            State::Padding(left) => *left,
+        let skipped = match self.state {
+            State::Data => self.left.saturating_add(self.padding),
+            State::Padding => self.left,
             _ => return 0,
         };
         self.state = State::Header;
@@ -115,16 +138,13 @@ impl Decoder {
     /// The input has ended: an error if that is inside a member. An archive without end mark is accepted,
     /// as GNU tar does.
     pub fn finish(&self) -> Result<(), Error> {
-        match self.state {
-            State::End | State::Zero => Ok(()),
+        let complete = match self.state {
+            State::End | State::Zero => true,
+            State::Extension => false,
             // The last member's padding may be missing.
-            State::Padding(_) | State::Header | State::Data { left: 0, .. }
-                if self.filled == 0 && !self.pending =>
-            {
-                Ok(())
-            }
-            _ => Err(Error::Truncated),
-        }
+            state => self.filled == 0 && !self.pending && (state != State::Data || self.left == 0),
+        };
+        if complete { Ok(()) } else { Err(Error::Truncated) }
     }
 
     /// Collects a header block; true when it is whole.
@@ -151,10 +171,10 @@ impl Decoder {
             if self.pending {
                 return Err(Error::Truncated);
             }
-            self.state = if matches!(self.state, State::Zero) { State::End } else { State::Zero };
+            self.state = if self.state == State::Zero { State::End } else { State::Zero };
             return Ok(None);
         }
-        if matches!(self.state, State::Zero) {
+        if self.state == State::Zero {
             return Err(Error::LoneZeroBlock);
         }
         header.verify()?;
@@ -166,23 +186,26 @@ impl Decoder {
                 return Err(Error::Extension);
             }
             self.pending |= kind != b'g';
-            self.state = State::Extension { kind, content: Vec::new(), left: size, padding: padding(size) };
+            self.kind = kind;
+            self.content.clear();
+            self.begin(State::Extension, size);
             return Ok(None);
         }
-        let (entry, size) = self.entry(kind, size)?;
-        self.state = State::Data { left: size, padding: padding(size) };
-        Ok(Some(Box::new(entry)))
+        let entry = self.entry(kind, size)?;
+        self.begin(State::Data, entry.size);
+        Ok(Some(entry))
     }
 
-    /// Builds the member from its header and the extension values, and says how many bytes follow.
-    fn entry(&mut self, kind: u8, size: u64) -> Result<(Entry, u64), Error> {
+    fn begin(&mut self, state: State, size: u64) {
+        (self.state, self.left, self.padding) = (state, size, padding(size));
+    }
+
+    /// Builds the member from its header, whose size field is `size`, and the extension values.
+    fn entry(&mut self, kind: u8, size: u64) -> Result<Box<Entry>, Error> {
         let header = Header(&self.block);
-        let local = std::mem::take(&mut self.local);
+        let (local, global) = (std::mem::take(&mut self.local), &self.global);
         self.pending = false;
-        let path = match local.path.or_else(|| self.global.path.clone()) {
-            Some(path) => path,
-            None => name(&header),
-        };
+        let path = local.path.or_else(|| global.path.clone()).unwrap_or_else(|| name(&header));
         let kind = match kind {
             // Before POSIX, a folder was a file whose name ends with a slash.
             0 if path.ends_with(b"/") => Kind::Folder,
@@ -196,60 +219,64 @@ impl Decoder {
             b'S' => return Err(Error::Sparse),
             other => return Err(Error::Type(other)),
         };
-        let link = match kind {
-            Kind::HardLink | Kind::Symlink => local
-                .link
-                .or_else(|| self.global.link.clone())
-                .unwrap_or_else(|| header.text(header::LINK).to_vec()),
-            _ => Vec::new(),
-        };
-        let is_link = matches!(kind, Kind::HardLink | Kind::Symlink);
-        if !good_path(&path) || (is_link && !good_path(&link)) {
+        // Some writers put the file type into the mode as well.
+        let mode = small(&header, header::MODE, "mode")? & 0o7777;
+        let mut entry = Box::new(Entry::new(b"", kind, mode));
+        entry.path = path;
+        let mut good = good_path(&entry.path);
+        match kind {
+            // Only files have content, whatever the size field of another member says.
+            Kind::File => entry.size = local.size.or(global.size).unwrap_or(size),
+            Kind::HardLink | Kind::Symlink => {
+                let link = local.link.or_else(|| global.link.clone());
+                entry.link = link.unwrap_or_else(|| header.text(header::LINK).to_vec());
+                good &= good_path(&entry.link);
+            }
+            Kind::CharDevice | Kind::BlockDevice => {
+                entry.device =
+                    (small(&header, header::MAJOR, "devmajor")?, small(&header, header::MINOR, "devminor")?);
+            }
+            Kind::Folder | Kind::Fifo => {}
+        }
+        if !good {
             return Err(Error::Path);
         }
-        // Only files have content, whatever the size field of another member says.
-        let size = match kind {
-            Kind::File => local.size.or(self.global.size).unwrap_or(size),
-            _ => 0,
-        };
-        let device = match kind {
-            Kind::CharDevice | Kind::BlockDevice => {
-                (small(&header, header::MAJOR, "devmajor")?, small(&header, header::MINOR, "devminor")?)
-            }
-            _ => (0, 0),
-        };
-        let mut xattrs = local.xattrs;
-        for (name, value) in &self.global.xattrs {
-            if !xattrs.iter().any(|(known, _)| known == name) {
-                xattrs.push((name.clone(), value.clone()));
+        entry.xattrs = local.xattrs;
+        for attribute in &global.xattrs {
+            if !entry.xattrs.iter().any(|(known, _)| *known == attribute.0) {
+                entry.xattrs.push(attribute.clone());
             }
         }
-        let uid = local.uid.or(self.global.uid).map_or_else(|| small(&header, header::UID, "uid"), Ok)?;
-        let gid = local.gid.or(self.global.gid).map_or_else(|| small(&header, header::GID, "gid"), Ok)?;
-        let mtime = match local.mtime.or(self.global.mtime) {
+        entry.uid = match local.uid.or(global.uid) {
+            Some(uid) => uid,
+            None => small(&header, header::UID, "uid")?,
+        };
+        entry.gid = match local.gid.or(global.gid) {
+            Some(gid) => gid,
+            None => small(&header, header::GID, "gid")?,
+        };
+        entry.mtime = match local.mtime.or(global.mtime) {
             Some(mtime) => mtime,
             None => Time { seconds: header.number(header::MTIME, "mtime")?, nanoseconds: 0 },
         };
-        // Some writers put the file type into the mode as well.
-        let mode = small(&header, header::MODE, "mode")? & 0o7777;
-        Ok((Entry { path, kind, link, mode, uid, gid, size, mtime, device, xattrs }, size))
+        Ok(entry)
     }
 
     /// Applies an extension record.
-    fn extend(&mut self, kind: u8, mut content: Vec<u8>) -> Result<(), Error> {
-        match kind {
-            b'g' => self.global.apply(&content),
-            b'L' | b'K' => {
-                // GNU writes the name with a NUL behind it.
-                while content.last() == Some(&0) {
-                    content.pop();
-                }
-                let place = if kind == b'L' { &mut self.local.path } else { &mut self.local.link };
-                *place = Some(content);
-                Ok(())
-            }
-            _ => self.local.apply(&content),
+    fn extend(&mut self) -> Result<(), Error> {
+        let mut content = std::mem::take(&mut self.content);
+        let place = match self.kind {
+            b'g' => return self.global.apply(&content),
+            b'L' => &mut self.local.path,
+            b'K' => &mut self.local.link,
+            _ => return self.local.apply(&content),
+        };
+        // GNU writes the name with a NUL behind it.
+        while content.last() == Some(&0) {
+            content.pop();
         }
+        *place = Some(content);
+        Ok(())
     }
 }
 

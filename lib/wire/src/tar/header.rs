@@ -93,10 +93,7 @@ fn octal(bytes: &[u8]) -> Option<u64> {
     if !rest.iter().all(|byte| matches!(byte, b' ' | 0)) {
         return None;
     }
-    digits.iter().try_fold(0u64, |value, digit| match digit {
-        b'0'..=b'7' => value.checked_mul(8)?.checked_add(u64::from(digit & 7)),
-        _ => None,
-    })
+    if digits.is_empty() { Some(0) } else { crate::number(digits, 8) }
 }
 
 /// Two's complement in big-endian order, the first bit of `first` being the format's mark.

@@ -74,13 +74,7 @@ fn optional<T>(
 }
 
 fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0u64, |value, digit| match digit {
-        b'0'..=b'9' => value.checked_mul(10)?.checked_add(u64::from(digit & 15)),
-        _ => None,
-    })
+    crate::number(text, 10)
 }
 
 fn size(text: &[u8]) -> Option<u64> {
@@ -98,11 +92,12 @@ fn time(text: &[u8]) -> Option<Time> {
         Some(rest) => (true, rest),
         None => (false, text),
     };
-    let mut parts = text.splitn(2, |byte| *byte == b'.');
-    let seconds = i64::try_from(decimal(parts.next()?)?).ok()?;
+    let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
+    let (seconds, fraction) = text.split_at_checked(point)?;
+    let seconds = i64::try_from(decimal(seconds)?).ok()?;
     let mut nanoseconds = 0u32;
     let mut weight = 100_000_000u32;
-    for digit in parts.next().unwrap_or_default() {
+    for digit in fraction.strip_prefix(b".").unwrap_or_default() {
         if !digit.is_ascii_digit() {
             return None;
         }
