@@ -6,6 +6,7 @@ mod cmdline;
 mod log;
 mod manager;
 mod modules;
+mod mounts;
 mod pid1;
 mod stage1;
 mod systemctl;

@@ -107,11 +107,7 @@ fn unmount_everything() {
         let writable = !mount.super_options.split(',').any(|option| option == "ro");
         let path = Path::new(&mount.target);
         if writable && mount.kind != "overlay" && mount::remount(path, Flags::RDONLY, "").is_err() {
-            log::line(
-                log::ERROR,
-                format_args!("{} ({}) is busy and stays mounted", mount.target, mount.source),
-            );
-            log::console(format_args!("{} ({}) is busy and stays mounted", mount.target, mount.source));
+            log::alarm(format_args!("{} ({}) is busy and stays mounted", mount.target, mount.source));
         }
     }
 }
