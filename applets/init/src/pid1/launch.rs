@@ -5,10 +5,10 @@ use super::users;
 use crate::log;
 use crate::manager::Slot;
 use crate::unit::{Command, Exec, Stream, Unit};
+use crate::why::Why;
 use minke_sys::process::{Credentials, Spawn, Terminal};
 use minke_sys::{Context, cgroup, device, file, socket};
 use std::ffi::CString;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -23,30 +23,6 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 const JOURNAL_STREAM: &str = "/run/systemd/journal/stdout";
 /// `LOG_INFO`, the priority of lines without one of their own.
 const STREAM_PRIORITY: u8 = 6;
-
-/// Why a command cannot start.
-#[derive(Debug)]
-pub struct Why(String);
-
-impl Why {
-    /// Something of this kind and name does not exist.
-    pub fn missing(kind: &str, name: &str) -> Self {
-        Self(format!("there is no {kind} {name}"))
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<minke_sys::Error> for Why {
-    #[inline(never)]
-    fn from(error: minke_sys::Error) -> Self {
-        Self(error.to_string())
-    }
-}
 
 /// The control group of a unit.
 pub fn group_of(name: &str) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Users and groups by name: passwd(5), group(5).
 
-use super::launch::Why;
 use crate::unit::Exec;
+use crate::why::Why;
 use minke_sys::file::read_optional;
 use minke_sys::process::Credentials;
 use std::path::Path;
