@@ -277,7 +277,7 @@ fn properties(name: &str, slot: &Slot) -> Value {
         "NRestarts": runtime.restarts,
         "StatusText": runtime.status,
         "ConditionResult": if slot.condition_failed { "no" } else { "yes" },
-        "ActiveEnterTimestampMonotonic": u64::try_from(runtime.since.as_micros()).unwrap_or(0),
+        "ActiveEnterTimestampMonotonic": super::microseconds(runtime.since),
         "MemoryCurrent": memory.trim(),
         "ControlGroup": format!("/system.slice/{name}"),
         "Requires": relations.requires.join(" "),

@@ -1,6 +1,7 @@
 //! The environment of a service's processes.
 
 use super::launch::{NOTIFY_SOCKET, PATH};
+use super::microseconds;
 use super::users::User;
 use crate::manager::Slot;
 use crate::unit::{NotifyAccess, Service, Stream, Type};
@@ -56,7 +57,7 @@ impl Environment {
             self.set("NOTIFY_SOCKET", NOTIFY_SOCKET);
         }
         if let Some(interval) = service.watchdog {
-            self.set("WATCHDOG_USEC", &interval.as_micros().to_string());
+            self.set("WATCHDOG_USEC", &microseconds(interval).to_string());
         }
         if let Some(pid) = slot.runtime.main {
             self.set("MAINPID", &pid.to_string());
