@@ -15,8 +15,9 @@ use minke_wire::journal::Kmsg;
 use minke_wire::table::Table;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The most that the log takes by default: so many bytes or a twentieth of the memory (spec os §10.1).
 const LIMIT: u64 = 128 << 20;
@@ -99,15 +100,15 @@ fn text(path: &Path) -> String {
 
 /// The daemon.
 struct Daemon {
-    poller: Poller,
+    poller: Rc<Poller>,
     journal: Journal,
     sockets: Sockets,
     kernel: Option<File>,
     /// The number of the last record of the kernel log.
     sequence: Option<u64>,
     signals: Signals,
-    streams: Table<u64, Stream>,
-    readers: Table<u64, Reader>,
+    streams: Table<u64, Box<Stream>>,
+    readers: Table<u64, Box<Reader>>,
     next: u64,
     buffer: Vec<u8>,
     hostname: String,
@@ -120,7 +121,7 @@ pub fn run(options: &Options) -> Result<u8> {
         give_up_root(user, options.console.is_some());
     }
     let limit = options.limit >> 20;
-    daemon.journal.say(&format!("Journal started, in memory, at most {limit} MiB"), None, &daemon.poller);
+    daemon.journal.say(&format!("Journal started, in memory, at most {limit} MiB"), None);
     notify::ready();
     let mut ready = Vec::new();
     loop {
@@ -139,23 +140,27 @@ pub fn run(options: &Options) -> Result<u8> {
 
 impl Daemon {
     fn new(options: &Options) -> Result<Self> {
-        let poller = Poller::new()?;
+        let poller = Rc::new(Poller::new()?);
         let signals = Signals::new(&[SIGTERM, SIGINT])?;
-        poller.add(&signals, SIGNALS, Interest::Read)?;
         let sockets = Sockets::open(options)?;
-        poller.add(&sockets.stream, STREAM_LISTENER, Interest::Read)?;
-        poller.add(&sockets.native, NATIVE, Interest::Read)?;
-        poller.add(&sockets.syslog, SYSLOG, Interest::Read)?;
-        poller.add(&sockets.query, QUERY_LISTENER, Interest::Read)?;
+        for (descriptor, token) in [
+            (signals.as_fd(), SIGNALS),
+            (sockets.stream.as_fd(), STREAM_LISTENER),
+            (sockets.native.as_fd(), NATIVE),
+            (sockets.syslog.as_fd(), SYSLOG),
+            (sockets.query.as_fd(), QUERY_LISTENER),
+        ] {
+            poller.add(descriptor, token, Interest::Read)?;
+        }
         let kernel = options.kernel.as_deref().and_then(open_kernel_log);
         if let Some(file) = &kernel {
-            poller.add(file, KERNEL, Interest::Read)?;
+            poller.add(file.as_fd(), KERNEL, Interest::Read)?;
         }
         let boot = text(Path::new("/proc/sys/kernel/random/boot_id")).replace('-', "");
         let mut run = [0u8; 16];
         random::fill(&mut run)?;
         let host = Host { boot, run: format!("{:032x}", u128::from_be_bytes(run)) };
-        let console = options.console.as_deref().map(|path| Console::new(path, CONSOLE));
+        let console = options.console.as_deref().map(|path| Console::new(path, Rc::clone(&poller), CONSOLE));
         Ok(Self {
             poller,
             journal: Journal::new(options.limit, host, console),
@@ -207,11 +212,10 @@ impl Daemon {
         let expected = self.sequence.map_or(kmsg.sequence, |last| last.wrapping_add(1));
         let missed = kmsg.sequence.saturating_sub(expected);
         if missed > 0 {
-            let text = format!("Missed {missed} kernel messages");
-            self.journal.say(&text, None, &self.poller);
+            self.journal.say(&format!("Missed {missed} kernel messages"), None);
         }
         self.sequence = Some(kmsg.sequence);
-        self.journal.kernel(&kmsg, &self.poller);
+        self.journal.kernel(&kmsg);
     }
 
     fn close_kernel(&mut self) {
@@ -231,24 +235,27 @@ impl Daemon {
                 &mut self.buffer
             };
             let Ok(Some(received)) = socket::receive(socket, buffer) else { return };
-            let (pid, uid) = match received.credentials {
-                Some(sender) => (Some(sender.pid).filter(|pid| *pid > 0), Some(sender.uid)),
-                None => (None, None),
+            let sender = received.credentials;
+            let mut origin = Origin {
+                transport: "syslog",
+                pid: sender.map(|sender| sender.pid).filter(|pid| *pid > 0),
+                uid: sender.map(|sender| sender.uid),
+                unit: None,
             };
-            let origin = |transport| Origin { transport, pid, uid, unit: None };
             let datagram = buffer.get(..received.length).unwrap_or_default();
-            match (token, received.descriptors.as_slice()) {
-                (NATIVE, [memory]) if datagram.is_empty() => {
-                    match socket::read_memory(memory, DATAGRAM_LIMIT) {
-                        Ok(content) => self.journal.native(&content, origin("journal"), &self.poller),
-                        Err(error) => {
-                            let text = format!("PRIORITY=4\nMESSAGE=A message could not be read: {error}\n");
-                            self.journal.native(text.as_bytes(), origin("journal"), &self.poller);
-                        }
-                    }
+            if token == SYSLOG {
+                self.journal.syslog(datagram, origin);
+                continue;
+            }
+            origin.transport = "journal";
+            match received.descriptors.as_slice() {
+                [memory] if datagram.is_empty() => {
+                    let content = socket::read_memory(memory, DATAGRAM_LIMIT).unwrap_or_else(|error| {
+                        format!("PRIORITY=4\nMESSAGE=A message could not be read: {error}\n").into_bytes()
+                    });
+                    self.journal.native(&content, origin);
                 }
-                (NATIVE, _) => self.journal.native(datagram, origin("journal"), &self.poller),
-                _ => self.journal.syslog(datagram, origin("syslog"), &self.poller),
+                _ => self.journal.native(datagram, origin),
             }
         }
     }
@@ -260,8 +267,8 @@ impl Daemon {
         }
         let set = socket::pass_credentials(&connection).and_then(|()| socket::peer_credentials(&connection));
         let Ok(peer) = set else { return };
-        if let Some(token) = self.watch(&connection) {
-            self.streams.insert(token, Stream::new(connection, peer));
+        if let Some(token) = self.watch(connection.as_fd()) {
+            self.streams.insert(token, Box::new(Stream::new(connection, peer)));
         }
     }
 
@@ -269,7 +276,7 @@ impl Daemon {
     fn read_stream(&mut self, token: u64) {
         let Some(stream) = self.streams.get_mut(&token) else { return };
         let goes_on = match socket::receive(stream.socket(), &mut self.buffer) {
-            Ok(Some(received)) => stream.take(&received, &self.buffer, &mut self.journal, &self.poller),
+            Ok(Some(received)) => stream.take(&received, &self.buffer, &mut self.journal),
             Ok(None) => true,
             Err(_) => false,
         };
@@ -284,12 +291,12 @@ impl Daemon {
             return;
         }
         self.hostname = text(Path::new("/proc/sys/kernel/hostname"));
-        if let Some(token) = self.watch(&connection) {
-            self.readers.insert(token, Reader::new(connection));
+        if let Some(token) = self.watch(connection.as_fd()) {
+            self.readers.insert(token, Box::new(Reader::new(connection)));
         }
     }
 
-    fn watch(&mut self, connection: impl AsFd) -> Option<u64> {
+    fn watch(&mut self, connection: BorrowedFd<'_>) -> Option<u64> {
         let token = self.next;
         self.next = token.wrapping_add(1).max(FIRST_CONNECTION);
         self.poller.add(connection, token, Interest::Read).is_ok().then_some(token)
@@ -330,7 +337,7 @@ impl Daemon {
             if event.hangup {
                 console.close();
             } else {
-                console.flush(&self.poller);
+                console.flush();
             }
         }
     }
