@@ -3,7 +3,6 @@
 use crate::console::{self, Console};
 use crate::journal::{Journal, Origin};
 use crate::reader::Reader;
-use crate::ring::CHUNK;
 use crate::scan::Host;
 use crate::sockets::{Sockets, open_kernel_log};
 use crate::stream::Stream;
@@ -19,10 +18,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// The most that the log takes by default: so many bytes or a twentieth of the memory (spec os §10.1).
-const LIMIT: u64 = 128 << 20;
-/// The least that it takes by default.
-const LIMIT_LEAST: u64 = 1 << 20;
+/// The most MiB that the log takes by default: so many or a twentieth of the memory (spec os §10.1).
+const LIMIT: usize = 128;
+/// The least.
+const LIMIT_LEAST: usize = 1;
 /// Connections of services at a time; a further one is closed at once.
 const STREAMS: usize = 512;
 /// Connections of readers at a time; a further one is closed at once.
@@ -87,10 +86,8 @@ impl Options {
 /// A twentieth of the memory, in whole MiB, within bounds.
 fn default_limit(meminfo: &str) -> usize {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
-    let kibibytes: u64 = total.and_then(|number| number.parse().ok()).unwrap_or(0);
-    let share = kibibytes.saturating_mul(1024) / 20;
-    let whole = share.checked_next_multiple_of(1 << 20).unwrap_or(LIMIT);
-    usize::try_from(whole.clamp(LIMIT_LEAST, LIMIT)).unwrap_or(CHUNK)
+    let kibibytes: usize = total.and_then(|number| number.parse().ok()).unwrap_or(0);
+    kibibytes.div_ceil(20 << 10).clamp(LIMIT_LEAST, LIMIT) << 20
 }
 
 fn text(path: &Path) -> String {
@@ -116,7 +113,8 @@ struct Daemon {
 
 /// Runs until it is told to end.
 pub fn run(options: &Options) -> Result<u8> {
-    let mut daemon = Daemon::new(options)?;
+    // It lives until the process ends: nothing is freed.
+    let daemon = Box::leak(Daemon::new(options)?);
     if let Some(user) = &options.user {
         give_up_root(user, options.console.is_some());
     }
@@ -139,7 +137,7 @@ pub fn run(options: &Options) -> Result<u8> {
 }
 
 impl Daemon {
-    fn new(options: &Options) -> Result<Self> {
+    fn new(options: &Options) -> Result<Box<Self>> {
         let poller = Rc::new(Poller::new()?);
         let signals = Signals::new(&[SIGTERM, SIGINT])?;
         let sockets = Sockets::open(options)?;
@@ -161,7 +159,7 @@ impl Daemon {
         random::fill(&mut run)?;
         let host = Host { boot, run: format!("{:032x}", u128::from_be_bytes(run)) };
         let console = options.console.as_deref().map(|path| Console::new(path, Rc::clone(&poller), CONSOLE));
-        Ok(Self {
+        Ok(Box::new(Self {
             poller,
             journal: Journal::new(options.limit, host, console),
             sockets,
@@ -173,7 +171,7 @@ impl Daemon {
             next: FIRST_CONNECTION,
             buffer: vec![0; BUFFER],
             hostname: String::new(),
-        })
+        }))
     }
 
     /// Handles one event; true ends the daemon.

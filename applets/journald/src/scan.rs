@@ -17,7 +17,7 @@ pub struct Host {
 #[derive(Debug)]
 struct Filter {
     /// What is asked for. Of several `matches` for one field, one must hold; identifiers are among them.
-    query: Query,
+    query: Box<Query>,
     /// The first sequence number that counts.
     first: u64,
     /// Nothing can match.
@@ -30,7 +30,7 @@ fn within(number: u64, least: Option<u64>, most: Option<u64>) -> bool {
 }
 
 impl Filter {
-    fn new(mut query: Query, host: &Host) -> Self {
+    fn new(mut query: Box<Query>, host: &Host) -> Self {
         let mut nothing = query.boot.as_ref().is_some_and(|boot| *boot != "0" && *boot != host.boot);
         for value in std::mem::take(&mut query.identifiers) {
             query.matches.push(("SYSLOG_IDENTIFIER".to_owned(), value));
@@ -184,7 +184,7 @@ pub enum Step<'a> {
 
 impl Scan {
     /// Begins a query; the error says what is wrong with it.
-    pub fn new(query: Query, ring: &Ring, host: &Host) -> Result<Self, String> {
+    pub fn new(query: Box<Query>, ring: &Ring, host: &Host) -> Result<Self, String> {
         let mut filter = Filter::new(query, host);
         if let Some(text) = filter.query.after_cursor.take() {
             let cursor = Cursor::parse(&text).ok_or_else(|| format!("'{text}' is no cursor"))?;

@@ -176,8 +176,8 @@ pub struct Saved {
 /// All units and jobs.
 #[derive(Debug, Default)]
 pub struct Manager {
-    units: Table<String, Slot>,
-    jobs: Table<String, Job>,
+    units: Table<String, Box<Slot>>,
+    jobs: Table<String, Box<Job>>,
     last_job: u32,
     /// The time of the present turn.
     now: Duration,
@@ -187,12 +187,12 @@ pub struct Manager {
 
 impl Manager {
     /// The loaded units by name.
-    pub fn units(&self) -> &Table<String, Slot> {
+    pub fn units(&self) -> &Table<String, Box<Slot>> {
         &self.units
     }
 
     /// The jobs by unit.
-    pub fn jobs(&self) -> &Table<String, Job> {
+    pub fn jobs(&self) -> &Table<String, Box<Job>> {
         &self.jobs
     }
 
@@ -225,7 +225,7 @@ impl Manager {
 
     /// A loaded unit.
     pub fn slot_mut(&mut self, name: &str) -> Option<&mut Slot> {
-        self.units.get_mut(name)
+        self.units.get_mut(name).map(|slot| &mut **slot)
     }
 
     /// Time has passed.
@@ -299,15 +299,16 @@ impl Manager {
             if let Some(why) = bad_setting(&unit) {
                 return Err(Refusal::BadSetting(name.to_owned(), why));
             }
-            self.units.insert(name.to_owned(), Slot::new(unit));
+            self.units.insert(name.to_owned(), Box::new(Slot::new(unit)));
         }
-        self.units.get_mut(name).ok_or_else(|| Refusal::NotFound(name.to_owned()))
+        self.slot_mut(name).ok_or_else(|| Refusal::NotFound(name.to_owned()))
     }
 
     /// What a later PID 1 must know: the units that are up, and the processes of the others.
     pub fn save(&self) -> Vec<Saved> {
         let mut saved = Vec::new();
-        for (name, Slot { unit, runtime, .. }) in self.units.iter() {
+        for (name, slot) in self.units.iter() {
+            let Slot { unit, runtime, .. } = &**slot;
             let up = self.is_up(name);
             if up || runtime.main.is_some() || runtime.control.is_some() {
                 saved.push(Saved {

@@ -193,7 +193,7 @@ impl Manager {
                 deadline: unit.job_timeout.map(|limit| self.now.saturating_add(limit)),
                 idle_until: idle_until(&unit, self.now),
             };
-            self.jobs.insert(name.to_owned(), job);
+            self.jobs.insert(name.to_owned(), Box::new(job));
         }
     }
 }
