@@ -2,7 +2,6 @@
 
 use crate::unit::load::merged;
 use minke_applet::Args;
-use minke_sys::file::read_optional;
 use minke_sys::module;
 use minke_wire::kmod;
 use std::cell::OnceCell;
@@ -112,8 +111,7 @@ impl Modules {
 }
 
 fn text(path: &Path) -> String {
-    let content = read_optional(path, LIMIT).ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&content).into_owned()
+    crate::read_text(path, LIMIT)
 }
 
 /// The module names in a list file: one a line, with parameters after it; `#` and `;` begin a comment.

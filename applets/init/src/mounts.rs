@@ -1,6 +1,7 @@
 //! The file systems of the kernel that stage 1 and PID 1 mount.
 
 use minke_sys::mount::{self, Flags};
+use minke_wire::mountinfo::{self, Mount};
 use std::path::Path;
 
 /// One of them.
@@ -59,4 +60,9 @@ impl ApiMount {
             // An older kernel may not know the options.
             .or_else(|_| mount::mount(kind, target, kind, flags, ""))
     }
+}
+
+/// The mount table; nothing when it cannot be read.
+pub fn table() -> Vec<Mount> {
+    mountinfo::parse(&mount::mountinfo().unwrap_or_default())
 }

@@ -3,7 +3,7 @@
 
 use crate::log;
 use crate::manager::{Manager, Saved};
-use minke_sys::{clock, file, process};
+use minke_sys::{clock, process};
 use minke_wire::json::{Value, json};
 use std::ffi::CString;
 use std::path::Path;
@@ -44,11 +44,13 @@ pub fn install() {
 /// Counts a fault. After too many in a short time the machine starts again, in order as far as that goes.
 pub fn limit_lives() {
     let now = clock::boottime();
-    let content = file::read_optional(Path::new(FAULTS), STATE_LIMIT).ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&content).into_owned();
-    let recent =
-        |line: &&str| line.parse().is_ok_and(|second| now.saturating_sub(Duration::from_secs(second)) < ROW);
-    let mut faults: Vec<&str> = text.lines().filter(recent).collect();
+    let text = crate::read_text(Path::new(FAULTS), STATE_LIMIT);
+    let mut faults = Vec::new();
+    for line in text.lines() {
+        if line.parse().is_ok_and(|second| now.saturating_sub(Duration::from_secs(second)) < ROW) {
+            faults.push(line);
+        }
+    }
     if faults.len() >= LIMIT {
         log::console(format_args!("PID 1 fails again and again; the machine restarts"));
         super::ending::finish(process::Ending::Restart);
@@ -79,8 +81,8 @@ pub fn save(manager: &Manager) {
 
 /// Reads what an earlier PID 1 wrote. Nothing, when it is not readable: then every unit is started anew.
 pub fn load() -> Vec<Saved> {
-    let content = file::read_optional(Path::new(STATE), STATE_LIMIT).ok().flatten().unwrap_or_default();
-    let Ok(Value::Array(units)) = minke_wire::json::parse(&content) else { return Vec::new() };
+    let text = crate::read_text(Path::new(STATE), STATE_LIMIT);
+    let Ok(Value::Array(units)) = minke_wire::json::parse_str(&text) else { return Vec::new() };
     let mut saved = Vec::new();
     for unit in &units {
         saved.extend(read(unit));

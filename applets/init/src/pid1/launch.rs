@@ -128,7 +128,7 @@ fn make_folders(exec: &Exec, credentials: Option<&Credentials>) -> minke_sys::Re
 pub fn remove_folders(exec: &Exec) {
     if !exec.runtime_directory_preserve {
         for name in &exec.runtime_directories {
-            let _ = std::fs::remove_dir_all(Path::new("/run").join(name));
+            let _ = file::remove_all(&Path::new("/run").join(name));
         }
     }
 }

@@ -70,7 +70,7 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
     }
     loop {
         match Init::new() {
-            Ok(mut init) => init.run(again),
+            Ok(init) => Box::leak(init).run(again),
             Err(error) => log::alarm(format_args!("PID 1 cannot set up its loop: {error}")),
         }
         // Neither happens while the machine works; the next try may find it better.
@@ -79,7 +79,7 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
 }
 
 impl Init {
-    fn new() -> minke_sys::Result<Self> {
+    fn new() -> minke_sys::Result<Box<Self>> {
         let mut wanted = vec![SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGWINCH];
         wanted.extend((3..=6).map(|offset| RTMIN + offset));
         let signals = Signals::new(&wanted)?;
@@ -91,7 +91,7 @@ impl Init {
         let server = usable(Server::bind(Path::new(SOCKET), 0o666, Limits::default()), &poller, CONTROL);
         let groups = usable(cgroup::Watch::new(), &poller, GROUPS);
         let machine = Machine::new(Folders::default(), Cmdline::read());
-        Ok(Self {
+        Ok(Box::new(Self {
             manager: Manager::default(),
             machine,
             poller,
@@ -101,10 +101,10 @@ impl Init {
             groups,
             waiters: Vec::new(),
             ending: None,
-        })
+        }))
     }
 
-    fn run(&mut self, again: bool) {
+    fn run(&mut self, again: bool) -> ! {
         if again {
             self.take_over();
         }

@@ -62,8 +62,7 @@ fn unit_of(manager: &Manager, pid: i32) -> Option<String> {
     if let Some(name) = manager.owner(pid) {
         return Some(name.to_owned());
     }
-    let content = file::read_bounded(Path::new(&format!("/proc/{pid}/cgroup")), 4096).ok()?;
-    let text = String::from_utf8_lossy(&content);
+    let text = crate::read_text(Path::new(&format!("/proc/{pid}/cgroup")), 4096);
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     let (_, below) = path.split_once("/system.slice/")?;
     below.split('/').next().map(str::to_owned)

@@ -32,8 +32,7 @@ pub fn in_container() -> bool {
 fn mount_api_file_systems() {
     for api in &mounts::API {
         let path = Path::new(api.target);
-        let table = mountinfo::parse(&mount::mountinfo().unwrap_or_default());
-        if mountinfo::find(&table, api.target).is_some() {
+        if mountinfo::find(&mounts::table(), api.target).is_some() {
             continue;
         }
         if api.target.starts_with("/dev/") {
@@ -55,13 +54,12 @@ fn mount_api_file_systems() {
 }
 
 fn make_links() {
-    let links = [
+    for (target, link) in &[
         ("/proc/self/fd", "/dev/fd"),
         ("/proc/self/fd/0", "/dev/stdin"),
         ("/proc/self/fd/1", "/dev/stdout"),
         ("/proc/self/fd/2", "/dev/stderr"),
-    ];
-    for (target, link) in links {
+    ] {
         let _ = symlink(target, link);
     }
 }
@@ -82,7 +80,7 @@ const VARIABLES: [(&str, &str); 10] = [
 ];
 
 fn set_kernel_variables() {
-    for (name, value) in VARIABLES {
+    for (name, value) in &VARIABLES {
         let path = Path::new("/proc/sys").join(name);
         if let Err(error) = std::fs::write(&path, value) {
             log::line(log::WARNING, format_args!("set {}: {error}", path.display()));
@@ -106,7 +104,7 @@ fn set_up_cgroups() {
 }
 
 fn make_volatile_folders() {
-    for (path, mode) in [
+    for (path, mode) in &[
         ("/var/volatile/log", 0o755),
         ("/var/volatile/lib", 0o755),
         ("/var/volatile/cache", 0o755),
@@ -118,14 +116,13 @@ fn make_volatile_folders() {
     ] {
         let path = Path::new(path);
         let made = file::make_folder(path, 0o755);
-        let _ = made.map(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)));
+        let _ = made.map(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode)));
     }
 }
 
 /// Sets the host name that an earlier boot left; the configuration sets a newer one later.
 fn set_host_name() {
-    let content = file::read_optional(Path::new("/etc/hostname"), SMALL).ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&content);
+    let text = crate::read_text(Path::new("/etc/hostname"), SMALL);
     let name = text.trim();
     let usable = !name.is_empty()
         && name.len() <= 63
@@ -138,10 +135,9 @@ fn set_host_name() {
 /// Fills an empty `/etc/machine-id`: machine-id(5). Without a place to keep it, this boot has one of its own.
 fn provide_machine_id() {
     let path = Path::new("/etc/machine-id");
-    let present = file::read_optional(path, SMALL).ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&present);
-    let is_id = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_id(text.trim()) {
+    let text = crate::read_text(path, SMALL);
+    let present = text.trim();
+    if present.len() == 32 && present.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return;
     }
     let mut bytes = [0u8; 16];

@@ -1,8 +1,8 @@
 //! Users and groups by name: passwd(5), group(5).
 
+use crate::read_text;
 use crate::unit::Exec;
 use crate::why::Why;
-use minke_sys::file::read_optional;
 use minke_sys::process::Credentials;
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub struct User {
 
 /// The user with this name or number.
 fn user(key: &str) -> Option<User> {
-    for line in table("/etc/passwd").lines() {
+    for line in read_text(Path::new("/etc/passwd"), LIMIT).lines() {
         let fields: Vec<&str> = line.split(':').collect();
         if let [name, _, uid, gid, _, home, shell] = *fields
             && (name == key || uid == key)
@@ -49,7 +49,7 @@ fn group(key: &str) -> Result<u32, Why> {
 /// The groups of which `wanted` says yes, by their name and their members.
 fn groups(wanted: &dyn Fn(&str, &str) -> bool) -> Vec<u32> {
     let mut found = Vec::new();
-    for line in table("/etc/group").lines() {
+    for line in read_text(Path::new("/etc/group"), LIMIT).lines() {
         let mut fields = line.split(':');
         if let (Some(name), Some(gid)) = (fields.next(), fields.nth(1))
             && let Ok(gid) = gid.parse()
@@ -81,9 +81,4 @@ pub fn credentials(exec: &Exec) -> Result<(Option<User>, Option<Credentials>), W
         credentials.groups.push(group(name)?);
     }
     Ok((found, Some(credentials)))
-}
-
-fn table(path: &str) -> String {
-    let content = read_optional(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&content).into_owned()
 }

@@ -2,7 +2,7 @@
 
 use crate::log;
 use crate::why::Why;
-use minke_sys::{Context, mount, process};
+use minke_sys::{Context, file, mount, process};
 use minke_wire::mountinfo;
 use std::ffi::CString;
 use std::fs::File;
@@ -21,7 +21,7 @@ pub fn hand_over(system: &Path, init: &std::ffi::CStr) -> Result<std::convert::I
     log::line(log::INFO, format_args!("hand over to {name}"));
     // The log file lies in /run, which goes along; its handle stays valid until exec.
     let old = old_root()?;
-    for folder in ["dev", "proc", "sys", "run"] {
+    for folder in &["dev", "proc", "sys", "run"] {
         mount::move_mount(&Path::new("/").join(folder), &system.join(folder))?;
     }
     std::env::set_current_dir(system).on("enter", system)?;
@@ -56,9 +56,7 @@ fn free(root: &File) {
 }
 
 fn remove_content(folder: &Path, device: u64) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
+    for path in file::list(folder).unwrap_or_default() {
         let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
         if metadata.dev() != device {
             continue;

@@ -71,8 +71,7 @@ fn start_log(cmdline: &Cmdline) {
 }
 
 fn load_modules() {
-    let list = minke_sys::file::read_optional(Path::new("/etc/minke/modules"), 64 << 10);
-    let list = String::from_utf8_lossy(&list.ok().flatten().unwrap_or_default()).into_owned();
+    let list = crate::read_text(Path::new("/etc/minke/modules"), 64 << 10);
     let known = modules::Modules::open();
     for (name, parameters) in modules::listed(&list) {
         if let Err(error) = known.load(name, parameters) {

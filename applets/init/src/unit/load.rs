@@ -1,7 +1,7 @@
 //! Units on the disk: search path, aliases, templates, drop-ins, `.wants` folders. systemd.unit(5).
 
 use super::{Problem, Unit, apply};
-use minke_sys::file::read_optional;
+use minke_sys::file::{list, read_optional};
 use minke_wire::unit::{Name, parse};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -224,8 +224,8 @@ fn first(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 /// The names in a folder, sorted.
 fn entries(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        names.extend(entry.file_name().into_string());
+    for path in list(folder).unwrap_or_default() {
+        names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
     }
     names.sort();
     names
