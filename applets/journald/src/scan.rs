@@ -36,10 +36,10 @@ impl Filter {
             query.matches.push(("SYSLOG_IDENTIFIER".to_owned(), value));
         }
         // This one is the same in all entries and is stored in none.
-        let boots = query.matches.iter().filter(|(name, _)| name == "_BOOT_ID").count();
-        nothing |=
-            boots > 0 && !query.matches.iter().any(|(name, boot)| name == "_BOOT_ID" && *boot == host.boot);
+        let before = query.matches.len();
+        let ours = query.matches.iter().any(|(name, boot)| name == "_BOOT_ID" && *boot == host.boot);
         query.matches.retain(|(name, _)| name != "_BOOT_ID");
+        nothing |= query.matches.len() < before && !ours;
         Self { query, first: 0, nothing }
     }
 
@@ -191,12 +191,13 @@ impl Scan {
             filter.after(&cursor, host);
         }
         let query = &filter.query;
-        let back = Back { begin: ring.end(), places: Vec::new() };
+        let end = ring.end();
+        let back = Back { begin: end, places: Vec::new() };
         let state = match (query.reverse, query.lines) {
             _ if filter.nothing && !query.follow => State::Done,
             (true, lines) => State::Reverse { back, left: lines.unwrap_or(u64::MAX) },
-            (false, Some(0)) => State::Forward(ring.end()),
-            (false, Some(left)) => State::Seek { back, left, found: ring.end() },
+            (false, Some(0)) => State::Forward(end),
+            (false, Some(left)) => State::Seek { back, left, found: end },
             (false, None) if filter.first > 0 => State::Forward(ring.near(filter.first)),
             (false, None) => State::Forward(ring.start()),
         };
