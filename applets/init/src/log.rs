@@ -33,6 +33,13 @@ pub fn line(priority: u8, message: Arguments<'_>) {
     about(priority, None, message);
 }
 
+/// One line about what failed, if it did.
+pub fn failure(priority: u8, result: minke_sys::Result<()>) {
+    if let Err(error) = result {
+        line(priority, format_args!("{error}"));
+    }
+}
+
 /// One line about a unit, which `journalctl -u UNIT` shows.
 pub fn about(priority: u8, unit: Option<&str>, message: Arguments<'_>) {
     let text = format!("[init][{}] {message}", level(priority));

@@ -30,9 +30,7 @@ pub fn is_again(arguments: &[std::ffi::OsString]) -> bool {
 /// From now on a panic or fault starts this program again. In a release build a panic is a fault: it traps.
 pub fn install() {
     let again = CString::new(AGAIN).unwrap_or_default();
-    if let Err(error) = process::restart_on_fault(vec![c"init".into(), again]) {
-        log::line(log::ERROR, format_args!("{error}"));
-    }
+    log::failure(log::ERROR, process::restart_on_fault(vec![c"init".into(), again]));
     if cfg!(debug_assertions) {
         std::panic::set_hook(Box::new(|info| {
             log::alarm(format_args!("{info}"));

@@ -41,16 +41,13 @@ fn mount_api_file_systems() {
         if api.optional && !path.exists() {
             continue;
         }
-        if let Err(error) = api.mount()
-            && !api.optional
-        {
-            log::line(log::ERROR, format_args!("{error}"));
+        let mounted = api.mount();
+        if !api.optional {
+            log::failure(log::ERROR, mounted);
         }
     }
     // Mounts made later are seen in containers' copies of the tree.
-    if let Err(error) = mount::set_propagation(Path::new("/"), Propagation::Shared, true) {
-        log::line(log::WARNING, format_args!("{error}"));
-    }
+    log::failure(log::WARNING, mount::set_propagation(Path::new("/"), Propagation::Shared, true));
 }
 
 fn make_links() {
@@ -98,9 +95,7 @@ fn set_up_cgroups() {
         .and_then(|()| cgroup::delegate_all(root))
         .and_then(|()| cgroup::create(&slice))
         .and_then(|()| cgroup::delegate_all(&slice));
-    if let Err(error) = done {
-        log::line(log::ERROR, format_args!("{error}"));
-    }
+    log::failure(log::ERROR, done);
 }
 
 fn make_volatile_folders() {
@@ -127,9 +122,7 @@ fn set_host_name() {
     let usable = !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    if let Err(error) = process::set_host_name(if usable { name } else { "localhost" }) {
-        log::line(log::WARNING, format_args!("{error}"));
-    }
+    log::failure(log::WARNING, process::set_host_name(if usable { name } else { "localhost" }));
 }
 
 /// Fills an empty `/etc/machine-id`: machine-id(5). Without a place to keep it, this boot has one of its own.

@@ -145,9 +145,7 @@ pub fn mount_system(devices: &Devices, cmdline: &Cmdline) -> Result<&'static Pat
     }
     mount_image(&image, system)?;
     // Without the slot there the system runs, but cannot update itself.
-    if let Err(error) = mount::move_mount(slot, &system.join("mnt/sysroot/active")) {
-        log::line(log::ERROR, format_args!("{error}"));
-    }
+    log::failure(log::ERROR, mount::move_mount(slot, &system.join("mnt/sysroot/active")));
     Ok(system)
 }
 
