@@ -131,7 +131,7 @@ pub fn modprobe(args: &Args) -> u8 {
     }
     let mut words = Vec::new();
     for word in args.operands() {
-        words.push(word.to_string_lossy());
+        words.push(word.to_string_lossy().into_owned());
     }
     let Some((name, parameters)) = words.split_first() else {
         minke_applet::log::error(format_args!("which module? see 'modprobe --help'"));

@@ -1,6 +1,6 @@
 //! Jobs: one a unit, run when what is ordered before them has ended.
 
-use super::runtime::Event;
+use super::runtime::{Event, earlier};
 use super::state::{Outcome, Phase, State};
 use super::{Manager, World};
 use crate::log;
@@ -92,7 +92,7 @@ impl Job {
     /// The next moment at which it must be looked at.
     pub fn next_deadline(&self) -> Option<Duration> {
         let idle = self.idle_until.filter(|_| !self.running);
-        [self.deadline, idle].into_iter().flatten().min()
+        earlier(self.deadline, idle)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::log;
 use crate::unit::load::Loaded;
 use crate::unit::{self, Condition, Type, Unit};
 use minke_wire::table::Table;
-use runtime::{Event, Runtime};
+use runtime::{Event, Runtime, earlier};
 use state::{Effect, Outcome, Phase, State};
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -213,9 +213,14 @@ impl Manager {
 
     /// The next moment at which [`Manager::time`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
-        let runs = self.units.values().filter_map(|slot| slot.runtime.deadline());
-        let jobs = self.jobs.values().filter_map(|job| job.next_deadline());
-        runs.chain(jobs).min()
+        let mut next = None;
+        for slot in self.units.values() {
+            next = earlier(next, slot.runtime.deadline());
+        }
+        for job in self.jobs.values() {
+            next = earlier(next, job.next_deadline());
+        }
+        next
     }
 
     /// The unit that a process of PID 1's own belongs to.

@@ -50,12 +50,20 @@ pub struct Runtime {
 impl Runtime {
     /// The next moment at which [`Event::Time`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
-        [self.deadline, self.watchdog].into_iter().flatten().min()
+        earlier(self.deadline, self.watchdog)
     }
 
     /// Whether this process is one of those that PID 1 started for it.
     pub fn owns(&self, pid: i32) -> bool {
         self.main == Some(pid) || self.control == Some(pid)
+    }
+}
+
+/// The earlier of two moments that may be missing.
+pub fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -249,7 +249,7 @@ fn properties(name: &str, slot: &Slot) -> Value {
     let path = unit.path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
     let mut drop_ins = Vec::new();
     for path in &unit.drop_ins {
-        drop_ins.push(path.to_string_lossy());
+        drop_ins.push(path.to_string_lossy().into_owned());
     }
     let (code, status) = match runtime.main_exit {
         Some(minke_sys::process::Exit::Code(code)) => ("exited", code),

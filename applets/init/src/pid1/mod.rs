@@ -12,7 +12,7 @@ mod world;
 
 use crate::cmdline::Cmdline;
 use crate::log;
-use crate::manager::runtime::{Event, Word};
+use crate::manager::runtime::{Event, Word, earlier};
 use crate::manager::state::{Effect, Whom};
 use crate::manager::{Action, Kind, Manager, Saved};
 use crate::unit::load::Folders;
@@ -116,7 +116,7 @@ impl Init {
             let now = clock::boottime();
             self.end_when_idle(now);
             let limit = self.ending.map(|(_, limit)| limit);
-            let next = [self.manager.deadline(), limit].into_iter().flatten().min();
+            let next = earlier(self.manager.deadline(), limit);
             let timeout = next.map(|next| next.saturating_sub(now));
             if let Err(error) = self.poller.wait(&mut ready, timeout) {
                 log::line(log::ERROR, format_args!("{error}"));
