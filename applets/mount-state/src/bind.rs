@@ -32,7 +32,7 @@ pub fn all(root: &Path) {
         }
     }
     if made {
-        for partition in [STATE.target, DATA.target] {
+        for partition in &[STATE.target, DATA.target] {
             let _ = file::sync_file_system(&root.join(partition));
         }
     }

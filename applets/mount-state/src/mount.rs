@@ -32,21 +32,29 @@ pub fn find<'a>(table: &'a [Mount], target: &Path) -> Option<&'a Mount> {
 
 /// Mounts all partitions, each as soon as its device is there.
 pub fn partitions(root: &Path, devices: &mut Devices) {
-    let mut waiting: Vec<&Partition> = PARTITIONS.iter().collect();
-    waiting.retain(|partition| !is_mounted(&root.join(partition.target)));
+    let mut waiting = Vec::new();
+    for partition in &PARTITIONS {
+        if !is_mounted(&root.join(partition.target)) {
+            waiting.push(partition);
+        }
+    }
     if waiting.iter().any(|partition| devices.find(partition.label).is_none())
         && let Err(error) = devices.refresh()
     {
         log::warn(format_args!("cannot look at all block devices: {error}"));
     }
     loop {
-        waiting.retain(|partition| {
-            let Some(device) = devices.find(partition.label) else { return true };
+        let mut missing = Vec::new();
+        for partition in waiting {
+            let Some(device) = devices.find(partition.label) else {
+                missing.push(partition);
+                continue;
+            };
             if let Err(error) = mount_partition(root, partition, &device) {
                 log::error(format_args!("{} is not mounted: {error}", partition.label));
             }
-            false
-        });
+        }
+        waiting = missing;
         if waiting.is_empty() {
             break;
         }
