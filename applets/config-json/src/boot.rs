@@ -1,10 +1,8 @@
 //! What the boot makes of `config.json`.
 
 use minke_applet::{log, print};
-use minke_config::{Config, Error, Identity, Store, generate_key, host_name, mistyped};
-use minke_sys::{Context, Errno, Result, file};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use minke_config::{Config, Error, Identity, Store, fatrw, generate_key, host_name, mistyped};
+use minke_sys::{Result, file};
 use std::path::Path;
 
 /// `balena-device-uuid.service`: the device's identity. The one place that logs what is wrong with the file.
@@ -120,22 +118,16 @@ fn keep_host_name(path: &Path, name: &str) -> Result<bool> {
         Ok(Some(present)) if present == line.as_bytes() => return Ok(false),
         _ => {}
     }
-    let file = File::options().write(true).create(true).truncate(false).open(path).on("open", path)?;
-    file.write_all_at(line.as_bytes(), 0).on("write", path)?;
-    file.set_len(line.len() as u64).on("truncate", path)?;
-    file.sync_all().on("fsync", path)?;
+    fatrw::overwrite(path, line.as_bytes())?;
     Ok(true)
 }
 
 /// `development-features.service`: the flag file of the development mode (spec os §8.5). It is on a tmpfs.
 pub fn development_features(store: &Store, root: &Path) -> Result<u8> {
-    let config = store.load().config;
+    let config = &store.load().config;
     let path = root.join("var/volatile/development-features");
     if !config.flag("developmentMode") {
-        return match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).on("remove", &path),
-            _ => Ok(0),
-        };
+        return file::remove_all(&path).map(|()| 0);
     }
     let keys = if config.strings("os.sshKeys").is_empty() { "" } else { " -o PasswordAuthentication=no" };
     let text = format!(
@@ -145,8 +137,7 @@ pub fn development_features(store: &Store, root: &Path) -> Result<u8> {
     if file::read_optional(&path, 4096)?.as_deref() == Some(text.as_bytes()) {
         return Ok(0);
     }
-    let folder = path.parent().ok_or_else(|| minke_sys::Error::new("write", path.display(), Errno::INVAL))?;
-    file::make_folder(folder, 0o755)?;
+    file::make_folder(&root.join("var/volatile"), 0o755)?;
     file::write_durable(&path, text.as_bytes(), 0o644)?;
     log::info(format_args!("development mode is on"));
     Ok(0)

@@ -2,60 +2,94 @@
 
 use crate::boot;
 use minke_applet::{Args, EXIT_USAGE, log};
-use minke_config::{Config, Error, Paths, Store, Value, host_name, mistyped, value_of};
-use std::path::{Path, PathBuf};
+use minke_config::{Config, Error, Loaded, Paths, Store, Value, host_name, mistyped, value_of};
+use std::path::Path;
 
-/// Runs `config-json`.
-pub fn run(args: &Args) -> u8 {
-    let root = PathBuf::from(args.value("root").unwrap_or("/"));
-    let mut paths = Paths::below(&root);
-    let elsewhere = args.value("config-path").map(PathBuf::from);
-    if let Some(path) = elsewhere.or_else(|| std::env::var_os("CONFIG_PATH").map(PathBuf::from)) {
-        paths.config = path;
-    }
-    let store = Store::new(paths);
-    match (args.operand(0), args.operand(1), args.operand(2), args.operands().len()) {
-        (Some("get"), Some(key), None, 2) => get(&store, key),
-        (Some("set"), Some(key), Some(text), 3) => set(&store, key, text, args.has("json")),
-        (Some("unset"), Some(key), None, 2) => change(&store, &mut |config| {
-            config.remove(key);
-        }),
-        (Some("check"), Some(file), None, 2) => check(Path::new(file)),
-        (Some("check"), None, None, 1) => check(&store.paths().config),
-        (Some("show"), None, None, 1) => show(&store),
-        (Some("uuid"), None, None, 1) => boot::uuid(&store),
-        (Some("generate-api-key"), None, None, 1) => minke_applet::report(boot::generate_api_key(&store)),
-        (Some("hostname"), None, None, 1) => boot::hostname(&store, &root),
-        (Some("development-features"), None, None, 1) => {
-            minke_applet::report(boot::development_features(&store, &root))
-        }
-        _ => {
-            eprintln!("config-json: expected a command and its arguments; see 'config-json --help'");
-            EXIT_USAGE
-        }
+/// A command line.
+struct Call<'a> {
+    store: Store,
+    root: &'a Path,
+    /// The command's arguments.
+    words: &'a [&'a str],
+    json: bool,
+}
+
+impl Call<'_> {
+    fn word(&self, index: usize) -> &str {
+        self.words.get(index).copied().unwrap_or_default()
     }
 }
 
-fn get(store: &Store, key: &str) -> u8 {
-    let loaded = store.load();
-    if let Some(message) = loaded.message() {
-        log::warn(format_args!("{message}"));
+type Run = fn(&Call<'_>) -> u8;
+
+/// The commands with the least and the largest number of their arguments.
+const COMMANDS: [(&str, usize, usize, Run); 9] = [
+    ("get", 1, 1, get),
+    ("set", 2, 2, set),
+    ("unset", 1, 1, unset),
+    ("check", 0, 1, check),
+    ("show", 0, 0, show),
+    ("uuid", 0, 0, |call| boot::uuid(&call.store)),
+    ("generate-api-key", 0, 0, |call| minke_applet::report(boot::generate_api_key(&call.store))),
+    ("hostname", 0, 0, |call| boot::hostname(&call.store, call.root)),
+    ("development-features", 0, 0, |call| {
+        minke_applet::report(boot::development_features(&call.store, call.root))
+    }),
+];
+
+/// Runs `config-json`.
+pub fn run(args: &Args) -> u8 {
+    let root = Path::new(args.value("root").unwrap_or("/"));
+    let mut paths = Paths::below(root);
+    if let Some(path) = args.value("config-path").map(Into::into).or_else(|| std::env::var_os("CONFIG_PATH"))
+    {
+        paths.config = path.into();
     }
-    match loaded.config.get(key) {
+    let mut words = Vec::new();
+    for word in args.operands() {
+        words.extend(word.to_str());
+    }
+    if words.len() < args.operands().len() {
+        words.clear();
+    }
+    if let Some((verb, words)) = words.split_first() {
+        for (name, least, most, run) in &COMMANDS {
+            if name == verb && (*least..=*most).contains(&words.len()) {
+                return run(&Call { store: Store::new(paths), root, words, json: args.has("json") });
+            }
+        }
+    }
+    eprintln!("config-json: expected a command and its arguments; see 'config-json --help'");
+    EXIT_USAGE
+}
+
+fn get(call: &Call<'_>) -> u8 {
+    let loaded = load(&call.store);
+    match loaded.config.get(call.word(0)) {
         Some(Value::String(text)) => minke_applet::print(&format!("{text}\n")),
         Some(value) => minke_applet::print(&format!("{value}\n")),
         None => 1,
     }
 }
 
-fn set(store: &Store, key: &str, text: &str, json: bool) -> u8 {
-    let value = if json {
+/// Reads the configuration, and says what is wrong with the file.
+fn load(store: &Store) -> Box<Loaded> {
+    let loaded = store.load();
+    if let Some(message) = loaded.message() {
+        log::warn(format_args!("{message}"));
+    }
+    loaded
+}
+
+fn set(call: &Call<'_>) -> u8 {
+    let (key, text) = (call.word(0), call.word(1));
+    let value = if call.json {
         minke_wire::json::parse_str(text).map_err(|error| format!("value of {key} is not JSON: {error}"))
     } else {
         value_of(key, text)
     };
     match value {
-        Ok(value) => change(store, &mut |config| config.set(key, value.clone())),
+        Ok(value) => change(&call.store, &mut |config| config.set(key, value.clone())),
         Err(problem) => {
             eprintln!("config-json: {problem}");
             EXIT_USAGE
@@ -63,19 +97,22 @@ fn set(store: &Store, key: &str, text: &str, json: bool) -> u8 {
     }
 }
 
+fn unset(call: &Call<'_>) -> u8 {
+    change(&call.store, &mut |config| {
+        config.remove(call.word(0));
+    })
+}
+
 fn change(store: &Store, change: &mut dyn FnMut(&mut Config)) -> u8 {
-    minke_applet::report(store.update(change).map(|_| 0))
+    minke_applet::report(store.update(change).map(|()| 0))
 }
 
-fn show(store: &Store) -> u8 {
-    let loaded = store.load();
-    if let Some(message) = loaded.message() {
-        log::warn(format_args!("{message}"));
-    }
-    minke_applet::print(&loaded.config.to_text())
+fn show(call: &Call<'_>) -> u8 {
+    minke_applet::print(&load(&call.store).config.to_text())
 }
 
-fn check(path: &Path) -> u8 {
+fn check(call: &Call<'_>) -> u8 {
+    let path = call.words.first().map_or(call.store.paths().config.as_path(), Path::new);
     // Only the file counts here, so it gets a store without copies beside it.
     let content = match minke_config::fatrw::read(path) {
         Ok(content) => content,

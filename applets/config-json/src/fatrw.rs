@@ -34,14 +34,15 @@ pub fn run(args: &Args) -> u8 {
 
 fn read(path: &Path) -> Result<u8> {
     let content = fatrw::read(path)?.ok_or_else(|| Error::new("read", path.display(), Errno::NOENT))?;
-    std::io::stdout().lock().write_all(&content).context("write", "standard output")?;
+    std::io::stdout().write_all(&content).context("write", "standard output")?;
     Ok(0)
 }
 
 fn write(path: &Path, mode: Option<u32>, when_full: WhenFull) -> Result<u8> {
     let mut content = Vec::new();
     let bound = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-    std::io::stdin().lock().take(bound).read_to_end(&mut content).context("read", "standard input")?;
+    let input = minke_applet::standard_input().context("read", "standard input")?;
+    input.take(bound).read_to_end(&mut content).context("read", "standard input")?;
     if content.len() > LIMIT {
         return Err(Error::new("read", "standard input", Errno::FBIG));
     }

@@ -1,6 +1,5 @@
 //! The kernel command line: Documentation/admin-guide/kernel-parameters.rst.
 
-use minke_sys::file::read_bounded;
 use std::path::Path;
 
 /// Bytes of a command line; the largest kernel limit is 4096.
@@ -15,8 +14,7 @@ pub struct Cmdline {
 impl Cmdline {
     /// The running kernel's; empty when it cannot be read.
     pub fn read() -> Self {
-        let text = read_bounded(Path::new("/proc/cmdline"), LIMIT).unwrap_or_default();
-        Self::parse(&String::from_utf8_lossy(&text))
+        Self::parse(&crate::read_text(Path::new("/proc/cmdline"), LIMIT))
     }
 
     /// Splits a command line at white space outside of double quotes, which are taken off.

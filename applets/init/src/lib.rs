@@ -6,12 +6,16 @@ mod cmdline;
 mod log;
 mod manager;
 mod modules;
+mod mounts;
 mod pid1;
 mod stage1;
 mod systemctl;
 mod unit;
+mod why;
 
 use minke_applet::{Applet, Args, Flag, Parsing, Program};
+use minke_sys::file::read_bounded;
+use std::path::Path;
 
 /// The applet.
 pub static APPLET: Applet =
@@ -159,4 +163,9 @@ fn init(args: &Args) -> u8 {
         return 1;
     }
     if stage1::in_initramfs() { stage1::run() } else { pid1::run(args.operands()) }
+}
+
+/// The text of a small file, at most `limit` bytes; nothing when it cannot be read.
+fn read_text(path: &Path, limit: usize) -> String {
+    String::from_utf8_lossy(&read_bounded(path, limit).unwrap_or_default()).into_owned()
 }

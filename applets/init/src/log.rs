@@ -33,6 +33,13 @@ pub fn line(priority: u8, message: Arguments<'_>) {
     about(priority, None, message);
 }
 
+/// One line about what failed, if it did.
+pub fn failure(priority: u8, result: minke_sys::Result<()>) {
+    if let Err(error) = result {
+        line(priority, format_args!("{error}"));
+    }
+}
+
 /// One line about a unit, which `journalctl -u UNIT` shows.
 pub fn about(priority: u8, unit: Option<&str>, message: Arguments<'_>) {
     let text = format!("[init][{}] {message}", level(priority));
@@ -56,16 +63,12 @@ fn level(priority: u8) -> &'static str {
 
 fn to_journal(priority: u8, unit: Option<&str>, text: &str) -> bool {
     let Ok(socket) = UnixDatagram::unbound() else { return false };
-    let mut record = format!("PRIORITY={priority}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER=init\n");
-    if let Some(unit) = unit {
-        record.push_str("UNIT=");
-        record.push_str(unit);
-        record.push('\n');
-    }
-    record.push_str("MESSAGE=");
+    let (name, unit, end) = unit.map_or(("", "", ""), |unit| ("UNIT=", unit, "\n"));
     // A line end would begin a new field.
-    record.push_str(&text.replace('\n', " "));
-    record.push('\n');
+    let text = text.replace('\n', " ");
+    let record = format!(
+        "PRIORITY={priority}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER=init\n{name}{unit}{end}MESSAGE={text}\n"
+    );
     // PID 1 must never wait for the journal: a full socket counts as no journal.
     let _ = socket.set_nonblocking(true);
     socket.send_to(record.as_bytes(), JOURNAL).is_ok()
@@ -88,4 +91,10 @@ pub fn console(message: Arguments<'_>) {
     if let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") {
         let _ = console.write_all(format!("\r\n[init] {message}\r\n").as_bytes());
     }
+}
+
+/// An error that a person at the console sees as well.
+pub fn alarm(message: Arguments<'_>) {
+    line(ERROR, message);
+    console(message);
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Bytes that wait for a slow console.
 const QUEUE_LIMIT: usize = 32 << 10;
@@ -19,34 +20,35 @@ pub struct Console {
     path: PathBuf,
     file: Option<File>,
     queue: Vec<u8>,
+    poller: Rc<Poller>,
     token: u64,
 }
 
 impl Console {
-    /// A console at `path`, watched with `token` when it has to be waited for.
-    pub fn new(path: &Path, token: u64) -> Self {
-        Self { path: path.to_owned(), file: None, queue: Vec::new(), token }
+    /// A console at `path`, watched by `poller` with `token` when it has to be waited for.
+    pub fn new(path: &Path, poller: Rc<Poller>, token: u64) -> Self {
+        Self { path: path.to_owned(), file: None, queue: Vec::new(), poller, token }
     }
 
     /// Writes `IDENTIFIER[PID]: MESSAGE`.
-    pub fn line(&mut self, identifier: &[u8], pid: Option<i32>, message: &[u8], poller: &Poller) {
-        let mut line = Vec::with_capacity(message.len().saturating_add(64));
-        line.extend_from_slice(identifier);
+    pub fn line(&mut self, identifier: &[u8], pid: Option<i32>, message: &[u8]) {
+        let before = self.queue.len();
+        self.queue.extend_from_slice(identifier);
         if let Some(pid) = pid {
-            line.extend_from_slice(format!("[{pid}]").as_bytes());
+            self.queue.extend_from_slice(format!("[{pid}]").as_bytes());
         }
-        line.extend_from_slice(b": ");
-        line.extend_from_slice(message);
-        line.push(b'\n');
-        if self.queue.len().saturating_add(line.len()) <= QUEUE_LIMIT {
-            self.queue.extend_from_slice(&line);
+        self.queue.extend_from_slice(b": ");
+        self.queue.extend_from_slice(message);
+        self.queue.push(b'\n');
+        if self.queue.len() > QUEUE_LIMIT {
+            self.queue.truncate(before);
         }
-        self.flush(poller);
+        self.flush();
     }
 
     /// Writes what the console takes.
-    pub fn flush(&mut self, poller: &Poller) {
-        if self.file.is_none() && self.open(poller).is_err() {
+    pub fn flush(&mut self) {
+        if self.file.is_none() && self.open().is_err() {
             self.queue.clear();
         }
         while let (Some(file), false) = (&mut self.file, self.queue.is_empty()) {
@@ -63,7 +65,7 @@ impl Console {
         }
         if let Some(file) = &self.file {
             let interest = if self.queue.is_empty() { Interest::None } else { Interest::Write };
-            let _ = poller.modify(file, self.token, interest);
+            let _ = self.poller.modify(file, self.token, interest);
         }
     }
 
@@ -73,12 +75,12 @@ impl Console {
         self.queue = Vec::new();
     }
 
-    fn open(&mut self, poller: &Poller) -> Result<()> {
+    fn open(&mut self) -> Result<()> {
         use minke_sys::Context;
         let file =
             File::options().write(true).custom_flags(OPEN_FLAGS).open(&self.path).on("open", &self.path)?;
         // A file that cannot be watched is always ready.
-        let _ = poller.add(&file, self.token, Interest::None);
+        let _ = self.poller.add(&file, self.token, Interest::None);
         self.file = Some(file);
         Ok(())
     }
@@ -115,10 +117,9 @@ mod tests {
         let path = folder.join("console");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         let reader = File::options().read(true).write(true).open(&path).unwrap();
-        let poller = Poller::new().unwrap();
-        let mut console = Console::new(&path, 1);
+        let mut console = Console::new(&path, Rc::new(Poller::new().unwrap()), 1);
         for _ in 0..10_000 {
-            console.line(b"test", Some(1), &[b'x'; 100], &poller);
+            console.line(b"test", Some(1), &[b'x'; 100]);
         }
         assert!(console.queue.len() <= QUEUE_LIMIT && console.queue.len() > 100);
         drop(reader);

@@ -3,7 +3,6 @@
 use crate::console::{self, Console};
 use crate::journal::{Journal, Origin};
 use crate::reader::Reader;
-use crate::ring::CHUNK;
 use crate::scan::Host;
 use crate::sockets::{Sockets, open_kernel_log};
 use crate::stream::Stream;
@@ -15,13 +14,14 @@ use minke_wire::journal::Kmsg;
 use minke_wire::table::Table;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-/// The most that the log takes by default: so many bytes or a twentieth of the memory (spec os §10.1).
-const LIMIT: u64 = 128 << 20;
-/// The least that it takes by default.
-const LIMIT_LEAST: u64 = 1 << 20;
+/// The most MiB that the log takes by default: so many or a twentieth of the memory (spec os §10.1).
+const LIMIT: usize = 128;
+/// The least.
+const LIMIT_LEAST: usize = 1;
 /// Connections of services at a time; a further one is closed at once.
 const STREAMS: usize = 512;
 /// Connections of readers at a time; a further one is closed at once.
@@ -86,10 +86,8 @@ impl Options {
 /// A twentieth of the memory, in whole MiB, within bounds.
 fn default_limit(meminfo: &str) -> usize {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
-    let kibibytes: u64 = total.and_then(|number| number.parse().ok()).unwrap_or(0);
-    let share = kibibytes.saturating_mul(1024) / 20;
-    let whole = share.checked_next_multiple_of(1 << 20).unwrap_or(LIMIT);
-    usize::try_from(whole.clamp(LIMIT_LEAST, LIMIT)).unwrap_or(CHUNK)
+    let kibibytes: usize = total.and_then(|number| number.parse().ok()).unwrap_or(0);
+    kibibytes.div_ceil(20 << 10).clamp(LIMIT_LEAST, LIMIT) << 20
 }
 
 fn text(path: &Path) -> String {
@@ -99,15 +97,15 @@ fn text(path: &Path) -> String {
 
 /// The daemon.
 struct Daemon {
-    poller: Poller,
+    poller: Rc<Poller>,
     journal: Journal,
     sockets: Sockets,
     kernel: Option<File>,
     /// The number of the last record of the kernel log.
     sequence: Option<u64>,
     signals: Signals,
-    streams: Table<u64, Stream>,
-    readers: Table<u64, Reader>,
+    streams: Table<u64, Box<Stream>>,
+    readers: Table<u64, Box<Reader>>,
     next: u64,
     buffer: Vec<u8>,
     hostname: String,
@@ -115,12 +113,13 @@ struct Daemon {
 
 /// Runs until it is told to end.
 pub fn run(options: &Options) -> Result<u8> {
-    let mut daemon = Daemon::new(options)?;
+    // It lives until the process ends: nothing is freed.
+    let daemon = Box::leak(Daemon::new(options)?);
     if let Some(user) = &options.user {
         give_up_root(user, options.console.is_some());
     }
     let limit = options.limit >> 20;
-    daemon.journal.say(&format!("Journal started, in memory, at most {limit} MiB"), None, &daemon.poller);
+    daemon.journal.say(&format!("Journal started, in memory, at most {limit} MiB"), None);
     notify::ready();
     let mut ready = Vec::new();
     loop {
@@ -138,25 +137,29 @@ pub fn run(options: &Options) -> Result<u8> {
 }
 
 impl Daemon {
-    fn new(options: &Options) -> Result<Self> {
-        let poller = Poller::new()?;
+    fn new(options: &Options) -> Result<Box<Self>> {
+        let poller = Rc::new(Poller::new()?);
         let signals = Signals::new(&[SIGTERM, SIGINT])?;
-        poller.add(&signals, SIGNALS, Interest::Read)?;
         let sockets = Sockets::open(options)?;
-        poller.add(&sockets.stream, STREAM_LISTENER, Interest::Read)?;
-        poller.add(&sockets.native, NATIVE, Interest::Read)?;
-        poller.add(&sockets.syslog, SYSLOG, Interest::Read)?;
-        poller.add(&sockets.query, QUERY_LISTENER, Interest::Read)?;
+        for (descriptor, token) in [
+            (signals.as_fd(), SIGNALS),
+            (sockets.stream.as_fd(), STREAM_LISTENER),
+            (sockets.native.as_fd(), NATIVE),
+            (sockets.syslog.as_fd(), SYSLOG),
+            (sockets.query.as_fd(), QUERY_LISTENER),
+        ] {
+            poller.add(descriptor, token, Interest::Read)?;
+        }
         let kernel = options.kernel.as_deref().and_then(open_kernel_log);
         if let Some(file) = &kernel {
-            poller.add(file, KERNEL, Interest::Read)?;
+            poller.add(file.as_fd(), KERNEL, Interest::Read)?;
         }
         let boot = text(Path::new("/proc/sys/kernel/random/boot_id")).replace('-', "");
         let mut run = [0u8; 16];
         random::fill(&mut run)?;
         let host = Host { boot, run: format!("{:032x}", u128::from_be_bytes(run)) };
-        let console = options.console.as_deref().map(|path| Console::new(path, CONSOLE));
-        Ok(Self {
+        let console = options.console.as_deref().map(|path| Console::new(path, Rc::clone(&poller), CONSOLE));
+        Ok(Box::new(Self {
             poller,
             journal: Journal::new(options.limit, host, console),
             sockets,
@@ -168,7 +171,7 @@ impl Daemon {
             next: FIRST_CONNECTION,
             buffer: vec![0; BUFFER],
             hostname: String::new(),
-        })
+        }))
     }
 
     /// Handles one event; true ends the daemon.
@@ -207,11 +210,10 @@ impl Daemon {
         let expected = self.sequence.map_or(kmsg.sequence, |last| last.wrapping_add(1));
         let missed = kmsg.sequence.saturating_sub(expected);
         if missed > 0 {
-            let text = format!("Missed {missed} kernel messages");
-            self.journal.say(&text, None, &self.poller);
+            self.journal.say(&format!("Missed {missed} kernel messages"), None);
         }
         self.sequence = Some(kmsg.sequence);
-        self.journal.kernel(&kmsg, &self.poller);
+        self.journal.kernel(&kmsg);
     }
 
     fn close_kernel(&mut self) {
@@ -231,24 +233,27 @@ impl Daemon {
                 &mut self.buffer
             };
             let Ok(Some(received)) = socket::receive(socket, buffer) else { return };
-            let (pid, uid) = match received.credentials {
-                Some(sender) => (Some(sender.pid).filter(|pid| *pid > 0), Some(sender.uid)),
-                None => (None, None),
+            let sender = received.credentials;
+            let mut origin = Origin {
+                transport: "syslog",
+                pid: sender.map(|sender| sender.pid).filter(|pid| *pid > 0),
+                uid: sender.map(|sender| sender.uid),
+                unit: None,
             };
-            let origin = |transport| Origin { transport, pid, uid, unit: None };
             let datagram = buffer.get(..received.length).unwrap_or_default();
-            match (token, received.descriptors.as_slice()) {
-                (NATIVE, [memory]) if datagram.is_empty() => {
-                    match socket::read_memory(memory, DATAGRAM_LIMIT) {
-                        Ok(content) => self.journal.native(&content, origin("journal"), &self.poller),
-                        Err(error) => {
-                            let text = format!("PRIORITY=4\nMESSAGE=A message could not be read: {error}\n");
-                            self.journal.native(text.as_bytes(), origin("journal"), &self.poller);
-                        }
-                    }
+            if token == SYSLOG {
+                self.journal.syslog(datagram, origin);
+                continue;
+            }
+            origin.transport = "journal";
+            match received.descriptors.as_slice() {
+                [memory] if datagram.is_empty() => {
+                    let content = socket::read_memory(memory, DATAGRAM_LIMIT).unwrap_or_else(|error| {
+                        format!("PRIORITY=4\nMESSAGE=A message could not be read: {error}\n").into_bytes()
+                    });
+                    self.journal.native(&content, origin);
                 }
-                (NATIVE, _) => self.journal.native(datagram, origin("journal"), &self.poller),
-                _ => self.journal.syslog(datagram, origin("syslog"), &self.poller),
+                _ => self.journal.native(datagram, origin),
             }
         }
     }
@@ -260,8 +265,8 @@ impl Daemon {
         }
         let set = socket::pass_credentials(&connection).and_then(|()| socket::peer_credentials(&connection));
         let Ok(peer) = set else { return };
-        if let Some(token) = self.watch(&connection) {
-            self.streams.insert(token, Stream::new(connection, peer));
+        if let Some(token) = self.watch(connection.as_fd()) {
+            self.streams.insert(token, Box::new(Stream::new(connection, peer)));
         }
     }
 
@@ -269,7 +274,7 @@ impl Daemon {
     fn read_stream(&mut self, token: u64) {
         let Some(stream) = self.streams.get_mut(&token) else { return };
         let goes_on = match socket::receive(stream.socket(), &mut self.buffer) {
-            Ok(Some(received)) => stream.take(&received, &self.buffer, &mut self.journal, &self.poller),
+            Ok(Some(received)) => stream.take(&received, &self.buffer, &mut self.journal),
             Ok(None) => true,
             Err(_) => false,
         };
@@ -284,12 +289,12 @@ impl Daemon {
             return;
         }
         self.hostname = text(Path::new("/proc/sys/kernel/hostname"));
-        if let Some(token) = self.watch(&connection) {
-            self.readers.insert(token, Reader::new(connection));
+        if let Some(token) = self.watch(connection.as_fd()) {
+            self.readers.insert(token, Box::new(Reader::new(connection)));
         }
     }
 
-    fn watch(&mut self, connection: impl AsFd) -> Option<u64> {
+    fn watch(&mut self, connection: BorrowedFd<'_>) -> Option<u64> {
         let token = self.next;
         self.next = token.wrapping_add(1).max(FIRST_CONNECTION);
         self.poller.add(connection, token, Interest::Read).is_ok().then_some(token)
@@ -330,7 +335,7 @@ impl Daemon {
             if event.hangup {
                 console.close();
             } else {
-                console.flush(&self.poller);
+                console.flush();
             }
         }
     }

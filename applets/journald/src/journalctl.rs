@@ -25,7 +25,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(why) => f.write_str(why),
-            Self::Query(error @ minke_control::Error::Transport { .. }) => {
+            Self::Query(error @ minke_control::Error::Transport(_)) => {
                 write!(f, "{error}; see 'systemctl status systemd-journald'")
             }
             Self::Query(error) => error.fmt(f),
@@ -41,7 +41,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     }
     let format = args.value("output").unwrap_or("short");
     let format = Format::by_name(format).ok_or_else(|| usage("output format", format))?;
-    let question = question(args)?;
+    let mut question = Query::default();
+    ask(args, &mut question)?;
     let mut printer = Printer { format, all: args.has("all"), out: Vec::new(), unbuffered: question.follow };
     let mut last = None;
     for item in query(socket, &question).map_err(Error::Query)? {
@@ -104,22 +105,19 @@ fn usage(what: &str, value: &str) -> Error {
     Error::Usage(format!("'{value}' is no {what}; see 'journalctl --help'"))
 }
 
-/// The query that the command line means.
-fn question(args: &Args) -> Result<Query, Error> {
-    let moment = |name: &str| match args.value(name) {
-        Some(text) => time::parse(text, now().realtime).map(Some).ok_or_else(|| usage("time", text)),
-        None => Ok(None),
-    };
-    let mut query = Query {
-        units: args.values("unit").map(unit_name).collect(),
-        identifiers: args.values("identifier").map(str::to_owned).collect(),
-        since: moment("since")?,
-        until: moment("until")?,
-        follow: args.has("follow"),
-        reverse: args.has("reverse"),
-        after_cursor: args.value("after-cursor").map(str::to_owned),
-        ..Query::default()
-    };
+/// Fills in the query that the command line means.
+fn ask(args: &Args, query: &mut Query) -> Result<(), Error> {
+    for name in args.values("unit") {
+        query.units.push(unit_name(name));
+    }
+    for name in args.values("identifier") {
+        query.identifiers.push(name.to_owned());
+    }
+    query.since = moment(args, "since")?;
+    query.until = moment(args, "until")?;
+    query.follow = args.has("follow");
+    query.reverse = args.has("reverse");
+    query.after_cursor = args.value("after-cursor").map(str::to_owned);
     if query.follow && query.reverse {
         return Err(Error::Usage("please specify either --reverse or --follow, not both".to_owned()));
     }
@@ -134,14 +132,21 @@ fn question(args: &Args) -> Result<Query, Error> {
         let (field, value) = text.split_once('=').ok_or_else(|| usage("match FIELD=VALUE", text))?;
         query.matches.push((field.to_owned(), value.to_owned()));
     }
-    query.priority = args.value("priority").map(priority_range).transpose()?;
+    if let Some(range) = args.value("priority") {
+        query.priority = Some(priority_range(range)?);
+    }
     query.lines = match args.value("lines") {
         Some("all") => None,
         Some(number) => Some(number.parse().map_err(|_| usage("number of lines", number))?),
         None if args.has("pager-end") => Some(1_000),
         None => (query.follow && query.since.is_none() && query.after_cursor.is_none()).then_some(10),
     };
-    Ok(query)
+    Ok(())
+}
+
+fn moment(args: &Args, name: &str) -> Result<Option<u64>, Error> {
+    let Some(text) = args.value(name) else { return Ok(None) };
+    Ok(Some(time::parse(text, now().realtime).ok_or_else(|| usage("time", text))?))
 }
 
 /// A name without a unit type means a service.

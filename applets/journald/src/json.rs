@@ -7,21 +7,13 @@ use crate::scan::{Host, cursor};
 /// one array of its values.
 pub fn write_entry(out: &mut Vec<u8>, entry: Entry<'_>, host: &Host, hostname: &str) {
     out.push(b'{');
-    let own = [
-        ("__CURSOR", cursor(entry, host)),
-        ("__REALTIME_TIMESTAMP", entry.stamp.realtime.to_string()),
-        ("__MONOTONIC_TIMESTAMP", entry.stamp.monotonic.to_string()),
-        ("__SEQNUM", entry.number.to_string()),
-        ("__SEQNUM_ID", host.run.clone()),
-        ("_BOOT_ID", host.boot.clone()),
-        ("_HOSTNAME", hostname.to_owned()),
-    ];
-    for (name, value) in &own {
-        write_text(out, name);
-        out.push(b':');
-        write_text(out, value);
-        out.push(b',');
-    }
+    write_own(out, "__CURSOR", &cursor(entry, host));
+    write_own(out, "__REALTIME_TIMESTAMP", &entry.stamp.realtime.to_string());
+    write_own(out, "__MONOTONIC_TIMESTAMP", &entry.stamp.monotonic.to_string());
+    write_own(out, "__SEQNUM", &entry.number.to_string());
+    write_own(out, "__SEQNUM_ID", &host.run);
+    write_own(out, "_BOOT_ID", &host.boot);
+    write_own(out, "_HOSTNAME", hostname);
     let fields: Vec<Field<'_>> = entry.fields().collect();
     for (index, (name, _)) in fields.iter().enumerate() {
         if !fields.iter().take(index).any(|field| field.0 == *name) {
@@ -32,23 +24,29 @@ pub fn write_entry(out: &mut Vec<u8>, entry: Entry<'_>, host: &Host, hostname: &
     out.extend_from_slice(b"}\n");
 }
 
+/// A field of the journal's own.
+fn write_own(out: &mut Vec<u8>, name: &str, value: &str) {
+    write_text(out, name);
+    out.push(b':');
+    write_text(out, value);
+    out.push(b',');
+}
+
 fn write_member(out: &mut Vec<u8>, name: &[u8], fields: &[Field<'_>]) {
     write_value(out, name);
     out.push(b':');
-    let mut values = fields.iter().filter(|field| field.0 == name).map(|field| field.1);
-    match (values.next(), values.next()) {
-        (Some(only), None) => write_value(out, only),
-        _ => {
-            out.push(b'[');
-            for field in fields.iter().filter(|field| field.0 == name) {
-                write_value(out, field.1);
-                out.push(b',');
-            }
-            out.pop();
-            out.push(b']');
-        }
+    let begin = out.len();
+    let mut count = 0u32;
+    for field in fields.iter().filter(|field| field.0 == name) {
+        write_value(out, field.1);
+        out.push(b',');
+        count = count.saturating_add(1);
     }
-    out.push(b',');
+    if count > 1 {
+        out.pop();
+        out.insert(begin, b'[');
+        out.extend_from_slice(b"],");
+    }
 }
 
 fn write_value(out: &mut Vec<u8>, value: &[u8]) {

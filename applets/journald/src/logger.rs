@@ -42,9 +42,10 @@ fn log(args: &Args, pri: u8) -> Result<u8> {
         send(&words.join(&b' '))?;
         return Ok(0);
     }
+    let mut input = minke_applet::standard_input().context("read", "standard input")?;
     let (mut lines, mut buffer, mut result) = (Lines::default(), vec![0u8; 4096], Ok(()));
     loop {
-        let count = std::io::stdin().lock().read(&mut buffer).context("read", "standard input")?;
+        let count = input.read(&mut buffer).context("read", "standard input")?;
         if count == 0 {
             break;
         }

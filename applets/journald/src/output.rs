@@ -67,11 +67,10 @@ impl Format {
     fn short(self, out: &mut Vec<u8>, entry: &Entry, all: bool) {
         let Some(message) = entry.field("MESSAGE") else { return };
         let mut head = self.time(entry);
-        let text = |name| entry.text(name);
-        let program =
-            text("SYSLOG_IDENTIFIER").or_else(|| text("_COMM")).unwrap_or_else(|| "unknown".to_owned());
-        let _ = write!(head, " {} {program}", text("_HOSTNAME").unwrap_or_default());
-        if let Some(pid) = text("_PID").or_else(|| text("SYSLOG_PID")) {
+        let host = entry.text("_HOSTNAME").unwrap_or_default();
+        let program = either(entry, "SYSLOG_IDENTIFIER", "_COMM").unwrap_or_else(|| "unknown".to_owned());
+        let _ = write!(head, " {host} {program}");
+        if let Some(pid) = either(entry, "_PID", "SYSLOG_PID") {
             let _ = write!(head, "[{pid}]");
         }
         head.push_str(": ");
@@ -83,11 +82,12 @@ impl Format {
         let (micros, fraction) = (entry.realtime(), entry.realtime() % 1_000_000);
         let seconds = micros / 1_000_000;
         let civil = Civil::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX));
-        let Civil { year, month, day, hour, minute, second } = civil;
-        let clock = format!("{hour:02}:{minute:02}:{second:02}");
-        let name = civil.month_name();
+        // `2022-11-20 23:59:15`
+        let text = civil.to_string();
+        let (date, clock) = text.split_once(' ').unwrap_or_default();
+        let (name, day) = (civil.month_name(), civil.day);
         match self {
-            Self::ShortIso => format!("{year:04}-{month:02}-{day:02}T{clock}+0000"),
+            Self::ShortIso => format!("{date}T{clock}+0000"),
             Self::ShortPrecise => format!("{name} {day:02} {clock}.{fraction:06}"),
             Self::ShortFull => full_time(micros),
             Self::ShortUnix => format!("{seconds}.{fraction:06}"),
@@ -98,6 +98,11 @@ impl Format {
             _ => format!("{name} {day:02} {clock}"),
         }
     }
+}
+
+/// The text of one field, or else of another.
+fn either(entry: &Entry, one: &str, other: &str) -> Option<String> {
+    entry.text(one).or_else(|| entry.text(other))
 }
 
 /// `Sun 2022-11-20 23:59:15 UTC`

@@ -28,18 +28,13 @@ pub struct Processes {
 impl Processes {
     /// Who `pid` is at the time `now` (microseconds since boot).
     pub fn get(&mut self, pid: i32, now: u64) -> Rc<Process> {
-        let place = self.known.iter().position(|entry| entry.0 == pid);
-        if let Some((_, read, process)) = place.and_then(|place| self.known.get(place))
-            && now.saturating_sub(*read) < FRESH
-        {
+        self.known.retain(|(_, read, _)| now.saturating_sub(*read) < FRESH);
+        if let Some((.., process)) = self.known.iter().find(|(known, ..)| *known == pid) {
             return Rc::clone(process);
         }
-        if let Some(place) = place {
-            self.known.swap_remove(place);
-        } else if self.known.len() >= KNOWN {
-            let oldest =
-                (0..self.known.len()).min_by_key(|place| self.known.get(*place).map(|entry| entry.1));
-            self.known.swap_remove(oldest.unwrap_or(0));
+        if self.known.len() >= KNOWN {
+            // They stand in the order in which they were read.
+            self.known.remove(0);
         }
         let process = Rc::new(read(pid));
         self.known.push((pid, now, Rc::clone(&process)));

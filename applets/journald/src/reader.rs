@@ -84,12 +84,12 @@ impl Reader {
         let scan = minke_wire::json::parse(line)
             .map_err(|_| "the query is no JSON".to_owned())
             .and_then(|value| Query::from_value(&value))
-            .and_then(|query| Scan::new(&query, &journal.ring, &journal.host));
+            .and_then(|query| Scan::new(query, &journal.ring, &journal.host));
         self.state = match scan {
             Ok(scan) => State::Reading(scan),
             Err(why) => {
-                self.output
-                    .extend_from_slice(minke_wire::json::json!({ "error": why }).to_string().as_bytes());
+                let refusal = minke_wire::json::json!({ "error": why }).to_text();
+                self.output.extend_from_slice(refusal.as_bytes());
                 self.output.push(b'\n');
                 State::Done
             }

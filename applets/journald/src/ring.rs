@@ -8,8 +8,6 @@
 //! - 1: the offset in the chunk (varint) of an equal field that was written out before;
 //! - n: a value, for the name with number n - 2 in [`NAMES`].
 
-use std::collections::VecDeque;
-
 /// Bytes of a chunk. An entry that needs more gets a chunk of its own.
 pub const CHUNK: usize = 64 << 10;
 
@@ -77,13 +75,14 @@ pub type Field<'a> = (&'a [u8], &'a [u8]);
 /// The log.
 #[derive(Debug)]
 pub struct Ring {
-    chunks: VecDeque<Chunk>,
+    /// The oldest first.
+    chunks: Vec<Chunk>,
     /// Number of the oldest chunk; chunks are counted from 0 and numbers are not used again.
     oldest: u64,
     limit: usize,
     used: usize,
     next: u64,
-    shared: [u32; SHARED_SLOTS],
+    shared: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -130,12 +129,12 @@ impl Ring {
     /// A log that takes at most `limit` bytes (and at least four chunks), and nothing while it is empty.
     pub fn new(limit: usize) -> Self {
         Self {
-            chunks: VecDeque::new(),
+            chunks: Vec::new(),
             oldest: 0,
             limit: limit.max(CHUNK.saturating_mul(4)),
             used: 0,
             next: 1,
-            shared: [0; SHARED_SLOTS],
+            shared: vec![0; SHARED_SLOTS],
         }
     }
 
@@ -154,31 +153,36 @@ impl Ring {
     /// left out.
     pub fn append(&mut self, stamp: Stamp, fields: &[Field<'_>]) -> u64 {
         let mut room = ENTRY_LIMIT;
-        let fits = |field: &&Field<'_>| {
-            let left = room.checked_sub(size(field));
-            room = left.unwrap_or(room);
-            left.is_some()
-        };
-        let fields: Vec<&Field<'_>> = fields.iter().filter(fits).take(FIELDS_LIMIT).collect();
         // Length, times, and for each field at most a tag, the lengths of name and value.
-        let bound =
-            fields.iter().fold(32usize, |sum, field| sum.saturating_add(size(field)).saturating_add(8));
+        let mut bound = 32usize;
+        let mut kept = Vec::new();
+        for field in fields {
+            let Some(left) = room.checked_sub(size(field)) else { continue };
+            if kept.len() < FIELDS_LIMIT {
+                room = left;
+                bound = bound.saturating_add(size(field)).saturating_add(8);
+                kept.push(*field);
+            }
+        }
         let fits = |chunk: &Chunk| chunk.bytes.capacity().saturating_sub(chunk.bytes.len()) >= bound;
-        if !self.chunks.back().is_some_and(fits) {
+        if !self.chunks.last().is_some_and(fits) {
             self.open_chunk(bound.max(CHUNK), stamp);
         }
         let number = self.next;
         self.next = number.wrapping_add(1);
-        let Some(chunk) = self.chunks.back_mut() else { return number };
+        let Some(chunk) = self.chunks.last_mut() else { return number };
         chunk.span = (chunk.span.0.min(stamp.realtime), chunk.span.1.max(stamp.realtime));
-        write_entry(chunk, stamp, &fields, &mut self.shared);
+        write_entry(chunk, stamp, &kept, &mut self.shared);
         number
     }
 
     fn open_chunk(&mut self, capacity: usize, stamp: Stamp) {
         let mut spare = None;
         while self.used.saturating_add(capacity) > self.limit {
-            let Some(chunk) = self.chunks.pop_front() else { break };
+            if self.chunks.is_empty() {
+                break;
+            }
+            let chunk = self.chunks.remove(0);
             self.oldest = self.oldest.wrapping_add(1);
             self.used = self.used.saturating_sub(chunk.bytes.capacity());
             spare = Some(chunk.bytes);
@@ -187,20 +191,20 @@ impl Ring {
         bytes.clear();
         bytes.reserve_exact(capacity);
         self.used = self.used.saturating_add(bytes.capacity());
-        self.shared = [0; SHARED_SLOTS];
+        self.shared.fill(0);
         let span = (stamp.realtime, stamp.realtime);
-        self.chunks.push_back(Chunk { bytes, first: self.next, base: stamp, span });
+        self.chunks.push(Chunk { bytes, first: self.next, base: stamp, span });
     }
 
     /// The place before the oldest entry.
     pub fn start(&self) -> Place {
-        let number = self.chunks.front().map_or(self.next, |chunk| chunk.first);
+        let number = self.chunks.first().map_or(self.next, |chunk| chunk.first);
         Place { chunk: self.oldest, offset: 0, number }
     }
 
     /// The place after the newest entry.
     pub fn end(&self) -> Place {
-        let Some(chunk) = self.chunks.back() else { return self.start() };
+        let Some(chunk) = self.chunks.last() else { return self.start() };
         Place { chunk: self.newest(), offset: chunk.bytes.len(), number: self.next }
     }
 
@@ -283,7 +287,7 @@ fn size(field: &Field<'_>) -> usize {
     field.0.len().min(255).saturating_add(field.1.len())
 }
 
-fn write_entry(chunk: &mut Chunk, stamp: Stamp, fields: &[&Field<'_>], shared: &mut [u32; SHARED_SLOTS]) {
+fn write_entry(chunk: &mut Chunk, stamp: Stamp, fields: &[Field<'_>], shared: &mut [u32]) {
     let begin = chunk.bytes.len();
     chunk.bytes.extend_from_slice(&[0; 3]);
     put_number(&mut chunk.bytes, zigzag(stamp.realtime.wrapping_sub(chunk.base.realtime)));
@@ -298,7 +302,7 @@ fn write_entry(chunk: &mut Chunk, stamp: Stamp, fields: &[&Field<'_>], shared: &
     }
 }
 
-fn write_field(bytes: &mut Vec<u8>, name: &[u8], value: &[u8], shared: &mut [u32; SHARED_SLOTS]) {
+fn write_field(bytes: &mut Vec<u8>, name: &[u8], value: &[u8], shared: &mut [u32]) {
     let slot = if value.len() >= SHARED_FROM && name != b"MESSAGE" { slot(name, value) } else { None };
     if let Some(offset) = slot.and_then(|slot| shared.get(slot)).and_then(|offset| offset.checked_sub(1)) {
         let at = usize::try_from(offset).unwrap_or(usize::MAX);

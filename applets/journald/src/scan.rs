@@ -1,7 +1,7 @@
 //! Reading the log for a query: which entries match, where to begin, in which direction. One step looks at one
 //! entry, so that the daemon decides how much it does at a time.
 
-use crate::ring::{Entry, Found, Place, Ring};
+use crate::ring::{Entry, Field, Found, Place, Ring};
 use minke_control::journal::Query;
 
 /// What the journal says about itself in every entry.
@@ -14,61 +14,33 @@ pub struct Host {
 }
 
 /// Which entries match.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Filter {
-    units: Vec<Vec<u8>>,
-    /// Each field must have one of the values.
-    fields: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
-    priority: Option<(u8, u8)>,
-    realtime: Range,
-    monotonic: Range,
+    /// What is asked for. Of several `matches` for one field, one must hold; identifiers are among them.
+    query: Box<Query>,
     /// The first sequence number that counts.
     first: u64,
     /// Nothing can match.
     nothing: bool,
 }
 
-#[derive(Debug)]
-struct Range(u64, u64);
-
-impl Default for Range {
-    fn default() -> Self {
-        Self(0, u64::MAX)
-    }
-}
-
-impl Range {
-    fn has(&self, value: u64) -> bool {
-        self.0 <= value && value <= self.1
-    }
+/// Whether a number lies within bounds that may be missing.
+fn within(number: u64, least: Option<u64>, most: Option<u64>) -> bool {
+    least.is_none_or(|least| least <= number) && most.is_none_or(|most| number <= most)
 }
 
 impl Filter {
-    fn new(query: &Query, host: &Host) -> Self {
-        let bytes = |text: &String| text.as_bytes().to_vec();
-        let mut filter = Self {
-            units: query.units.iter().map(bytes).collect(),
-            priority: query.priority,
-            realtime: Range(query.since.unwrap_or(0), query.until.unwrap_or(u64::MAX)),
-            monotonic: Range(query.since_monotonic.unwrap_or(0), query.until_monotonic.unwrap_or(u64::MAX)),
-            ..Self::default()
-        };
-        filter.nothing = query.boot.as_ref().is_some_and(|boot| *boot != "0" && *boot != host.boot);
-        let identifiers = query.identifiers.iter().map(|value| ("SYSLOG_IDENTIFIER", value));
-        for (name, value) in
-            query.matches.iter().map(|(name, value)| (name.as_str(), value)).chain(identifiers)
-        {
-            match filter.fields.iter_mut().find(|field| field.0 == name.as_bytes()) {
-                Some(field) => field.1.push(bytes(value)),
-                None => filter.fields.push((name.as_bytes().to_vec(), vec![bytes(value)])),
-            }
+    fn new(mut query: Box<Query>, host: &Host) -> Self {
+        let mut nothing = query.boot.as_ref().is_some_and(|boot| *boot != "0" && *boot != host.boot);
+        for value in std::mem::take(&mut query.identifiers) {
+            query.matches.push(("SYSLOG_IDENTIFIER".to_owned(), value));
         }
         // This one is the same in all entries and is stored in none.
-        let boot = filter.fields.iter().position(|field| field.0 == b"_BOOT_ID");
-        if let Some(field) = boot.map(|index| filter.fields.swap_remove(index)) {
-            filter.nothing |= !field.1.contains(&bytes(&host.boot));
-        }
-        filter
+        let before = query.matches.len();
+        let ours = query.matches.iter().any(|(name, boot)| name == "_BOOT_ID" && *boot == host.boot);
+        query.matches.retain(|(name, _)| name != "_BOOT_ID");
+        nothing |= query.matches.len() < before && !ours;
+        Self { query, first: 0, nothing }
     }
 
     /// Restricts to entries after the one with this cursor. A cursor of an earlier run of the daemon counts by
@@ -77,21 +49,32 @@ impl Filter {
         if cursor.run == host.run {
             self.first = cursor.number.saturating_add(1);
         } else if cursor.boot == host.boot {
-            self.monotonic.0 = self.monotonic.0.max(cursor.monotonic.saturating_add(1));
+            self.query.since_monotonic =
+                self.query.since_monotonic.max(Some(cursor.monotonic.saturating_add(1)));
         } else {
-            self.realtime.0 = self.realtime.0.max(cursor.realtime.saturating_add(1));
+            self.query.since = self.query.since.max(Some(cursor.realtime.saturating_add(1)));
         }
     }
 
     fn matches(&self, entry: Entry<'_>) -> bool {
-        entry.number >= self.first
-            && self.realtime.has(entry.stamp.realtime)
-            && self.monotonic.has(entry.stamp.monotonic)
-            && self.priority.is_none_or(|range| priority_within(entry, range))
-            && self.fields.iter().all(|(name, values)| {
-                entry.fields().any(|field| field.0 == name && values.iter().any(|value| *value == field.1))
-            })
-            && (self.units.is_empty() || self.units.iter().any(|unit| is_about(entry, unit)))
+        let query = &self.query;
+        if entry.number < self.first
+            || !within(entry.stamp.realtime, query.since, query.until)
+            || !within(entry.stamp.monotonic, query.since_monotonic, query.until_monotonic)
+            || query.priority.is_some_and(|range| !priority_within(entry, range))
+        {
+            return false;
+        }
+        for (name, _) in &query.matches {
+            let holds = |field: Field<'_>| {
+                let is = |wanted: &str, value: &str| (wanted.as_bytes(), value.as_bytes()) == field;
+                field.0 == name.as_bytes() && query.matches.iter().any(|(name, value)| is(name, value))
+            };
+            if !entry.fields().any(holds) {
+                return false;
+            }
+        }
+        query.units.is_empty() || query.units.iter().any(|unit| is_about(entry, unit.as_bytes()))
     }
 }
 
@@ -154,7 +137,6 @@ pub fn cursor(entry: Entry<'_>, host: &Host) -> String {
 #[derive(Debug)]
 pub struct Scan {
     filter: Filter,
-    follow: bool,
     state: State,
 }
 
@@ -202,22 +184,24 @@ pub enum Step<'a> {
 
 impl Scan {
     /// Begins a query; the error says what is wrong with it.
-    pub fn new(query: &Query, ring: &Ring, host: &Host) -> Result<Self, String> {
+    pub fn new(query: Box<Query>, ring: &Ring, host: &Host) -> Result<Self, String> {
         let mut filter = Filter::new(query, host);
-        if let Some(text) = &query.after_cursor {
-            let cursor = Cursor::parse(text).ok_or_else(|| format!("'{text}' is no cursor"))?;
+        if let Some(text) = filter.query.after_cursor.take() {
+            let cursor = Cursor::parse(&text).ok_or_else(|| format!("'{text}' is no cursor"))?;
             filter.after(&cursor, host);
         }
-        let back = Back { begin: ring.end(), places: Vec::new() };
+        let query = &filter.query;
+        let end = ring.end();
+        let back = Back { begin: end, places: Vec::new() };
         let state = match (query.reverse, query.lines) {
             _ if filter.nothing && !query.follow => State::Done,
             (true, lines) => State::Reverse { back, left: lines.unwrap_or(u64::MAX) },
-            (false, Some(0)) => State::Forward(ring.end()),
-            (false, Some(left)) => State::Seek { back, left, found: ring.end() },
+            (false, Some(0)) => State::Forward(end),
+            (false, Some(left)) => State::Seek { back, left, found: end },
             (false, None) if filter.first > 0 => State::Forward(ring.near(filter.first)),
             (false, None) => State::Forward(ring.start()),
         };
-        Ok(Self { filter, follow: query.follow, state })
+        Ok(Self { filter, state })
     }
 
     /// Looks at the next entry.
@@ -234,7 +218,7 @@ impl Scan {
                     }
                     Found::Entry(_) => Step::Busy,
                     Found::Lost(count) => Step::Lost(count),
-                    Found::End if self.follow => Step::Idle,
+                    Found::End if self.filter.query.follow => Step::Idle,
                     Found::End => Step::Done,
                 }
             }
@@ -266,7 +250,7 @@ impl Scan {
 }
 
 fn place_skips(place: &mut Place, ring: &Ring, filter: &Filter) -> bool {
-    ring.skip_chunk(place, filter.realtime.0, filter.realtime.1)
+    ring.skip_chunk(place, filter.query.since.unwrap_or(0), filter.query.until.unwrap_or(u64::MAX))
 }
 
 enum Backed<'a> {

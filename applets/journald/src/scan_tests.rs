@@ -38,7 +38,7 @@ fn numbers(scan: &mut Scan, ring: &Ring) -> Vec<u64> {
 }
 
 fn run(query: &Query, ring: &Ring) -> Vec<u64> {
-    numbers(&mut Scan::new(query, ring, &host()).unwrap(), ring)
+    numbers(&mut Scan::new(Box::new(query.clone()), ring, &host()).unwrap(), ring)
 }
 
 fn query() -> Query {
@@ -115,13 +115,14 @@ fn a_cursor_continues_also_after_a_restart_or_a_boot() {
     );
     assert_eq!(run(&Query { after_cursor: Some(text), lines: Some(1), ..query() }, &ring), [5_000]);
     let bad = Query { after_cursor: Some("nonsense".into()), ..query() };
-    assert!(Scan::new(&bad, &ring, &host()).is_err());
+    assert!(Scan::new(Box::new(bad), &ring, &host()).is_err());
 }
 
 #[test]
 fn a_follower_gets_what_comes_and_hears_of_what_it_missed() {
     let mut ring = Ring::new(2 * CHUNK);
-    let mut scan = Scan::new(&Query { follow: true, lines: Some(1), ..query() }, &ring, &host()).unwrap();
+    let mut scan =
+        Scan::new(Box::new(Query { follow: true, lines: Some(1), ..query() }), &ring, &host()).unwrap();
     assert_eq!(numbers(&mut scan, &ring), Vec::<u64>::new());
     add(&mut ring, 1);
     assert_eq!(numbers(&mut scan, &ring), [1]);

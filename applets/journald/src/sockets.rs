@@ -36,11 +36,15 @@ impl Sockets {
         file::make_folder(&folder, 0o755)?;
         file::make_folder(&own, 0o755)?;
         let mut passed = socket::take_passed();
-        let mut listener = |path: PathBuf, mode| listener(&mut passed, &path, mode);
-        let stream = listener(folder.join("stdout"), 0o666)?;
-        let query = listener(own.join("journald.sock"), 0o600)?;
-        let mut datagram = |name: &str| datagram(&mut passed, &folder.join(name));
-        let (native, syslog) = (datagram("socket")?, datagram("dev-log")?);
+        let mut open = |path: PathBuf, mode, bind: Bind| open(&mut passed, &path, mode, bind);
+        let stream = open(folder.join("stdout"), 0o666, listener)?.into();
+        let query = open(own.join("journald.sock"), 0o600, listener)?.into();
+        let native = open(folder.join("socket"), 0o666, datagram)?.into();
+        let syslog = open(folder.join("dev-log"), 0o666, datagram)?.into();
+        for socket in [&native, &syslog] {
+            socket::pass_credentials(socket)?;
+            socket::set_receive_buffer(socket, RECEIVE_BUFFER)?;
+        }
         if let Some(link) = &options.dev_log {
             make_link(link, &folder.join("dev-log"));
         }
@@ -48,34 +52,31 @@ impl Sockets {
     }
 }
 
-fn listener(passed: &mut Vec<OwnedFd>, path: &Path, mode: u32) -> Result<UnixListener> {
-    let listener = match take(passed, path) {
-        Some(fd) => UnixListener::from(fd),
-        None => {
-            remove(path)?;
-            let listener = UnixListener::bind(path).on("listen at", path)?;
-            std::fs::set_permissions(path, Permissions::from_mode(mode)).on("set mode of", path)?;
-            listener
-        }
-    };
-    listener.set_nonblocking(true).on("set up", path)?;
-    Ok(listener)
+/// Makes a socket of one kind.
+type Bind = fn(&Path) -> std::io::Result<OwnedFd>;
+
+fn listener(path: &Path) -> std::io::Result<OwnedFd> {
+    Ok(UnixListener::bind(path)?.into())
 }
 
-fn datagram(passed: &mut Vec<OwnedFd>, path: &Path) -> Result<UnixDatagram> {
-    let datagram = match take(passed, path) {
-        Some(fd) => UnixDatagram::from(fd),
+fn datagram(path: &Path) -> std::io::Result<OwnedFd> {
+    Ok(UnixDatagram::bind(path)?.into())
+}
+
+fn open(passed: &mut Vec<OwnedFd>, path: &Path, mode: u32, bind: Bind) -> Result<OwnedFd> {
+    let fd = match take(passed, path) {
+        Some(fd) => fd,
         None => {
             remove(path)?;
-            let datagram = UnixDatagram::bind(path).on("listen at", path)?;
-            std::fs::set_permissions(path, Permissions::from_mode(0o666)).on("set mode of", path)?;
-            datagram
+            let fd = bind(path).on("listen at", path)?;
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).on("set mode of", path)?;
+            fd
         }
     };
-    socket::pass_credentials(&datagram)?;
-    socket::set_receive_buffer(&datagram, RECEIVE_BUFFER)?;
-    datagram.set_nonblocking(true).on("set up", path)?;
-    Ok(datagram)
+    // std sets this for any kind of socket in the same way.
+    let socket = UnixDatagram::from(fd);
+    socket.set_nonblocking(true).on("set up", path)?;
+    Ok(socket.into())
 }
 
 /// The passed socket that is bound to `path`.

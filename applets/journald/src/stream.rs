@@ -1,9 +1,7 @@
 //! A connection to the stream socket: the standard output and error of a service.
 
-use crate::journal::{Journal, Origin};
+use crate::journal::{Journal, Origin, digit, gather};
 use crate::lines::{Break, Lines};
-use crate::ring::Field;
-use minke_sys::event::Poller;
 use minke_sys::socket::{Credentials, Received};
 use minke_wire::journal::{Header, take_level};
 use std::os::unix::net::UnixStream;
@@ -37,20 +35,14 @@ impl Stream {
     }
 
     /// Takes in what was received into `buffer`. Returns whether the connection goes on.
-    pub fn take(
-        &mut self,
-        received: &Received,
-        buffer: &[u8],
-        journal: &mut Journal,
-        poller: &Poller,
-    ) -> bool {
+    pub fn take(&mut self, received: &Received, buffer: &[u8], journal: &mut Journal) -> bool {
         if received.length == 0 {
-            self.flush(Break::Closed, journal, poller);
+            self.flush(Break::Closed, journal);
             return false;
         }
         // Processes of one service share the connection; what two of them write is no common line.
         if let Some(sender) = received.credentials.filter(|sender| sender.pid != self.writer) {
-            self.flush(Break::PidChange, journal, poller);
+            self.flush(Break::PidChange, journal);
             self.writer = sender.pid;
         }
         let mut bytes = buffer.get(..received.length).unwrap_or_default();
@@ -69,50 +61,48 @@ impl Stream {
         }
         let mut lines = std::mem::take(&mut self.lines);
         lines.feed(bytes, |line, why| {
-            self.log(line, why, journal, poller);
+            self.log(line, why, journal);
             true
         });
         self.lines = lines;
         true
     }
 
-    fn flush(&mut self, why: Break, journal: &mut Journal, poller: &Poller) {
+    fn flush(&mut self, why: Break, journal: &mut Journal) {
         let mut lines = std::mem::take(&mut self.lines);
         if self.header_lines == Header::LINES {
-            lines.flush(why, |line, why| self.log(line, why, journal, poller));
+            lines.flush(why, |line, why| self.log(line, why, journal));
         } else {
             // PID 1 may write the header and its child go on: an incomplete header stays.
             self.lines = lines;
         }
     }
 
-    fn log(&self, line: &[u8], why: Break, journal: &mut Journal, poller: &Poller) {
+    fn log(&self, line: &[u8], why: Break, journal: &mut Journal) {
         let (level, text) = if self.header.level_prefix { take_level(line) } else { (None, line) };
         let text = text.trim_ascii_end();
         if text.is_empty() {
             return;
         }
-        let priority = level.unwrap_or(self.header.priority & 7).to_string();
-        let facility = (self.header.priority >> 3).to_string();
-        let mut fields: Vec<Field<'_>> = vec![(b"MESSAGE", text), (b"PRIORITY", priority.as_bytes())];
-        if self.header.priority > 7 {
-            fields.push((b"SYSLOG_FACILITY", facility.as_bytes()));
-        }
-        if !self.header.identifier.is_empty() {
-            fields.push((b"SYSLOG_IDENTIFIER", &self.header.identifier));
-        }
+        let given = self.header.priority;
+        let facility = (given >> 3).to_string();
         let broken: &[u8] = match why {
             Break::End => b"",
             Break::TooLong => b"line-max",
             Break::Closed => b"eof",
             Break::PidChange => b"pid-change",
         };
-        if !broken.is_empty() {
-            fields.push((b"_LINE_BREAK", broken));
-        }
+        let identifier = &*self.header.identifier;
+        let fields = gather(&[
+            ("MESSAGE", Some(text)),
+            ("PRIORITY", Some(digit(level.unwrap_or(given)))),
+            ("SYSLOG_FACILITY", (given > 7).then_some(facility.as_bytes())),
+            ("SYSLOG_IDENTIFIER", (!identifier.is_empty()).then_some(identifier)),
+            ("_LINE_BREAK", (!broken.is_empty()).then_some(broken)),
+        ]);
         // Root alone (PID 1) may say which unit it is.
         let unit = Some(&*self.header.unit).filter(|unit| self.peer.uid == 0 && !unit.is_empty());
         let origin = Origin { transport: "stdout", pid: Some(self.writer), uid: Some(self.peer.uid), unit };
-        journal.accept(origin, &fields, poller);
+        journal.accept(origin, &fields);
     }
 }

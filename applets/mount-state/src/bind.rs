@@ -1,6 +1,6 @@
 //! Bind mounts from the state and data partitions (spec os §3.1.1).
 
-use crate::mount::{mounted_at, volatile_folder};
+use crate::mount::{find, table, volatile_folder};
 use crate::plan::{BINDS, Bind, CA_CERTIFICATES, DATA, OVERLAY, SSL_CERTS, STATE, Source};
 use minke_applet::log;
 use minke_sys::{Context, Errno, Error, Result, file, mount};
@@ -25,25 +25,21 @@ pub fn all(root: &Path) {
     let mut made = false;
     let mut due = Vec::new();
     for bind in &BINDS {
-        match prepare(root, bind) {
-            Ok(Some(prepared)) => {
-                made |= prepared.made;
-                due.push((bind, prepared.source));
-            }
+        match prepare(root, bind, &mut made) {
+            Ok(Some(source)) => due.push((bind, source)),
             Ok(None) => {}
             Err(error) => log::error(format_args!("/{} is not bound: {error}", bind.target)),
         }
     }
     if made {
-        for partition in [STATE.target, DATA.target] {
+        for partition in &[STATE.target, DATA.target] {
             let _ = file::sync_file_system(&root.join(partition));
         }
     }
     for (bind, source) in due {
-        if !wanted(root, bind) {
-            continue;
-        }
-        if let Err(error) = mount::bind(&source, &root.join(bind.target), false) {
+        if wanted(root, bind)
+            && let Err(error) = mount::bind(&source, &root.join(bind.target), false)
+        {
             log::error(format_args!("/{} is not bound: {error}", bind.target));
         }
     }
@@ -54,32 +50,27 @@ pub fn wanted(root: &Path, bind: &Bind) -> bool {
     bind.target != SSL_CERTS || !is_empty(&root.join(CA_CERTIFICATES))
 }
 
-struct Prepared {
-    source: PathBuf,
-    made: bool,
-}
-
-/// Makes the source if needed; `None`: the target is mounted already.
-fn prepare(root: &Path, bind: &Bind) -> Result<Option<Prepared>> {
+/// Makes the source if needed, and tells in `made` if one on a disk was; `None`: the target is mounted already.
+fn prepare(root: &Path, bind: &Bind, made: &mut bool) -> Result<Option<PathBuf>> {
     let target = root.join(bind.target);
-    if mounted_at(&target)?.is_some() {
+    if find(&table()?, &target).is_some() {
         return Ok(None);
     }
     let model = std::fs::metadata(&target).on("find mount point", &target)?;
     if !bind.shadows && !is_empty(&target) {
         log::warn(format_args!("the content of /{} in the root image is hidden", bind.target));
     }
-    let source = source_of(root, bind);
+    let mut source = source_of(root, bind);
     match make_source(&source, &model) {
-        Ok(made) => Ok(Some(Prepared { source, made })),
+        Ok(fresh) => *made |= fresh,
         Err(error) => {
             // Full, broken or of another kind: this one place is volatile, the rest is not.
             log::error(format_args!("/{} is kept in memory only: {error}", bind.target));
-            let source = volatile_folder(root, "binds", VOLATILE_OPTIONS)?.join(bind.target);
+            source = volatile_folder(root, "binds", VOLATILE_OPTIONS)?.join(bind.target);
             make_source(&source, &model)?;
-            Ok(Some(Prepared { source, made: false }))
         }
     }
+    Ok(Some(source))
 }
 
 /// Makes an empty folder or file with the kind, mode and owner of `model`. The result tells whether it did.
@@ -109,9 +100,7 @@ fn make_source(source: &Path, model: &Metadata) -> Result<bool> {
 
 fn is_empty(path: &Path) -> bool {
     match std::fs::metadata(path) {
-        Ok(data) if data.is_dir() => {
-            std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
-        }
+        Ok(data) if data.is_dir() => file::list(path).is_ok_and(|entries| entries.is_empty()),
         Ok(data) => data.len() == 0,
         Err(_) => true,
     }

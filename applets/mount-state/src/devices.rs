@@ -41,10 +41,14 @@ impl Devices {
     /// by-partlabel (spec os §1.2).
     pub fn find(&self, label: &str) -> Option<PathBuf> {
         let newer = label.replacen("resin-", "balena-", 1);
-        ["by-state", "by-label", "by-partlabel"]
-            .iter()
-            .flat_map(|folder| [label, &newer].map(|label| self.links.join(folder).join(label)))
-            .find_map(|link| std::fs::canonicalize(link).ok())
+        for folder in ["by-state", "by-label", "by-partlabel"] {
+            for label in [label, &newer] {
+                if let Ok(device) = file::real_path(&self.links.join(folder).join(label)) {
+                    return Some(device);
+                }
+            }
+        }
+        None
     }
 
     /// Looks at all devices and makes their links.

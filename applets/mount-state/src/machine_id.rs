@@ -1,7 +1,6 @@
 //! The machine id (spec os §3.3, machine-id(5)): 32 hex digits, made once.
 
 use minke_sys::{Context, Result, file, random};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -14,8 +13,7 @@ pub fn ensure(path: &Path) -> Result<bool> {
     if is_there(path) {
         return Ok(false);
     }
-    let mut line = fresh()?;
-    line.push('\n');
+    let line = format!("{}\n", fresh()?);
     let file = File::options().write(true).create(true).truncate(false).open(path).on("open", path)?;
     file.write_all_at(line.as_bytes(), 0).on("write", path)?;
     file.set_len(line.len() as u64).on("truncate", path)?;
@@ -39,9 +37,7 @@ fn fresh() -> Result<String> {
     random::fill(&mut bytes)?;
     let number = u128::from_be_bytes(bytes);
     let number = number & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let mut text = String::with_capacity(33);
-    let _ = write!(text, "{number:032x}");
-    Ok(text)
+    Ok(format!("{number:032x}"))
 }
 
 #[cfg(test)]

@@ -20,31 +20,41 @@ pub fn table() -> Result<Vec<Mount>> {
     Ok(mountinfo::parse(&mount::mountinfo()?))
 }
 
-/// The mount that is seen at `target`.
-pub fn mounted_at(target: &Path) -> Result<Option<Mount>> {
-    let table = table()?;
-    Ok(mountinfo::find(&table, &target.to_string_lossy()).cloned())
+/// Whether something is mounted at `target`.
+pub fn is_mounted(target: &Path) -> bool {
+    table().is_ok_and(|table| find(&table, target).is_some())
+}
+
+/// The mount of the table that is seen at `target`.
+pub fn find<'a>(table: &'a [Mount], target: &Path) -> Option<&'a Mount> {
+    mountinfo::find(table, &target.to_string_lossy())
 }
 
 /// Mounts all partitions, each as soon as its device is there.
 pub fn partitions(root: &Path, devices: &mut Devices) {
-    let mut waiting: Vec<&Partition> =
-        PARTITIONS.iter().filter(|partition| !present(root, partition)).collect();
+    let mut waiting = Vec::new();
+    for partition in &PARTITIONS {
+        if !is_mounted(&root.join(partition.target)) {
+            waiting.push(partition);
+        }
+    }
     if waiting.iter().any(|partition| devices.find(partition.label).is_none())
         && let Err(error) = devices.refresh()
     {
         log::warn(format_args!("cannot look at all block devices: {error}"));
     }
     loop {
-        waiting.retain(|partition| match devices.find(partition.label) {
-            Some(device) => {
-                if let Err(error) = mount_partition(root, partition, &device) {
-                    log::error(format_args!("{} is not mounted: {error}", partition.label));
-                }
-                false
+        let mut missing = Vec::new();
+        for partition in waiting {
+            let Some(device) = devices.find(partition.label) else {
+                missing.push(partition);
+                continue;
+            };
+            if let Err(error) = mount_partition(root, partition, &device) {
+                log::error(format_args!("{} is not mounted: {error}", partition.label));
             }
-            None => true,
-        });
+        }
+        waiting = missing;
         if waiting.is_empty() {
             break;
         }
@@ -62,10 +72,6 @@ pub fn partitions(root: &Path, devices: &mut Devices) {
     }
     make_writable(root, &STATE, STATE_OPTIONS);
     make_writable(root, &DATA, DATA_OPTIONS);
-}
-
-fn present(root: &Path, partition: &Partition) -> bool {
-    mounted_at(&root.join(partition.target)).is_ok_and(|mount| mount.is_some())
 }
 
 fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<()> {
@@ -90,17 +96,17 @@ fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<
 /// read-only, a tmpfs where there is none. The device boots and stays reachable; what is written is lost.
 fn make_writable(root: &Path, partition: &Partition, options: &str) {
     let target = root.join(partition.target);
-    let mount = match mounted_at(&target) {
-        Ok(mount) => mount,
+    let table = match table() {
+        Ok(table) => table,
         Err(error) => return log::error(format_args!("{error}")),
     };
-    let result = match &mount {
+    let result = match find(&table, &target) {
         Some(mount) if !is_read_only(mount) => return,
         Some(_) if mount::remount(&target, Flags::empty(), "").is_ok() => return,
         Some(_) => {
             cover(root, partition, &target, options).map(|()| "is read-only: changes are kept in memory only")
         }
-        None => mount::mount("tmpfs", &target, "tmpfs", Flags::NOSUID | Flags::NODEV, options)
+        None => mount_volatile("tmpfs", &target, options)
             .map(|()| "is not there: an empty one in memory stands in for it"),
     };
     match result {
@@ -111,9 +117,7 @@ fn make_writable(root: &Path, partition: &Partition, options: &str) {
 
 /// Whether writes are refused, by the mount or by its file system.
 pub fn is_read_only(mount: &Mount) -> bool {
-    [&mount.options, &mount.super_options]
-        .into_iter()
-        .any(|options| options.split(',').any(|word| word == "ro"))
+    mount.options.split(',').chain(mount.super_options.split(',')).any(|word| word == "ro")
 }
 
 /// Whether what is written there is lost at the next boot.
@@ -123,20 +127,24 @@ pub fn is_volatile(mount: &Mount) -> bool {
 
 fn cover(root: &Path, partition: &Partition, target: &Path, options: &str) -> Result<()> {
     let base = volatile_folder(root, partition.label, options)?;
-    let (upper, work) = (base.join("upper"), base.join("work"));
-    file::make_folder(&upper, 0o755)?;
-    file::make_folder(&work, 0o755)?;
-    let layers =
-        format!("lowerdir={},upperdir={},workdir={}", target.display(), upper.display(), work.display());
-    mount::mount("overlay", target, "overlay", Flags::NOSUID | Flags::NODEV, &layers)
+    file::make_folder(&base.join("upper"), 0o755)?;
+    file::make_folder(&base.join("work"), 0o755)?;
+    let (lower, base) = (target.display(), base.display());
+    let layers = format!("lowerdir={lower},upperdir={base}/upper,workdir={base}/work");
+    mount_volatile("overlay", target, &layers)
+}
+
+/// Mounts a file system in memory.
+fn mount_volatile(kind: &str, target: &Path, options: &str) -> Result<()> {
+    mount::mount(kind, target, kind, Flags::NOSUID | Flags::NODEV, options)
 }
 
 /// A tmpfs of its own, so that what fills it does not fill `/run`.
 pub fn volatile_folder(root: &Path, name: &str, options: &str) -> Result<PathBuf> {
     let base = root.join(VOLATILE).join(name);
     file::make_folder(&base, 0o755)?;
-    if mounted_at(&base)?.is_none() {
-        mount::mount("tmpfs", &base, "tmpfs", Flags::NOSUID | Flags::NODEV, options)?;
+    if find(&table()?, &base).is_none() {
+        mount_volatile("tmpfs", &base, options)?;
     }
     Ok(base)
 }

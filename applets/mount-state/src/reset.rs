@@ -1,7 +1,7 @@
 //! State reset and data reset (spec os §3.5, §3.6). Both delete, sync, and only then make their flag, so that a
 //! power cut anywhere repeats the whole action at the next boot.
 
-use crate::mount::{is_volatile, mounted_at};
+use crate::mount::{find, is_mounted, is_volatile, table};
 use crate::plan::{BINDS, DATA, OVERLAY, STATE, SUPERVISOR_CONF, Source};
 use minke_applet::log;
 use minke_sys::{Context, Result, file};
@@ -13,27 +13,33 @@ pub const FLAG: &str = "remove_me_to_reset";
 /// The supervisor's settings are a few lines.
 const CONF_LIMIT: usize = 64 * 1024;
 
-/// Resets the state partition if that is due.
-pub fn state(root: &Path) {
-    let partition = root.join(STATE.target);
+/// Resets the state and the data partition where that is due.
+pub fn all(root: &Path) {
+    reset(root, "state", STATE.target, OVERLAY, clear_state);
+    reset(root, "data", DATA.target, DATA.target, clear_data);
+}
+
+/// Resets a partition if that is due: `clear` deletes what lies below `doomed`.
+fn reset(root: &Path, name: &str, target: &str, doomed: &str, clear: fn(&Path, &Path) -> Result<()>) {
+    let partition = root.join(target);
     if partition.join(FLAG).exists() {
         return;
     }
-    if in_use(root, |source| matches!(source, Source::Overlay)) {
-        log::warn(format_args!("the state partition is in use: it is reset at the next boot"));
+    if in_use(root, doomed) {
+        log::warn(format_args!("the {name} partition is in use: it is reset at the next boot"));
         return;
     }
-    match reset_state(root, &partition) {
+    match clear(root, &partition).and_then(|()| finish(&partition)) {
         // In memory it begins like this at every boot.
         Ok(()) if is_in_memory(&partition) => {}
-        Ok(()) => log::info(format_args!("the state partition was reset")),
-        Err(error) => log::error(format_args!("the state partition is not reset: {error}")),
+        Ok(()) => log::info(format_args!("the {name} partition was reset")),
+        Err(error) => log::error(format_args!("the {name} partition is not reset: {error}")),
     }
 }
 
-fn reset_state(root: &Path, partition: &Path) -> Result<()> {
+fn clear_state(root: &Path, _: &Path) -> Result<()> {
     let overlay = root.join(OVERLAY);
-    remove(&overlay)?;
+    file::remove_all(&overlay)?;
     let conf = overlay.join(SUPERVISOR_CONF);
     if let Some(folder) = conf.parent() {
         file::make_folder(folder, 0o755)?;
@@ -42,49 +48,30 @@ fn reset_state(root: &Path, partition: &Path) -> Result<()> {
     if let Some(content) = file::read_optional(&root.join(SUPERVISOR_CONF), CONF_LIMIT)? {
         std::fs::write(&conf, content).on("write", &conf)?;
     }
-    finish(partition)
+    Ok(())
 }
 
-/// Deletes the applications if that is due.
-pub fn data(root: &Path) {
-    let partition = root.join(DATA.target);
-    if partition.join(FLAG).exists() {
-        return;
+/// Deletes the applications.
+fn clear_data(_: &Path, partition: &Path) -> Result<()> {
+    for name in ["apps.json", "resin-data", "docker"] {
+        file::remove_all(&partition.join(name))?;
     }
-    if in_use(root, |source| matches!(source, Source::Path(path) if path.starts_with(DATA.target))) {
-        log::warn(format_args!("the data partition is in use: it is reset at the next boot"));
-        return;
-    }
-    let removed =
-        ["apps.json", "resin-data", "docker"].iter().try_for_each(|name| remove(&partition.join(name)));
-    match removed.and_then(|()| finish(&partition)) {
-        Ok(()) if is_in_memory(&partition) => {}
-        Ok(()) => log::info(format_args!("the data partition was reset")),
-        Err(error) => log::error(format_args!("the data partition is not reset: {error}")),
-    }
+    Ok(())
 }
 
 fn is_in_memory(partition: &Path) -> bool {
-    mounted_at(partition).is_ok_and(|mount| mount.is_some_and(|mount| is_volatile(&mount)))
+    table().is_ok_and(|table| find(&table, partition).is_some_and(is_volatile))
 }
 
-/// Whether a bind mount that this program makes shows what would be deleted.
-fn in_use(root: &Path, matches: impl Fn(Source) -> bool) -> bool {
-    BINDS
-        .iter()
-        .filter(|bind| matches(bind.source))
-        .any(|bind| mounted_at(&root.join(bind.target)).is_ok_and(|mount| mount.is_some()))
-}
-
-/// Deletes a file or a folder with all it holds; links are not followed.
-fn remove(path: &Path) -> Result<()> {
-    let result = match std::fs::symlink_metadata(path) {
-        Ok(data) if data.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => Err(error),
-    };
-    result.on("remove", path)
+/// Whether a bind mount that this program makes shows what lies below `doomed`.
+fn in_use(root: &Path, doomed: &str) -> bool {
+    BINDS.iter().any(|bind| {
+        let source = match bind.source {
+            Source::Overlay => OVERLAY,
+            Source::Path(path) => path,
+        };
+        source.starts_with(doomed) && is_mounted(&root.join(bind.target))
+    })
 }
 
 /// Everything done so far reaches the disk before the flag does.

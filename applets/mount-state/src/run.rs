@@ -1,11 +1,11 @@
 //! The commands.
 
 use crate::devices::Devices;
-use crate::mount::{VOLATILE, mounted_at};
+use crate::mount::{VOLATILE, is_mounted};
 use crate::plan::{BINDS, PARTITIONS, STATE};
 use crate::{bind, machine_id, mount, reset, status};
 use minke_applet::{Args, EXIT_USAGE, log};
-use minke_sys::Errno;
+use minke_sys::{Errno, file};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,11 +15,10 @@ const WAIT: u64 = 30;
 /// Runs `mount-state`.
 pub fn run(args: &Args) -> u8 {
     // The mount table has real paths.
-    let given = Path::new(args.value("root").unwrap_or("/"));
-    let root = match std::fs::canonicalize(given) {
+    let root = match file::real_path(Path::new(args.value("root").unwrap_or("/"))) {
         Ok(root) => root,
         Err(error) => {
-            log::error(format_args!("{}: {error}", given.display()));
+            log::error(format_args!("{error}"));
             return 1;
         }
     };
@@ -43,8 +42,7 @@ pub fn run(args: &Args) -> u8 {
 /// needs it, and with it the way to repair the device.
 fn start(root: &Path, links: Option<&Path>, wait: Duration) -> u8 {
     mount::partitions(root, &mut Devices::new(links, wait));
-    reset::state(root);
-    reset::data(root);
+    reset::all(root);
     let kept = root.join(STATE.target).join("machine-id");
     match machine_id::ensure(&kept) {
         Ok(true) => log::info(format_args!("made a new machine-id")),
@@ -66,28 +64,36 @@ fn start(root: &Path, links: Option<&Path>, wait: Duration) -> u8 {
 const STACK: usize = 3;
 
 fn stop(root: &Path) -> u8 {
-    let binds = BINDS.iter().rev().map(|bind| bind.target);
-    let partitions = PARTITIONS.iter().rev().map(|partition| partition.target);
-    let volatile = ["binds"].into_iter().chain(PARTITIONS.iter().map(|partition| partition.label));
-    let targets = binds.chain(partitions).map(|target| root.join(target));
-    let targets = targets.chain(volatile.map(|name| root.join(VOLATILE).join(name)));
     let mut failed = false;
-    for target in targets {
-        for _ in 0..STACK {
-            if mounted_at(&target).is_ok_and(|mount| mount.is_none()) {
-                break;
-            }
-            match minke_sys::mount::unmount(&target) {
-                // Another one unmounted it meanwhile.
-                Ok(()) => {}
-                Err(error) if error.errno == Errno::INVAL => {}
-                Err(error) => {
-                    log::warn(format_args!("{error}"));
-                    failed = true;
-                    break;
-                }
+    for bind in BINDS.iter().rev() {
+        failed |= !unmount(&root.join(bind.target));
+    }
+    for partition in PARTITIONS.iter().rev() {
+        failed |= !unmount(&root.join(partition.target));
+    }
+    let volatile = root.join(VOLATILE);
+    failed |= !unmount(&volatile.join("binds"));
+    for partition in &PARTITIONS {
+        failed |= !unmount(&volatile.join(partition.label));
+    }
+    u8::from(failed)
+}
+
+/// Takes away what is mounted there, and says whether nothing is left.
+fn unmount(target: &Path) -> bool {
+    for _ in 0..STACK {
+        if !is_mounted(target) {
+            break;
+        }
+        match minke_sys::mount::unmount(target) {
+            Ok(()) => {}
+            // Another one unmounted it meanwhile.
+            Err(error) if error.errno == Errno::INVAL => {}
+            Err(error) => {
+                log::warn(format_args!("{error}"));
+                return false;
             }
         }
     }
-    u8::from(failed)
+    true
 }

@@ -1,10 +1,11 @@
 //! What is mounted and what is not.
 
 use crate::bind::wanted;
-use crate::mount::{is_read_only, is_volatile, table};
+use crate::mount::{find, is_read_only, is_volatile, table};
 use crate::plan::{BINDS, PARTITIONS};
 use minke_applet::log;
-use minke_wire::mountinfo::{self, Mount};
+use minke_wire::json::{Value, json};
+use minke_wire::mountinfo::Mount;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -18,37 +19,37 @@ struct Entry {
 
 /// Prints the status.
 pub fn print(root: &Path, json: bool) -> u8 {
-    match entries(root) {
-        Ok(entries) => minke_applet::print(&if json { as_json(&entries) } else { as_text(&entries) }),
-        Err(error) => {
-            log::error(format_args!("{error}"));
-            1
-        }
-    }
+    u8::from(show(root, json).is_none())
 }
 
 /// As [`print`], and fails unless everything is as it should be.
 pub fn check(root: &Path, json: bool) -> u8 {
-    print(root, json);
-    let good = entries(root).is_ok_and(|entries| entries.iter().all(|entry| entry.state == "mounted"));
-    u8::from(!good)
+    u8::from(show(root, json) != Some(true))
 }
 
-fn entries(root: &Path) -> minke_sys::Result<Vec<Entry>> {
-    let table = table()?;
-    let entry = |target: &str| {
-        let path = root.join(target);
-        let found = mountinfo::find(&table, &path.to_string_lossy());
-        Entry {
-            target: format!("/{target}"),
-            state: found.map_or("missing", state),
-            source: found.map_or_else(String::new, source),
-            kind: found.map_or_else(String::new, |mount| mount.kind.clone()),
-        }
-    };
-    let partitions = PARTITIONS.iter().map(|partition| partition.target);
-    let binds = BINDS.iter().filter(|bind| wanted(root, bind)).map(|bind| bind.target);
-    Ok(partitions.chain(binds).map(entry).collect())
+/// Prints the status and tells whether all is well; `None`: there is none.
+fn show(root: &Path, json: bool) -> Option<bool> {
+    let table = table().map_err(|error| log::error(format_args!("{error}"))).ok()?;
+    let mut entries = Vec::new();
+    for partition in &PARTITIONS {
+        entries.push(entry(root, &table, partition.target));
+    }
+    for bind in BINDS.iter().filter(|bind| wanted(root, bind)) {
+        entries.push(entry(root, &table, bind.target));
+    }
+    minke_applet::print(&if json { as_json(&entries) } else { as_text(&entries) });
+    Some(entries.iter().all(|entry| entry.state == "mounted"))
+}
+
+fn entry(root: &Path, table: &[Mount], target: &str) -> Entry {
+    let mut entry =
+        Entry { target: format!("/{target}"), state: "missing", source: String::new(), kind: String::new() };
+    if let Some(mount) = find(table, &root.join(target)) {
+        entry.state = state(mount);
+        entry.source = source(mount);
+        entry.kind.clone_from(&mount.kind);
+    }
+    entry
 }
 
 fn state(mount: &Mount) -> &'static str {
@@ -76,15 +77,11 @@ fn as_text(entries: &[Entry]) -> String {
 }
 
 fn as_json(entries: &[Entry]) -> String {
-    let list = entries.iter().map(|entry| {
-        minke_config::Value::Object(minke_config::Map::from_iter([
-            ("target".to_owned(), entry.target.clone().into()),
-            ("state".to_owned(), entry.state.into()),
-            ("type".to_owned(), entry.kind.clone().into()),
-            ("source".to_owned(), entry.source.clone().into()),
-        ]))
-    });
-    let mut text = minke_config::Value::Array(list.collect()).to_string();
+    let mut list = Vec::new();
+    for Entry { target, state, source, kind } in entries {
+        list.push(json!({ "target": target, "state": state, "type": kind, "source": source }));
+    }
+    let mut text = Value::Array(list).to_text();
     text.push('\n');
     text
 }

@@ -72,54 +72,85 @@ pub(crate) fn common() -> &'static [Flag] {
     &COMMON
 }
 
-/// Reads `arguments` by the table of `program`.
+/// Reads `arguments` by the table of `program`: `-n5`, `-n 5`, `-fn5`, `--lines=5`, `--lines 5`; `--` ends the
+/// options, and `-` is an operand.
 pub(crate) fn parse(program: &'static Program, arguments: Vec<OsString>) -> Result<Args, UsageError> {
     let mut args = Args::default();
-    if program.parsing == Parsing::Raw {
-        args.operands = arguments;
-        return Ok(args);
-    }
-    let mut parser = lexopt::Parser::from_args(arguments);
-    loop {
-        let flag = match parser.next() {
-            Ok(Some(lexopt::Arg::Value(word))) => {
-                args.operands.push(word);
-                if program.parsing == Parsing::StopAtOperand {
-                    if let Ok(rest) = parser.raw_args() {
-                        args.operands.extend(rest);
-                    }
-                    return Ok(args);
-                }
-                continue;
+    let mut words = arguments.into_iter();
+    let mut options = program.parsing != Parsing::Raw;
+    while let Some(word) = words.next() {
+        let bytes = word.as_encoded_bytes();
+        if !options || bytes == b"-" || !bytes.starts_with(b"-") {
+            options &= program.parsing != Parsing::StopAtOperand;
+            args.operands.push(word);
+            continue;
+        }
+        let text = word.into_string().map_err(|word| UsageError::NotText(word.to_string_lossy().into()))?;
+        let ended = match text.strip_prefix("--") {
+            Some("") => {
+                options = false;
+                false
             }
-            Ok(Some(lexopt::Arg::Short(short))) => find(program, |flag| flag.short == Some(short))
-                .ok_or_else(|| UsageError::Unknown(format!("-{short}")))?,
-            Ok(Some(lexopt::Arg::Long(long))) => find(program, |flag| flag.long == long)
-                .ok_or_else(|| UsageError::Unknown(format!("--{long}")))?,
-            Ok(None) => return Ok(args),
-            Err(_) => return Err(unexpected_value(&args)),
+            Some(long) => args.take_long(program, long, &mut words)?,
+            None => args.take_short(program, text.get(1..).unwrap_or_default(), &mut words)?,
         };
-        let value = match flag.value {
-            None => None,
-            Some(_) => {
-                let option = || format!("--{}", flag.long);
-                let word = parser.value().map_err(|_| UsageError::MissingValue(option()))?;
-                Some(word.into_string().map_err(|_| UsageError::NotText(option()))?)
-            }
-        };
-        args.flags.push((flag.long, value));
-        if matches!(flag.long, "help" | "version") {
-            return Ok(args);
+        if ended {
+            break;
         }
     }
+    Ok(args)
 }
 
-fn find(program: &'static Program, matches: impl Fn(&Flag) -> bool) -> Option<&'static Flag> {
-    program.flags.iter().find(|flag| matches(flag)).or_else(|| common().iter().find(|flag| matches(flag)))
+type Words = std::vec::IntoIter<OsString>;
+
+impl Args {
+    /// Takes `NAME` or `NAME=VALUE` in. Whether it ends the command line: help wins over what follows.
+    fn take_long(&mut self, program: &Program, text: &str, words: &mut Words) -> Result<bool, UsageError> {
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        let flag = find(program, &|flag| flag.long == name);
+        let flag = flag.ok_or_else(|| UsageError::Unknown(format!("--{name}")))?;
+        self.take(flag, value, words)
+    }
+
+    /// Takes short options in; the value of one is the rest of the word or the next word.
+    fn take_short(&mut self, program: &Program, text: &str, words: &mut Words) -> Result<bool, UsageError> {
+        let mut rest = text.chars();
+        while let Some(short) = rest.next() {
+            let flag = find(program, &|flag| flag.short == Some(short));
+            let flag = flag.ok_or_else(|| UsageError::Unknown(format!("-{short}")))?;
+            let after = rest.as_str();
+            let value = if flag.value.is_some() && !after.is_empty() { Some(after) } else { None };
+            let value =
+                value.or(after.strip_prefix('=')).map(|value| value.strip_prefix('=').unwrap_or(value));
+            if self.take(flag, value, words)? {
+                return Ok(true);
+            }
+            if flag.value.is_some() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    fn take(&mut self, flag: &Flag, value: Option<&str>, words: &mut Words) -> Result<bool, UsageError> {
+        let option = || format!("--{}", flag.long);
+        let ends = matches!(flag.long, "help" | "version");
+        let mut value = value.map(str::to_owned);
+        if flag.value.is_none() {
+            if value.take().is_some() && !ends {
+                return Err(UsageError::UnexpectedValue(option()));
+            }
+        } else if value.is_none() {
+            let word = words.next().ok_or_else(|| UsageError::MissingValue(option()))?;
+            value = Some(word.into_string().map_err(|_| UsageError::NotText(option()))?);
+        }
+        self.flags.push((flag.long, value));
+        Ok(ends)
+    }
 }
 
-fn unexpected_value(args: &Args) -> UsageError {
-    UsageError::UnexpectedValue(format!("--{}", args.flags.last().map_or("", |(name, _)| *name)))
+fn find(program: &Program, wanted: &dyn Fn(&Flag) -> bool) -> Option<&'static Flag> {
+    program.flags.iter().chain(common()).find(|flag| wanted(flag))
 }
 
 #[cfg(test)]

@@ -110,6 +110,12 @@ pub fn print(text: &str) -> u8 {
     0
 }
 
+/// Standard input, without a buffer of its own.
+pub fn standard_input() -> std::io::Result<std::fs::File> {
+    use std::os::fd::AsFd;
+    Ok(std::io::stdin().as_fd().try_clone_to_owned()?.into())
+}
+
 /// Turns a program's result into its exit status, with the one error line that a person sees.
 pub fn report<E: std::fmt::Display>(result: Result<u8, E>) -> u8 {
     match result {

@@ -59,6 +59,13 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     read_in(&mut folder, name)
 }
 
+/// Replaces the content of `path` in place, without protection: for a file that is bound elsewhere and fits into
+/// one disk sector.
+pub fn overwrite(path: &Path, content: &[u8]) -> Result<()> {
+    let (mut folder, name) = split(path)?;
+    folder.overwrite(name, content, None)
+}
+
 /// Reads `path`, hands its content to `change` (`None`: there is no file) and writes what that returns, all
 /// under the folder's lock. When `change` returns `None`, nothing is written.
 pub fn update(path: &Path, change: &mut dyn FnMut(Option<Vec<u8>>) -> Option<Vec<u8>>) -> Result<()> {
@@ -199,10 +206,15 @@ fn read_in(files: &mut dyn Files, name: &str) -> Result<Option<Vec<u8>>> {
 /// The first copy that has its checksum, with its name's stem. One that cannot be read is as good as one that
 /// fails.
 fn whole_copy<'a>(files: &dyn Files, names: &'a [String]) -> Option<(&'a str, Vec<u8>)> {
-    names.iter().filter_map(|copy| copy.strip_suffix(".md5sum")).find_map(|stem| {
-        let whole = files.read(&format!("{stem}.md5sum")).ok()??;
-        stem.ends_with(&md5::hex(&whole)).then_some((stem, whole))
-    })
+    for name in names {
+        let Some(stem) = name.strip_suffix(".md5sum") else { continue };
+        if let Ok(Some(whole)) = files.read(name)
+            && stem.ends_with(&md5::hex(&whole))
+        {
+            return Some((stem, whole));
+        }
+    }
+    None
 }
 
 /// Whether `found` is a copy of `name`: `.NAME.RANDOM.MD5.md5sum` or `.tmp`.
@@ -239,8 +251,11 @@ impl Folder {
 
 impl Files for Folder {
     fn names(&self) -> Result<Vec<String>> {
-        let entries = std::fs::read_dir(&self.0).on("list", &self.0)?;
-        Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+        let mut names = Vec::new();
+        for path in file::list(&self.0)? {
+            names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+        }
+        Ok(names)
     }
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         file::read_optional(&self.0.join(name), LIMIT)

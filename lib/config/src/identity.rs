@@ -2,7 +2,6 @@
 
 use crate::{Config, Origin, Store};
 use minke_sys::{Result, file, random};
-use std::fmt::Write as _;
 
 /// The uuid and how it came about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +32,7 @@ impl Identity {
 pub fn generate_key() -> Result<String> {
     let mut bytes = [0u8; 16];
     random::fill(&mut bytes)?;
-    let mut text = String::with_capacity(32);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// Whether a text looks like what [`generate_key`] makes.
@@ -80,7 +75,7 @@ impl Store {
             None => (generate_key()?, false),
         };
         match self.update(&mut |config: &mut Config| config.set("uuid", uuid.as_str().into())) {
-            Ok(_) => {
+            Ok(()) => {
                 let _ = file::remove_durable(&self.paths().provisional);
                 Ok(if adopted { Identity::Adopted(uuid) } else { Identity::Generated(uuid) })
             }

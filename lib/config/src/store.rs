@@ -83,7 +83,7 @@ impl Loaded {
 #[derive(Debug)]
 pub enum Error {
     /// The file is broken; it is left as it is, for the person who wrote it.
-    Broken(PathBuf, Problem),
+    Broken(Box<(PathBuf, Problem)>),
     /// A file could not be written.
     Sys(minke_sys::Error),
 }
@@ -91,7 +91,8 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Broken(path, problem) => {
+            Self::Broken(broken) => {
+                let (path, problem) = &**broken;
                 write!(f, "{} {problem}; correct it before changing keys", path.display())
             }
             Self::Sys(error) => error.fmt(f),
@@ -127,7 +128,7 @@ impl Store {
     /// Reads the configuration and never fails: the file, after finishing an interrupted write; else a copy
     /// that an interrupted rename has left beside it; else the last good copy; else the defaults. A uuid that
     /// was generated while the file was broken stands in for a missing one.
-    pub fn load(&self) -> Loaded {
+    pub fn load(&self) -> Box<Loaded> {
         let content = fatrw::read(&self.paths.config);
         let mut loaded = self.judge(content.map_err(|error| Problem::Unreadable(error.to_string())));
         if loaded.config.get("uuid").is_none()
@@ -138,38 +139,41 @@ impl Store {
         loaded
     }
 
-    /// Changes the configuration power-safely and returns the new one. The file is read again under its lock,
-    /// so that keys that others have changed meanwhile are kept. A file that is missing, empty or zeroed is
-    /// made anew from what [`Store::load`] would use; one that is broken otherwise is an error.
-    pub fn update(&self, change: &mut dyn FnMut(&mut Config)) -> Result<Config, Error> {
-        let mut result = Ok(Config::default());
+    /// Changes the configuration power-safely. The file is read again under its lock, so that keys that others
+    /// have changed meanwhile are kept. A file that is missing, empty or zeroed is made anew from what
+    /// [`Store::load`] would use; one that is broken otherwise is an error.
+    pub fn update(&self, change: &mut dyn FnMut(&mut Config)) -> Result<(), Error> {
+        let mut broken = None;
+        let mut text = String::new();
         fatrw::update(&self.paths.config, &mut |content| {
-            let loaded = self.judge(Ok(content));
-            if let Some(problem) = loaded.problem.filter(|problem| !problem.nothing_to_lose()) {
-                result = Err(Error::Broken(self.paths.config.clone(), problem));
+            let mut loaded = self.judge(Ok(content));
+            broken = loaded.problem.take().filter(|problem| !problem.nothing_to_lose());
+            if broken.is_some() {
                 return None;
             }
-            let mut config = loaded.config.clone();
-            change(&mut config);
-            let same = config == loaded.config && loaded.origin == Origin::File;
-            let text = (!same).then(|| config.to_text().into_bytes());
-            result = Ok(config);
-            text
+            let before = loaded.config.to_text();
+            change(&mut loaded.config);
+            text = loaded.config.to_text();
+            let same = text == before && loaded.origin == Origin::File;
+            (!same).then(|| text.clone().into_bytes())
         })?;
-        if let Ok(config) = &result {
-            // The change itself is durable. A full state partition must not undo it.
-            let _ = self.remember(config);
+        if let Some(problem) = broken {
+            return Err(Error::Broken(Box::new((self.paths.config.clone(), problem))));
         }
-        result
+        // The change itself is durable. A full state partition must not undo it.
+        let _ = self.remember_text(&text);
+        Ok(())
     }
 
     /// Keeps `config` as the last good copy, if it differs from the one that is kept. The result tells whether
     /// it was written.
     pub fn remember(&self, config: &Config) -> minke_sys::Result<bool> {
-        let text = config.to_text();
-        if file::read_optional(&self.paths.good, LIMIT)
-            .is_ok_and(|kept| kept.as_deref() == Some(text.as_bytes()))
-        {
+        self.remember_text(&config.to_text())
+    }
+
+    fn remember_text(&self, text: &str) -> minke_sys::Result<bool> {
+        let kept = file::read_optional(&self.paths.good, LIMIT).ok().flatten();
+        if kept.as_deref() == Some(text.as_bytes()) {
             return Ok(false);
         }
         file::write_durable(&self.paths.good, text.as_bytes(), 0o600)?;
@@ -178,7 +182,7 @@ impl Store {
 
     /// The last good copy.
     pub fn last_good(&self) -> Option<Config> {
-        Config::parse(&file::read_bounded(&self.paths.good, LIMIT + 1).ok()?).ok()
+        read(&self.paths.good)
     }
 
     /// The uuid that was generated while the file could not take it.
@@ -188,31 +192,50 @@ impl Store {
         crate::identity::is_generated(&uuid).then_some(uuid)
     }
 
-    fn judge(&self, content: Result<Option<Vec<u8>>, Problem>) -> Loaded {
-        let path = self.paths.config.clone();
-        let parsed = content.and_then(|content| Config::parse(&content.ok_or(Problem::Missing)?));
-        let problem = match parsed {
-            Ok(config) => return Loaded { config, origin: Origin::File, problem: None, path },
-            Err(problem) => problem,
-        };
-        // A copy of another writer counts only where the file itself is gone: FAT's rename, interrupted.
-        let copy = if problem.nothing_to_lose() { self.stray_copy() } else { None };
-        let good = || Some((self.last_good()?, Origin::LastGood(self.paths.good.clone())));
-        let (config, origin) = copy.or_else(good).unwrap_or_else(|| (Config::default(), Origin::Default));
-        Loaded { config, origin, problem: Some(problem), path }
+    fn judge(&self, content: Result<Option<Vec<u8>>, Problem>) -> Box<Loaded> {
+        let mut loaded = Box::new(Loaded {
+            config: Config::default(),
+            origin: Origin::File,
+            problem: None,
+            path: self.paths.config.clone(),
+        });
+        match content.and_then(|content| Config::parse(&content.ok_or(Problem::Missing)?)) {
+            Ok(config) => loaded.config = config,
+            Err(problem) => {
+                loaded.origin = self.stand_in(&mut loaded.config, problem.nothing_to_lose());
+                loaded.problem = Some(problem);
+            }
+        }
+        loaded
     }
 
-    /// What a writer with a plain `write, rename` leaves on FAT when the power goes in the rename: the new name
-    /// alone.
-    fn stray_copy(&self) -> Option<(Config, Origin)> {
+    /// Reads what stands in for a file that is not usable, and tells what it is.
+    fn stand_in(&self, config: &mut Config, gone: bool) -> Origin {
+        // What a writer with a plain `write, rename` leaves on FAT when the power goes in the rename: the new name
+        // alone. It counts only where the file itself is gone.
         const NAMES: [&str; 4] =
             ["config.json.new", ".config.json.new", "config.json.tmp", ".config.json.tmp"];
-        NAMES.into_iter().find_map(|name| {
+        for name in NAMES.iter().filter(|_| gone) {
             let path = self.paths.config.with_file_name(name);
-            let config = Config::parse(&file::read_bounded(&path, LIMIT + 1).ok()?).ok()?;
-            (!config.members().is_empty()).then_some((config, Origin::Copy(path)))
-        })
+            if let Some(copy) = read(&path)
+                && !copy.members().is_empty()
+            {
+                *config = copy;
+                return Origin::Copy(path);
+            }
+        }
+        match self.last_good() {
+            Some(good) => {
+                *config = good;
+                Origin::LastGood(self.paths.good.clone())
+            }
+            None => Origin::Default,
+        }
     }
+}
+
+fn read(path: &Path) -> Option<Config> {
+    Config::parse(&file::read_bounded(path, LIMIT + 1).ok()?).ok()
 }
 
 #[cfg(test)]

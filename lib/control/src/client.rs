@@ -1,6 +1,7 @@
 //! The asking side: blocking, with a time limit.
 
 use crate::{Error, LINE_LIMIT};
+use minke_sys::Context;
 use minke_wire::json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,13 +17,12 @@ pub fn call(path: &Path, request: &Value, limit: Option<Duration>) -> Result<Val
 
 /// Sends `request` and reads answers, one a line, until the server closes.
 pub fn stream(path: &Path, request: &Value, limit: Option<Duration>) -> Result<Stream, Error> {
-    let transport = |reason| Error::Transport { socket: path.into(), reason };
-    let mut socket = UnixStream::connect(path).map_err(transport)?;
-    socket.set_read_timeout(limit).map_err(transport)?;
-    socket.set_write_timeout(limit).map_err(transport)?;
-    let mut line = request.to_string();
+    let mut socket = UnixStream::connect(path).on("ask", path)?;
+    socket.set_read_timeout(limit).on("ask", path)?;
+    socket.set_write_timeout(limit).on("ask", path)?;
+    let mut line = request.to_text();
     line.push('\n');
-    socket.write_all(line.as_bytes()).map_err(transport)?;
+    socket.write_all(line.as_bytes()).on("ask", path)?;
     Ok(Stream { path: path.into(), reader: BufReader::new(socket) })
 }
 
@@ -46,8 +46,8 @@ impl Iterator for Stream {
     fn next(&mut self) -> Option<Self::Item> {
         let mut line = Vec::new();
         let bound = u64::try_from(LINE_LIMIT).unwrap_or(u64::MAX);
-        match self.reader.by_ref().take(bound).read_until(b'\n', &mut line) {
-            Err(reason) => Some(Err(Error::Transport { socket: self.path.clone(), reason })),
+        match self.reader.by_ref().take(bound).read_until(b'\n', &mut line).on("ask", &self.path) {
+            Err(error) => Some(Err(error.into())),
             Ok(0) => None,
             Ok(_) => Some(self.decode(&line)),
         }
@@ -56,7 +56,7 @@ impl Iterator for Stream {
 
 impl Stream {
     fn decode(&self, line: &[u8]) -> Result<Value, Error> {
-        let value: Value = minke_wire::json::parse(line).map_err(|_| Error::Answer(self.path.clone()))?;
+        let value = minke_wire::json::parse(line).map_err(|_| Error::Answer(self.path.clone()))?;
         match value.get("error").and_then(Value::as_str) {
             Some(why) => Err(Error::Refused(why.into())),
             None => Ok(value),

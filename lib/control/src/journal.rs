@@ -48,56 +48,42 @@ pub struct Query {
 }
 
 impl Query {
-    /// The request line.
+    /// The request line: the members that are not at their defaults.
     pub fn to_value(&self) -> Value {
-        let mut map = Map::new();
-        let mut put = |name: &str, value: Value| map.insert(name.to_owned(), value);
-        if !self.units.is_empty() {
-            put("unit", json!(self.units));
+        let mut request = json!({
+            "unit": self.units,
+            "identifier": self.identifiers,
+            "matches": matches_value(&self.matches),
+            "priority": self.priority.map(|(low, high)| [low, high]),
+            "lines": self.lines,
+            "since": self.since,
+            "until": self.until,
+            "since_monotonic": self.since_monotonic,
+            "until_monotonic": self.until_monotonic,
+            "boot": self.boot,
+            "after_cursor": self.after_cursor,
+            "follow": self.follow,
+            "reverse": self.reverse,
+        });
+        if let Value::Object(members) = &mut request {
+            members.retain(|_, value| match value {
+                Value::Array(list) => !list.is_empty(),
+                Value::Object(map) => !map.is_empty(),
+                value => !matches!(value, Value::Null | Value::Bool(false)),
+            });
         }
-        if !self.identifiers.is_empty() {
-            put("identifier", json!(self.identifiers));
-        }
-        if !self.matches.is_empty() {
-            put("matches", matches_value(&self.matches));
-        }
-        if let Some((low, high)) = self.priority {
-            put("priority", json!([low, high]));
-        }
-        let numbers = [
-            ("lines", self.lines),
-            ("since", self.since),
-            ("until", self.until),
-            ("since_monotonic", self.since_monotonic),
-            ("until_monotonic", self.until_monotonic),
-        ];
-        for (name, number) in numbers {
-            if let Some(number) = number {
-                put(name, number.into());
-            }
-        }
-        for (name, text) in [("boot", &self.boot), ("after_cursor", &self.after_cursor)] {
-            if let Some(text) = text {
-                put(name, text.as_str().into());
-            }
-        }
-        for (name, flag) in [("follow", self.follow), ("reverse", self.reverse)] {
-            if flag {
-                put(name, true.into());
-            }
-        }
-        Value::Object(map)
+        request
     }
 
     /// Reads a request; the error names the member that makes no sense. A single text may stand for a list of
     /// one, and a single number for a priority range from 0.
-    pub fn from_value(value: &Value) -> Result<Self, String> {
+    pub fn from_value(value: &Value) -> Result<Box<Self>, String> {
         let object = value.as_object().ok_or("the query is no object")?;
-        let mut query = Self::default();
+        let mut query = Box::new(Self::default());
         for (name, value) in object {
-            query
-                .member(name, value)
-                .ok_or_else(|| format!("member '{name}' of the query makes no sense"))?;
+            if query.member(name, value).is_none() {
+                return Err(format!("member '{name}' of the query makes no sense"));
+            }
         }
         if query.follow && query.reverse {
             return Err("a query cannot follow in reverse".to_owned());
@@ -106,20 +92,30 @@ impl Query {
     }
 
     fn member(&mut self, name: &str, value: &Value) -> Option<()> {
+        let number = match name {
+            "lines" => &mut self.lines,
+            "since" => &mut self.since,
+            "until" => &mut self.until,
+            "since_monotonic" => &mut self.since_monotonic,
+            "until_monotonic" => &mut self.until_monotonic,
+            _ => return self.other_member(name, value),
+        };
+        *number = Some(value.as_u64()?);
+        Some(())
+    }
+
+    fn other_member(&mut self, name: &str, value: &Value) -> Option<()> {
         match name {
             "unit" => self.units = texts(value)?,
             "identifier" => self.identifiers = texts(value)?,
             "matches" => {
                 for (field, values) in value.as_object()? {
-                    self.matches.extend(texts(values)?.into_iter().map(|value| (field.clone(), value)));
+                    for value in texts(values)? {
+                        self.matches.push((field.clone(), value));
+                    }
                 }
             }
             "priority" => self.priority = Some(range(value)?),
-            "lines" => self.lines = Some(value.as_u64()?),
-            "since" => self.since = Some(value.as_u64()?),
-            "until" => self.until = Some(value.as_u64()?),
-            "since_monotonic" => self.since_monotonic = Some(value.as_u64()?),
-            "until_monotonic" => self.until_monotonic = Some(value.as_u64()?),
             "boot" => self.boot = Some(value.as_str()?.to_owned()),
             "after_cursor" => self.after_cursor = Some(value.as_str()?.to_owned()),
             "follow" => self.follow = value.as_bool()?,
@@ -133,7 +129,7 @@ impl Query {
 fn matches_value(matches: &[(String, String)]) -> Value {
     let mut map = Map::new();
     for (field, value) in matches {
-        if let Value::Array(values) = map.entry(field.as_str()).or_insert_with(|| json!([])) {
+        if let Value::Array(values) = map.entry(field.as_str()).or_insert(json!([])) {
             values.push(value.as_str().into());
         }
     }
@@ -141,22 +137,27 @@ fn matches_value(matches: &[(String, String)]) -> Value {
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::String(text) => Some(vec![text.clone()]),
-        Value::Array(values) => values.iter().map(|value| Some(value.as_str()?.to_owned())).collect(),
-        _ => None,
+    let list = match value {
+        Value::Array(values) => values,
+        value => std::slice::from_ref(value),
+    };
+    let mut texts = Vec::new();
+    for value in list {
+        texts.push(value.as_str()?.to_owned());
     }
+    Some(texts)
 }
 
 fn range(value: &Value) -> Option<(u8, u8)> {
-    let level = |value: &Value| value.as_u64().and_then(|number| u8::try_from(number).ok());
-    match value {
-        Value::Array(ends) => match ends.as_slice() {
-            [low, high] => Some((level(low)?, level(high)?)),
-            _ => None,
-        },
-        value => Some((0, level(value)?)),
+    match value.as_array().map(Vec::as_slice) {
+        Some([low, high]) => Some((byte(low)?, byte(high)?)),
+        Some(_) => None,
+        None => Some((0, byte(value)?)),
     }
+}
+
+fn byte(value: &Value) -> Option<u8> {
+    value.as_u64().and_then(|number| u8::try_from(number).ok())
 }
 
 /// What a query answers, in order.
@@ -218,8 +219,11 @@ fn plain(value: &Value) -> Option<Cow<'_, [u8]>> {
 }
 
 fn bytes(values: &[Value]) -> Option<Cow<'_, [u8]>> {
-    let byte = |value: &Value| value.as_u64().and_then(|number| u8::try_from(number).ok());
-    values.iter().map(byte).collect::<Option<Vec<u8>>>().map(Cow::Owned)
+    let mut bytes = Vec::new();
+    for value in values {
+        bytes.push(byte(value)?);
+    }
+    Some(Cow::Owned(bytes))
 }
 
 /// The entries that answer a query.
@@ -272,8 +276,8 @@ mod tests {
             after_cursor: Some("s=1;i=2".into()),
         };
         let line = query.to_value().to_string();
-        assert_eq!(Query::from_value(&minke_wire::json::parse_str(&line).unwrap()).unwrap(), query);
-        assert_eq!(Query::from_value(&Query::default().to_value()).unwrap(), Query::default());
+        assert_eq!(*Query::from_value(&minke_wire::json::parse_str(&line).unwrap()).unwrap(), query);
+        assert_eq!(*Query::from_value(&Query::default().to_value()).unwrap(), Query::default());
     }
 
     #[test]

@@ -24,12 +24,7 @@ pub const LINE_LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub enum Error {
     /// The socket could not be reached or broke.
-    Transport {
-        /// The socket's path.
-        socket: Box<Path>,
-        /// The reason.
-        reason: std::io::Error,
-    },
+    Transport(minke_sys::Error),
     /// The answer was no JSON line of acceptable length.
     Answer(Box<Path>),
     /// The peer understood and said no.
@@ -39,7 +34,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Transport { socket, reason } => write!(f, "ask {}: {reason}", socket.display()),
+            Self::Transport(error) => error.fmt(f),
             Self::Answer(socket) => write!(f, "ask {}: the answer is no JSON line", socket.display()),
             Self::Refused(why) => f.write_str(why),
         }
@@ -47,3 +42,9 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<minke_sys::Error> for Error {
+    fn from(error: minke_sys::Error) -> Self {
+        Self::Transport(error)
+    }
+}

@@ -56,7 +56,7 @@ pub struct Server {
     poller: Poller,
     limits: Limits,
     next: u64,
-    conns: Table<u64, Conn>,
+    conns: Table<u64, Box<Conn>>,
 }
 
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Server {
     pub fn send(&mut self, conn: u64, answer: &Value) -> Option<usize> {
         let limit = self.limits.queued;
         let entry = self.conns.get_mut(&conn)?;
-        let line = answer.to_string();
+        let line = answer.to_text();
         if entry.output.len().saturating_add(line.len()) > limit {
             self.conns.remove(&conn);
             return None;
@@ -153,8 +153,8 @@ impl Server {
         loop {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // The peer was gone before it was accepted, or descriptors ran out: try again when woken.
+                // Nobody waits, the peer was gone before it was accepted, or descriptors ran out: try again when
+                // woken.
                 Err(_) => return Ok(()),
             };
             if self.conns.len() >= self.limits.connections || stream.set_nonblocking(true).is_err() {
@@ -172,7 +172,7 @@ impl Server {
                 asked: false,
                 finished: false,
             };
-            self.conns.insert(token, conn);
+            self.conns.insert(token, Box::new(conn));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Jobs: one a unit, run when what is ordered before them has ended.
 
-use super::state::{Effect, Outcome, Phase, State};
+use super::runtime::{Event, earlier};
+use super::state::{Outcome, Phase, State};
 use super::{Manager, World};
 use crate::log;
 use crate::unit::{Condition, Type};
@@ -91,68 +92,73 @@ impl Job {
     /// The next moment at which it must be looked at.
     pub fn next_deadline(&self) -> Option<Duration> {
         let idle = self.idle_until.filter(|_| !self.running);
-        [self.deadline, idle].into_iter().flatten().min()
+        earlier(self.deadline, idle)
     }
 }
 
 impl Manager {
     /// Runs every job that may run now, until none is left that may.
-    pub(super) fn settle(&mut self, world: &mut dyn World, now: Duration) {
+    pub(super) fn settle(&mut self, world: &mut dyn World) {
         loop {
-            let mut waiting: Vec<(u32, String)> = self
-                .jobs
-                .iter()
-                .filter(|(_, job)| !job.running)
-                .map(|(name, job)| (job.id, name.clone()))
-                .collect();
-            waiting.sort_unstable();
-            let next = waiting.iter().find(|(_, name)| self.may_run(name, now));
-            if let Some((_, name)) = next {
-                self.run_job(world, name, now);
-            } else if let Some(name) = self.stuck(&waiting, now) {
-                self.note(
-                    log::WARNING,
-                    &name,
-                    "is part of an ordering cycle, which is broken here".to_owned(),
-                );
-                self.run_job(world, &name, now);
+            if let Some(name) = self.first_waiting(&|name, job| self.may_run(name, job)) {
+                self.run_job(world, &name);
+            } else if let Some(name) = self.stuck() {
+                self.note(log::WARNING, &name, "is part of an ordering cycle, which is broken here");
+                self.run_job(world, &name);
             } else {
                 return;
             }
         }
     }
 
+    /// The unit with the oldest waiting job of which `wanted` says yes.
+    fn first_waiting(&self, wanted: &dyn Fn(&str, &Job) -> bool) -> Option<String> {
+        let mut first: Option<(u32, &String)> = None;
+        for (name, job) in self.jobs.iter() {
+            if !job.running && first.is_none_or(|(id, _)| job.id < id) && wanted(name, job) {
+                first = Some((job.id, name));
+            }
+        }
+        first.map(|(_, name)| name.clone())
+    }
+
     /// Whether nothing that is ordered before the unit's job is left to do.
-    fn may_run(&self, name: &str, now: Duration) -> bool {
-        let Some(job) = self.jobs.get(name) else { return false };
+    fn may_run(&self, name: &str, job: &Job) -> bool {
         let Some(slot) = self.units.get(name) else { return true };
         let down = matches!(job.kind, Kind::Stop | Kind::Restart);
         if !down && slot.active() == Phase::Deactivating {
             return false;
         }
-        if job.idle_until.is_some_and(|until| until > now) && self.jobs.len() > 1 {
+        if self.is_idle_job(job) && self.jobs.len() > 1 {
             return false;
         }
-        self.jobs.iter().all(|(other, other_job)| {
+        for (other, other_job) in self.jobs.iter() {
             if other == name {
-                return true;
+                continue;
             }
-            let other_down = matches!(other_job.kind, Kind::Stop) || self.is_going_down(other, other_job);
-            if self.is_after(name, other) {
-                // What comes after another goes down first and comes up when the other has ended whatever it does.
-                down
-            } else if self.is_after(other, name) {
-                // What comes before another waits only while the other goes down.
-                !other_down
+            // What comes after another goes down first and comes up when the other has ended whatever it does;
+            // what comes before another waits only while the other goes down.
+            let waits = if self.is_after(name, other) {
+                !down
             } else {
-                true
+                self.is_after(other, name)
+                    && (other_job.kind == Kind::Stop || self.is_going_down(other, other_job))
+            };
+            if waits {
+                return false;
             }
-        })
+        }
+        true
+    }
+
+    /// Whether the job of a `Type=idle` service still waits for the others.
+    fn is_idle_job(&self, job: &Job) -> bool {
+        job.idle_until.is_some_and(|until| until > self.now)
     }
 
     /// Whether a restart is in its first half.
     fn is_going_down(&self, name: &str, job: &Job) -> bool {
-        job.kind == Kind::Restart && self.units.get(name).is_some_and(|slot| !slot.active().is_down())
+        job.kind == Kind::Restart && self.is_not_down(name)
     }
 
     /// Whether `one` is ordered after `other`.
@@ -163,19 +169,21 @@ impl Manager {
     }
 
     /// The first waiting job when all wait for each other: nothing is under way that could end the wait.
-    fn stuck(&self, waiting: &[(u32, String)], now: Duration) -> Option<String> {
-        let moving = |active| matches!(active, Phase::Activating | Phase::Deactivating | Phase::Reloading);
-        let busy =
-            self.jobs.values().any(|job| job.running || job.idle_until.is_some_and(|until| until > now))
-                || self.units.iter().any(|(name, slot)| {
-                    moving(slot.active())
-                        && slot.runtime.state != State::AutoRestart
-                        && self.jobs.contains_key(name)
-                });
-        if busy { None } else { waiting.first().map(|(_, name)| name.clone()) }
+    fn stuck(&self) -> Option<String> {
+        for (name, job) in self.jobs.iter() {
+            if job.running || self.is_idle_job(job) {
+                return None;
+            }
+            let Some(slot) = self.units.get(name) else { continue };
+            let moving = matches!(slot.active(), Phase::Activating | Phase::Deactivating | Phase::Reloading);
+            if moving && slot.runtime.state != State::AutoRestart {
+                return None;
+            }
+        }
+        self.first_waiting(&|_, _| true)
     }
 
-    fn run_job(&mut self, world: &mut dyn World, name: &str, now: Duration) {
+    fn run_job(&mut self, world: &mut dyn World, name: &str) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         let (kind, automatic) = (job.kind, job.automatic);
         job.running = true;
@@ -185,66 +193,55 @@ impl Manager {
         let active = slot.active();
         match kind {
             Kind::Start if active.is_up() => self.end_job(name, Verdict::Done),
-            Kind::Start => self.run_start(world, name, !automatic, now),
+            Kind::Start => self.run_start(world, name, !automatic),
             Kind::Stop if active.is_down() => self.end_job(name, Verdict::Done),
-            Kind::Stop => self.run_stop(world, name, now),
             Kind::Restart if active.is_down() => self.restart_went_down(name),
-            Kind::Restart => self.run_stop(world, name, now),
-            Kind::Reload => self.service(world, name, now, |runtime, definition, out| {
-                if runtime.state == State::Running {
-                    runtime.reload(definition, now, out);
-                } else {
-                    out.push(Effect::Reloaded(false));
-                }
-            }),
+            Kind::Stop | Kind::Restart => self.run_stop(world, name),
+            Kind::Reload if slot.runtime.state == State::Running => {
+                self.service(world, name, &Event::Reload);
+            }
+            Kind::Reload => self.end_job(name, Verdict::Failed),
         }
     }
 
-    fn run_start(&mut self, world: &mut dyn World, name: &str, by_hand: bool, now: Duration) {
+    fn run_start(&mut self, world: &mut dyn World, name: &str, by_hand: bool) {
         let Some(slot) = self.units.get_mut(name) else { return };
         if starting(slot.runtime.state) {
             return;
         }
-        let conditions = slot.unit.conditions.clone();
-        if let Some((condition, verdict)) = unmet(world, &conditions) {
-            slot.condition_failed = true;
+        let unmet = unmet(world, &slot.unit.conditions);
+        slot.condition_failed = unmet.is_some();
+        if let Some((why, verdict)) = unmet {
             if slot.runtime.state == State::AutoRestart {
                 slot.runtime.state = State::Dead;
             }
-            let text = format!("not started: {condition}");
-            self.note(log::INFO, name, text);
+            self.note(log::INFO, name, &format!("not started: {why}"));
             return self.end_job(name, verdict);
         }
-        slot.condition_failed = false;
         if slot.unit.service.is_none() {
             slot.reached = true;
-            self.note(log::INFO, name, "reached".to_owned());
+            self.note(log::INFO, name, "reached");
             return self.end_job(name, Verdict::Done);
         }
-        if !slot.may_start(now) {
+        if !slot.may_start(self.now) {
             slot.runtime.state = State::Failed;
             slot.runtime.outcome = Outcome::StartLimit;
-            let action = slot.unit.start_limit_action;
-            self.note(log::ERROR, name, "was started too often (StartLimitBurst=) and stays down".to_owned());
-            self.system(name, action);
+            self.note(log::ERROR, name, "was started too often (StartLimitBurst=) and stays down");
+            self.system(name, |unit| unit.start_limit_action);
             return self.end_job(name, Verdict::Failed);
         }
-        self.service(world, name, now, |runtime, definition, out| {
-            runtime.start(definition, now, by_hand, out);
-        });
+        self.service(world, name, &Event::Start { by_hand });
     }
 
-    fn run_stop(&mut self, world: &mut dyn World, name: &str, now: Duration) {
+    fn run_stop(&mut self, world: &mut dyn World, name: &str) {
         let Some(slot) = self.units.get_mut(name) else { return };
         if slot.unit.service.is_some() {
-            return self.service(world, name, now, |runtime, definition, out| {
-                runtime.stop(definition, now, out);
-            });
+            return self.service(world, name, &Event::Stop);
         }
         slot.reached = false;
         self.end_job_of(name, Kind::Stop, Verdict::Done);
         self.restart_went_down(name);
-        self.stop_bound(name, now);
+        self.stop_bound(name);
     }
 
     /// The first half of a restart is done: it becomes a start.
@@ -267,9 +264,9 @@ impl Manager {
         let Some(job) = self.jobs.remove(name) else { return };
         self.out.push(super::Action::JobEnded { id: job.id, verdict });
         match (job.kind, verdict) {
-            (Kind::Start, Verdict::Done) => self.note(log::INFO, name, "started".to_owned()),
+            (Kind::Start, Verdict::Done) => self.note(log::INFO, name, "started"),
             (_, Verdict::Timeout) => {
-                self.note(log::ERROR, name, format!("{} job timed out", job.kind.name()));
+                self.note(log::ERROR, name, &format!("{} job timed out", job.kind.name()));
             }
             _ => {}
         }
@@ -280,9 +277,9 @@ impl Manager {
             return;
         }
         for dependent in self.dependents(name, false) {
-            let waits = |job: &&Job| !job.running && matches!(job.kind, Kind::Start | Kind::Restart);
-            if self.jobs.get(&dependent).filter(waits).is_some() {
-                self.note(log::ERROR, &dependent, format!("not started: it needs {name}, which failed"));
+            let job = self.jobs.get(&dependent);
+            if job.is_some_and(|job| !job.running && matches!(job.kind, Kind::Start | Kind::Restart)) {
+                self.note(log::ERROR, &dependent, &format!("not started: it needs {name}, which failed"));
                 self.end_job(&dependent, Verdict::Dependency);
             }
         }

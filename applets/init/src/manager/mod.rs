@@ -5,7 +5,8 @@
 
 mod job;
 mod plan;
-pub mod service;
+pub mod runtime;
+mod service;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -15,12 +16,13 @@ pub use job::{Job, Kind, Verdict};
 use crate::log;
 use crate::unit::load::Loaded;
 use crate::unit::{self, Condition, Type, Unit};
-use minke_sys::process::Exit;
 use minke_wire::table::Table;
-use service::Runtime;
+use runtime::{Event, Runtime, earlier};
 use state::{Effect, Outcome, Phase, State};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What the manager asks the world.
@@ -107,24 +109,30 @@ impl fmt::Display for Refusal {
 #[derive(Debug)]
 pub struct Slot {
     /// What its file says.
-    pub unit: Unit,
+    pub unit: Rc<Unit>,
     /// A service's run.
     pub runtime: Runtime,
     /// A target is reached.
     pub reached: bool,
     /// Its last start was skipped because of a condition.
     pub condition_failed: bool,
+    /// The number of the watch on its control group.
+    pub watch: Option<i32>,
+    /// Descriptors that it has stored, with their names.
+    pub stored: Vec<(String, OwnedFd)>,
     /// When it was started lately, for the start limit.
     starts: Vec<Duration>,
 }
 
 impl Slot {
-    fn new(unit: Unit) -> Self {
+    fn new(unit: Box<Unit>) -> Self {
         Self {
-            unit,
+            unit: Rc::from(unit),
             runtime: Runtime::default(),
             reached: false,
             condition_failed: false,
+            watch: None,
+            stored: Vec::new(),
             starts: Vec::new(),
         }
     }
@@ -168,21 +176,23 @@ pub struct Saved {
 /// All units and jobs.
 #[derive(Debug, Default)]
 pub struct Manager {
-    units: Table<String, Slot>,
-    jobs: Table<String, Job>,
+    units: Table<String, Box<Slot>>,
+    jobs: Table<String, Box<Job>>,
     last_job: u32,
+    /// The time of the present turn.
+    now: Duration,
     out: Vec<Action>,
     ending: bool,
 }
 
 impl Manager {
     /// The loaded units by name.
-    pub fn units(&self) -> &Table<String, Slot> {
+    pub fn units(&self) -> &Table<String, Box<Slot>> {
         &self.units
     }
 
     /// The jobs by unit.
-    pub fn jobs(&self) -> &Table<String, Job> {
+    pub fn jobs(&self) -> &Table<String, Box<Job>> {
         &self.jobs
     }
 
@@ -203,9 +213,14 @@ impl Manager {
 
     /// The next moment at which [`Manager::time`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
-        let runs = self.units.values().filter_map(|slot| slot.runtime.deadline());
-        let jobs = self.jobs.values().filter_map(|job| job.next_deadline());
-        runs.chain(jobs).min()
+        let mut next = None;
+        for slot in self.units.values() {
+            next = earlier(next, slot.runtime.deadline());
+        }
+        for job in self.jobs.values() {
+            next = earlier(next, job.next_deadline());
+        }
+        next
     }
 
     /// The unit that a process of PID 1's own belongs to.
@@ -213,68 +228,42 @@ impl Manager {
         self.units.iter().find(|(_, slot)| slot.runtime.owns(pid)).map(|(name, _)| name.as_str())
     }
 
+    /// A loaded unit.
+    pub fn slot_mut(&mut self, name: &str) -> Option<&mut Slot> {
+        self.units.get_mut(name).map(|slot| &mut **slot)
+    }
+
     /// Time has passed.
     pub fn time(&mut self, world: &mut dyn World, now: Duration) {
+        self.now = now;
         let due = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
-        let units: Vec<String> = self
-            .units
-            .iter()
-            .filter(|(_, slot)| due(slot.runtime.deadline()))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in units {
-            self.service(world, &name, now, |runtime, definition, out| runtime.time(definition, now, out));
+        for name in self.names_of(&|_, slot| due(slot.runtime.deadline())) {
+            self.service(world, &name, &Event::Time);
         }
-        let late: Vec<String> =
-            self.jobs.iter().filter(|(_, job)| due(job.deadline)).map(|(name, _)| name.clone()).collect();
+        let late = self.names_of(&|name, _| self.jobs.get(name).is_some_and(|job| due(job.deadline)));
         for name in late {
-            let action =
-                self.units.get(&name).map_or(unit::Action::None, |slot| slot.unit.job_timeout_action);
             self.end_job(&name, Verdict::Timeout);
-            self.system(&name, action);
+            self.system(&name, |unit| unit.job_timeout_action);
         }
-        self.settle(world, now);
+        self.settle(world);
     }
 
-    /// A process that was asked for runs (`Some`) or could not be started.
-    pub fn spawned(
-        &mut self,
-        world: &mut dyn World,
-        name: &str,
-        main: bool,
-        pid: Option<i32>,
-        now: Duration,
-    ) {
-        self.service(world, name, now, |runtime, definition, out| {
-            runtime.spawned(main, pid, definition, now, out);
-        });
-        self.settle(world, now);
+    /// Something happened to a unit's service.
+    pub fn event(&mut self, world: &mut dyn World, name: &str, event: &Event<'_>, now: Duration) {
+        self.now = now;
+        self.service(world, name, event);
+        self.settle(world);
     }
 
-    /// A process of the unit ended. Follow it with [`Manager::emptied`] when no other is left.
-    pub fn exited(&mut self, world: &mut dyn World, name: &str, pid: i32, exit: Exit, now: Duration) {
-        self.service(world, name, now, |runtime, definition, out| {
-            runtime.exited(pid, exit, definition, now, out);
-        });
-        self.settle(world, now);
-    }
-
-    /// The unit's control group is empty.
-    pub fn emptied(&mut self, world: &mut dyn World, name: &str, now: Duration) {
-        self.service(world, name, now, |runtime, definition, out| runtime.emptied(definition, now, out));
-        self.settle(world, now);
-    }
-
-    /// The unit's service is told something; for notifications.
-    pub fn tell(
-        &mut self,
-        world: &mut dyn World,
-        name: &str,
-        now: Duration,
-        step: impl FnOnce(&mut Runtime, &unit::Service, &mut Vec<Effect>),
-    ) {
-        self.service(world, name, now, step);
-        self.settle(world, now);
+    /// The loaded units of which `wanted` says yes.
+    fn names_of(&self, wanted: &dyn Fn(&str, &Slot) -> bool) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, slot) in self.units.iter() {
+            if wanted(name, slot) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// Forgets failures, of one unit or of all.
@@ -293,16 +282,13 @@ impl Manager {
 
     /// Reads all unit files again. A unit whose file is gone keeps its definition while it is up.
     pub fn reload(&mut self, world: &mut dyn World) {
-        let names: Vec<String> = self.units.keys().cloned().collect();
-        for name in names {
+        for name in self.names_of(&|_, _| true) {
             let loaded = world.load(&name);
             let Some(slot) = self.units.get_mut(&name) else { continue };
-            match loaded {
-                Loaded::Unit(unit) => slot.unit = *unit,
-                _ if slot.active().is_down() && !self.jobs.contains_key(&name) => {
-                    self.units.remove(&name);
-                }
-                _ => {}
+            if let Loaded::Unit(unit) = loaded {
+                slot.unit = Rc::from(unit);
+            } else if slot.active().is_down() && !self.jobs.contains_key(&name) {
+                self.units.remove(&name);
             }
         }
     }
@@ -311,67 +297,76 @@ impl Manager {
     pub fn load(&mut self, world: &mut dyn World, name: &str) -> Result<&mut Slot, Refusal> {
         if !self.units.contains_key(name) {
             let unit = match world.load(name) {
-                Loaded::Unit(unit) => *unit,
+                Loaded::Unit(unit) => unit,
                 Loaded::Missing => return Err(Refusal::NotFound(name.to_owned())),
                 Loaded::Masked => return Err(Refusal::Masked(name.to_owned())),
             };
             if let Some(why) = bad_setting(&unit) {
                 return Err(Refusal::BadSetting(name.to_owned(), why));
             }
-            self.units.insert(name.to_owned(), Slot::new(unit));
+            self.units.insert(name.to_owned(), Box::new(Slot::new(unit)));
         }
-        self.units.get_mut(name).ok_or_else(|| Refusal::NotFound(name.to_owned()))
+        self.slot_mut(name).ok_or_else(|| Refusal::NotFound(name.to_owned()))
     }
 
     /// What a later PID 1 must know: the units that are up, and the processes of the others.
     pub fn save(&self) -> Vec<Saved> {
-        let busy = |slot: &Slot| {
-            slot.active().is_up() || slot.runtime.main.is_some() || slot.runtime.control.is_some()
-        };
-        let saved = |(name, slot): (&String, &Slot)| Saved {
-            name: name.clone(),
-            up: slot.active().is_up(),
-            exited: slot.runtime.state == State::Exited || slot.unit.service.is_none(),
-            main: slot.runtime.main,
-            control: slot.runtime.control,
-            restarts: slot.runtime.restarts,
-        };
-        self.units.iter().filter(|(_, slot)| busy(slot)).map(saved).collect()
+        let mut saved = Vec::new();
+        for (name, slot) in self.units.iter() {
+            let Slot { unit, runtime, .. } = &**slot;
+            let up = self.is_up(name);
+            if up || runtime.main.is_some() || runtime.control.is_some() {
+                saved.push(Saved {
+                    name: name.clone(),
+                    up,
+                    exited: runtime.state == State::Exited || unit.service.is_none(),
+                    main: runtime.main,
+                    control: runtime.control,
+                    restarts: runtime.restarts,
+                });
+            }
+        }
+        saved
+    }
+
+    /// Whether a unit is loaded and up.
+    pub fn is_up(&self, name: &str) -> bool {
+        self.units.get(name).is_some_and(|slot| slot.active().is_up())
+    }
+
+    /// Whether a unit is loaded and not down.
+    fn is_not_down(&self, name: &str) -> bool {
+        self.units.get(name).is_some_and(|slot| !slot.active().is_down())
     }
 
     /// Takes over the units that an earlier PID 1 has brought up. The others are the caller's to clear away:
     /// they are started anew.
     pub fn adopt(&mut self, world: &mut dyn World, saved: &[Saved], now: Duration) {
+        self.now = now;
         for Saved { name, exited, main, restarts, .. } in saved.iter().filter(|unit| unit.up) {
             let Ok(slot) = self.load(world, name) else { continue };
-            match &slot.unit.service {
-                None => slot.reached = true,
-                Some(definition) => {
-                    let state = if *exited { State::Exited } else { State::Running };
-                    slot.runtime = Runtime::adopted(state, *main, *restarts, now, definition);
-                }
+            if slot.unit.service.is_none() {
+                slot.reached = true;
+                continue;
             }
+            let runtime = &mut slot.runtime;
+            runtime.state = if *exited { State::Exited } else { State::Running };
+            (runtime.main, runtime.restarts) = (*main, *restarts);
+            (runtime.populated, runtime.since) = (true, now);
+            self.service(world, name, &Event::Adopted);
         }
     }
 
     /// Lets a service's machine make a step and does what follows from it.
-    fn service(
-        &mut self,
-        world: &mut dyn World,
-        name: &str,
-        now: Duration,
-        step: impl FnOnce(&mut Runtime, &unit::Service, &mut Vec<Effect>),
-    ) {
+    fn service(&mut self, world: &mut dyn World, name: &str, event: &Event<'_>) {
         let Some(slot) = self.units.get_mut(name) else { return };
         let Some(definition) = &slot.unit.service else { return };
-        let mut effects = Vec::new();
-        step(&mut slot.runtime, definition, &mut effects);
-        for effect in effects {
-            self.follow(world, name, effect, now);
+        for effect in service::step(&mut slot.runtime, definition, self.now, event) {
+            self.follow(world, name, effect);
         }
     }
 
-    fn follow(&mut self, world: &mut dyn World, name: &str, effect: Effect, now: Duration) {
+    fn follow(&mut self, world: &mut dyn World, name: &str, effect: Effect) {
         match effect {
             Effect::Spawn { .. } | Effect::Signal(..) | Effect::Clean => {
                 self.out.push(Action::Service { unit: name.to_owned(), effect });
@@ -383,9 +378,9 @@ impl Manager {
             Effect::Reloaded(done) => {
                 self.end_job_of(name, Kind::Reload, if done { Verdict::Done } else { Verdict::Failed });
             }
-            Effect::TryAgain => self.try_again(world, name, now),
-            Effect::Note(text) => self.note(log::WARNING, name, text),
-            Effect::Ended { outcome, restart } => self.ended(world, name, outcome, restart, now),
+            Effect::TryAgain => self.try_again(world, name),
+            Effect::Note(text) => self.note(log::WARNING, name, &text),
+            Effect::Ended { outcome, restart } => self.ended(world, name, outcome, restart),
         }
     }
 
@@ -401,12 +396,12 @@ impl Manager {
         }
     }
 
-    fn try_again(&mut self, world: &mut dyn World, name: &str, now: Duration) {
+    fn try_again(&mut self, world: &mut dyn World, name: &str) {
         if self.ending {
             return;
         }
-        if let Err(refusal) = self.enqueue_automatic(world, name, now) {
-            self.note(log::ERROR, name, format!("is not started again: {refusal}"));
+        if let Err(refusal) = self.enqueue_automatic(world, name) {
+            self.note(log::ERROR, name, &format!("is not started again: {refusal}"));
             if let Some(slot) = self.units.get_mut(name) {
                 slot.runtime.state = State::Failed;
             }
@@ -414,60 +409,52 @@ impl Manager {
     }
 
     /// A service went down.
-    fn ended(
-        &mut self,
-        world: &mut dyn World,
-        name: &str,
-        outcome: Outcome,
-        restart: Option<Duration>,
-        now: Duration,
-    ) {
-        let started = match outcome {
-            Outcome::Condition => Verdict::Skipped,
-            _ => Verdict::Failed,
-        };
+    fn ended(&mut self, world: &mut dyn World, name: &str, outcome: Outcome, restart: Option<Duration>) {
+        let started = if outcome == Outcome::Condition { Verdict::Skipped } else { Verdict::Failed };
         self.end_job_of(name, Kind::Start, started);
         self.end_job_of(name, Kind::Reload, Verdict::Failed);
         self.end_job_of(name, Kind::Stop, Verdict::Done);
         self.restart_went_down(name);
-        match restart {
-            Some(delay) => {
-                let count = self.units.get(name).map_or(0, |slot| slot.runtime.restarts);
-                let (result, delay) = (outcome.name(), minke_sys::clock::milliseconds(delay));
-                self.note(log::INFO, name, format!("ended ({result}); start {count} follows in {delay} ms"));
-            }
-            None if outcome.is_failure() => self.failed(world, name, outcome, now),
-            None => {
-                self.note(log::INFO, name, "stopped".to_owned());
-                let action = self.units.get(name).map_or(unit::Action::None, |slot| slot.unit.success_action);
-                self.system(name, action);
-            }
+        if let Some(delay) = restart {
+            let count = self.units.get(name).map_or(0, |slot| slot.runtime.restarts);
+            let (result, delay) = (outcome.name(), minke_sys::clock::milliseconds(delay));
+            return self.note(
+                log::INFO,
+                name,
+                &format!("ended ({result}); start {count} follows in {delay} ms"),
+            );
         }
-        if restart.is_none() {
-            self.stop_bound(name, now);
+        if outcome.is_failure() {
+            self.failed(world, name, outcome);
+        } else {
+            self.note(log::INFO, name, "stopped");
+            self.system(name, |unit| unit.success_action);
         }
+        self.stop_bound(name);
     }
 
-    fn failed(&mut self, world: &mut dyn World, name: &str, outcome: Outcome, now: Duration) {
-        self.note(log::ERROR, name, format!("failed ({})", outcome.name()));
+    fn failed(&mut self, world: &mut dyn World, name: &str, outcome: Outcome) {
+        self.note(log::ERROR, name, &format!("failed ({})", outcome.name()));
         let Some(slot) = self.units.get(name) else { return };
-        let (helpers, action) = (slot.unit.relations.on_failure.clone(), slot.unit.failure_action);
-        for helper in helpers {
-            if let Err(refusal) = self.enqueue(world, Kind::Start, &helper, now) {
-                self.note(log::WARNING, name, refusal.to_string());
+        let unit = Rc::clone(&slot.unit);
+        for helper in &unit.relations.on_failure {
+            if let Err(refusal) = self.enqueue(world, Kind::Start, helper, self.now) {
+                self.note(log::WARNING, name, &refusal.to_string());
             }
         }
-        self.system(name, action);
+        self.system(name, |unit| unit.failure_action);
     }
 
-    fn system(&mut self, name: &str, action: unit::Action) {
+    /// Asks for what a unit's file says about the machine in this case.
+    fn system(&mut self, name: &str, case: fn(&Unit) -> unit::Action) {
+        let action = self.units.get(name).map_or(unit::Action::None, |slot| case(&slot.unit));
         if action != unit::Action::None {
             self.out.push(Action::System { unit: name.to_owned(), action });
         }
     }
 
-    fn note(&mut self, priority: u8, name: &str, text: String) {
-        self.out.push(Action::Log { priority, unit: name.to_owned(), text });
+    fn note(&mut self, priority: u8, name: &str, text: &str) {
+        self.out.push(Action::Log { priority, unit: name.to_owned(), text: text.to_owned() });
     }
 }
 

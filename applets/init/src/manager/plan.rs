@@ -1,10 +1,10 @@
 //! From a request to jobs: everything that must be started or stopped along with a unit.
 
 use super::job::idle_until;
-use super::state::Phase;
 use super::{Job, Kind, Manager, Refusal, Verdict, World};
 use crate::log;
 use minke_wire::table::Table;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The jobs of one request, by unit.
@@ -23,6 +23,7 @@ impl Manager {
         if self.ending {
             return Err(Refusal::Ending);
         }
+        self.now = now;
         let name = world.resolve(name);
         let mut plan = Plan::new();
         match kind {
@@ -41,88 +42,76 @@ impl Manager {
                 plan.insert(name.clone(), Kind::Reload);
             }
         }
-        self.accept(&plan, false, now);
+        self.accept(&plan, false);
         let id = self.jobs.get(&name).map(|job| job.id);
-        self.settle(world, now);
+        self.settle(world);
         Ok(id)
     }
 
     /// The automatic restart of a service.
-    pub(super) fn enqueue_automatic(
-        &mut self,
-        world: &mut dyn World,
-        name: &str,
-        now: Duration,
-    ) -> Result<(), Refusal> {
+    pub(super) fn enqueue_automatic(&mut self, world: &mut dyn World, name: &str) -> Result<(), Refusal> {
         let mut plan = Plan::new();
         self.plan_start(world, name, &mut plan)?;
         plan.insert(name.to_owned(), Kind::Start);
-        self.accept(&plan, true, now);
+        self.accept(&plan, true);
         Ok(())
     }
 
     /// Goes over to a target: starts it, and stops everything that it does not pull in.
     pub fn isolate(&mut self, world: &mut dyn World, name: &str, now: Duration) -> Result<(), Refusal> {
+        self.now = now;
         let name = world.resolve(name);
         let mut plan = Plan::new();
         self.plan_start(world, &name, &mut plan)?;
-        let others: Vec<String> = self
-            .units
-            .iter()
-            .filter(|(other, slot)| {
-                let busy = !slot.active().is_down() || self.jobs.contains_key(*other);
-                busy && !slot.unit.ignore_on_isolate && !plan.contains_key(*other)
-            })
-            .map(|(other, _)| other.clone())
-            .collect();
-        for other in others {
-            plan.insert(other, Kind::Stop);
+        for (other, slot) in self.units.iter() {
+            let busy = !slot.active().is_down() || self.jobs.contains_key(other);
+            if busy && !slot.unit.ignore_on_isolate && !plan.contains_key(other) {
+                plan.insert(other.clone(), Kind::Stop);
+            }
         }
-        self.accept(&plan, false, now);
-        self.settle(world, now);
+        self.accept(&plan, false);
+        self.settle(world);
         Ok(())
     }
 
     /// Stops the units that are bound to one that went down.
-    pub(super) fn stop_bound(&mut self, name: &str, now: Duration) {
+    pub(super) fn stop_bound(&mut self, name: &str) {
         let mut plan = Plan::new();
-        for dependent in self.dependents(name, false) {
-            let bound = self.units.get(&dependent).is_some_and(|slot| {
-                !slot.active().is_down() && slot.unit.relations.binds_to.iter().any(|n| n == name)
-            });
-            if bound {
-                self.plan_stop(&dependent, &mut plan);
+        for (other, slot) in self.units.iter() {
+            if !slot.active().is_down() && has(&slot.unit.relations.binds_to, name) {
+                self.plan_stop(other, &mut plan);
             }
         }
-        self.accept(&plan, false, now);
+        self.accept(&plan, false);
     }
 
     /// The units that need `name` (`Requires=`, `BindsTo=`, `Requisite=`); with `parts`, also `PartOf=`.
     pub(super) fn dependents(&self, name: &str, parts: bool) -> Vec<String> {
-        let has = |list: &[String]| list.iter().any(|entry| entry == name);
-        let needs = self.units.iter().filter(|(_, slot)| {
+        self.names_of(&|_, slot| {
             let relations = &slot.unit.relations;
-            has(&relations.requires)
-                || has(&relations.binds_to)
-                || has(&relations.requisite)
-                || (parts && has(&relations.part_of))
-        });
-        needs.map(|(name, _)| name.clone()).collect()
+            has(&relations.requires, name)
+                || has(&relations.binds_to, name)
+                || has(&relations.requisite, name)
+                || (parts && has(&relations.part_of, name))
+        })
     }
 
     fn plan_start(&mut self, world: &mut dyn World, name: &str, plan: &mut Plan) -> Result<(), Refusal> {
-        if matches!(plan.get(name), Some(Kind::Start | Kind::Restart)) {
+        if will_start(plan, name) {
             return Ok(());
         }
-        let relations = self.load(world, name)?.unit.relations.clone();
+        let unit = Rc::clone(&self.load(world, name)?.unit);
+        let relations = &unit.relations;
         plan.insert(name.to_owned(), Kind::Start);
         for other in &relations.requisite {
-            if !self.units.get(other).is_some_and(|slot| slot.active().is_up()) {
+            if !self.is_up(other) {
                 return Err(Refusal::Requisite(other.clone()));
             }
         }
-        for other in relations.requires.iter().chain(&relations.binds_to) {
-            self.plan_start(world, other, plan)?;
+        for list in [&relations.requires, &relations.binds_to] {
+            for other in list {
+                self.plan_start(world, other, plan)?;
+            }
         }
         for other in &relations.wants {
             let before = plan.clone();
@@ -130,18 +119,16 @@ impl Manager {
                 *plan = before;
                 // That an optional unit is not installed is no news.
                 if !matches!(&refusal, Refusal::NotFound(missing) if missing == other) {
-                    self.note(log::WARNING, name, format!("wants {other}, but {refusal}"));
+                    self.note(log::WARNING, name, &format!("wants {other}, but {refusal}"));
                 }
             }
         }
-        let reverse =
-            self.units.iter().filter(|(_, slot)| slot.unit.relations.conflicts.iter().any(|n| n == name));
-        let reverse: Vec<String> = reverse.map(|(other, _)| other.clone()).collect();
-        for other in relations.conflicts.iter().chain(&reverse) {
-            let busy = self.units.get(other).is_some_and(|slot| !slot.active().is_down())
-                || self.jobs.get(other).is_some_and(|job| job.kind != Kind::Stop);
-            if busy && !matches!(plan.get(other), Some(Kind::Start | Kind::Restart)) {
-                self.plan_stop(other, plan);
+        let reverse = self.names_of(&|_, slot| has(&slot.unit.relations.conflicts, name));
+        for list in [&relations.conflicts, &reverse] {
+            for other in list {
+                if self.is_busy(other) && !will_start(plan, other) {
+                    self.plan_stop(other, plan);
+                }
             }
         }
         Ok(())
@@ -170,13 +157,13 @@ impl Manager {
     }
 
     fn is_busy(&self, name: &str) -> bool {
-        self.units.get(name).is_some_and(|slot| !slot.active().is_down())
-            || self.jobs.get(name).is_some_and(|job| job.kind != Kind::Stop)
+        self.is_not_down(name) || self.jobs.get(name).is_some_and(|job| job.kind != Kind::Stop)
     }
 
     /// Makes the plan's jobs, and takes their opposites away.
-    fn accept(&mut self, plan: &Plan, automatic: bool, now: Duration) {
+    fn accept(&mut self, plan: &Plan, automatic: bool) {
         for (name, kind) in plan.iter() {
+            let (name, mut kind) = (name.as_str(), *kind);
             let Some(slot) = self.units.get(name) else { continue };
             let active = slot.active();
             let needless = match kind {
@@ -184,24 +171,38 @@ impl Manager {
                 Kind::Stop => active.is_down(),
                 Kind::Restart | Kind::Reload => false,
             };
-            let (deadline, idle_until) =
-                (slot.unit.job_timeout.map(|limit| now.saturating_add(limit)), idle_until(&slot.unit, now));
-            match self.jobs.get(name).map(|job| (job.kind, job.running)) {
-                Some((present, _)) if present == *kind => continue,
+            let unit = Rc::clone(&slot.unit);
+            match self.jobs.get(name) {
+                Some(present) if present.kind == kind => continue,
                 // A start under way becomes a restart by being stopped first.
                 Some(_) => self.end_job(name, Verdict::Canceled),
                 None => {}
             }
-            if needless && !(*kind == Kind::Start && active == Phase::Deactivating) {
+            if needless {
                 continue;
             }
+            if kind == Kind::Restart && active.is_down() {
+                kind = Kind::Start;
+            }
             self.last_job = self.last_job.wrapping_add(1).max(1);
-            let kind = match kind {
-                Kind::Restart if active.is_down() => Kind::Start,
-                kind => *kind,
+            let job = Job {
+                id: self.last_job,
+                kind,
+                running: false,
+                automatic,
+                deadline: unit.job_timeout.map(|limit| self.now.saturating_add(limit)),
+                idle_until: idle_until(&unit, self.now),
             };
-            let job = Job { id: self.last_job, kind, running: false, automatic, deadline, idle_until };
-            self.jobs.insert(name.clone(), job);
+            self.jobs.insert(name.to_owned(), Box::new(job));
         }
     }
+}
+
+fn has(list: &[String], name: &str) -> bool {
+    list.iter().any(|entry| entry == name)
+}
+
+/// Whether the plan brings the unit up.
+fn will_start(plan: &Plan, name: &str) -> bool {
+    matches!(plan.get(name), Some(Kind::Start | Kind::Restart))
 }

@@ -1,6 +1,7 @@
 //! The states of a service, how its run ends, and what its machine asks of the world.
 
 use crate::unit::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Where a service is.
@@ -172,10 +173,10 @@ pub enum Whom {
 /// What the world must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Start a process; [`Runtime::spawned`] tells the outcome.
+    /// Start a process; [`Event::Spawned`](super::runtime::Event::Spawned) tells the outcome.
     Spawn {
         /// Its command line.
-        command: Command,
+        command: Rc<Command>,
         /// It is the service's main process.
         main: bool,
     },

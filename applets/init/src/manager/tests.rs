@@ -1,8 +1,9 @@
 use super::*;
 use crate::unit::apply;
 use crate::unit::load::Loaded;
+use minke_sys::process::Exit;
 use minke_wire::unit::{Name, parse};
-use service::restart_delay;
+use runtime::{Word, restart_delay};
 use state::Whom;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,7 +104,8 @@ impl Sim {
                     self.running.insert(self.last_pid, (unit.clone(), command.program.clone(), main));
                     self.last_pid
                 });
-                self.manager.spawned(&mut self.files, &unit, main, pid, self.now);
+                let event = Event::Spawned { main, pid };
+                self.manager.event(&mut self.files, &unit, &event, self.now);
             }
             Action::Service { unit, effect: Effect::Signal(whom, signal) } => {
                 if signal != minke_sys::signal::SIGCONT {
@@ -130,9 +132,9 @@ impl Sim {
 
     fn end(&mut self, pid: i32, exit: Exit) {
         let (unit, ..) = self.running.remove(&pid).unwrap();
-        self.manager.exited(&mut self.files, &unit, pid, exit, self.now);
+        self.manager.event(&mut self.files, &unit, &Event::Exited { pid, exit }, self.now);
         if !self.running.values().any(|run| run.0 == unit) {
-            self.manager.emptied(&mut self.files, &unit, self.now);
+            self.manager.event(&mut self.files, &unit, &Event::Emptied, self.now);
         }
         self.act();
     }
@@ -143,9 +145,7 @@ impl Sim {
     }
 
     fn ready(&mut self, unit: &str) {
-        let now = self.now;
-        self.manager
-            .tell(&mut self.files, unit, now, |runtime, definition, out| runtime.ready(definition, now, out));
+        self.manager.event(&mut self.files, unit, &Event::Says(Word::Ready), self.now);
         self.act();
     }
 
@@ -367,9 +367,7 @@ fn a_missed_watchdog_kills_and_restarts() {
     sim.ready("a.service");
     let now = sim.now + Duration::from_secs(9);
     sim.now = now;
-    sim.manager.tell(&mut sim.files, "a.service", now, |runtime, definition, _| {
-        runtime.feed_watchdog(definition, now);
-    });
+    sim.manager.event(&mut sim.files, "a.service", &Event::Says(Word::Alive), now);
     assert_eq!(sim.sleep(), Some(Duration::from_secs(10)));
     assert_eq!(sim.story.last().unwrap(), "a.service gets 15");
     let pid = sim.pid("/a");

@@ -1,11 +1,11 @@
 //! The last steps, when all units are down: kill what is left, write everything to the disks, take all mounts
 //! away, end the machine.
 
-use crate::log;
+use crate::{log, mounts};
 use minke_sys::mount::{self, Flags};
 use minke_sys::signal::{SIGCONT, SIGKILL, SIGTERM};
 use minke_sys::{clock, file, process};
-use minke_wire::mountinfo::{self, Mount};
+use minke_wire::mountinfo::Mount;
 use std::path::Path;
 use std::time::Duration;
 
@@ -61,12 +61,12 @@ pub fn finish_now(ending: process::Ending) -> ! {
 }
 
 fn kill_everything() {
-    for (signal, limit) in [(SIGTERM, TERM_WAIT), (SIGKILL, KILL_WAIT)] {
-        if process::kill(-1, signal).is_err() {
+    for (signal, limit) in &[(SIGTERM, TERM_WAIT), (SIGKILL, KILL_WAIT)] {
+        if process::kill(-1, *signal).is_err() {
             return;
         }
         let _ = process::kill(-1, SIGCONT);
-        if wait_for_none(limit) {
+        if wait_for_none(*limit) {
             return;
         }
     }
@@ -94,7 +94,7 @@ fn wait_for_none(limit: Duration) -> bool {
 fn unmount_everything() {
     let _ = std::env::set_current_dir("/");
     for _ in 0..ROUNDS {
-        let mounts = table();
+        let mounts = mounts::table();
         let mut progress = false;
         for mount in mounts.iter().rev().filter(|mount| is_candidate(mount)) {
             progress |= mount::unmount(Path::new(&mount.target)).is_ok();
@@ -103,21 +103,13 @@ fn unmount_everything() {
             break;
         }
     }
-    for mount in table().iter().rev().filter(|mount| is_candidate(mount) || mount.target == "/") {
+    for mount in mounts::table().iter().rev().filter(|mount| is_candidate(mount) || mount.target == "/") {
         let writable = !mount.super_options.split(',').any(|option| option == "ro");
         let path = Path::new(&mount.target);
         if writable && mount.kind != "overlay" && mount::remount(path, Flags::RDONLY, "").is_err() {
-            log::line(
-                log::ERROR,
-                format_args!("{} ({}) is busy and stays mounted", mount.target, mount.source),
-            );
-            log::console(format_args!("{} ({}) is busy and stays mounted", mount.target, mount.source));
+            log::alarm(format_args!("{} ({}) is busy and stays mounted", mount.target, mount.source));
         }
     }
-}
-
-fn table() -> Vec<Mount> {
-    mountinfo::parse(&mount::mountinfo().unwrap_or_default())
 }
 
 /// Whether a mount holds a disk's file system (or hides one below it).

@@ -3,7 +3,7 @@
 
 use crate::log;
 use crate::manager::{Manager, Saved};
-use minke_sys::{clock, file, process};
+use minke_sys::{clock, process};
 use minke_wire::json::{Value, json};
 use std::ffi::CString;
 use std::path::Path;
@@ -27,28 +27,28 @@ pub fn is_again(arguments: &[std::ffi::OsString]) -> bool {
     arguments.iter().any(|word| word == AGAIN)
 }
 
-/// From now on a panic or fault starts this program again. In a build that aborts without unwinding the
-/// hook does not run, and the fault's signal does the same.
+/// From now on a panic or fault starts this program again. In a release build a panic is a fault: it traps.
 pub fn install() {
     let again = CString::new(AGAIN).unwrap_or_default();
-    if let Err(error) = process::restart_on_fault(vec![c"init".into(), again]) {
-        log::line(log::ERROR, format_args!("{error}"));
+    log::failure(log::ERROR, process::restart_on_fault(vec![c"init".into(), again]));
+    if cfg!(debug_assertions) {
+        std::panic::set_hook(Box::new(|info| {
+            log::alarm(format_args!("{info}"));
+            process::restart();
+        }));
     }
-    std::panic::set_hook(Box::new(|info| {
-        log::line(2, format_args!("{info}"));
-        log::console(format_args!("{info}"));
-        process::restart();
-    }));
 }
 
 /// Counts a fault. After too many in a short time the machine starts again, in order as far as that goes.
 pub fn limit_lives() {
     let now = clock::boottime();
-    let content = file::read_optional(Path::new(FAULTS), STATE_LIMIT).ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&content).into_owned();
-    let recent =
-        |line: &&str| line.parse().is_ok_and(|second| now.saturating_sub(Duration::from_secs(second)) < ROW);
-    let mut faults: Vec<&str> = text.lines().filter(recent).collect();
+    let text = crate::read_text(Path::new(FAULTS), STATE_LIMIT);
+    let mut faults = Vec::new();
+    for line in text.lines() {
+        if line.parse().is_ok_and(|second| now.saturating_sub(Duration::from_secs(second)) < ROW) {
+            faults.push(line);
+        }
+    }
     if faults.len() >= LIMIT {
         log::console(format_args!("PID 1 fails again and again; the machine restarts"));
         super::ending::finish(process::Ending::Restart);
@@ -63,16 +63,13 @@ pub fn limit_lives() {
 /// Writes what the next PID 1 must know. The file is replaced whole, so that a fault on the way leaves the
 /// earlier one.
 pub fn save(manager: &Manager) {
-    let units: Vec<Value> = manager
-        .save()
-        .into_iter()
-        .map(|unit| {
-            json!({
-                "name": unit.name, "up": unit.up, "exited": unit.exited, "main": unit.main,
-                "control": unit.control, "restarts": unit.restarts,
-            })
-        })
-        .collect();
+    let mut units = Vec::new();
+    for unit in manager.save() {
+        units.push(json!({
+            "name": unit.name, "up": unit.up, "exited": unit.exited, "main": unit.main,
+            "control": unit.control, "restarts": unit.restarts,
+        }));
+    }
     let fresh = format!("{STATE}.new");
     let text = Value::Array(units).to_string();
     if std::fs::write(&fresh, text).is_ok() {
@@ -82,18 +79,24 @@ pub fn save(manager: &Manager) {
 
 /// Reads what an earlier PID 1 wrote. Nothing, when it is not readable: then every unit is started anew.
 pub fn load() -> Vec<Saved> {
-    let content = file::read_optional(Path::new(STATE), STATE_LIMIT).ok().flatten().unwrap_or_default();
-    let Ok(Value::Array(units)) = minke_wire::json::parse(&content) else { return Vec::new() };
-    let read = |unit: &Value| {
-        let pid = |name: &str| unit.get(name)?.as_i64().and_then(|pid| i32::try_from(pid).ok());
-        Some(Saved {
-            name: unit.get("name")?.as_str()?.to_owned(),
-            up: unit.get("up")?.as_bool()?,
-            exited: unit.get("exited")?.as_bool()?,
-            main: pid("main"),
-            control: pid("control"),
-            restarts: unit.get("restarts")?.as_u64().and_then(|count| u32::try_from(count).ok())?,
-        })
-    };
-    units.iter().filter_map(read).collect()
+    let text = crate::read_text(Path::new(STATE), STATE_LIMIT);
+    let Ok(Value::Array(units)) = minke_wire::json::parse_str(&text) else { return Vec::new() };
+    let mut saved = Vec::new();
+    for unit in &units {
+        saved.extend(read(unit));
+    }
+    saved
+}
+
+fn read(unit: &Value) -> Option<Saved> {
+    let number = |name: &str| unit.get(name)?.as_i64().and_then(|number| i32::try_from(number).ok());
+    let flag = |name: &str| unit.get(name)?.as_bool();
+    Some(Saved {
+        name: unit.get("name")?.as_str()?.to_owned(),
+        up: flag("up")?,
+        exited: flag("exited")?,
+        main: number("main"),
+        control: number("control"),
+        restarts: number("restarts").and_then(|count| u32::try_from(count).ok())?,
+    })
 }

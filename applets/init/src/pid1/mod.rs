@@ -2,6 +2,7 @@
 
 mod control;
 mod ending;
+mod environment;
 mod guard;
 mod launch;
 mod notify;
@@ -11,19 +12,17 @@ mod world;
 
 use crate::cmdline::Cmdline;
 use crate::log;
+use crate::manager::runtime::{Event, Word, earlier};
 use crate::manager::state::{Effect, Whom};
 use crate::manager::{Action, Kind, Manager, Saved};
 use crate::unit::load::Folders;
 use crate::unit::{self};
 use control::Waiter;
 use minke_control::init::{Ending, SOCKET};
-use minke_control::{Event, Limits, Server};
+use minke_control::{self as control_socket, Limits, Server};
 use minke_sys::event::{Interest, Poller, Ready};
 use minke_sys::signal::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, Signals};
 use minke_sys::{cgroup, clock, process};
-use minke_wire::table::Table;
-use notify::Word;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
@@ -55,11 +54,7 @@ pub(crate) struct Init {
     notify: Option<UnixDatagram>,
     server: Option<Server>,
     groups: Option<cgroup::Watch>,
-    /// Units by the number of the watch on their control group.
-    watched: Table<i32, String>,
     waiters: Vec<Waiter>,
-    /// Descriptors that services have stored, by unit.
-    stored: Table<String, Vec<(String, OwnedFd)>>,
     ending: Option<(Ending, Duration)>,
 }
 
@@ -75,11 +70,8 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
     }
     loop {
         match Init::new() {
-            Ok(mut init) => init.run(again),
-            Err(error) => {
-                log::line(log::ERROR, format_args!("PID 1 cannot set up its loop: {error}"));
-                log::console(format_args!("PID 1 cannot set up its loop: {error}"));
-            }
+            Ok(init) => Box::leak(init).run(again),
+            Err(error) => log::alarm(format_args!("PID 1 cannot set up its loop: {error}")),
         }
         // Neither happens while the machine works; the next try may find it better.
         std::thread::sleep(Duration::from_secs(1));
@@ -87,7 +79,7 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
 }
 
 impl Init {
-    fn new() -> minke_sys::Result<Self> {
+    fn new() -> minke_sys::Result<Box<Self>> {
         let mut wanted = vec![SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGWINCH];
         wanted.extend((3..=6).map(|offset| RTMIN + offset));
         let signals = Signals::new(&wanted)?;
@@ -99,7 +91,7 @@ impl Init {
         let server = usable(Server::bind(Path::new(SOCKET), 0o666, Limits::default()), &poller, CONTROL);
         let groups = usable(cgroup::Watch::new(), &poller, GROUPS);
         let machine = Machine::new(Folders::default(), Cmdline::read());
-        Ok(Self {
+        Ok(Box::new(Self {
             manager: Manager::default(),
             machine,
             poller,
@@ -107,14 +99,12 @@ impl Init {
             notify,
             server,
             groups,
-            watched: Table::new(),
             waiters: Vec::new(),
-            stored: Table::new(),
             ending: None,
-        })
+        }))
     }
 
-    fn run(&mut self, again: bool) {
+    fn run(&mut self, again: bool) -> ! {
         if again {
             self.take_over();
         }
@@ -126,7 +116,7 @@ impl Init {
             let now = clock::boottime();
             self.end_when_idle(now);
             let limit = self.ending.map(|(_, limit)| limit);
-            let next = [self.manager.deadline(), limit].into_iter().flatten().min();
+            let next = earlier(self.manager.deadline(), limit);
             let timeout = next.map(|next| next.saturating_sub(now));
             if let Err(error) = self.poller.wait(&mut ready, timeout) {
                 log::line(log::ERROR, format_args!("{error}"));
@@ -168,8 +158,7 @@ impl Init {
         for unit in saved.iter().filter(|unit| unit.up) {
             self.watch(&unit.name);
             if let Some(pid) = unit.main.filter(|pid| process::kill(*pid, 0).is_err()) {
-                let exit = process::Exit::Code(0);
-                self.manager.exited(&mut self.machine, &unit.name, pid, exit, now);
+                self.event(&unit.name, &Event::Exited { pid, exit: process::Exit::Code(0) });
             }
             self.check_empty(&unit.name);
         }
@@ -179,8 +168,8 @@ impl Init {
     /// engine leaves them alive, stay.
     fn clear_halves(&mut self, saved: &[Saved]) {
         for unit in saved.iter().filter(|unit| !unit.up) {
-            for pid in [unit.main, unit.control].into_iter().flatten() {
-                let _ = process::kill(pid, minke_sys::signal::SIGKILL);
+            for pid in [unit.main, unit.control] {
+                let _ = pid.map(|pid| process::kill(pid, minke_sys::signal::SIGKILL));
             }
         }
         for group in cgroup::children(&Path::new(cgroup::ROOT).join("system.slice")) {
@@ -206,7 +195,7 @@ impl Init {
             changed = true;
             for action in actions {
                 match action {
-                    Action::Service { unit, effect } => self.effect(&unit, effect),
+                    Action::Service { unit, effect } => self.effect(&unit, &effect),
                     Action::Log { priority, unit, text } => {
                         log::about(priority, Some(&unit), format_args!("{unit}: {text}"));
                     }
@@ -220,18 +209,18 @@ impl Init {
         }
     }
 
-    fn effect(&mut self, name: &str, effect: Effect) {
+    fn effect(&mut self, name: &str, effect: &Effect) {
         match effect {
-            Effect::Spawn { command, main } => self.spawn(name, &command, main),
+            Effect::Spawn { command, main } => self.spawn(name, command, *main),
             Effect::Signal(Whom::Process(pid), signal) => {
-                let _ = process::kill(pid, signal);
+                let _ = process::kill(*pid, *signal);
             }
-            Effect::Signal(Whom::All, signal) => signal_group(name, signal),
+            Effect::Signal(Whom::All, signal) => signal_group(name, *signal),
             Effect::Clean => {
                 // Processes that may stay (KillMode=process) keep the group.
                 let _ = cgroup::remove(&launch::group_of(name));
-                if let Some(service) =
-                    self.manager.units().get(name).and_then(|slot| slot.unit.service.as_ref())
+                if let Some(slot) = self.manager.units().get(name)
+                    && let Some(service) = &slot.unit.service
                 {
                     launch::remove_folders(&service.exec);
                 }
@@ -241,43 +230,30 @@ impl Init {
     }
 
     fn spawn(&mut self, name: &str, command: &unit::Command, main: bool) {
-        let now = clock::boottime();
         let Some(slot) = self.manager.units().get(name) else { return };
-        let Some(service) = slot.unit.service.as_ref() else { return };
-        let mut facts = launch::Facts {
-            main_pid: slot.runtime.main,
-            watchdog: service.watchdog,
-            result: (!main).then(|| slot.runtime.outcome.name()),
-            stored: Vec::new(),
-        };
-        if main {
-            let stored = self.stored.get(name).map(Vec::as_slice).unwrap_or_default();
-            let copy = |(name, fd): &(String, OwnedFd)| Some((name.clone(), fd.try_clone().ok()?));
-            facts.stored = stored.iter().filter_map(copy).collect();
-        }
-        let pid = match launch::launch(&slot.unit, service, command, facts) {
+        let pid = match launch::launch(slot, command, main) {
             Ok(pid) => Some(pid),
             Err(why) => {
-                log::about(
-                    log::ERROR,
-                    Some(name),
-                    format_args!("{name}: {} cannot start: {why}", command.program),
-                );
+                error_about(name, format_args!("{name}: {} cannot start: {why}", command.program));
                 None
             }
         };
         self.watch(name);
-        self.manager.spawned(&mut self.machine, name, main, pid, now);
+        self.event(name, &Event::Spawned { main, pid });
+    }
+
+    /// Tells the manager that something happened to a unit's service.
+    fn event(&mut self, name: &str, event: &Event<'_>) {
+        self.manager.event(&mut self.machine, name, event, clock::boottime());
     }
 
     /// Watches the unit's control group, so that we know when it is empty.
     fn watch(&mut self, name: &str) {
         if let Some(groups) = &self.groups
             && let Ok(number) = groups.add(&launch::group_of(name))
+            && let Some(slot) = self.manager.slot_mut(name)
         {
-            // The kernel gives the same number for a group that is watched already.
-            self.watched.retain(|_, present| present != name);
-            self.watched.insert(number, name.to_owned());
+            slot.watch = Some(number);
         }
     }
 
@@ -310,13 +286,9 @@ impl Init {
             if let process::Exit::Code(code) = exit
                 && let Some(what) = process::Failure::name(code)
             {
-                log::about(
-                    log::ERROR,
-                    Some(&name),
-                    format_args!("{name}: set-up failed with status {code}/{what}"),
-                );
+                error_about(&name, format_args!("{name}: set-up failed with status {code}/{what}"));
             }
-            self.manager.exited(&mut self.machine, &name, pid, exit, clock::boottime());
+            self.event(&name, &Event::Exited { pid, exit });
             self.check_empty(&name);
         }
         // More may wait, and their SIGCHLD is taken: look again after the other work.
@@ -326,14 +298,15 @@ impl Init {
     fn check_empty(&mut self, name: &str) {
         let populated = self.manager.units().get(name).is_some_and(|slot| slot.runtime.populated);
         if populated && !cgroup::populated(&launch::group_of(name)) {
-            self.manager.emptied(&mut self.machine, name, clock::boottime());
+            self.event(name, &Event::Emptied);
         }
     }
 
     fn take_group_changes(&mut self) {
-        let changed = self.groups.as_ref().map(cgroup::Watch::take).unwrap_or_default();
-        for number in changed {
-            if let Some(name) = self.watched.get(&number).cloned() {
+        let Some(groups) = &self.groups else { return };
+        for number in groups.take() {
+            let watched = self.manager.units().values().find(|slot| slot.watch == Some(number));
+            if let Some(name) = watched.map(|slot| slot.unit.name.clone()) {
                 self.check_empty(&name);
             }
         }
@@ -342,43 +315,33 @@ impl Init {
     fn take_notifications(&mut self) {
         for _ in 0..NOTIFY_BATCH {
             let Some(message) = self.notify.as_ref().and_then(notify::take) else { return };
-            let Some(name) = notify::unit_of(&self.manager, message.pid) else { continue };
-            if notify::is_accepted(&self.manager, &name, message.pid) {
+            if let Some(name) = notify::sender(&self.manager, message.pid) {
                 self.notified(&name, message);
             }
         }
     }
 
     fn notified(&mut self, name: &str, message: notify::Message) {
-        let now = clock::boottime();
-        let mut store_name = "stored".to_owned();
+        let mut store_name = "stored";
         let (mut store, mut remove) = (false, false);
         for word in notify::words(&message.text) {
             match word {
-                Word::StoreName(name) => name.clone_into(&mut store_name),
+                Word::StoreName(name) => store_name = name,
                 Word::Store => store = true,
                 Word::StoreRemove => remove = true,
-                word => {
-                    self.manager.tell(&mut self.machine, name, now, |runtime, definition, out| match word {
-                        Word::Ready => runtime.ready(definition, now, out),
-                        Word::Alive => runtime.feed_watchdog(definition, now),
-                        Word::Hung => runtime.watchdog_missed(definition, now, out),
-                        Word::WatchdogInterval(interval) => runtime.set_watchdog(interval, definition, now),
-                        Word::Status(text) => text.clone_into(&mut runtime.status),
-                        Word::MainPid(pid) => runtime.main = Some(pid),
-                        Word::Extend(by) => runtime.extend(by, now),
-                        Word::Store | Word::StoreRemove | Word::StoreName(_) => {}
-                    });
-                }
+                word => self.event(name, &Event::Says(word)),
             }
         }
-        let list = self.stored.get_or_default(name.to_owned());
+        let Some(slot) = self.manager.slot_mut(name) else { return };
         if remove {
-            list.retain(|(present, _)| *present != store_name);
+            slot.stored.retain(|(present, _)| present != store_name);
         }
         if store {
-            let room = STORE_LIMIT.saturating_sub(list.len());
-            list.extend(message.descriptors.into_iter().take(room).map(|fd| (store_name.clone(), fd)));
+            for descriptor in message.descriptors {
+                if slot.stored.len() < STORE_LIMIT {
+                    slot.stored.push((store_name.to_owned(), descriptor));
+                }
+            }
         }
     }
 
@@ -390,8 +353,8 @@ impl Init {
         };
         for event in events {
             match event {
-                Event::Request { conn, request, uid } => self.request(conn, &request, uid),
-                Event::Closed { conn } => self.forget(conn),
+                control_socket::Event::Request { conn, request, uid } => self.request(conn, &request, uid),
+                control_socket::Event::Closed { conn } => self.forget(conn),
             }
         }
     }
@@ -402,7 +365,7 @@ impl Init {
         }
     }
 
-    fn server_refuse(&mut self, conn: u64, why: &str) {
+    fn refuse(&mut self, conn: u64, why: &str) {
         if let Some(server) = &mut self.server {
             server.refuse(conn, why);
         }
@@ -446,10 +409,6 @@ impl Init {
         self.manager.set_ending();
     }
 
-    fn end_now(&mut self, ending: Ending) {
-        ending::finish(kernel_ending(ending));
-    }
-
     fn end_when_idle(&mut self, now: Duration) {
         let Some((ending, limit)) = self.ending else { return };
         if self.manager.is_idle() || now >= limit {
@@ -457,6 +416,15 @@ impl Init {
             ending::finish(kernel_ending(ending));
         }
     }
+}
+
+/// A span in whole microseconds. `Duration::as_micros` is 128 bits wide, which costs 1.5 kB where it is shown.
+fn microseconds(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros()))
+}
+
+fn error_about(unit: &str, message: std::fmt::Arguments<'_>) {
+    log::about(log::ERROR, Some(unit), message);
 }
 
 fn kernel_ending(ending: Ending) -> process::Ending {

@@ -1,6 +1,7 @@
 //! Messages of services about themselves: sd_notify(3).
 
 use crate::manager::Manager;
+use crate::manager::runtime::Word;
 use crate::unit::{NotifyAccess, Type};
 use minke_sys::socket::{self, Received};
 use minke_sys::{Result, file};
@@ -57,80 +58,56 @@ pub fn take(socket: &UnixDatagram) -> Option<Message> {
 }
 
 /// The unit that a process belongs to: by PID 1's own knowledge, else by its control group.
-pub fn unit_of(manager: &Manager, pid: i32) -> Option<String> {
+fn unit_of(manager: &Manager, pid: i32) -> Option<String> {
     if let Some(name) = manager.owner(pid) {
         return Some(name.to_owned());
     }
-    let content = file::read_bounded(&Path::new("/proc").join(pid.to_string()).join("cgroup"), 4096).ok()?;
-    let text = String::from_utf8_lossy(&content).into_owned();
+    let text = crate::read_text(Path::new(&format!("/proc/{pid}/cgroup")), 4096);
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     let (_, below) = path.split_once("/system.slice/")?;
-    let name = below.split('/').next()?;
-    manager.units().contains_key(name).then(|| name.to_owned())
+    below.split('/').next().map(str::to_owned)
 }
 
-/// Whether a message of this process counts for the unit.
-pub fn is_accepted(manager: &Manager, name: &str, pid: i32) -> bool {
-    let Some(slot) = manager.units().get(name) else { return false };
-    let Some(service) = &slot.unit.service else { return false };
-    match service.notify_access {
+/// The unit that a message of this process counts for.
+pub fn sender(manager: &Manager, pid: i32) -> Option<String> {
+    let name = unit_of(manager, pid)?;
+    let slot = manager.units().get(&name)?;
+    let service = slot.unit.service.as_ref()?;
+    let main = slot.runtime.main == Some(pid);
+    let accepted = match service.notify_access {
         NotifyAccess::All => true,
         NotifyAccess::None => false,
         NotifyAccess::Exec => slot.runtime.owns(pid),
-        NotifyAccess::Main => slot.runtime.main == Some(pid),
-        NotifyAccess::Default => {
-            let wanted = service.kind == Type::Notify || service.watchdog.is_some();
-            wanted && slot.runtime.main == Some(pid)
-        }
-    }
-}
-
-/// What one line of a message means.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Word<'a> {
-    /// `READY=1`.
-    Ready,
-    /// `WATCHDOG=1`.
-    Alive,
-    /// `WATCHDOG=trigger`.
-    Hung,
-    /// `WATCHDOG_USEC=`.
-    WatchdogInterval(Duration),
-    /// `STATUS=`.
-    Status(&'a str),
-    /// `MAINPID=`.
-    MainPid(i32),
-    /// `EXTEND_TIMEOUT_USEC=`.
-    Extend(Duration),
-    /// `FDSTORE=1`: keep the descriptors that came along.
-    Store,
-    /// `FDSTOREREMOVE=1`: drop those of the name.
-    StoreRemove,
-    /// `FDNAME=`: the name of the descriptors.
-    StoreName(&'a str),
+        NotifyAccess::Main => main,
+        NotifyAccess::Default => main && (service.kind == Type::Notify || service.watchdog.is_some()),
+    };
+    accepted.then_some(name)
 }
 
 /// The words of a message; what is unknown is skipped.
 pub fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
-    text.lines().filter_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        let micros = || value.parse().ok().map(Duration::from_micros);
-        Some(match name {
-            "READY" if value == "1" => Word::Ready,
-            "WATCHDOG" if value == "1" => Word::Alive,
-            "WATCHDOG" if value == "trigger" => Word::Hung,
-            "WATCHDOG_USEC" => Word::WatchdogInterval(micros()?),
-            "STATUS" => {
-                let end = value.char_indices().map(|(at, _)| at).find(|at| *at >= STATUS_LIMIT);
-                Word::Status(end.and_then(|end| value.get(..end)).unwrap_or(value))
-            }
-            "MAINPID" => Word::MainPid(value.parse().ok().filter(|pid| *pid > 1)?),
-            "EXTEND_TIMEOUT_USEC" => Word::Extend(micros()?),
-            "FDSTORE" if value == "1" => Word::Store,
-            "FDSTOREREMOVE" if value == "1" => Word::StoreRemove,
-            "FDNAME" => Word::StoreName(value),
-            _ => return None,
-        })
+    text.lines().filter_map(word)
+}
+
+fn word(line: &str) -> Option<Word<'_>> {
+    let (name, value) = line.split_once('=')?;
+    let number = value.parse::<u64>().ok();
+    let micros = number.map(Duration::from_micros);
+    Some(match (name, value) {
+        ("READY", "1") => Word::Ready,
+        ("WATCHDOG", "1") => Word::Alive,
+        ("WATCHDOG", "trigger") => Word::Hung,
+        ("WATCHDOG_USEC", _) => Word::WatchdogInterval(micros?),
+        ("STATUS", _) => {
+            let end = value.char_indices().map(|(at, _)| at).find(|at| *at >= STATUS_LIMIT);
+            Word::Status(end.and_then(|end| value.get(..end)).unwrap_or(value))
+        }
+        ("MAINPID", _) => Word::MainPid(i32::try_from(number?).ok().filter(|pid| *pid > 1)?),
+        ("EXTEND_TIMEOUT_USEC", _) => Word::Extend(micros?),
+        ("FDSTORE", "1") => Word::Store,
+        ("FDSTOREREMOVE", "1") => Word::StoreRemove,
+        ("FDNAME", _) => Word::StoreName(value),
+        _ => return None,
     })
 }
 

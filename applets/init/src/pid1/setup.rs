@@ -1,10 +1,9 @@
 //! What every unit may rely on: the kernel's file systems, control groups, limits, host name, machine id.
 
-use crate::log;
-use minke_sys::mount::{self, Flags, Propagation};
+use crate::{log, mounts};
+use minke_sys::mount::{self, Propagation};
 use minke_sys::{cgroup, file, process, random};
 use minke_wire::mountinfo;
-use std::fmt::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -30,82 +29,34 @@ pub fn in_container() -> bool {
     std::env::var_os("container").is_some_and(|kind| !kind.is_empty())
 }
 
-struct Plan {
-    source: &'static str,
-    target: &'static str,
-    kind: &'static str,
-    flags: Flags,
-    data: &'static str,
-    /// The kernel may lack it.
-    optional: bool,
-}
-
-fn plan() -> [Plan; 14] {
-    let none = Flags::NOSUID | Flags::NODEV | Flags::NOEXEC;
-    let volatile = Flags::NOSUID | Flags::NODEV;
-    let entry =
-        |source, target, kind, flags, data, optional| Plan { source, target, kind, flags, data, optional };
-    [
-        entry("proc", "/proc", "proc", none, "", false),
-        entry("sysfs", "/sys", "sysfs", none, "", false),
-        entry("devtmpfs", "/dev", "devtmpfs", Flags::NOSUID, "mode=0755", false),
-        entry(
-            "devpts",
-            "/dev/pts",
-            "devpts",
-            Flags::NOSUID | Flags::NOEXEC,
-            "gid=5,mode=620,ptmxmode=666",
-            false,
-        ),
-        entry("tmpfs", "/dev/shm", "tmpfs", volatile, "mode=1777", false),
-        entry("mqueue", "/dev/mqueue", "mqueue", none, "", true),
-        entry("tmpfs", "/run", "tmpfs", volatile | Flags::STRICTATIME, "mode=0755", false),
-        entry("tmpfs", "/tmp", "tmpfs", volatile, "mode=1777", false),
-        entry("tmpfs", "/var/volatile", "tmpfs", volatile, "mode=0755", false),
-        entry("cgroup2", "/sys/fs/cgroup", "cgroup2", none, "nsdelegate,memory_recursiveprot", false),
-        entry("securityfs", "/sys/kernel/security", "securityfs", none, "", true),
-        entry("efivarfs", "/sys/firmware/efi/efivars", "efivarfs", none, "", true),
-        entry("bpf", "/sys/fs/bpf", "bpf", none, "mode=700", true),
-        entry("pstore", "/sys/fs/pstore", "pstore", none, "", true),
-    ]
-}
-
 fn mount_api_file_systems() {
-    for Plan { source, target, kind, flags, data, optional } in plan() {
-        let path = Path::new(target);
-        let table = mountinfo::parse(&mount::mountinfo().unwrap_or_default());
-        if mountinfo::find(&table, target).is_some() {
+    for api in &mounts::API {
+        let path = Path::new(api.target);
+        if mountinfo::find(&mounts::table(), api.target).is_some() {
             continue;
         }
-        if target.starts_with("/dev/") {
+        if api.target.starts_with("/dev/") {
             let _ = file::make_folder(path, 0o755);
         }
-        if optional && !path.exists() {
+        if api.optional && !path.exists() {
             continue;
         }
-        let mounted = mount::mount(source, path, kind, flags, data)
-            // An older kernel may not know the options.
-            .or_else(|_| mount::mount(source, path, kind, flags, ""));
-        if let Err(error) = mounted
-            && !optional
-        {
-            log::line(log::ERROR, format_args!("{error}"));
+        let mounted = api.mount();
+        if !api.optional {
+            log::failure(log::ERROR, mounted);
         }
     }
     // Mounts made later are seen in containers' copies of the tree.
-    if let Err(error) = mount::set_propagation(Path::new("/"), Propagation::Shared, true) {
-        log::line(log::WARNING, format_args!("{error}"));
-    }
+    log::failure(log::WARNING, mount::set_propagation(Path::new("/"), Propagation::Shared, true));
 }
 
 fn make_links() {
-    let links = [
+    for (target, link) in &[
         ("/proc/self/fd", "/dev/fd"),
         ("/proc/self/fd/0", "/dev/stdin"),
         ("/proc/self/fd/1", "/dev/stdout"),
         ("/proc/self/fd/2", "/dev/stderr"),
-    ];
-    for (target, link) in links {
+    ] {
         let _ = symlink(target, link);
     }
 }
@@ -126,7 +77,7 @@ const VARIABLES: [(&str, &str); 10] = [
 ];
 
 fn set_kernel_variables() {
-    for (name, value) in VARIABLES {
+    for (name, value) in &VARIABLES {
         let path = Path::new("/proc/sys").join(name);
         if let Err(error) = std::fs::write(&path, value) {
             log::line(log::WARNING, format_args!("set {}: {error}", path.display()));
@@ -144,13 +95,11 @@ fn set_up_cgroups() {
         .and_then(|()| cgroup::delegate_all(root))
         .and_then(|()| cgroup::create(&slice))
         .and_then(|()| cgroup::delegate_all(&slice));
-    if let Err(error) = done {
-        log::line(log::ERROR, format_args!("{error}"));
-    }
+    log::failure(log::ERROR, done);
 }
 
 fn make_volatile_folders() {
-    for (path, mode) in [
+    for (path, mode) in &[
         ("/var/volatile/log", 0o755),
         ("/var/volatile/lib", 0o755),
         ("/var/volatile/cache", 0o755),
@@ -162,30 +111,26 @@ fn make_volatile_folders() {
     ] {
         let path = Path::new(path);
         let made = file::make_folder(path, 0o755);
-        let _ = made.map(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)));
+        let _ = made.map(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode)));
     }
 }
 
 /// Sets the host name that an earlier boot left; the configuration sets a newer one later.
 fn set_host_name() {
-    let content = file::read_optional(Path::new("/etc/hostname"), SMALL).ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&content);
+    let text = crate::read_text(Path::new("/etc/hostname"), SMALL);
     let name = text.trim();
     let usable = !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    if let Err(error) = process::set_host_name(if usable { name } else { "localhost" }) {
-        log::line(log::WARNING, format_args!("{error}"));
-    }
+    log::failure(log::WARNING, process::set_host_name(if usable { name } else { "localhost" }));
 }
 
 /// Fills an empty `/etc/machine-id`: machine-id(5). Without a place to keep it, this boot has one of its own.
 fn provide_machine_id() {
     let path = Path::new("/etc/machine-id");
-    let present = file::read_optional(path, SMALL).ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&present);
-    let is_id = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_id(text.trim()) {
+    let text = crate::read_text(path, SMALL);
+    let present = text.trim();
+    if present.len() == 32 && present.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return;
     }
     let mut bytes = [0u8; 16];
@@ -193,14 +138,8 @@ fn provide_machine_id() {
         return log::line(log::ERROR, format_args!("no machine id: {error}"));
     }
     // An RFC 9562 version 4 UUID without dashes, as systemd makes it.
-    let [_, _, _, _, _, _, version, _, variant, ..] = &mut bytes;
-    *version = (*version & 0x0f) | 0x40;
-    *variant = (*variant & 0x3f) | 0x80;
-    let mut id = String::new();
-    for byte in bytes {
-        let _ = write!(id, "{byte:02x}");
-    }
-    id.push('\n');
+    let number = u128::from_be_bytes(bytes) & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let id = format!("{number:032x}\n");
     if let Err(error) = keep_machine_id(path, &id) {
         log::line(log::WARNING, format_args!("the machine id holds for this boot only: {error}"));
         let volatile = Path::new("/run/machine-id");

@@ -1,6 +1,8 @@
 //! Users and groups by name: passwd(5), group(5).
 
-use minke_sys::file::read_optional;
+use crate::read_text;
+use crate::unit::Exec;
+use crate::why::Why;
 use minke_sys::process::Credentials;
 use std::path::Path;
 
@@ -8,7 +10,7 @@ use std::path::Path;
 const LIMIT: usize = 1 << 20;
 
 /// A user.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct User {
     /// Name.
     pub name: String,
@@ -23,77 +25,60 @@ pub struct User {
 }
 
 /// The user with this name or number.
-pub fn user(key: &str) -> Option<User> {
-    let table = table("/etc/passwd");
-    let found = table.lines().find_map(|line| {
+fn user(key: &str) -> Option<User> {
+    for line in read_text(Path::new("/etc/passwd"), LIMIT).lines() {
         let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, uid, gid, _, home, shell] = fields.as_slice() else { return None };
-        if *name != key && *uid != key {
-            return None;
+        if let [name, _, uid, gid, _, home, shell] = *fields
+            && (name == key || uid == key)
+            && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
+        {
+            let (name, home, shell) = (name.to_owned(), home.to_owned(), shell.to_owned());
+            return Some(User { name, uid, gid, home, shell });
         }
-        Some(User {
-            name: (*name).to_owned(),
-            uid: uid.parse().ok()?,
-            gid: gid.parse().ok()?,
-            home: (*home).to_owned(),
-            shell: (*shell).to_owned(),
-        })
-    });
-    found.or_else(|| {
-        let uid = key.parse().ok()?;
-        Some(User { name: key.to_owned(), uid, gid: uid, home: "/".to_owned(), shell: "/bin/sh".to_owned() })
-    })
+    }
+    let uid = key.parse().ok()?;
+    Some(User { name: key.to_owned(), uid, gid: uid, home: "/".to_owned(), shell: "/bin/sh".to_owned() })
 }
 
 /// The id of the group with this name or number.
-pub fn group(key: &str) -> Option<u32> {
-    let table = table("/etc/group");
-    let found = table.lines().find_map(|line| {
+fn group(key: &str) -> Result<u32, Why> {
+    let found = groups(&|name, _| name == key).first().copied();
+    found.or_else(|| key.parse().ok()).ok_or_else(|| Why::missing("group", key))
+}
+
+/// The groups of which `wanted` says yes, by their name and their members.
+fn groups(wanted: &dyn Fn(&str, &str) -> bool) -> Vec<u32> {
+    let mut found = Vec::new();
+    for line in read_text(Path::new("/etc/group"), LIMIT).lines() {
         let mut fields = line.split(':');
-        let (name, gid) = (fields.next()?, fields.nth(1)?);
-        (name == key).then(|| gid.parse().ok()).flatten()
-    });
-    found.or_else(|| key.parse().ok())
+        if let (Some(name), Some(gid)) = (fields.next(), fields.nth(1))
+            && let Ok(gid) = gid.parse()
+            && wanted(name, fields.next().unwrap_or_default())
+        {
+            found.push(gid);
+        }
+    }
+    found
 }
 
-/// The groups that list the user as a member.
-fn memberships(name: &str) -> Vec<u32> {
-    let table = table("/etc/group");
-    let member = |line: &str| {
-        let mut fields = line.split(':').skip(2);
-        let (gid, members) = (fields.next()?, fields.next()?);
-        members.split(',').any(|member| member == name).then(|| gid.parse().ok()).flatten()
-    };
-    table.lines().filter_map(member).collect()
-}
-
-/// What a service with these settings runs as. `Err` names what is not there.
-pub fn credentials(
-    user_name: Option<&str>,
-    group_name: Option<&str>,
-    more: &[String],
-) -> Result<(Option<User>, Option<Credentials>), String> {
-    if user_name.is_none() && group_name.is_none() && more.is_empty() {
+/// What a service with these settings runs as.
+pub fn credentials(exec: &Exec) -> Result<(Option<User>, Option<Credentials>), Why> {
+    if exec.user.is_none() && exec.group.is_none() && exec.supplementary_groups.is_empty() {
         return Ok((None, None));
     }
-    let found = match user_name {
-        Some(name) => Some(user(name).ok_or_else(|| format!("there is no user {name}"))?),
-        None => None,
-    };
-    let by_name = |name: &str| group(name).ok_or_else(|| format!("there is no group {name}"));
-    let gid = match group_name {
-        Some(name) => by_name(name)?,
-        None => found.as_ref().map_or(0, |user| user.gid),
-    };
-    let mut groups = found.as_ref().map_or_else(Vec::new, |user| memberships(&user.name));
-    for name in more {
-        groups.push(by_name(name)?);
+    let mut credentials = Credentials { uid: 0, gid: 0, groups: Vec::new() };
+    let mut found = None;
+    if let Some(name) = &exec.user {
+        let user = user(name).ok_or_else(|| Why::missing("user", name))?;
+        (credentials.uid, credentials.gid) = (user.uid, user.gid);
+        credentials.groups = groups(&|_, members| members.split(',').any(|member| member == user.name));
+        found = Some(user);
     }
-    let uid = found.as_ref().map_or(0, |user| user.uid);
-    Ok((found, Some(Credentials { uid, gid, groups })))
-}
-
-fn table(path: &str) -> String {
-    let content = read_optional(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&content).into_owned()
+    if let Some(name) = &exec.group {
+        credentials.gid = group(name)?;
+    }
+    for name in &exec.supplementary_groups {
+        credentials.groups.push(group(name)?);
+    }
+    Ok((found, Some(credentials)))
 }

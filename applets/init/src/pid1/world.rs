@@ -3,10 +3,10 @@
 use crate::cmdline::Cmdline;
 use crate::log;
 use crate::manager::World;
+use crate::mounts;
 use crate::unit::load::{Folders, Loaded, Warning};
 use crate::unit::{Condition, Test};
-use minke_sys::file::read_bounded;
-use minke_sys::mount;
+use minke_sys::file;
 use minke_wire::mountinfo;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -62,9 +62,7 @@ impl World for Machine {
             }
             Test::PathIsMountPoint => is_mount_point(argument),
             Test::PathIsReadWrite => metadata.is_ok() && !is_on_read_only_mount(argument),
-            Test::DirectoryNotEmpty => {
-                std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
-            }
+            Test::DirectoryNotEmpty => file::list(path).is_ok_and(|entries| !entries.is_empty()),
             Test::FileNotEmpty => metadata.is_ok_and(|data| data.is_file() && data.len() > 0),
             Test::FileIsExecutable => {
                 metadata.is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
@@ -74,18 +72,16 @@ impl World for Machine {
     }
 
     fn read_pid(&mut self, path: &Path) -> Option<i32> {
-        let content = read_bounded(path, 64).ok()?;
-        std::str::from_utf8(&content).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
+        crate::read_text(path, 64).trim().parse().ok().filter(|pid| *pid > 1)
     }
 }
 
 fn is_mount_point(path: &str) -> bool {
-    let table = mountinfo::parse(&mount::mountinfo().unwrap_or_default());
-    mountinfo::find(&table, path).is_some()
+    mountinfo::find(&mounts::table(), path).is_some()
 }
 
 fn is_on_read_only_mount(path: &str) -> bool {
-    let table = mountinfo::parse(&mount::mountinfo().unwrap_or_default());
+    let table = mounts::table();
     let mut folder = Path::new(path);
     loop {
         if let Some(found) = folder.to_str().and_then(|folder| mountinfo::find(&table, folder)) {

@@ -22,9 +22,8 @@ pub fn check(devices: &Devices) {
     }
     let _ = minke_sys::file::make_folder(Path::new("/run/initramfs"), 0o755);
     let _ = std::fs::write(CONFIG, "[options]\nbroken_system_clock = 1\n");
-    for name in ["rootA", "rootB", "state", "data"] {
-        let labels = [format!("resin-{name}"), format!("balena-{name}")];
-        let Some(found) = devices.labelled(&labels.each_ref().map(String::as_str)) else { continue };
+    for name in &["rootA", "rootB", "state", "data"] {
+        let Some(found) = devices.labelled(name) else { continue };
         if found.superblock.as_ref().is_some_and(|superblock| superblock.kind == Kind::Ext4) {
             check_one(found.label().unwrap_or(name), &found.device.path);
         }

@@ -1,30 +1,30 @@
 //! From the initramfs into the system.
 
-use super::Error;
-use super::root::System;
 use crate::log;
-use minke_sys::{Context, mount, process};
+use crate::why::Why;
+use minke_sys::{Context, file, mount, process};
 use minke_wire::mountinfo;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Moves the kernel's file systems into the new root, makes it `/`, frees what the initramfs holds, and
 /// executes `init` there. It returns only when that fails.
-pub fn hand_over(system: &System, init: &std::ffi::CStr) -> Result<std::convert::Infallible, Error> {
-    let inside = system.root.join(init.to_string_lossy().trim_start_matches('/'));
+pub fn hand_over(system: &Path, init: &std::ffi::CStr) -> Result<std::convert::Infallible, Why> {
+    let name = init.to_string_lossy();
+    let inside = system.join(name.trim_start_matches('/'));
     if std::fs::symlink_metadata(&inside).is_err() {
-        return Err(Error::NoSystem(inside));
+        return Err(super::root::no_system(&inside));
     }
-    log::line(log::INFO, format_args!("hand over to {}", init.to_string_lossy()));
+    log::line(log::INFO, format_args!("hand over to {name}"));
     // The log file lies in /run, which goes along; its handle stays valid until exec.
     let old = old_root()?;
-    for folder in ["dev", "proc", "sys", "run"] {
-        mount::move_mount(&Path::new("/").join(folder), &system.root.join(folder))?;
+    for folder in &["dev", "proc", "sys", "run"] {
+        mount::move_mount(&Path::new("/").join(folder), &system.join(folder))?;
     }
-    std::env::set_current_dir(&system.root).on("enter", &system.root)?;
+    std::env::set_current_dir(system).on("enter", system)?;
     mount::move_mount(Path::new("."), Path::new("/"))?;
     mount::chroot(Path::new("."))?;
     std::env::set_current_dir("/").on("enter", "/")?;
@@ -33,11 +33,11 @@ pub fn hand_over(system: &System, init: &std::ffi::CStr) -> Result<std::convert:
     }
     let arguments = [CString::from(init)];
     process::execute(init, &arguments, &process::environment())?;
-    Err(Error::NoSystem(PathBuf::from(&*init.to_string_lossy())))
+    Err(super::root::no_system(Path::new(&*name)))
 }
 
 /// A handle on the initramfs; `None` when `/` is anything else: a disk must never be emptied here.
-fn old_root() -> Result<Option<File>, Error> {
+fn old_root() -> minke_sys::Result<Option<File>> {
     let mounts = mountinfo::parse(&mount::mountinfo()?);
     // The kernel hides the initial ramfs itself from some tables; what it shows has one of these types.
     let kind = mounts.iter().find(|mount| mount.target == "/").map(|mount| mount.kind.as_str());
@@ -56,9 +56,7 @@ fn free(root: &File) {
 }
 
 fn remove_content(folder: &Path, device: u64) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
+    for path in file::list(folder).unwrap_or_default() {
         let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
         if metadata.dev() != device {
             continue;

@@ -1,8 +1,8 @@
 //! Finding the root device as the kernel tells of devices, and mounting the system that it holds.
 
-use super::Error;
 use crate::cmdline::Cmdline;
 use crate::log;
+use crate::why::Why;
 use minke_sys::block::{self, Found, Identity, Places};
 use minke_sys::event::{Interest, Poller};
 use minke_sys::mount::{self, Flags};
@@ -31,9 +31,13 @@ pub struct Devices {
 
 impl Devices {
     /// Starts to listen, then looks at what is there, so that nothing is missed between the two.
-    pub fn watch(cmdline: &Cmdline) -> Result<Self, Error> {
-        let wanted = cmdline.value("root").ok_or(Error::NoRoot(None))?;
-        let root = Identity::parse(wanted).ok_or_else(|| Error::NoRoot(Some(wanted.to_owned())))?;
+    pub fn watch(cmdline: &Cmdline) -> Result<Self, Why> {
+        let Some(wanted) = cmdline.value("root") else {
+            return Err(Why("the kernel command line has no root=".to_owned()));
+        };
+        let Some(root) = Identity::parse(wanted) else {
+            return Err(Why(format!("root={wanted} has an unknown form")));
+        };
         let seconds = cmdline.value("roottimeout").and_then(|value| value.parse().ok());
         let timeout = seconds.map_or(ROOT_TIMEOUT, Duration::from_secs);
         let (poller, uevents) = (Poller::new()?, Uevents::new()?);
@@ -45,20 +49,24 @@ impl Devices {
     }
 
     /// Waits for the device that `root=` names.
-    pub fn wait_for_root(&mut self) -> Result<(), Error> {
-        let (root, timeout) = (self.root.clone(), self.timeout);
-        if self.wait(timeout, |found| block::find(found, &root, None).is_some()) {
+    pub fn wait_for_root(&mut self) -> Result<(), Why> {
+        if self.wait(self.timeout, &|devices| devices.root().is_some()) {
             return Ok(());
         }
         self.log_what_is_there();
-        Err(Error::Missing { root: root.to_string(), waited: timeout })
+        Err(self.missing())
+    }
+
+    fn missing(&self) -> Why {
+        let (root, seconds) = (&self.root, self.timeout.as_secs());
+        Why(format!("root={root} did not appear within {seconds} s (roottimeout)"))
     }
 
     /// Waits until `there` says yes of what was found, at most for `limit`. The answer tells whether it did.
-    pub fn wait(&mut self, limit: Duration, there: impl Fn(&[Found]) -> bool) -> bool {
+    pub fn wait(&mut self, limit: Duration, there: &dyn Fn(&Self) -> bool) -> bool {
         let end = minke_sys::clock::boottime().saturating_add(limit);
         loop {
-            if there(&self.found) {
+            if there(self) {
                 return true;
             }
             let left = end.saturating_sub(minke_sys::clock::boottime());
@@ -77,11 +85,14 @@ impl Devices {
         block::find(&self.found, &self.root, None)
     }
 
-    /// The file system with one of these labels on the root device's disk.
-    pub fn labelled(&self, labels: &[&str]) -> Option<&Found> {
+    /// The file system with the label `resin-NAME` or `balena-NAME` on the root device's disk.
+    pub fn labelled(&self, name: &str) -> Option<&Found> {
         let disk = self.root()?.device.whole_disk();
-        let named = |found: &&Found| found.label().is_some_and(|label| labels.contains(&label));
-        self.found.iter().filter(|found| found.device.whole_disk() == disk).find(named)
+        self.found.iter().find(|found| {
+            let label = found.label().unwrap_or_default();
+            let label = label.strip_prefix("resin-").or_else(|| label.strip_prefix("balena-"));
+            label == Some(name) && found.device.whole_disk() == disk
+        })
     }
 
     /// Reads the superblocks again and renews the links below `/dev/disk`.
@@ -113,23 +124,14 @@ impl Devices {
     }
 }
 
-/// Where the next system is mounted.
-#[derive(Debug)]
-pub struct System {
-    /// Its root.
-    pub root: PathBuf,
-}
-
 /// Mounts the slot read-only, and the root image in it, and puts the slot at `/mnt/sysroot/active` there. A
-/// slot that is a root file system itself is used as it is.
-pub fn mount_system(devices: &Devices, cmdline: &Cmdline) -> Result<System, Error> {
-    let slot = Path::new(SLOT);
-    let Some(root) = devices.root() else {
-        return Err(Error::Missing { root: devices.root.to_string(), waited: Duration::ZERO });
-    };
+/// slot that is a root file system itself is used as it is. Returns where the next system is mounted.
+pub fn mount_system(devices: &Devices, cmdline: &Cmdline) -> Result<&'static Path, Why> {
+    let (slot, system) = (Path::new(SLOT), Path::new(SYSTEM));
+    let root = devices.root().ok_or_else(|| devices.missing())?;
     let probed = root.superblock.as_ref().map(|superblock| superblock.kind.name());
     let kind = cmdline.value("rootfstype").or(probed).unwrap_or("ext4");
-    let source = root.device.path.to_string_lossy().into_owned();
+    let source = root.device.path.to_string_lossy();
     minke_sys::file::make_folder(slot, 0o755)?;
     mount::mount(&source, slot, kind, Flags::RDONLY, cmdline.value("rootflags").unwrap_or_default())?;
     let name = root.label().unwrap_or_default();
@@ -137,17 +139,19 @@ pub fn mount_system(devices: &Devices, cmdline: &Cmdline) -> Result<System, Erro
     let image = root_image(slot);
     if !image.exists() {
         if slot.join("dev").is_dir() && slot.join("sbin/init").exists() {
-            return Ok(System { root: slot.into() });
+            return Ok(slot);
         }
-        return Err(Error::NoSystem(image));
+        return Err(no_system(&image));
     }
-    mount_image(&image, Path::new(SYSTEM))?;
-    let active = Path::new(SYSTEM).join("mnt/sysroot/active");
+    mount_image(&image, system)?;
     // Without the slot there the system runs, but cannot update itself.
-    if let Err(error) = mount::move_mount(slot, &active) {
-        log::line(log::ERROR, format_args!("{error}"));
-    }
-    Ok(System { root: SYSTEM.into() })
+    log::failure(log::ERROR, mount::move_mount(slot, &system.join("mnt/sysroot/active")));
+    Ok(system)
+}
+
+/// The slot holds no root file system.
+pub fn no_system(path: &Path) -> Why {
+    Why(format!("no root file system: there is no {}", path.display()))
 }
 
 /// The root image of the host app that the link `current` selects. The link is read here, as an absolute one
@@ -157,7 +161,7 @@ fn root_image(slot: &Path) -> PathBuf {
     slot.join(current.strip_prefix("/").unwrap_or(&current)).join("rootfs.squashfs")
 }
 
-fn mount_image(image: &Path, target: &Path) -> Result<(), Error> {
+fn mount_image(image: &Path, target: &Path) -> minke_sys::Result<()> {
     minke_sys::file::make_folder(target, 0o755)?;
     // The handle must stay until the mount holds the device.
     let (device, handle) = mount::attach_loop(image)?;

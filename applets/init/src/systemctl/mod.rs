@@ -6,8 +6,8 @@ mod verify;
 
 pub use power::{halt, poweroff, reboot, shutdown};
 
-use crate::unit::load::Folders;
-use minke_applet::{Args, EXIT_USAGE, log, report};
+use crate::unit::load::{Folders, Loaded};
+use minke_applet::{Args, EXIT_USAGE, report};
 use minke_control::{Error, init};
 use minke_wire::json::{Value, json};
 use minke_wire::unit::Name;
@@ -61,45 +61,69 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The program `systemctl`.
-pub fn systemctl(args: &Args) -> u8 {
-    let words: Vec<&str> = args.operands().iter().filter_map(|word| word.to_str()).collect();
-    let (command, units) = match words.split_first() {
-        Some((command, units)) => (*command, units),
-        None => ("list-units", [].as_slice()),
-    };
-    let result = match command {
-        "start" | "stop" | "restart" | "try-restart" | "reload" | "reload-or-restart" | "isolate" => {
-            job(args, command, units)
-        }
-        "status" => print::status(args, units),
-        "show" => print::show(args, units),
-        "is-active" => is_state(args, units, |state| state == "active" || state == "reloading"),
-        "is-failed" => is_state(args, units, |state| state == "failed"),
-        "is-enabled" => print::is_enabled(units),
-        "list-units" => print::list_units(args),
-        "list-jobs" => print::list_jobs(args),
-        "list-unit-files" => print::list_unit_files(),
-        "cat" => print::cat(units),
-        "kill" => kill(args, units),
-        "daemon-reload" | "daemon-reexec" => simple(&json!({ "command": "daemon-reload" })),
-        "reset-failed" => simple(&json!({ "command": "reset-failed", "units": units })),
-        "enable" | "disable" | "mask" | "unmask" | "preset" => Err(Failure::ReadOnly),
-        "reboot" => power::end(init::Ending::Reboot, args.has("force")),
-        "poweroff" => power::end(init::Ending::PowerOff, args.has("force")),
-        "halt" => power::end(init::Ending::Halt, args.has("force")),
-        "verify" => Ok(verify::verify(units)),
-        word => Err(Failure::Command(word.to_owned())),
-    };
-    if let Err(Failure::Command(_) | Failure::NoUnit) = &result {
-        report(result);
-        return EXIT_USAGE;
-    }
-    report(result)
+/// A command line.
+struct Command<'a> {
+    args: &'a Args,
+    verb: &'a str,
+    units: &'a [&'a str],
 }
 
-fn some<'a>(units: &'a [&'a str]) -> Result<&'a [&'a str], Failure> {
-    if units.is_empty() { Err(Failure::NoUnit) } else { Ok(units) }
+type Run = fn(&Command<'_>) -> Result<u8, Failure>;
+
+const COMMANDS: [(&str, Run); 29] = [
+    ("start", job),
+    ("stop", job),
+    ("restart", job),
+    ("try-restart", job),
+    ("reload", job),
+    ("reload-or-restart", job),
+    ("isolate", job),
+    ("status", print::status),
+    ("show", print::show),
+    ("is-active", is_state),
+    ("is-failed", is_state),
+    ("is-enabled", print::is_enabled),
+    ("list-units", print::list_units),
+    ("list-jobs", print::list_jobs),
+    ("list-unit-files", print::list_unit_files),
+    ("cat", print::cat),
+    ("kill", kill),
+    ("daemon-reload", reload),
+    ("daemon-reexec", reload),
+    ("reset-failed", reset_failed),
+    ("enable", read_only),
+    ("disable", read_only),
+    ("mask", read_only),
+    ("unmask", read_only),
+    ("preset", read_only),
+    ("reboot", |command| power::end(init::Ending::Reboot, command.args.has("force"))),
+    ("poweroff", |command| power::end(init::Ending::PowerOff, command.args.has("force"))),
+    ("halt", |command| power::end(init::Ending::Halt, command.args.has("force"))),
+    ("verify", |command| Ok(verify::verify(command.units))),
+];
+
+/// The program `systemctl`.
+pub fn systemctl(args: &Args) -> u8 {
+    let mut words = Vec::new();
+    for word in args.operands() {
+        words.extend(word.to_str());
+    }
+    let (verb, units) =
+        words.split_first().map_or(("list-units", [].as_slice()), |(verb, units)| (*verb, units));
+    let result = match COMMANDS.iter().find(|(name, _)| *name == verb) {
+        Some((_, run)) => run(&Command { args, verb, units }),
+        None => Err(Failure::Command(verb.to_owned())),
+    };
+    let usage = matches!(result, Err(Failure::Command(_) | Failure::NoUnit));
+    let status = report(result);
+    if usage { EXIT_USAGE } else { status }
+}
+
+impl<'a> Command<'a> {
+    /// The units, of which there must be one at least.
+    fn some(&self) -> Result<&'a [&'a str], Failure> {
+        if self.units.is_empty() { Err(Failure::NoUnit) } else { Ok(self.units) }
+    }
 }
 
 fn ask(request: &Value) -> Result<Value, Error> {
@@ -111,56 +135,73 @@ fn simple(request: &Value) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn job(args: &Args, verb: &str, units: &[&str]) -> Result<u8, Failure> {
-    init::job(verb, some(units)?, !args.has("no-block"))?;
+/// Asks for a list, which is the member `name` of the answer.
+fn ask_list(request: &Value, name: &str) -> Result<Vec<Value>, Failure> {
+    match ask(request)?.get_mut(name).map(Value::take) {
+        Some(Value::Array(list)) => Ok(list),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn job(command: &Command<'_>) -> Result<u8, Failure> {
+    init::job(command.verb, command.some()?, !command.args.has("no-block"))?;
     Ok(0)
 }
 
-fn kill(args: &Args, units: &[&str]) -> Result<u8, Failure> {
-    let signal = args.value("signal").unwrap_or("TERM");
-    let whom = args.value("kill-whom").unwrap_or("all");
-    simple(&json!({ "command": "kill", "units": some(units)?, "signal": signal, "whom": whom }))
+fn kill(command: &Command<'_>) -> Result<u8, Failure> {
+    let signal = command.args.value("signal").unwrap_or("TERM");
+    let whom = command.args.value("kill-whom").unwrap_or("all");
+    simple(&json!({ "command": "kill", "units": command.some()?, "signal": signal, "whom": whom }))
+}
+
+fn reload(_: &Command<'_>) -> Result<u8, Failure> {
+    simple(&json!({ "command": "daemon-reload" }))
+}
+
+fn reset_failed(command: &Command<'_>) -> Result<u8, Failure> {
+    simple(&json!({ "command": "reset-failed", "units": command.units }))
+}
+
+fn read_only(_: &Command<'_>) -> Result<u8, Failure> {
+    Err(Failure::ReadOnly)
 }
 
 /// The properties of units, in their order.
-fn properties(units: &[&str]) -> Result<Vec<Value>, Error> {
-    let mut answer = ask(&json!({ "command": "show", "units": units }))?;
-    match answer.get_mut("units").map(Value::take) {
-        Some(Value::Array(units)) => Ok(units),
-        _ => Ok(Vec::new()),
-    }
+fn properties(units: &[&str]) -> Result<Vec<Value>, Failure> {
+    ask_list(&json!({ "command": "show", "units": units }), "units")
 }
 
 fn text<'a>(unit: &'a Value, name: &str) -> &'a str {
     unit.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn is_state(args: &Args, units: &[&str], wanted: fn(&str) -> bool) -> Result<u8, Failure> {
-    let mut any = false;
-    for unit in properties(some(units)?)? {
+/// `is-active` and `is-failed`.
+fn is_state(command: &Command<'_>) -> Result<u8, Failure> {
+    let mut status = EXIT_INACTIVE;
+    for unit in properties(command.some()?)? {
         let state = text(&unit, "ActiveState");
-        any |= wanted(state);
-        if !args.has("quiet") {
+        let wanted = match command.verb {
+            "is-failed" => state == "failed",
+            _ => state == "active" || state == "reloading",
+        };
+        if wanted {
+            status = 0;
+        }
+        if !command.args.has("quiet") {
             println!("{state}");
         }
     }
-    Ok(if any { 0 } else { EXIT_INACTIVE })
+    Ok(status)
 }
 
-/// The file of a unit, for commands that work without PID 1.
-fn file_of(folders: &Folders, name: &str) -> Result<Vec<PathBuf>, Failure> {
-    let no_file = || Failure::NoFile(name.to_owned());
-    let name = Name::complete(name).map_err(|_| no_file())?;
-    match folders.load(name.full(), &mut Vec::new()) {
-        crate::unit::load::Loaded::Unit(unit) => {
-            let files: Vec<PathBuf> = unit.path.into_iter().chain(unit.drop_ins).collect();
-            if files.is_empty() { Err(no_file()) } else { Ok(files) }
-        }
-        _ => Err(no_file()),
+/// The files of a unit, for commands that work without PID 1.
+fn files_of(name: &str) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    if let Ok(name) = Name::complete(name)
+        && let Loaded::Unit(unit) = Folders::default().load(name.full(), &mut Vec::new())
+    {
+        files.extend(unit.path);
+        files.extend(unit.drop_ins);
     }
-}
-
-/// One line on standard error for what is not an error of the command.
-fn remark(message: fmt::Arguments<'_>) {
-    log::warn(message);
+    if files.is_empty() { Err(Failure::NoFile(name.to_owned())) } else { Ok(files) }
 }

@@ -1,6 +1,6 @@
 //! What `systemctl` shows.
 
-use super::{EXIT_INACTIVE, EXIT_NO_UNIT, Failure, ask, file_of, properties, some, text};
+use super::{Command, EXIT_INACTIVE, EXIT_NO_UNIT, Failure, ask_list, files_of, properties, text};
 use crate::unit::load::Folders;
 use minke_applet::{Args, print};
 use minke_sys::process::{self, Spawn};
@@ -15,16 +15,16 @@ const FILE_LIMIT: usize = 256 << 10;
 /// Log lines that `status` shows without `--lines`.
 const LINES: &str = "10";
 
-pub fn status(args: &Args, units: &[&str]) -> Result<u8, Failure> {
-    if units.is_empty() {
+pub fn status(command: &Command<'_>) -> Result<u8, Failure> {
+    if command.units.is_empty() {
         return system_status();
     }
     let mut status = 0;
-    for unit in properties(units)? {
-        if args.has("json") {
+    for unit in properties(command.units)? {
+        if command.args.has("json") {
             println!("{unit}");
         } else {
-            print_status(args, &unit);
+            print_status(command.args, &unit);
         }
         let down = matches!(text(&unit, "ActiveState"), "inactive" | "failed");
         status = match text(&unit, "LoadState") {
@@ -37,44 +37,40 @@ pub fn status(args: &Args, units: &[&str]) -> Result<u8, Failure> {
 }
 
 fn print_status(args: &Args, unit: &Value) {
-    let mut page = String::new();
-    let (id, load) = (text(unit, "Id"), text(unit, "LoadState"));
+    let text = |name: &str| text(unit, name);
+    let (id, load) = (text("Id"), text("LoadState"));
     if load != "loaded" {
-        println!("{id}: {}", text(unit, "LoadError"));
+        println!("{id}: {}", text("LoadError"));
         return;
     }
-    let number = |name: &str| unit.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let (active, sub) = (text(unit, "ActiveState"), text(unit, "SubState"));
-    let _ = writeln!(page, "{id} - {}", text(unit, "Description"));
-    let _ = writeln!(
-        page,
-        "     Loaded: {load} ({}; {})",
-        text(unit, "FragmentPath"),
-        text(unit, "UnitFileState")
-    );
-    if !text(unit, "DropInPaths").is_empty() {
-        let _ = writeln!(page, "    Drop-In: {}", text(unit, "DropInPaths"));
+    let number = |name: &str| unit.get(name).and_then(Value::as_i64).unwrap_or(0);
+    let mut page = format!("{id} - {}\n", text("Description"));
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(page, "{name:>11}: {value}");
+    };
+    row("Loaded", &format!("{load} ({}; {})", text("FragmentPath"), text("UnitFileState")));
+    if !text("DropInPaths").is_empty() {
+        row("Drop-In", text("DropInPaths"));
     }
-    let result = text(unit, "Result");
-    let result = if result == "success" { String::new() } else { format!("; result: {result}") };
-    let _ = writeln!(page, "     Active: {active} ({sub}{result})");
-    if text(unit, "ConditionResult") == "no" {
-        page.push_str("  Condition: start condition not met\n");
+    let (active, sub, result) = (text("ActiveState"), text("SubState"), text("Result"));
+    let (remark, result) = if result == "success" { ("", "") } else { ("; result: ", result) };
+    row("Active", &format!("{active} ({sub}{remark}{result})"));
+    if text("ConditionResult") == "no" {
+        row("Condition", "start condition not met");
     }
     if number("MainPID") > 0 {
-        let _ = writeln!(page, "   Main PID: {}", number("MainPID"));
-    } else if !text(unit, "ExecMainCode").is_empty() {
-        let status = unit.get("ExecMainStatus").and_then(Value::as_i64).unwrap_or(0);
-        let _ = writeln!(page, "    Process: {}, status={status}", text(unit, "ExecMainCode"));
+        row("Main PID", &number("MainPID").to_string());
+    } else if !text("ExecMainCode").is_empty() {
+        row("Process", &format!("{}, status={}", text("ExecMainCode"), number("ExecMainStatus")));
     }
     if number("NRestarts") > 0 {
-        let _ = writeln!(page, "   Restarts: {}", number("NRestarts"));
+        row("Restarts", &number("NRestarts").to_string());
     }
-    if !text(unit, "StatusText").is_empty() {
-        let _ = writeln!(page, "     Status: {}", text(unit, "StatusText"));
+    if !text("StatusText").is_empty() {
+        row("Status", text("StatusText"));
     }
-    if let Ok(bytes) = text(unit, "MemoryCurrent").parse::<u64>() {
-        let _ = writeln!(page, "     Memory: {} KiB", bytes / 1024);
+    if let Ok(bytes) = text("MemoryCurrent").parse::<u64>() {
+        row("Memory", &format!("{} KiB", bytes / 1024));
     }
     print(&page);
     print_log(args, id);
@@ -97,7 +93,10 @@ fn print_log(args: &Args, id: &str) {
 fn output_of(words: &[&str]) -> Option<String> {
     let (mut reader, writer) = UnixStream::pair().ok()?;
     let mut command = Spawn::new(c"/proc/self/exe");
-    command.arguments = words.iter().filter_map(|word| CString::new(*word).ok()).collect();
+    command.arguments.clear();
+    for word in words {
+        command.arguments.extend(CString::new(*word));
+    }
     command.stdio[1] = Some(writer.into());
     let pid = command.start().ok()?;
     // Ours must be closed, or the reader would wait for itself.
@@ -125,25 +124,25 @@ fn system_status() -> Result<u8, Failure> {
 }
 
 fn list(command: &str, member: &str) -> Result<Vec<Value>, Failure> {
-    let mut answer = ask(&json!({ "command": command }))?;
-    match answer.get_mut(member).map(Value::take) {
-        Some(Value::Array(list)) => Ok(list),
-        _ => Ok(Vec::new()),
-    }
+    ask_list(&json!({ "command": command }), member)
 }
 
-pub fn show(args: &Args, units: &[&str]) -> Result<u8, Failure> {
-    let wanted: Vec<&str> = args.values("property").flat_map(|value| value.split(',')).collect();
-    for unit in properties(some(units)?)? {
-        let Value::Object(members) = &unit else { continue };
+pub fn show(command: &Command<'_>) -> Result<u8, Failure> {
+    let args = command.args;
+    let mut wanted = Vec::new();
+    for value in args.values("property") {
+        wanted.extend(value.split(','));
+    }
+    for unit in properties(command.some()?)? {
         if args.has("json") {
             println!("{unit}");
             continue;
         }
-        for (name, value) in
-            members.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(&name.as_str()))
-        {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        for (name, value) in unit.as_object().into_iter().flatten() {
+            if !wanted.is_empty() && !wanted.contains(&name.as_str()) {
+                continue;
+            }
+            let value = plain(value);
             if args.has("value") { println!("{value}") } else { println!("{name}={value}") }
         }
         println!();
@@ -151,70 +150,71 @@ pub fn show(args: &Args, units: &[&str]) -> Result<u8, Failure> {
     Ok(0)
 }
 
-pub fn list_units(args: &Args) -> Result<u8, Failure> {
+/// A text as it is, anything else as JSON.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+pub fn list_units(command: &Command<'_>) -> Result<u8, Failure> {
     let mut units = list("list-units", "units")?;
-    if args.has("failed") {
+    if command.args.has("failed") {
         units.retain(|unit| text(unit, "active") == "failed");
-    } else if !args.has("all") {
+    } else if !command.args.has("all") {
         units.retain(|unit| text(unit, "active") != "inactive");
     }
-    if args.has("json") {
-        println!("{}", Value::Array(units));
-        return Ok(0);
-    }
-    table(&units, &["unit", "load", "active", "sub", "description"], args.has("no-legend"));
+    table(command.args, units, &["unit", "load", "active", "sub", "description"]);
     Ok(0)
 }
 
-pub fn list_jobs(args: &Args) -> Result<u8, Failure> {
+pub fn list_jobs(command: &Command<'_>) -> Result<u8, Failure> {
     let jobs = list("list-jobs", "jobs")?;
-    if args.has("json") {
-        println!("{}", Value::Array(jobs));
-    } else if jobs.is_empty() {
+    if jobs.is_empty() && !command.args.has("json") {
         println!("No jobs.");
     } else {
-        table(&jobs, &["job", "unit", "type", "state"], args.has("no-legend"));
+        table(command.args, jobs, &["job", "unit", "type", "state"]);
     }
     Ok(0)
 }
 
-/// Rows with aligned columns under upper-case headings.
-fn table(rows: &[Value], columns: &[&str], bare: bool) {
-    let cell = |row: &Value, name: &str| match row.get(name) {
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-        None => String::new(),
-    };
-    let width =
-        |name: &str| rows.iter().map(|row| cell(row, name).len()).chain([name.len()]).max().unwrap_or(0);
+/// Rows with aligned columns under upper-case headings, or the same as JSON.
+fn table(args: &Args, rows: Vec<Value>, columns: &[&str]) {
+    if args.has("json") {
+        println!("{}", Value::Array(rows));
+        return;
+    }
+    let cell = |row: &Value, name: &str| row.get(name).map(plain).unwrap_or_default();
+    let mut widths = Vec::new();
+    for name in columns {
+        let width = rows.iter().map(|row| cell(row, name).len()).max().unwrap_or(0);
+        widths.push(width.max(name.len()));
+    }
     let mut page = String::new();
-    let mut line = |cells: Vec<String>| {
+    let mut line = |cell: &dyn Fn(&str) -> String| {
         let mut text = String::new();
-        for (cell, name) in cells.iter().zip(columns) {
-            let width = width(name);
-            let _ = write!(text, "{cell:width$}  ");
+        for (name, width) in columns.iter().zip(&widths) {
+            let _ = write!(text, "{:width$}  ", cell(name));
         }
         let _ = writeln!(page, "{}", text.trim_end());
     };
-    if !bare {
-        line(columns.iter().map(|name| name.to_ascii_uppercase()).collect());
+    if !args.has("no-legend") {
+        line(&|name| name.to_ascii_uppercase());
     }
-    for row in rows {
-        line(columns.iter().map(|name| cell(row, name)).collect());
+    for row in &rows {
+        line(&|name| cell(row, name));
     }
     print(&page);
 }
 
-pub fn list_unit_files() -> Result<u8, Failure> {
+pub fn list_unit_files(_: &Command<'_>) -> Result<u8, Failure> {
     for name in Folders::default().names() {
         println!("{name}");
     }
     Ok(0)
 }
 
-pub fn is_enabled(units: &[&str]) -> Result<u8, Failure> {
+pub fn is_enabled(command: &Command<'_>) -> Result<u8, Failure> {
     let mut status = 0;
-    for unit in properties(some(units)?)? {
+    for unit in properties(command.some()?)? {
         let state = match text(&unit, "LoadState") {
             "loaded" => text(&unit, "UnitFileState"),
             other => other,
@@ -227,10 +227,9 @@ pub fn is_enabled(units: &[&str]) -> Result<u8, Failure> {
     Ok(status)
 }
 
-pub fn cat(units: &[&str]) -> Result<u8, Failure> {
-    let folders = Folders::default();
-    for name in some(units)? {
-        for path in file_of(&folders, name)? {
+pub fn cat(command: &Command<'_>) -> Result<u8, Failure> {
+    for name in command.some()? {
+        for path in files_of(name)? {
             let content = minke_sys::file::read_bounded(&path, FILE_LIMIT).map_err(Failure::File)?;
             print(&format!("# {}\n{}\n", path.display(), String::from_utf8_lossy(&content)));
         }

@@ -1,10 +1,11 @@
 //! `systemctl verify`: finds what is wrong in unit files, without PID 1. For the units that ship this runs in
 //! the project's checks; at boot the same faults are warnings (decision 11).
 
-use super::{EXIT_NO_UNIT, remark};
+use super::EXIT_NO_UNIT;
 use crate::manager::bad_setting;
 use crate::unit::Unit;
 use crate::unit::load::{Folders, Loaded, Warning, read_into};
+use minke_applet::log;
 use minke_wire::unit::Name;
 use std::path::Path;
 
@@ -13,14 +14,16 @@ pub fn verify(words: &[&str]) -> u8 {
     let mut warnings = Vec::new();
     let mut missing = false;
     let names = if words.is_empty() { Folders::default().names() } else { Vec::new() };
-    for word in words.iter().copied().chain(names.iter().map(String::as_str)) {
+    let mut all = words.to_vec();
+    all.extend(names.iter().map(String::as_str));
+    for word in all {
         let checked = if word.contains('/') {
             check_file(word, &mut warnings)
         } else {
             check_unit(word, &mut warnings)
         };
         if !checked {
-            remark(format_args!("there is no unit {word}"));
+            log::warn(format_args!("there is no unit {word}"));
             missing = true;
         }
     }

@@ -1,7 +1,7 @@
 //! Units on the disk: search path, aliases, templates, drop-ins, `.wants` folders. systemd.unit(5).
 
 use super::{Problem, Unit, apply};
-use minke_sys::file::read_optional;
+use minke_sys::file::{list, read_optional};
 use minke_wire::unit::{Name, parse};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub struct Folders(Vec<PathBuf>);
 impl Default for Folders {
     fn default() -> Self {
         let folders = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
-        Self(folders.map(PathBuf::from).to_vec())
+        Self(folders.iter().map(PathBuf::from).collect())
     }
 }
 
@@ -61,7 +61,7 @@ impl Folders {
     pub fn load(&self, name: &str, warnings: &mut Vec<Warning>) -> Loaded {
         let Ok(name) = Name::parse(&self.resolve(name)) else { return Loaded::Missing };
         let file = self.find(name.full()).or_else(|| self.find(&name.template()?));
-        let mut unit = Unit::new(name.full());
+        let mut unit = Box::new(Unit::new(name.full()));
         match &file {
             Some(path) if is_mask(path) => return Loaded::Masked,
             Some(path) => read_into(&mut unit, &name, path, warnings),
@@ -75,7 +75,7 @@ impl Folders {
             unit.drop_ins.push(path);
         }
         self.finish(&mut unit, &name);
-        Loaded::Unit(Box::new(unit))
+        Loaded::Unit(unit)
     }
 
     /// The name of the unit that `name`, perhaps an alias, leads to.
@@ -95,26 +95,18 @@ impl Folders {
 
     /// The file of that name in the most important folder that has it.
     fn find(&self, name: &str) -> Option<PathBuf> {
-        let paths = self.0.iter().map(|folder| folder.join(name));
-        paths.into_iter().find(|path| std::fs::symlink_metadata(path).is_ok_and(|data| !data.is_dir()))
+        first(&self.0, name)
     }
 
     /// The drop-ins of a unit by file name; of two with one name the more important folder's counts.
     fn drop_ins(&self, name: &Name) -> Vec<PathBuf> {
-        let folders =
-            [name.template().map(|template| format!("{template}.d")), Some(format!("{}.d", name.full()))];
-        let mut found: Vec<PathBuf> = Vec::new();
-        for inner in folders.iter().flatten() {
+        let mut folders = Vec::new();
+        for owner in owners(name) {
             for folder in &self.0 {
-                for path in entries(&folder.join(inner)) {
-                    let is_drop_in = path.extension().is_some_and(|extension| extension == "conf");
-                    if is_drop_in && !found.iter().any(|other| other.file_name() == path.file_name()) {
-                        found.push(path);
-                    }
-                }
+                folders.push(folder.join(format!("{owner}.d")));
             }
         }
-        found.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
+        let mut found = merged(&folders);
         found.retain(|path| !is_mask(path));
         found
     }
@@ -122,45 +114,48 @@ impl Folders {
     /// Adds what folders and defaults say, and resolves aliases.
     fn finish(&self, unit: &mut Unit, name: &Name) {
         for folder in &self.0 {
-            for owner in [Some(name.full().to_owned()), name.template()].into_iter().flatten() {
-                let lists =
-                    [("wants", &mut unit.relations.wants), ("requires", &mut unit.relations.requires)];
-                for (kind, list) in lists {
-                    let links = entries(&folder.join(format!("{owner}.{kind}")));
-                    for link in links.iter().filter_map(|path| path.file_name()?.to_str()) {
-                        super::add(list, link);
+            for owner in owners(name).iter().rev() {
+                let relations = &mut unit.relations;
+                for (kind, list) in [("wants", &mut relations.wants), ("requires", &mut relations.requires)] {
+                    for link in entries(&folder.join(format!("{owner}.{kind}"))) {
+                        super::add(list, &link);
                     }
                 }
             }
         }
         for list in unit.relations.lists_mut() {
-            for entry in list.iter_mut() {
-                *entry = self.resolve(entry);
+            for entry in std::mem::take(list) {
+                let entry = self.resolve(&entry);
+                if entry != name.full() {
+                    super::add(list, &entry);
+                }
             }
-            list.retain(|entry| entry != name.full());
-            let mut unique: Vec<String> = Vec::new();
-            list.drain(..).for_each(|entry| super::add(&mut unique, &entry));
-            *list = unique;
         }
         unit.add_default_dependencies();
     }
 
     /// The names of all unit files, templates and aliases included, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .0
-            .iter()
-            .flat_map(|folder| entries(folder))
-            .filter_map(|path| {
-                let name = path.file_name()?.to_str()?.to_owned();
-                let is_file = std::fs::metadata(&path).is_ok_and(|data| !data.is_dir());
-                (is_file && Name::parse(&name).is_ok()).then_some(name)
-            })
-            .collect();
+        let mut names = Vec::new();
+        for folder in &self.0 {
+            for name in entries(folder) {
+                let is_file = std::fs::metadata(folder.join(&name)).is_ok_and(|data| !data.is_dir());
+                if is_file && Name::parse(&name).is_ok() {
+                    names.push(name);
+                }
+            }
+        }
         names.sort();
         names.dedup();
         names
     }
+}
+
+/// The names that folders for a unit may have: its template's, its own.
+fn owners(name: &Name) -> Vec<String> {
+    let mut owners: Vec<String> = name.template().into_iter().collect();
+    owners.push(name.full().to_owned());
+    owners
 }
 
 /// Reads one file into a unit.
@@ -198,9 +193,40 @@ fn is_mask(path: &Path) -> bool {
         || std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() == 0)
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
+/// The files that end in `.conf` in all these folders, by name; of two with one name the first folder's.
+pub fn merged(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let mut names = Vec::new();
+    for folder in folders {
+        names.extend(entries(folder));
+    }
+    names.sort();
+    names.dedup();
+    let mut files = Vec::new();
+    for name in names {
+        if Path::new(&name).extension().is_some_and(|extension| extension == "conf") {
+            files.extend(first(folders, &name));
+        }
+    }
+    files
+}
+
+/// The file of that name in the first folder that has it.
+fn first(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
+    for folder in folders {
+        let path = folder.join(name);
+        if std::fs::symlink_metadata(&path).is_ok_and(|data| !data.is_dir()) {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// The names in a folder, sorted.
+fn entries(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for path in list(folder).unwrap_or_default() {
+        names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+    }
+    names.sort();
+    names
 }

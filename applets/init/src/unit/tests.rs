@@ -1,5 +1,7 @@
 use super::load::{Folders, Loaded, Warning};
 use super::*;
+use minke_sys::capability::Capabilities;
+use minke_sys::process::{Exit, Limit};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
