@@ -199,7 +199,7 @@ impl Api {
     }
 
     /// An answer that comes bit by bit.
-    pub fn open(&self, method: &str, target: &str, body: Body<'_>) -> Result<Stream, String> {
+    pub fn open(&self, method: &str, target: &str, body: Body<'_>) -> Result<Box<Stream>, String> {
         let answer = self.client.stream(method, target, &[], body).map_err(failed)?;
         if answer.status == 200 {
             return Ok(answer);
