@@ -1,53 +1,34 @@
 //! `minke --install DIR`: a relative symbolic link for each program.
 
 use minke_applet::{EXIT_USAGE, Program};
+use minke_sys::{Errno, Error, Result, file};
 use std::ffi::OsStr;
-use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
 /// Links every program into `folder`. Names that exist and are not links are left alone and reported.
 pub(crate) fn install(folder: Option<&OsStr>, programs: impl Iterator<Item = &'static Program>) -> u8 {
     let Some(folder) = folder else {
-        eprintln!("minke: --install needs a folder; see 'minke --help'");
+        minke_applet::errln!("minke: --install needs a folder; see 'minke --help'");
         return EXIT_USAGE;
     };
-    match link_all(Path::new(folder), programs) {
-        Ok(()) => 0,
-        Err((path, error)) => {
-            eprintln!("minke: {}: {error}", path.display());
-            1
-        }
-    }
+    minke_applet::report(link_all(Path::new(folder), programs).map(|()| 0))
 }
 
-fn link_all(
-    folder: &Path,
-    programs: impl Iterator<Item = &'static Program>,
-) -> Result<(), (PathBuf, io::Error)> {
-    let at = |path: &Path, error| (path.to_path_buf(), error);
-    let own = std::env::current_exe().map_err(|error| at(Path::new("/proc/self/exe"), error))?;
-    let own = own.canonicalize().map_err(|error| at(&own, error))?;
-    let folder = folder.canonicalize().map_err(|error| at(folder, error))?;
+fn link_all(folder: &Path, programs: impl Iterator<Item = &'static Program>) -> Result<()> {
+    let own = file::real_path(Path::new("/proc/self/exe"))?;
+    let folder = file::real_path(folder)?;
     let target = relative(&folder, &own);
     for program in programs {
         let link = folder.join(program.name);
-        link_one(&link, &target, &own).map_err(|error| at(&link, error))?;
+        match std::fs::symlink_metadata(&link) {
+            Ok(_) if link == own => continue,
+            Ok(metadata) if !metadata.is_symlink() => {
+                return Err(Error::new("link", link.display(), Errno::EXIST));
+            }
+            _ => file::set_link(&link, &target)?,
+        }
     }
     Ok(())
-}
-
-/// Makes one link, replacing a link that is there. A power cut in between leaves the old link or the new one,
-/// as the new one is renamed over it.
-fn link_one(link: &Path, target: &Path, own: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(link) {
-        Ok(_) if link == own => return Ok(()),
-        Ok(metadata) if !metadata.is_symlink() => return Err(ErrorKind::AlreadyExists.into()),
-        Ok(_) | Err(_) => {}
-    }
-    let fresh = link.with_extension("minke-new");
-    let _ = std::fs::remove_file(&fresh);
-    std::os::unix::fs::symlink(target, &fresh)?;
-    std::fs::rename(&fresh, link)
 }
 
 /// The way from `folder` to `file`, both absolute and without links.

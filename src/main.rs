@@ -64,7 +64,7 @@ fn dispatch(mut arguments: Vec<OsString>) -> u8 {
         _ => match find(&first) {
             Some(program) => minke_applet::run(program, arguments, BUILD),
             None => {
-                eprintln!("minke: no applet '{}'; see 'minke --list'", first.display());
+                minke_applet::errln!("minke: no applet '{}'; see 'minke --list'", first.display());
                 EXIT_NOT_FOUND
             }
         },

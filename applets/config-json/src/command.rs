@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> u8 {
             }
         }
     }
-    eprintln!("config-json: expected a command and its arguments; see 'config-json --help'");
+    minke_applet::errln!("config-json: expected a command and its arguments; see 'config-json --help'");
     EXIT_USAGE
 }
 
@@ -91,7 +91,7 @@ fn set(call: &Call<'_>) -> u8 {
     match value {
         Ok(value) => change(&call.store, &mut |config| config.set(key, value.clone())),
         Err(problem) => {
-            eprintln!("config-json: {problem}");
+            minke_applet::errln!("config-json: {problem}");
             EXIT_USAGE
         }
     }
@@ -132,7 +132,7 @@ fn check(call: &Call<'_>) -> u8 {
         Err(problem) => vec![problem.to_string()],
     };
     for finding in &findings {
-        println!("{}: {finding}", path.display());
+        minke_applet::outln!("{}: {finding}", path.display());
     }
     u8::from(!findings.is_empty())
 }

@@ -1,9 +1,8 @@
 //! The command line of `fatrw`.
 
-use minke_applet::{Args, EXIT_USAGE, report};
+use minke_applet::{Args, EXIT_USAGE, errln, report};
 use minke_config::fatrw::{self, LIMIT, WhenFull};
-use minke_sys::{Context, Errno, Error, Result};
-use std::io::{Read, Write};
+use minke_sys::{Errno, Error, Result, stdio};
 use std::path::Path;
 
 /// Runs `fatrw`.
@@ -13,7 +12,7 @@ pub fn run(args: &Args) -> u8 {
         Some(Ok(bits)) if bits <= 0o7777 => Some(bits),
         None => None,
         _ => {
-            eprintln!("fatrw: a mode is octal, for instance 600");
+            errln!("fatrw: a mode is octal, for instance 600");
             return EXIT_USAGE;
         }
     };
@@ -26,7 +25,7 @@ pub fn run(args: &Args) -> u8 {
             fatrw::copy(source, target, mode, when_full).map(|()| 0)
         }
         _ => {
-            eprintln!("fatrw: expected read FILE, write FILE or copy FILE TARGET; see 'fatrw --help'");
+            errln!("fatrw: expected read FILE, write FILE or copy FILE TARGET; see 'fatrw --help'");
             return EXIT_USAGE;
         }
     })
@@ -34,17 +33,11 @@ pub fn run(args: &Args) -> u8 {
 
 fn read(path: &Path) -> Result<u8> {
     let content = fatrw::read(path)?.ok_or_else(|| Error::new("read", path.display(), Errno::NOENT))?;
-    std::io::stdout().write_all(&content).context("write", "standard output")?;
+    stdio::output(&content)?;
     Ok(0)
 }
 
 fn write(path: &Path, mode: Option<u32>, when_full: WhenFull) -> Result<u8> {
-    let mut content = Vec::new();
-    let bound = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-    let input = minke_applet::standard_input().context("read", "standard input")?;
-    input.take(bound).read_to_end(&mut content).context("read", "standard input")?;
-    if content.len() > LIMIT {
-        return Err(Error::new("read", "standard input", Errno::FBIG));
-    }
+    let content = stdio::input(LIMIT)?;
     fatrw::write(path, &content, mode, when_full).map(|()| 0)
 }

@@ -57,7 +57,8 @@ fn exchange(mut client: TcpStream, upstreams: &[SocketAddr]) -> io::Result<()> {
 }
 
 fn ask(upstream: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut server = TcpStream::connect_timeout(&upstream, crate::pending::PATIENCE)?;
+    let mut server = minke_sys::tcp::connect_within(upstream, crate::pending::PATIENCE)
+        .map_err(|error| io::Error::from(error.errno))?;
     server.set_read_timeout(Some(IDLE))?;
     server.set_write_timeout(Some(IDLE))?;
     send(&mut server, query)?;

@@ -159,7 +159,7 @@ const SHUTDOWN: Program = Program {
 
 fn init(args: &Args) -> u8 {
     if std::process::id() != 1 {
-        eprintln!("init: this is the first process of the system; to talk to it use 'systemctl'");
+        minke_applet::errln!("init: this is the first process of the system; to talk to it use 'systemctl'");
         return 1;
     }
     if stage1::in_initramfs() { stage1::run() } else { pid1::run(args.operands()) }

@@ -82,7 +82,7 @@ fn to_kernel(priority: u8, text: &str) {
             let mut kmsg: &File = kmsg;
             let _ = kmsg.write_all(format!("<{number}>{text}\n").as_bytes());
         }
-        None => eprintln!("{text}"),
+        None => minke_applet::errln!("{text}"),
     }
 }
 

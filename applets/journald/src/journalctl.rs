@@ -6,7 +6,6 @@ use crate::time;
 use minke_applet::Args;
 use minke_control::journal::{Entry, Item, Query, SOCKET, query};
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 
 /// Bytes that are collected before they are written.
@@ -94,10 +93,9 @@ impl Printer {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(&self.out)?;
+        minke_sys::stdio::output(&self.out).map_err(|error| error.errno)?;
         self.out.clear();
-        stdout.flush()
+        Ok(())
     }
 }
 

@@ -3,10 +3,9 @@
 use crate::journal::now;
 use crate::lines::{Break, Lines};
 use minke_applet::Args;
-use minke_sys::{Context, Result};
+use minke_sys::{Context, Result, stdio};
 use minke_wire::civil::Civil;
 use minke_wire::journal::{facility_number, priority_number};
-use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -33,7 +32,7 @@ fn log(args: &Args, pri: u8) -> Result<u8> {
     let send = |message: &[u8]| {
         let line = line(pri, now().realtime, &tag, message);
         if args.has("stderr") {
-            let _ = std::io::stderr().write_all(&[&line[..], b"\n"].concat());
+            let _ = stdio::error(&[&line[..], b"\n"].concat());
         }
         socket.send(&line).map(|_| ()).on("write to", path)
     };
@@ -42,14 +41,9 @@ fn log(args: &Args, pri: u8) -> Result<u8> {
         send(&words.join(&b' '))?;
         return Ok(0);
     }
-    let mut input = minke_applet::standard_input().context("read", "standard input")?;
-    let (mut lines, mut buffer, mut result) = (Lines::default(), vec![0u8; 4096], Ok(()));
-    loop {
-        let count = input.read(&mut buffer).context("read", "standard input")?;
-        if count == 0 {
-            break;
-        }
-        lines.feed(buffer.get(..count).unwrap_or_default(), |line, _| {
+    let (mut lines, mut buffer, mut result) = (Lines::default(), Vec::new(), Ok(()));
+    while stdio::read_some(&mut buffer)? {
+        lines.feed(&buffer, |line, _| {
             if !line.is_empty() {
                 result = send(line);
             }
@@ -57,6 +51,7 @@ fn log(args: &Args, pri: u8) -> Result<u8> {
         });
         result?;
         result = Ok(());
+        buffer.clear();
     }
     lines.flush(Break::Closed, |line, _| result = send(line));
     result.map(|()| 0)

@@ -23,7 +23,7 @@ pub fn run(args: &Args) -> u8 {
         }
     };
     let Ok(wait) = args.value("wait").map_or(Ok(WAIT), str::parse) else {
-        eprintln!("mount-state: --wait takes seconds");
+        minke_applet::errln!("mount-state: --wait takes seconds");
         return EXIT_USAGE;
     };
     match (args.operand(0), args.operands().len()) {
@@ -32,7 +32,9 @@ pub fn run(args: &Args) -> u8 {
         (Some("status"), 1) => status::print(&root, args.has("json")),
         (Some("check"), 1) => status::check(&root, args.has("json")),
         _ => {
-            eprintln!("mount-state: expected start, stop, status or check; see 'mount-state --help'");
+            minke_applet::errln!(
+                "mount-state: expected start, stop, status or check; see 'mount-state --help'"
+            );
             EXIT_USAGE
         }
     }

@@ -21,7 +21,7 @@ pub fn prepare(places: &Places, user: &str) -> Result<bool> {
         }
     }
     for (link, target) in places.links() {
-        complain(make_link(&link, target));
+        complain(file::set_link(&link, Path::new(target)));
     }
     let Some((uid, gid)) = ids else { return Ok(false) };
     give_up_root(uid, gid)?;
@@ -50,17 +50,6 @@ fn find_user(name: &str) -> Result<Option<(u32, u32)>> {
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
         (found && uid != 0).then_some((uid, gid))
     }))
-}
-
-/// Makes `link` lead to `target`, in place of whatever was there, in one step.
-fn make_link(link: &Path, target: &str) -> Result<()> {
-    if std::fs::read_link(link).is_ok_and(|old| old == Path::new(target)) {
-        return Ok(());
-    }
-    let fresh = link.with_extension("new");
-    let _ = std::fs::remove_file(&fresh);
-    std::os::unix::fs::symlink(target, &fresh).on("link", &fresh)?;
-    std::fs::rename(&fresh, link).on("rename", &fresh)
 }
 
 fn give_up_root(uid: u32, gid: u32) -> Result<()> {

@@ -33,7 +33,7 @@ pub fn watch(engine: &Engine, worker: &Queue) {
             }
             Err(_) => {}
         }
-        std::thread::sleep(pause);
+        minke_sys::clock::sleep(pause);
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
     }
 }

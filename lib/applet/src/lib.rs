@@ -13,6 +13,8 @@ pub mod notify;
 
 pub use args::{Args, UsageError};
 pub use help::help;
+#[doc(hidden)]
+pub use minke_sys::stdio;
 
 /// One crate below `applets/`: the programs that a single Cargo feature adds to the binary.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ pub fn run(program: &'static Program, arguments: Vec<std::ffi::OsString>, build:
         Ok(args) if args.has("version") => print(&format!("{} (minke) {}\n", program.name, build.version)),
         Ok(args) => (program.run)(&args),
         Err(error) => {
-            eprintln!("{}: {error}; see '{} --help'", program.name, program.name);
+            errln!("{}: {error}; see '{} --help'", program.name, program.name);
             EXIT_USAGE
         }
     }
@@ -105,15 +107,27 @@ pub fn run(program: &'static Program, arguments: Vec<std::ffi::OsString>, build:
 
 /// Writes to standard output; a reader that went away is no error.
 pub fn print(text: &str) -> u8 {
-    use std::io::Write;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let _ = stdio::output(text.as_bytes());
     0
 }
 
-/// Standard input, without a buffer of its own.
-pub fn standard_input() -> std::io::Result<std::fs::File> {
-    use std::os::fd::AsFd;
-    Ok(std::io::stdin().as_fd().try_clone_to_owned()?.into())
+/// Writes a line to standard output, as `println!` does, with one system call and no panic.
+#[macro_export]
+macro_rules! outln {
+    () => { $crate::outln!("") };
+    ($($text:tt)*) => { $crate::print_line($crate::stdio::output, format_args!($($text)*)) };
+}
+
+/// Writes a line to standard error, as `eprintln!` does, with one system call and no panic.
+#[macro_export]
+macro_rules! errln {
+    ($($text:tt)*) => { $crate::print_line($crate::stdio::error, format_args!($($text)*)) };
+}
+
+#[doc(hidden)]
+pub fn print_line(write: fn(&[u8]) -> minke_sys::Result<()>, text: std::fmt::Arguments<'_>) {
+    // Nobody could be told of a failure.
+    let _ = write(format!("{text}\n").as_bytes());
 }
 
 /// Turns a program's result into its exit status, with the one error line that a person sees.

@@ -3,7 +3,6 @@
 //! takes off (sd-daemon(3)).
 
 use std::fmt::{Arguments, Write as _};
-use std::io::Write as _;
 use std::sync::OnceLock;
 
 static PROGRAM: OnceLock<&'static str> = OnceLock::new();
@@ -44,5 +43,5 @@ fn line(priority: u8, level: &str, message: Arguments<'_>) {
         let _ = write!(text, "<{priority}>");
     }
     let _ = writeln!(text, "[{program}][{level}] {message}");
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = minke_sys::stdio::error(text.as_bytes());
 }

@@ -9,7 +9,7 @@ use minke_wire::http::{
     write_request_head,
 };
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -20,6 +20,8 @@ const MAX_HEAD: usize = 32 * 1024;
 
 /// Bytes that one read takes.
 const READ: usize = 8 * 1024;
+/// How long a connection may take where no other limit was set: the kernel's own tries take about as long.
+const CONNECT_LIMIT: Duration = Duration::from_secs(130);
 
 /// Where a client connects to.
 #[derive(Debug, Clone)]
@@ -126,13 +128,10 @@ impl Client {
     fn connect(&self) -> Result<Socket, Error> {
         let socket = match &self.address {
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).on("connect to", path)?),
-            Address::Tcp(address) => Socket::Tcp(
-                match self.timeout {
-                    Some(timeout) => TcpStream::connect_timeout(address, timeout),
-                    None => TcpStream::connect(address),
-                }
-                .context("connect to", address)?,
-            ),
+            Address::Tcp(address) => {
+                let limit = self.timeout.unwrap_or(CONNECT_LIMIT);
+                Socket::Tcp(minke_sys::tcp::connect_within(*address, limit)?)
+            }
         };
         socket.set_timeout(self.timeout)?;
         Ok(socket)

@@ -369,16 +369,10 @@ pub fn make_links(places: &Places, links: &[Link]) -> Result<()> {
             Ok(below) => Path::new("../..").join(below),
             Err(_) => link.node.clone(),
         };
-        if std::fs::read_link(&path).is_ok_and(|present| present == target) {
-            continue;
-        }
         if let Some(folder) = path.parent() {
             crate::file::make_folder(folder, 0o755)?;
         }
-        let fresh = disk.join(format!(".link.{}", std::process::id()));
-        let _ = std::fs::remove_file(&fresh);
-        std::os::unix::fs::symlink(&target, &fresh).on("link", &fresh)?;
-        std::fs::rename(&fresh, &path).on("rename", &path)?;
+        crate::file::set_link(&path, &target)?;
     }
     Ok(())
 }

@@ -29,6 +29,15 @@ fn read(clock: libc::clockid_t) -> Duration {
     Duration::new(seconds, nanoseconds.min(999_999_999))
 }
 
+/// Waits; a signal that is handled may end it early.
+pub fn sleep(span: Duration) {
+    let span = rustix::time::Timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: span.subsec_nanos().into(),
+    };
+    let _ = rustix::thread::nanosleep(&span);
+}
+
 /// A span in whole milliseconds. `Duration::as_millis` is 128 bits wide, which costs 1.5 kB where it is shown.
 pub fn milliseconds(span: Duration) -> u64 {
     span.as_secs().saturating_mul(1000).saturating_add(u64::from(span.subsec_millis()))

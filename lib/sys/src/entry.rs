@@ -1,7 +1,9 @@
 //! The start of the program on the device, in place of std's: that one brings a guard for stack overflows with
 //! its table of threads (6 kB of code), and aborts where `/dev/null` is missing, as in an initramfs.
 
+use rustix::fs::{Mode, OFlags};
 use std::ffi::{CStr, OsStr, OsString, c_char};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
 /// Defines C's `main` as a call of `$run`, a `fn(Vec<OsString>) -> u8` from arguments to exit status.
@@ -14,8 +16,7 @@ macro_rules! entry {
             // SAFETY: C's start code passes the arguments so, and they stay.
             let arguments = unsafe { $crate::entry::arguments(count, arguments) };
             $crate::entry::prepare();
-            // Writes out what is left in std's buffers.
-            std::process::exit(i32::from($run(arguments)))
+            i32::from($run(arguments))
         }
     };
 }
@@ -44,11 +45,12 @@ pub unsafe fn arguments(count: i32, arguments: *const *const c_char) -> Vec<OsSt
 #[doc(hidden)]
 pub fn prepare() {
     for number in 0..3 {
-        // SAFETY: asks about a number, whether open or not.
-        if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        // SAFETY: only asked whether it is open.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        if rustix::io::fcntl_getfd(fd).is_err() {
             // The lowest free number is this one. Without `/dev/null` it stays free.
-            // SAFETY: a C string and a flag.
-            let _ = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+            let null = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty());
+            std::mem::forget(null);
         }
     }
     let _ = crate::process::ignore_broken_pipes();

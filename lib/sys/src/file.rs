@@ -7,10 +7,14 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// How much one call of sendfile(2) copies, in bytes.
+const COPY_STEP: usize = 1 << 20;
 
 /// Replaces the content of `path` durably, with permission bits `mode`.
 ///
@@ -80,12 +84,52 @@ pub fn sync_file_system(path: &Path) -> Result<()> {
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
     let file = File::open(path).on("open", path)?;
     let mut content = Vec::new();
-    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(bound).read_to_end(&mut content).on("read", path)?;
-    if content.len() > limit {
-        return Err(Error::new("read", path.display(), Errno::FBIG));
+    while read_some(&file, &mut content).on("read", path)? {
+        if content.len() > limit {
+            return Err(Error::new("read", path.display(), Errno::FBIG));
+        }
     }
     Ok(content)
+}
+
+/// A request to a driver, without libc's detour for times of 32 bits.
+///
+/// # Safety
+/// `argument` is what the request wants: a number, or the address of memory that it may read and write.
+pub(crate) unsafe fn ioctl(
+    fd: BorrowedFd<'_>,
+    request: u32,
+    argument: usize,
+) -> std::result::Result<i32, Errno> {
+    // SAFETY: the caller's word.
+    let result = unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), request, argument) };
+    if result < 0 {
+        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+    }
+    Ok(i32::try_from(result).unwrap_or(i32::MAX))
+}
+
+/// Appends what a file or pipe has next; `false` at its end.
+pub fn read_some(fd: impl AsFd, content: &mut Vec<u8>) -> std::result::Result<bool, Errno> {
+    let mut buffer = [0; 4096];
+    loop {
+        match rustix::io::read(&fd, &mut buffer) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(count) => {
+                content.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                return Ok(count > 0);
+            }
+        }
+    }
+}
+
+/// Copies the content of a file into a new one, which its owner alone may read.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let source = File::open(from).on("open", from)?;
+    let target = File::options().write(true).create_new(true).mode(0o600).open(to).on("create", to)?;
+    while rustix::fs::sendfile(&target, &source, None, COPY_STEP).on("copy", from)? > 0 {}
+    Ok(())
 }
 
 /// As [`read_bounded`], with `None` for a file that is not there.
@@ -125,6 +169,17 @@ pub fn remove_all(path: &Path) -> Result<()> {
         Err(error) if error.errno == Errno::NOENT => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Makes `link` lead to `target`, in place of whatever was there, in one step. One that is right stays untouched.
+pub fn set_link(link: &Path, target: &Path) -> Result<()> {
+    if std::fs::read_link(link).is_ok_and(|old| old == target) {
+        return Ok(());
+    }
+    let fresh = sibling(link)?;
+    let _ = std::fs::remove_file(&fresh);
+    std::os::unix::fs::symlink(target, &fresh).on("link", &fresh)?;
+    std::fs::rename(&fresh, link).on("rename", &fresh)
 }
 
 /// Makes a folder and those above it; that it is there already is success.

@@ -1,9 +1,12 @@
 //! TCP connections that do not block while they are made: connect(2) with EINPROGRESS.
 
-use crate::{Context, Result};
+use crate::{Context, Error, Result};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::time::Timespec;
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// Starts a connection and returns at once; the stream becomes writable when it stands or failed (a read or
 /// write then says which). It does not block afterwards either.
@@ -18,6 +21,20 @@ pub fn connect(address: SocketAddr) -> Result<TcpStream> {
     }
 }
 
+/// Makes a connection, for at most `limit`; the stream blocks.
+pub fn connect_within(address: SocketAddr, limit: Duration) -> Result<TcpStream> {
+    let failed = |errno| Error::new("connect to", address, errno);
+    let stream = connect(address)?;
+    let limit = Timespec::try_from(limit).map_err(|_| failed(Errno::INVAL))?;
+    let mut ready = [PollFd::new(&stream, PollFlags::OUT)];
+    if poll(&mut ready, Some(&limit)).map_err(failed)? == 0 {
+        return Err(failed(Errno::TIMEDOUT));
+    }
+    sockopt::socket_error(&stream).and_then(|result| result).map_err(failed)?;
+    crate::channel::set_nonblocking(&stream, false)?;
+    Ok(stream)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +46,15 @@ mod tests {
         let mut stream = connect(listener.local_addr().unwrap()).unwrap();
         listener.accept().unwrap();
         stream.write_all(b"x").unwrap();
+    }
+
+    #[test]
+    fn a_connection_is_waited_for() {
+        let second = Duration::from_secs(1);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        connect_within(address, second).unwrap().write_all(b"x").unwrap();
+        drop(listener);
+        assert_eq!(connect_within(address, second).unwrap_err().errno, Errno::CONNREFUSED);
     }
 }

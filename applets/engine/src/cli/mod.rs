@@ -7,7 +7,6 @@ use minke_applet::Args;
 use minke_http::client::{Body, Stream};
 use minke_http::{Client, escape};
 use minke_wire::json::Value;
-use std::io::Write;
 
 /// The commands with their help.
 pub const COMMANDS: &[(&str, &str)] = &[
@@ -39,7 +38,7 @@ type Outcome = Result<(), String>;
 pub fn run(args: &Args) -> u8 {
     let words: Vec<String> = args.operands().iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let Some((command, rest)) = words.split_first() else {
-        eprintln!("no command given; see --help");
+        minke_applet::errln!("no command given; see --help");
         return minke_applet::EXIT_USAGE;
     };
     let host = args.value("host").map(str::to_owned).or_else(|| std::env::var("DOCKER_HOST").ok());
@@ -48,7 +47,7 @@ pub fn run(args: &Args) -> u8 {
     match outcome {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("Error: {error}");
+            minke_applet::errln!("Error: {error}");
             1
         }
     }
@@ -148,9 +147,9 @@ fn each(api: &Api, line: &Line, method: &str, kind: &str, end: &str) -> Outcome 
     let mut outcome = Ok(());
     for name in &line.names {
         match api.request(method, &format!("/{kind}/{}{end}", escape(name))) {
-            Ok(_) => println!("{name}"),
+            Ok(_) => minke_applet::outln!("{name}"),
             Err(error) => {
-                eprintln!("Error: {error}");
+                minke_applet::errln!("Error: {error}");
                 outcome = Err(format!("{name} failed"));
             }
         }
@@ -167,7 +166,7 @@ fn load(api: &Api, line: &Line) -> Outcome {
         if !value.text("error").is_empty() {
             return Err(value.text("error").to_owned());
         }
-        print!("{}", value.text("stream"));
+        minke_applet::print(value.text("stream"));
     }
     Ok(())
 }
@@ -225,8 +224,7 @@ fn message(body: &[u8]) -> String {
 
 /// Prints a document for people.
 pub fn print_json(value: &Value) -> Outcome {
-    let text = value.to_pretty();
-    let _ = writeln!(std::io::stdout(), "{text}");
+    minke_applet::outln!("{}", value.to_pretty());
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use super::{Api, Line, Outcome, failed, print_json};
 use crate::fields::Fields;
 use minke_http::client::Body;
 use minke_http::escape;
+use minke_sys::stdio;
 use minke_wire::json::Value;
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 /// What stands between the cells of a row.
 const CELL: char = '\0';
@@ -18,7 +18,7 @@ pub fn containers(api: &Api, line: &Line) -> Outcome {
     for container in list.as_array().into_iter().flatten() {
         let id = short(container.text("Id"));
         if line.has('q') {
-            println!("{id}");
+            minke_applet::outln!("{id}");
             continue;
         }
         let image = container.text("Image");
@@ -55,7 +55,7 @@ pub fn images(api: &Api, line: &Line) -> Outcome {
     for image in list.as_array().into_iter().flatten() {
         let id = short(image.text("Id"));
         if line.has('q') {
-            println!("{id}");
+            minke_applet::outln!("{id}");
             continue;
         }
         let mut tags = image.texts("RepoTags");
@@ -103,18 +103,16 @@ pub fn logs(api: &Api, line: &Line) -> Outcome {
     while let Some(piece) = answer.next_piece().map_err(failed)? {
         buffer.extend_from_slice(&piece);
         if raw {
-            let _ = std::io::stdout().write_all(&buffer);
+            let _ = stdio::output(&buffer);
             buffer.clear();
         }
         while let Some((head, rest)) = buffer.split_first_chunk::<8>().filter(|_| !raw) {
             let [kind, _, _, _, a, b, c, d] = *head;
             let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
             let Some(text) = rest.get(..length) else { break };
-            let _ =
-                if kind == 2 { std::io::stderr().write_all(text) } else { std::io::stdout().write_all(text) };
+            let _ = if kind == 2 { stdio::error(text) } else { stdio::output(text) };
             buffer.drain(..length.saturating_add(8));
         }
-        let _ = std::io::stdout().flush();
     }
     Ok(())
 }
@@ -153,6 +151,6 @@ fn table(rows: &[String]) {
         for (cell, width) in row.split(CELL).zip(&widths) {
             let _ = write!(line, "{cell:width$}   ");
         }
-        println!("{}", line.trim_end());
+        minke_applet::outln!("{}", line.trim_end());
     }
 }

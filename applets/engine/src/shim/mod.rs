@@ -27,7 +27,7 @@ use minke_applet::Args;
 use minke_sys::channel::{Channel, Received};
 use minke_sys::process::Exit;
 use minke_wire::json::Value;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// The longest orders that are read: an environment and its limits in `container::create` fit.
@@ -80,11 +80,9 @@ fn serve(folder: &Path) -> minke_sys::Result<()> {
 /// The channel to the engine, which is standard input, so that it does not reach the container.
 fn take_standard_input() -> minke_sys::Result<Channel> {
     use minke_sys::Context;
-    let fd = std::io::stdin().as_fd().try_clone_to_owned().context("duplicate", "standard input")?;
+    let [fd, error] = minke_sys::stdio::copies()?;
     let null = std::fs::File::open("/dev/null").on("open", "/dev/null")?;
-    let (null, error) = (OwnedFd::from(null), std::io::stderr().as_fd().try_clone_to_owned());
-    let error = error.context("duplicate", "standard error")?;
-    minke_sys::namespace::set_standard_streams([&null, &error, &error])?;
+    minke_sys::namespace::set_standard_streams([&null.into(), &error, &error])?;
     Ok(Channel::from_fd(fd))
 }
 

@@ -50,7 +50,7 @@ fn copy_content(from: &Path, to: &Path, depth: usize) -> Result<(), Failure> {
             std::os::unix::fs::symlink(link, &target).step("volume")?;
             clone_owner(&metadata, &target)?;
         } else if metadata.is_file() {
-            fs::copy(&source, &target).step("volume")?;
+            file::copy(&source, &target).step("volume")?;
             clone_owner(&metadata, &target)?;
         }
     }

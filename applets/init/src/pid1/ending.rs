@@ -47,7 +47,7 @@ pub fn finish(ending: process::Ending) -> ! {
             log::console(format_args!("{error}"));
         }
         // A halt may return on some boards; PID 1 must not.
-        std::thread::sleep(Duration::from_secs(1));
+        minke_sys::clock::sleep(Duration::from_secs(1));
     }
 }
 
@@ -56,7 +56,7 @@ pub fn finish_now(ending: process::Ending) -> ! {
     file::sync_all();
     loop {
         let _ = process::end_system(ending);
-        std::thread::sleep(Duration::from_secs(1));
+        minke_sys::clock::sleep(Duration::from_secs(1));
     }
 }
 
@@ -85,7 +85,7 @@ fn wait_for_none(limit: Duration) -> bool {
             return false;
         }
         // The machine is going down and nothing else is to do: no loop and no descriptor is needed here.
-        std::thread::sleep(Duration::from_millis(20));
+        minke_sys::clock::sleep(Duration::from_millis(20));
     }
 }
 

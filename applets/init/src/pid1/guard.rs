@@ -57,7 +57,7 @@ pub fn limit_lives() {
     faults.push(&second);
     let _ = std::fs::write(FAULTS, faults.join("\n"));
     // Not more often than once a second, so that the log stays readable and the processor free.
-    std::thread::sleep(Duration::from_secs(1));
+    minke_sys::clock::sleep(Duration::from_secs(1));
 }
 
 /// Writes what the next PID 1 must know. The file is replaced whole, so that a fault on the way leaves the

@@ -74,7 +74,7 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
             Err(error) => log::alarm(format_args!("PID 1 cannot set up its loop: {error}")),
         }
         // Neither happens while the machine works; the next try may find it better.
-        std::thread::sleep(Duration::from_secs(1));
+        minke_sys::clock::sleep(Duration::from_secs(1));
     }
 }
 
@@ -120,7 +120,7 @@ impl Init {
             let timeout = next.map(|next| next.saturating_sub(now));
             if let Err(error) = self.poller.wait(&mut ready, timeout) {
                 log::line(log::ERROR, format_args!("{error}"));
-                std::thread::sleep(Duration::from_secs(1));
+                minke_sys::clock::sleep(Duration::from_secs(1));
             }
             for event in &ready {
                 match event.token {

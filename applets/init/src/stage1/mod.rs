@@ -53,7 +53,7 @@ fn mount_api_file_systems() {
     for api in mounts::API.iter().filter(|api| api.early) {
         let made = minke_sys::file::make_folder(Path::new(api.target), 0o755);
         if let Err(error) = made.and_then(|()| api.mount()) {
-            eprintln!("[init][WARN] {error}");
+            minke_applet::errln!("[init][WARN] {error}");
         }
     }
 }
@@ -87,7 +87,7 @@ fn fail(error: &Why, cmdline: &Cmdline) -> u8 {
         shell();
     }
     log::console(format_args!("restart in {} s", FAILURE_DELAY.as_secs()));
-    std::thread::sleep(FAILURE_DELAY);
+    minke_sys::clock::sleep(FAILURE_DELAY);
     minke_sys::file::sync_all();
     let _ = process::end_system(process::Ending::Restart);
     1

@@ -188,7 +188,7 @@ fn is_state(command: &Command<'_>) -> Result<u8, Failure> {
             status = 0;
         }
         if !command.args.has("quiet") {
-            println!("{state}");
+            minke_applet::outln!("{state}");
         }
     }
     Ok(status)

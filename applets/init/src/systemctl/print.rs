@@ -22,7 +22,7 @@ pub fn status(command: &Command<'_>) -> Result<u8, Failure> {
     let mut status = 0;
     for unit in properties(command.units)? {
         if command.args.has("json") {
-            println!("{unit}");
+            minke_applet::outln!("{unit}");
         } else {
             print_status(command.args, &unit);
         }
@@ -40,7 +40,7 @@ fn print_status(args: &Args, unit: &Value) {
     let text = |name: &str| text(unit, name);
     let (id, load) = (text("Id"), text("LoadState"));
     if load != "loaded" {
-        println!("{id}: {}", text("LoadError"));
+        minke_applet::outln!("{id}: {}", text("LoadError"));
         return;
     }
     let number = |name: &str| unit.get(name).and_then(Value::as_i64).unwrap_or(0);
@@ -115,7 +115,7 @@ fn system_status() -> Result<u8, Failure> {
         (0, _) => "degraded",
         _ => "starting",
     };
-    println!(
+    minke_applet::outln!(
         "    State: {state}\n     Jobs: {} queued\n   Failed: {failed} units\n    Units: {} loaded",
         jobs.len(),
         units.len()
@@ -135,7 +135,7 @@ pub fn show(command: &Command<'_>) -> Result<u8, Failure> {
     }
     for unit in properties(command.some()?)? {
         if args.has("json") {
-            println!("{unit}");
+            minke_applet::outln!("{unit}");
             continue;
         }
         for (name, value) in unit.as_object().into_iter().flatten() {
@@ -143,9 +143,13 @@ pub fn show(command: &Command<'_>) -> Result<u8, Failure> {
                 continue;
             }
             let value = plain(value);
-            if args.has("value") { println!("{value}") } else { println!("{name}={value}") }
+            if args.has("value") {
+                minke_applet::outln!("{value}");
+            } else {
+                minke_applet::outln!("{name}={value}");
+            }
         }
-        println!();
+        minke_applet::outln!();
     }
     Ok(0)
 }
@@ -169,7 +173,7 @@ pub fn list_units(command: &Command<'_>) -> Result<u8, Failure> {
 pub fn list_jobs(command: &Command<'_>) -> Result<u8, Failure> {
     let jobs = list("list-jobs", "jobs")?;
     if jobs.is_empty() && !command.args.has("json") {
-        println!("No jobs.");
+        minke_applet::outln!("No jobs.");
     } else {
         table(command.args, jobs, &["job", "unit", "type", "state"]);
     }
@@ -179,7 +183,7 @@ pub fn list_jobs(command: &Command<'_>) -> Result<u8, Failure> {
 /// Rows with aligned columns under upper-case headings, or the same as JSON.
 fn table(args: &Args, rows: Vec<Value>, columns: &[&str]) {
     if args.has("json") {
-        println!("{}", Value::Array(rows));
+        minke_applet::outln!("{}", Value::Array(rows));
         return;
     }
     let cell = |row: &Value, name: &str| row.get(name).map(plain).unwrap_or_default();
@@ -207,7 +211,7 @@ fn table(args: &Args, rows: Vec<Value>, columns: &[&str]) {
 
 pub fn list_unit_files(_: &Command<'_>) -> Result<u8, Failure> {
     for name in Folders::default().names() {
-        println!("{name}");
+        minke_applet::outln!("{name}");
     }
     Ok(0)
 }
@@ -219,7 +223,7 @@ pub fn is_enabled(command: &Command<'_>) -> Result<u8, Failure> {
             "loaded" => text(&unit, "UnitFileState"),
             other => other,
         };
-        println!("{state}");
+        minke_applet::outln!("{state}");
         if !matches!(state, "enabled" | "static") {
             status = 1;
         }

@@ -28,7 +28,7 @@ pub fn verify(words: &[&str]) -> u8 {
         }
     }
     for warning in &warnings {
-        println!("{warning}");
+        minke_applet::outln!("{warning}");
     }
     match (missing, warnings.is_empty()) {
         (true, _) => EXIT_NO_UNIT,

@@ -1,9 +1,10 @@
 //! Loop devices: loop(4).
 
+use crate::file::ioctl;
 use crate::{Context, Error, Result};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 // Request numbers and layouts: include/uapi/linux/loop.h.
@@ -41,8 +42,8 @@ pub fn attach_loop(image: &Path) -> Result<(PathBuf, File)> {
     let control_file = OpenOptions::new().read(true).write(true).open(control).on("open", control)?;
     for _ in 0..ATTEMPTS {
         // SAFETY: this request takes no argument and returns a number.
-        let number = unsafe { libc::ioctl(control_file.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
-        let number = check(number).on("get a loop device from", control)?;
+        let number = unsafe { ioctl(control_file.as_fd(), LOOP_CTL_GET_FREE, 0) };
+        let number = number.on("get a loop device from", control)?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
         let device = OpenOptions::new().read(true).open(&path).on("open", &path)?;
         match configure(&device, &backing) {
@@ -58,8 +59,8 @@ pub fn attach_loop(image: &Path) -> Result<(PathBuf, File)> {
 pub fn detach_loop(device: &Path) -> Result<()> {
     let file = File::open(device).on("open", device)?;
     // SAFETY: this request takes no argument.
-    let done = unsafe { libc::ioctl(file.as_raw_fd(), LOOP_CLR_FD as _) };
-    check(done).map(|_| ()).on("detach", device)
+    let done = unsafe { ioctl(file.as_fd(), LOOP_CLR_FD, 0) };
+    done.map(|_| ()).on("detach", device)
 }
 
 fn configure(device: &File, backing: &File) -> std::result::Result<(), Errno> {
@@ -76,13 +77,6 @@ fn configure(device: &File, backing: &File) -> std::result::Result<(), Errno> {
         reserved: [0; 8],
     };
     // SAFETY: `config` has the size and layout that the request reads, and lives through the call.
-    let done = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
-    check(done).map(|_| ())
-}
-
-fn check(result: i32) -> std::result::Result<i32, Errno> {
-    if result >= 0 {
-        return Ok(result);
-    }
-    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+    let done = unsafe { ioctl(device.as_fd(), LOOP_CONFIGURE, (&raw const config).addr()) };
+    done.map(|_| ())
 }

@@ -275,7 +275,7 @@ impl Spawn {
             let input = unsafe { BorrowedFd::borrow_raw(0) };
             // A terminal that another session holds is taken from it: the argument 1, for root alone.
             // SAFETY: this request takes a number.
-            unsafe { libc::ioctl(input.as_raw_fd(), libc::TIOCSCTTY, 1) };
+            let _ = unsafe { crate::file::ioctl(input, libc::TIOCSCTTY as _, 1) };
         }
         for (fd, number) in inherited.iter().zip(3..) {
             duplicate(fd.as_fd(), number).map_err(|()| Failure::Fds)?;
