@@ -93,7 +93,7 @@ impl Printer {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        minke_sys::stdio::output(&self.out).map_err(|error| error.errno)?;
+        minke_sys::stdio::output(&self.out)?;
         self.out.clear();
         Ok(())
     }

@@ -132,6 +132,13 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The text of a file below `/proc`, or of another small one; empty when it cannot be read.
+pub fn text(path: impl AsRef<Path>) -> String {
+    /// The longest text, in bytes.
+    const LIMIT: usize = 1 << 20;
+    String::from_utf8_lossy(&read_bounded(path.as_ref(), LIMIT).unwrap_or_default()).into_owned()
+}
+
 /// As [`read_bounded`], with `None` for a file that is not there.
 pub fn read_optional(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     match read_bounded(path, limit) {

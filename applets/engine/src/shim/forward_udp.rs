@@ -36,7 +36,7 @@ impl Datagrams {
         container: SocketAddr,
     ) -> std::io::Result<SocketAddr> {
         let socket = UdpSocket::bind(host)?;
-        socket.set_nonblocking(true)?;
+        minke_sys::channel::set_nonblocking(&socket, true)?;
         let address = socket.local_addr()?;
         let token = UDP_PORTS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
         poller
@@ -107,7 +107,7 @@ impl Datagrams {
         };
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         socket.connect(target).ok()?;
-        socket.set_nonblocking(true).ok()?;
+        minke_sys::channel::set_nonblocking(&socket, true).ok()?;
         let slot = self.flows.get_mut(index)?;
         // The old flow's socket is closed, and with that no longer watched.
         *slot = None;
