@@ -392,7 +392,10 @@ fn link_name(label: &str) -> String {
     }
     let mut name = String::with_capacity(label.len());
     for character in label.chars() {
-        if character.is_ascii_alphanumeric() || "#+-.:=@_".contains(character) || !character.is_ascii() {
+        if character.is_ascii_alphanumeric()
+            || minke_wire::text::is_one_of(character, "#+-.:=@_")
+            || !character.is_ascii()
+        {
             name.push(character);
         } else {
             name.push_str(&format!("\\x{:02x}", u32::from(character)));

@@ -314,8 +314,9 @@ fn check_limits(host: &Value) -> Result<()> {
         }
     }
     for (key, value) in host.entries("Sysctls") {
-        let known =
-            SYSCTLS.iter().any(|prefix| key.starts_with(prefix)) && !key.contains("..") && !key.contains('/');
+        let known = SYSCTLS.iter().any(|prefix| key.starts_with(prefix))
+            && !minke_wire::text::contains(key, "..")
+            && !key.contains('/');
         if !known || !value.is_string() {
             return Err(ApiError::bad(format_args!("sysctl '{key}' is not allowed")));
         }
