@@ -21,6 +21,11 @@ pub fn is_one_of(character: char, set: &str) -> bool {
     set.chars().any(|one| one == character)
 }
 
+/// `text` as it can stand in a message: what is not a graphic character of ASCII becomes `?`.
+pub fn shown(text: &str) -> String {
+    text.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).collect()
+}
+
 /// What stands before and after the first `separator` in `text`.
 #[inline(never)]
 pub fn split_once<'a>(text: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {

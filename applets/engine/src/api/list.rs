@@ -30,7 +30,10 @@ pub fn containers(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
 fn fits(engine: &Engine, container: &Container, filters: &Value) -> bool {
     filters_fit(filters, &|key: &str, value: &str| match key {
         "id" => container.id.starts_with(value),
-        "name" => container.name.contains(value.trim_start_matches(['^', '/']).trim_end_matches('$')),
+        "name" => {
+            let part = value.trim_start_matches(['^', '/']).trim_end_matches('$');
+            minke_wire::text::contains(&container.name, part)
+        }
         "status" => container.status_word() == value,
         "label" => label_fits(container.config.at("Labels"), value),
         "network" => container.networks.contains_key(value),

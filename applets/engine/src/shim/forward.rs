@@ -94,9 +94,7 @@ impl Forwarder {
         minke_sys::channel::set_nonblocking(&listener, true)?;
         let address = listener.local_addr()?;
         let token = LISTENERS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
-        self.poller
-            .add(&listener, token, Interest::Read)
-            .map_err(|error| std::io::Error::other(error.to_string()))?;
+        self.poller.add(&listener, token, Interest::Read)?;
         self.ports.push((listener, container));
         Ok(address)
     }

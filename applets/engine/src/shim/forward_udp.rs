@@ -39,9 +39,7 @@ impl Datagrams {
         minke_sys::channel::set_nonblocking(&socket, true)?;
         let address = socket.local_addr()?;
         let token = UDP_PORTS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
-        poller
-            .add(&socket, token, Interest::Read)
-            .map_err(|error| std::io::Error::other(error.to_string()))?;
+        poller.add(&socket, token, Interest::Read)?;
         self.ports.push((socket, container));
         Ok(address)
     }

@@ -29,7 +29,7 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shape => f.write_str("a unit name has the form NAME.KIND"),
-            Self::Character(character) => write!(f, "a unit name has no '{}'", character.escape_default()),
+            Self::Character(character) => write!(f, "a unit name has no U+{:04X}", u32::from(*character)),
             Self::Specifier(letter) => write!(f, "unknown specifier %{letter}"),
         }
     }
