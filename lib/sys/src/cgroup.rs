@@ -32,7 +32,7 @@ pub fn remove(group: &Path) -> Result<()> {
 /// The groups directly below.
 pub fn children(group: &Path) -> Vec<PathBuf> {
     let mut children = crate::file::list(group).unwrap_or_default();
-    children.retain(|path| path.is_dir());
+    children.retain(|path| crate::status::is_dir(path));
     children
 }
 
@@ -82,7 +82,7 @@ pub fn populated(group: &Path) -> bool {
 /// Kills every process in the group and below it at once (`cgroup.kill`, kernel 5.14).
 pub fn kill(group: &Path) -> Result<()> {
     match set(group, "cgroup.kill", "1") {
-        Err(error) if error.errno == Errno::NOENT && group.exists() => {
+        Err(error) if error.errno == Errno::NOENT && crate::status::exists(group) => {
             for pid in processes(group, true) {
                 let _ = crate::process::kill(pid, crate::signal::SIGKILL);
             }

@@ -234,7 +234,7 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
         (result, _) => result,
     };
     match result {
-        Err(Errno::EXIST) if path.is_dir() => Ok(()),
+        Err(Errno::EXIST) if crate::status::is_dir(path) => Ok(()),
         result => result.on("create folder", path),
     }
 }

@@ -28,6 +28,7 @@ pub mod random;
 pub mod rootfs;
 pub mod signal;
 pub mod socket;
+pub mod status;
 pub mod stdio;
 pub mod tcp;
 pub mod terminal;

@@ -43,7 +43,7 @@ pub fn may_execute(path: &Path) -> Result<()> {
     let access = rustix::fs::Access::EXEC_OK;
     rustix::fs::accessat(rustix::fs::CWD, name(path), access, rustix::fs::AtFlags::EACCESS)
         .on("execute", path)?;
-    if path.is_dir() { Err(Errno::ISDIR).on("execute", path) } else { Ok(()) }
+    if crate::status::is_dir(path) { Err(Errno::ISDIR).on("execute", path) } else { Ok(()) }
 }
 
 #[cfg(test)]
