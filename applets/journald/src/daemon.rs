@@ -2,11 +2,13 @@
 
 use crate::console::{self, Console};
 use crate::journal::{Journal, Origin};
-use crate::reader::Reader;
-use crate::scan::Host;
+use crate::reader::{Reader, Turn};
+use crate::scan::{Host, Scan};
 use crate::sockets::{Sockets, open_kernel_log};
 use crate::stream::Stream;
 use minke_applet::{Args, log, notify};
+use minke_control::journal::Query;
+use minke_control::{Event, Limits, Server};
 use minke_sys::event::{Interest, Poller, Ready};
 use minke_sys::signal::{SIGINT, SIGTERM, Signals};
 use minke_sys::{Errno, Result, capability, file, random, socket};
@@ -14,9 +16,10 @@ use minke_wire::journal::Kmsg;
 use minke_wire::table::Table;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The most MiB that the log takes by default: so many or a twentieth of the memory (spec os §10.1).
 const LIMIT: usize = 128;
@@ -24,8 +27,8 @@ const LIMIT: usize = 128;
 const LIMIT_LEAST: usize = 1;
 /// Connections of services at a time; a further one is closed at once.
 const STREAMS: usize = 512;
-/// Connections of readers at a time; a further one is closed at once.
-const READERS: usize = 64;
+/// The longest query, in bytes.
+const QUERY_LIMIT: usize = 16 << 10;
 /// Messages that are taken from one socket before others have their turn.
 const TURN: u32 = 64;
 /// Bytes of the buffer that all connections share.
@@ -37,7 +40,7 @@ const KERNEL: u64 = 0;
 const STREAM_LISTENER: u64 = 1;
 const NATIVE: u64 = 2;
 const SYSLOG: u64 = 3;
-const QUERY_LISTENER: u64 = 4;
+const QUERIES: u64 = 4;
 const SIGNALS: u64 = 5;
 const CONSOLE: u64 = 6;
 const FIRST_CONNECTION: u64 = 16;
@@ -105,7 +108,8 @@ struct Daemon {
     sequence: Option<u64>,
     signals: Signals,
     streams: Table<u64, Box<Stream>>,
-    readers: Table<u64, Box<Reader>>,
+    server: Server,
+    readers: Vec<Reader>,
     next: u64,
     buffer: Vec<u8>,
     hostname: String,
@@ -122,17 +126,15 @@ pub fn run(options: &Options) -> Result<u8> {
     daemon.journal.say(&format!("Journal started, in memory, at most {limit} MiB"), None);
     notify::ready();
     let mut ready = Vec::new();
+    let mut more = false;
     loop {
-        daemon.poller.wait(&mut ready, None)?;
-        let newest = daemon.journal.ring.next_number();
+        daemon.poller.wait(&mut ready, more.then_some(Duration::ZERO))?;
         for event in &ready {
-            if daemon.event(*event) {
+            if daemon.event(*event)? {
                 return Ok(0);
             }
         }
-        if daemon.journal.ring.next_number() != newest {
-            daemon.wake_readers();
-        }
+        more = daemon.serve_readers();
     }
 }
 
@@ -140,13 +142,14 @@ impl Daemon {
     fn new(options: &Options) -> Result<Box<Self>> {
         let poller = Rc::new(Poller::new()?);
         let signals = Signals::new(&[SIGTERM, SIGINT])?;
-        let sockets = Sockets::open(options)?;
+        let (sockets, queries) = Sockets::open(options)?;
+        let server = Server::new(queries, Limits { request: QUERY_LIMIT, ..Limits::default() })?;
         for (descriptor, token) in [
             (signals.as_fd(), SIGNALS),
             (sockets.stream.as_fd(), STREAM_LISTENER),
             (sockets.native.as_fd(), NATIVE),
             (sockets.syslog.as_fd(), SYSLOG),
-            (sockets.query.as_fd(), QUERY_LISTENER),
+            (server.as_fd(), QUERIES),
         ] {
             poller.add(descriptor, token, Interest::Read)?;
         }
@@ -167,7 +170,8 @@ impl Daemon {
             sequence: None,
             signals,
             streams: Table::new(),
-            readers: Table::new(),
+            server,
+            readers: Vec::new(),
             next: FIRST_CONNECTION,
             buffer: vec![0; BUFFER],
             hostname: String::new(),
@@ -175,18 +179,17 @@ impl Daemon {
     }
 
     /// Handles one event; true ends the daemon.
-    fn event(&mut self, event: Ready) -> bool {
+    fn event(&mut self, event: Ready) -> Result<bool> {
         match event.token {
             KERNEL => self.read_kernel(),
             STREAM_LISTENER => self.accept_stream(),
             NATIVE | SYSLOG => self.read_datagrams(event.token),
-            QUERY_LISTENER => self.accept_reader(),
-            SIGNALS => return self.signals.take().is_some(),
+            QUERIES => self.take_queries()?,
+            SIGNALS => return Ok(self.signals.take().is_some()),
             CONSOLE => self.console_event(event),
-            token if self.streams.contains_key(&token) => self.read_stream(token),
-            token => self.serve_reader(token, event),
+            token => self.read_stream(token),
         }
-        false
+        Ok(false)
     }
 
     fn read_kernel(&mut self) {
@@ -265,7 +268,9 @@ impl Daemon {
         }
         let set = socket::pass_credentials(&connection).and_then(|()| socket::peer_credentials(&connection));
         let Ok(peer) = set else { return };
-        if let Some(token) = self.watch(connection.as_fd()) {
+        let token = self.next;
+        self.next = token.wrapping_add(1).max(FIRST_CONNECTION);
+        if self.poller.add(&connection, token, Interest::Read).is_ok() {
             self.streams.insert(token, Box::new(Stream::new(connection, peer)));
         }
     }
@@ -283,51 +288,32 @@ impl Daemon {
         }
     }
 
-    fn accept_reader(&mut self) {
-        let Ok((connection, _)) = self.sockets.query.accept() else { return };
-        if self.readers.len() >= READERS || minke_sys::channel::set_nonblocking(&connection, true).is_err() {
-            return;
-        }
-        self.hostname = text(Path::new("/proc/sys/kernel/hostname"));
-        if let Some(token) = self.watch(connection.as_fd()) {
-            self.readers.insert(token, Box::new(Reader::new(connection)));
-        }
-    }
-
-    fn watch(&mut self, connection: BorrowedFd<'_>) -> Option<u64> {
-        let token = self.next;
-        self.next = token.wrapping_add(1).max(FIRST_CONNECTION);
-        self.poller.add(connection, token, Interest::Read).is_ok().then_some(token)
-    }
-
-    fn serve_reader(&mut self, token: u64, event: Ready) {
-        let Some(reader) = self.readers.get_mut(&token) else { return };
-        let goes_on = !event.hangup
-            && (!event.readable || reader.read(&self.journal))
-            && (!reader.is_busy() || reader.pump(&self.journal, &self.hostname));
-        self.settle_reader(token, goes_on);
-    }
-
-    fn wake_readers(&mut self) {
-        let tokens: Vec<u64> = self.readers.keys().copied().collect();
-        for token in tokens {
-            let Some(reader) = self.readers.get_mut(&token) else { continue };
-            // One that is busy already is called when its peer has read.
-            if !reader.is_busy() {
-                reader.wake();
-                let goes_on = !reader.is_busy() || reader.pump(&self.journal, &self.hostname);
-                self.settle_reader(token, goes_on);
+    fn take_queries(&mut self) -> Result<()> {
+        for event in self.server.events()? {
+            match event {
+                Event::Request { conn, request, .. } => {
+                    self.hostname = text(Path::new("/proc/sys/kernel/hostname"));
+                    let query = Query::from_value(&request);
+                    match query.and_then(|query| Scan::new(query, &self.journal.ring, &self.journal.host)) {
+                        Ok(scan) => self.readers.push(Reader::new(conn, scan)),
+                        Err(why) => self.server.refuse(conn, &why),
+                    }
+                }
+                Event::Closed { conn } => self.readers.retain(|reader| reader.conn != conn),
             }
         }
+        Ok(())
     }
 
-    fn settle_reader(&mut self, token: u64, goes_on: bool) {
-        let Some(reader) = self.readers.get_mut(&token) else { return };
-        if !goes_on {
-            self.readers.remove(&token);
-        } else if let Some(interest) = reader.new_interest() {
-            let _ = self.poller.modify(reader.socket(), token, interest);
-        }
+    /// Gives each reader its turn, and tells whether one of them has more to read now.
+    fn serve_readers(&mut self) -> bool {
+        let mut more = false;
+        self.readers.retain_mut(|reader| {
+            let turn = reader.turn(&mut self.server, &self.journal, &self.hostname);
+            more |= turn == Turn::More;
+            turn != Turn::Done
+        });
+        more
     }
 
     fn console_event(&mut self, event: Ready) {

@@ -1,45 +1,10 @@
 //! Times on the command line (systemd.time(7)), in UTC, in microseconds since 1970.
 
 use minke_wire::civil::Civil;
+use minke_wire::unit::span_micros;
 
 const SECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
-
-/// Names of spans with their microseconds. A month is 30.44 days, a year 365.25.
-const UNITS: [(&str, u64); 32] = [
-    ("us", 1),
-    ("usec", 1),
-    ("ms", 1_000),
-    ("msec", 1_000),
-    ("", SECOND),
-    ("s", SECOND),
-    ("sec", SECOND),
-    ("second", SECOND),
-    ("seconds", SECOND),
-    ("m", 60 * SECOND),
-    ("min", 60 * SECOND),
-    ("minute", 60 * SECOND),
-    ("minutes", 60 * SECOND),
-    ("h", 3_600 * SECOND),
-    ("hr", 3_600 * SECOND),
-    ("hour", 3_600 * SECOND),
-    ("hours", 3_600 * SECOND),
-    ("d", DAY),
-    ("day", DAY),
-    ("days", DAY),
-    ("w", 7 * DAY),
-    ("week", 7 * DAY),
-    ("weeks", 7 * DAY),
-    ("M", 2_629_800 * SECOND),
-    ("month", 2_629_800 * SECOND),
-    ("months", 2_629_800 * SECOND),
-    ("y", 31_557_600 * SECOND),
-    ("year", 31_557_600 * SECOND),
-    ("years", 31_557_600 * SECOND),
-    ("hrs", 3_600 * SECOND),
-    ("secs", SECOND),
-    ("mins", 60 * SECOND),
-];
 
 /// Reads a time: `now`, `today`, `yesterday`, `tomorrow`, `-5min`, `+1h 30min`, `5min ago`, `@SECONDS[.FRACTION]`,
 /// `YYYY-MM-DD`, `HH:MM[:SS]` of today, or both with a space or `T` between and perhaps `UTC` or `Z` behind.
@@ -54,16 +19,16 @@ pub fn parse(text: &str, now: u64) -> Option<u64> {
         _ => {}
     }
     if let Some(rest) = text.strip_prefix('-') {
-        return Some(now.saturating_sub(span(rest)?));
+        return Some(now.saturating_sub(span_micros(rest)?));
     }
     if let Some(rest) = text.strip_prefix('+') {
-        return now.checked_add(span(rest)?);
+        return now.checked_add(span_micros(rest)?);
     }
     if let Some(rest) = text.strip_prefix('@') {
         return seconds(rest);
     }
     if let Some(rest) = text.strip_suffix("ago") {
-        return Some(now.saturating_sub(span(rest)?));
+        return Some(now.saturating_sub(span_micros(rest)?));
     }
     calendar(text, midnight)
 }
@@ -119,28 +84,6 @@ fn seconds(text: &str) -> Option<u64> {
         micros = micros.checked_add(u64::from(digit).checked_mul(scale)?)?;
     }
     Some(micros)
-}
-
-/// `1h 30min` and the like.
-fn span(text: &str) -> Option<u64> {
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total = 0u64;
-    while !rest.is_empty() {
-        let (count, after) = split(rest, |byte| byte.is_ascii_digit());
-        let (unit, after) = split(after.trim_start(), |byte| byte.is_ascii_alphabetic());
-        let size = UNITS.iter().find(|known| known.0 == unit)?.1;
-        total = total.checked_add(number(count, 19)?.checked_mul(size)?)?;
-        rest = after.trim_start();
-    }
-    Some(total)
-}
-
-fn split(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
-    let end = text.bytes().position(|byte| !belongs(byte)).unwrap_or(text.len());
-    text.split_at_checked(end).unwrap_or((text, ""))
 }
 
 /// Digits alone, at most so many.

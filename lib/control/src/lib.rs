@@ -10,6 +10,7 @@ mod client;
 pub mod init;
 pub mod journal;
 mod server;
+pub mod socket;
 
 pub use client::{Stream, call, stream};
 pub use server::{Event, Limits, Server};

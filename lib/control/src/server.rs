@@ -1,13 +1,12 @@
 //! The answering side: a listener and its connections behind one descriptor of an event loop.
 
-use crate::LINE_LIMIT;
+use crate::{LINE_LIMIT, socket};
+use minke_sys::Result;
 use minke_sys::event::{Interest, Poller, Ready};
-use minke_sys::{Context, Result};
 use minke_wire::json::{Value, json};
 use minke_wire::table::Table;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -67,6 +66,8 @@ struct Conn {
     output: Vec<u8>,
     /// The request was handed to the caller; further input is ignored.
     asked: bool,
+    /// The peer sends no more.
+    ended: bool,
     /// Close when `output` is written.
     finished: bool,
 }
@@ -76,16 +77,14 @@ const LISTENER: u64 = 0;
 impl Server {
     /// Listens at `path`, replacing a socket that an earlier process left, with permission bits `mode`.
     pub fn bind(path: &Path, mode: u32, limits: Limits) -> Result<Self> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).on("remove", path)?,
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).on("listen at", path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).on("set mode of", path)?;
-        listener.set_nonblocking(true).on("set up", path)?;
+        Self::new(socket::listen(path, mode)?, limits)
+    }
+
+    /// Serves a listening socket, which must not block.
+    pub fn new(listener: OwnedFd, limits: Limits) -> Result<Self> {
         let poller = Poller::new()?;
         poller.add(&listener, LISTENER, Interest::Read)?;
-        Ok(Self { listener, poller, limits, next: 1, conns: Table::new() })
+        Ok(Self { listener: listener.into(), poller, limits, next: 1, conns: Table::new() })
     }
 
     /// Reads and writes what is possible without waiting and returns what the caller must know.
@@ -112,19 +111,26 @@ impl Server {
         Ok(events)
     }
 
-    /// Queues one answer line and keeps the connection. Returns the bytes that still wait for the reader, or
-    /// `None` when the connection is gone.
-    pub fn send(&mut self, conn: u64, answer: &Value) -> Option<usize> {
-        let limit = self.limits.queued;
-        let entry = self.conns.get_mut(&conn)?;
-        let line = answer.to_text();
-        if entry.output.len().saturating_add(line.len()) > limit {
+    /// Queues one answer line and keeps the connection.
+    pub fn send(&mut self, conn: u64, answer: &Value) {
+        let mut line = answer.to_text();
+        line.push('\n');
+        self.send_lines(conn, line.as_bytes());
+    }
+
+    /// Queues answer lines and keeps the connection.
+    pub fn send_lines(&mut self, conn: u64, lines: &[u8]) {
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        if entry.output.len().saturating_add(lines.len()) > self.limits.queued {
             self.conns.remove(&conn);
-            return None;
+            return;
         }
-        entry.output.extend_from_slice(line.as_bytes());
-        entry.output.push(b'\n');
+        entry.output.extend_from_slice(lines);
         self.flush(conn);
+    }
+
+    /// The bytes that wait for a connection's reader; `None` when it is gone.
+    pub fn queued(&self, conn: u64) -> Option<usize> {
         self.conns.get(&conn).map(|entry| entry.output.len())
     }
 
@@ -170,6 +176,7 @@ impl Server {
                 input: Vec::new(),
                 output: Vec::new(),
                 asked: false,
+                ended: false,
                 finished: false,
             };
             self.conns.insert(token, Box::new(conn));
@@ -191,7 +198,8 @@ impl Server {
             Filled::Line(_) => {}
             // A peer may close its sending side and still read its answer; only a dead connection goes.
             Filled::End if conn.asked && !hangup => {
-                let _ = self.poller.modify(&conn.stream, token, Interest::None);
+                conn.ended = true;
+                self.flush(token);
             }
             _ => {
                 if conn.asked && !conn.finished {
@@ -209,7 +217,12 @@ impl Server {
                 self.conns.remove(&token);
             }
             Ok(()) => {
-                let interest = if conn.output.is_empty() { Interest::Read } else { Interest::Both };
+                let interest = match (conn.ended, conn.output.is_empty()) {
+                    (false, true) => Interest::Read,
+                    (false, false) => Interest::Both,
+                    (true, true) => Interest::None,
+                    (true, false) => Interest::Write,
+                };
                 let _ = self.poller.modify(&conn.stream, token, interest);
             }
             Err(_) => {
@@ -274,6 +287,8 @@ impl Conn {
                 Err(error) => return Err(error),
             }
         }
+        // A connection may be silent for days: it holds no memory then.
+        self.output = Vec::new();
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ mod name;
 mod value;
 
 pub use name::{Name, NameError};
-pub use value::{Span, boolean, bytes, signal_name, signal_number, time_span};
+pub use value::{Span, boolean, bytes, signal_name, signal_number, span_micros, time_span};
 
 /// One assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]

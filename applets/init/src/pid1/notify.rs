@@ -19,18 +19,14 @@ const STATUS_LIMIT: usize = 256;
 
 /// Opens the socket that `NOTIFY_SOCKET` names.
 pub fn listen() -> Result<UnixDatagram> {
-    use minke_sys::Context;
     let path = Path::new(NOTIFY_SOCKET);
     if let Some(folder) = path.parent() {
         file::make_folder(folder, 0o755)?;
     }
-    let _ = std::fs::remove_file(path);
-    let socket = UnixDatagram::bind(path).on("listen at", path)?;
     // Services under their own users notify too; who a message is from is the kernel's word.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(path, mode).on("set mode of", path)?;
+    let socket = minke_control::socket::datagrams(path, 0o777)?;
     socket::pass_credentials(&socket)?;
-    Ok(socket)
+    Ok(socket.into())
 }
 
 /// A message and who sent it.

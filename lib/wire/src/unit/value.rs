@@ -35,36 +35,43 @@ pub fn time_span(value: &str) -> Option<Span> {
     if value == "infinity" {
         return Some(Span::Infinite);
     }
-    let mut total = Duration::ZERO;
-    let mut rest = value.trim_start();
+    span_micros(value).map(|micros| Span::Limited(Duration::from_micros(micros)))
+}
+
+/// Names of units of time, and their microseconds. A month is 30.44 days, a year 365.25.
+const UNITS_OF_TIME: [(&str, u64); 9] = [
+    ("us usec", 1),
+    ("ms msec", 1_000),
+    (" s sec secs second seconds", 1_000_000),
+    ("m min mins minute minutes", 60_000_000),
+    ("h hr hrs hour hours", 3_600_000_000),
+    ("d day days", 86_400_000_000),
+    ("w week weeks", 604_800_000_000),
+    ("M month months", 2_629_800_000_000),
+    ("y year years", 31_557_600_000_000),
+];
+
+/// Reads a time span that has an end, in microseconds.
+pub fn span_micros(value: &str) -> Option<u64> {
+    let mut total = 0u64;
+    let mut rest = value.trim_ascii();
     if rest.is_empty() {
         return None;
     }
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let (number, after) = rest.split_at_checked(end)?;
-        let after = after.trim_start();
-        let end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
-        let (unit, after) = after.split_at_checked(end)?;
-        let count: u64 = number.parse().ok()?;
-        total = total.checked_add(unit_of_time(unit, count)?)?;
-        rest = after.trim_start();
+        let (count, after) = leading(rest, u8::is_ascii_digit);
+        let (unit, after) = leading(after.trim_ascii_start(), u8::is_ascii_alphabetic);
+        let (_, size) = UNITS_OF_TIME.iter().find(|(names, _)| names.split(' ').any(|name| name == unit))?;
+        total = total.checked_add(count.parse::<u64>().ok()?.checked_mul(*size)?)?;
+        rest = after.trim_ascii_start();
     }
-    Some(Span::Limited(total))
+    Some(total)
 }
 
-fn unit_of_time(unit: &str, count: u64) -> Option<Duration> {
-    let seconds = match unit {
-        "us" | "usec" => return Some(Duration::from_micros(count)),
-        "ms" | "msec" => return Some(Duration::from_millis(count)),
-        "" | "s" | "sec" | "second" | "seconds" => 1,
-        "m" | "min" | "minute" | "minutes" => 60,
-        "h" | "hr" | "hour" | "hours" => 3600,
-        "d" | "day" | "days" => 86_400,
-        "w" | "week" | "weeks" => 604_800,
-        _ => return None,
-    };
-    count.checked_mul(seconds).map(Duration::from_secs)
+/// The bytes at the beginning that belong together, and the rest.
+fn leading(text: &str, belongs: fn(&u8) -> bool) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !belongs(&byte)).unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or((text, ""))
 }
 
 /// Reads a count of bytes with `K`, `M`, `G` or `T` (powers of 1024); the inner `None` is `infinity`.

@@ -1,0 +1,43 @@
+//! Unix sockets with a name.
+
+use minke_sys::{Context, Result};
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+
+/// Listens for connections at `path`, as [`datagrams`] does for datagrams.
+pub fn listen(path: &Path, mode: u32) -> Result<OwnedFd> {
+    bind(path, mode, |path| Ok(UnixListener::bind(path)?.into()))
+}
+
+/// A socket for datagrams at `path` with permission bits `mode`, in place of what an earlier process left there.
+/// It does not block.
+pub fn datagrams(path: &Path, mode: u32) -> Result<OwnedFd> {
+    bind(path, mode, |path| Ok(UnixDatagram::bind(path)?.into()))
+}
+
+fn bind(path: &Path, mode: u32, make: fn(&Path) -> std::io::Result<OwnedFd>) -> Result<OwnedFd> {
+    remove(path)?;
+    let socket = make(path).on("listen at", path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).on("set mode of", path)?;
+    never_block(socket)
+}
+
+/// Makes a socket of any kind one that does not block.
+pub fn never_block(socket: OwnedFd) -> Result<OwnedFd> {
+    // std sets this in the same way for every kind.
+    let socket = UnixDatagram::from(socket);
+    socket.set_nonblocking(true).context("set up", "a socket")?;
+    Ok(socket.into())
+}
+
+/// Removes a socket or link that an earlier process left.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).on("remove", path),
+        _ => Ok(()),
+    }
+}
