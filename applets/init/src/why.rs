@@ -4,12 +4,12 @@ use std::fmt;
 
 /// The words.
 #[derive(Debug)]
-pub struct Why(pub String);
+pub struct Why(pub Box<str>);
 
 impl Why {
     /// Something of this kind and name does not exist.
     pub fn missing(kind: &str, name: &str) -> Self {
-        Self(format!("there is no {kind} {name}"))
+        Self(format!("there is no {kind} {name}").into())
     }
 }
 
@@ -22,6 +22,6 @@ impl fmt::Display for Why {
 impl From<minke_sys::Error> for Why {
     #[inline(never)]
     fn from(error: minke_sys::Error) -> Self {
-        Self(error.to_string())
+        Self(error.to_string().into())
     }
 }

@@ -9,7 +9,6 @@
 
 mod bind;
 mod devices;
-mod machine_id;
 mod mount;
 mod plan;
 mod reset;

@@ -3,8 +3,9 @@
 use crate::devices::Devices;
 use crate::mount::{VOLATILE, is_mounted};
 use crate::plan::{BINDS, PARTITIONS, STATE};
-use crate::{bind, machine_id, mount, reset, status};
+use crate::{bind, mount, reset, status};
 use minke_applet::{Args, EXIT_USAGE, log};
+use minke_config::machine_id;
 use minke_sys::{Errno, file};
 use std::path::Path;
 use std::time::Duration;

@@ -30,9 +30,17 @@ impl Identity {
 
 /// 16 random bytes as 32 lower-case hex digits: a uuid or a device key.
 pub fn generate_key() -> Result<String> {
+    random_bytes().map(hex)
+}
+
+pub(crate) fn random_bytes() -> Result<[u8; 16]> {
     let mut bytes = [0u8; 16];
     random::fill(&mut bytes)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    Ok(bytes)
+}
+
+pub(crate) fn hex(bytes: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
 /// Whether a text looks like what [`generate_key`] makes.

@@ -1,5 +1,5 @@
 //! The device's configuration and identity: `config.json` with its power-safe reader and writer, the last good
-//! copy on the state partition, `os-release`, `device-type.json`, uuid and host name.
+//! copy on the state partition, `os-release`, `device-type.json`, uuid, machine id and host name.
 //!
 //! A program that only reads does `Store::default().load()` and goes on with the [`Config`] that it got: there
 //! always is one. What is wrong with the file ([`Loaded::message`]) is logged once in a boot, by `config-json
@@ -14,6 +14,7 @@ pub mod fatrw;
 mod host_name;
 mod identity;
 mod keys;
+pub mod machine_id;
 mod md5;
 mod os_release;
 mod store;

@@ -2,7 +2,7 @@
 
 use super::launch::{NOTIFY_SOCKET, PATH};
 use super::microseconds;
-use super::users::User;
+use super::users::Account;
 use crate::manager::Slot;
 use crate::unit::{NotifyAccess, Service, Stream, Type};
 use minke_sys::{Result, file};
@@ -10,16 +10,16 @@ use minke_sys::{Result, file};
 /// Bytes of an environment file.
 const FILE_LIMIT: usize = 256 << 10;
 
-/// Names and values.
-pub struct Environment(pub Vec<(String, String)>);
+/// `NAME=VALUE` lines.
+pub struct Environment(pub Vec<String>);
 
 impl Environment {
     /// What a process of this service gets; `main`: it is the main process.
-    pub fn new(slot: &Slot, service: &Service, user: Option<&User>, main: bool) -> Result<Self> {
+    pub fn new(slot: &Slot, service: &Service, account: Option<&Account>, main: bool) -> Result<Self> {
         let mut list = Self(Vec::new());
         list.set("PATH", PATH);
         list.set("LANG", "C.UTF-8");
-        if let Some(user) = user {
+        if let Some(user) = account.filter(|account| !account.name.is_empty()) {
             list.set("USER", &user.name);
             list.set("LOGNAME", &user.name);
             list.set("HOME", &user.home);
@@ -29,8 +29,8 @@ impl Environment {
             list.set("TERM", "vt220");
         }
         list.set_facts(slot, service, main);
-        for (name, value) in &service.exec.environment {
-            list.set(name, value);
+        for line in &service.exec.environment {
+            list.set_line(line.clone());
         }
         for (path, optional) in &service.exec.environment_files {
             match file::read_bounded(path, FILE_LIMIT) {
@@ -44,8 +44,13 @@ impl Environment {
 
     /// Sets a variable, perhaps anew.
     pub fn set(&mut self, name: &str, value: &str) {
-        self.0.retain(|(present, _)| present != name);
-        self.0.push((name.to_owned(), value.to_owned()));
+        self.set_line(format!("{name}={value}"));
+    }
+
+    fn set_line(&mut self, line: String) {
+        let name = line.split_once('=').map(|(name, _)| name);
+        self.0.retain(|present| present.split_once('=').map(|(name, _)| name) != name);
+        self.0.push(line);
     }
 
     /// What PID 1 tells about the service.

@@ -1,12 +1,12 @@
 //! From a service's settings to a process.
 
 use super::environment::Environment;
-use super::users;
+use super::users::{self, Account};
 use crate::log;
 use crate::manager::Slot;
 use crate::unit::{Command, Exec, Stream, Unit};
 use crate::why::Why;
-use minke_sys::process::{Credentials, Spawn, Terminal};
+use minke_sys::process::{Spawn, Terminal};
 use minke_sys::{Context, cgroup, device, file, socket};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -31,34 +31,26 @@ pub fn group_of(name: &str) -> PathBuf {
 
 /// Starts a command of a unit and returns its process id. `main`: it becomes the main process.
 pub fn launch(slot: &Slot, command: &Command, main: bool) -> Result<i32, Why> {
-    let unit = &*slot.unit;
-    let Some(service) = &unit.service else { return Err(Why::missing("service", &unit.name)) };
-    let exec = &service.exec;
-    let (user, credentials) = if command.privileged { (None, None) } else { users::credentials(exec)? };
-    make_folders(exec, credentials.as_ref())?;
-    let mut environment = Environment::new(slot, service, user.as_ref(), main)?;
-    let mut spawn = Spawn::new(&find_program(&command.program)?);
-    spawn.credentials = credentials;
-    spawn.cgroup = prepare_group(unit, exec);
-    Streams { unit, exec, journal: false }.set(&mut spawn, &mut environment)?;
-    set_limits(&mut spawn, exec, command.privileged);
+    let Some(service) = &slot.unit.service else { return Err(Why::missing("service", &slot.unit.name)) };
+    let account = if command.privileged { None } else { users::account_of(&service.exec)? };
+    make_folders(&service.exec, account.as_deref())?;
+    let mut environment = Environment::new(slot, service, account.as_deref(), main)?;
+    let mut spawn = Box::new(Spawn::new(&find_program(&command.program)?));
     spawn.folder = Some(c"/".into());
-    if let Some((path, optional)) = &exec.working_directory {
-        let home = user.as_ref().map_or("/home/root", |user| user.home.as_str());
-        let path = if path == Path::new("~") { Path::new(home) } else { path };
-        spawn.folder = Some(string(path)?);
+    if let Some((path, optional)) = &service.exec.working_directory {
+        let home = account.as_ref().map_or("/home/root", |account| account.home.as_str());
+        spawn.folder = Some(string(if path == Path::new("~") { Path::new(home) } else { path })?);
         spawn.folder_optional = *optional;
     }
-    spawn.arguments.clear();
-    for argument in command.expanded(&environment.0) {
-        spawn.arguments.push(string(Path::new(&argument))?);
-    }
+    spawn.credentials = account.map(|account| account.credentials);
+    spawn.cgroup = prepare_group(&slot.unit, &service.exec);
+    set_limits(&mut spawn, &service.exec, command.privileged);
+    Streams { unit: &slot.unit, exec: &service.exec, journal: false }.set(&mut spawn, &mut environment)?;
+    spawn.arguments = strings(&command.expanded(&environment.0))?;
     if main {
         pass_descriptors(&mut spawn, &mut environment, slot);
     }
-    for (name, value) in environment.0 {
-        spawn.environment.push(string(Path::new(&format!("{name}={value}")))?);
-    }
+    spawn.environment = strings(&environment.0)?;
     Ok(spawn.start()?)
 }
 
@@ -66,7 +58,7 @@ fn set_limits(spawn: &mut Spawn, exec: &Exec, privileged: bool) {
     spawn.umask = Some(exec.umask);
     spawn.nice = exec.nice;
     // PID 1's own score is not for others.
-    spawn.oom_score = CString::new(exec.oom_score_adjust.unwrap_or(0).to_string()).ok();
+    spawn.oom_score = string(Path::new(&exec.oom_score_adjust.unwrap_or(0).to_string())).ok();
     spawn.limits.clone_from(&exec.limits);
     if !privileged {
         spawn.bounding = exec.bounding.map(|set| set.0);
@@ -108,8 +100,8 @@ fn prepare_group(unit: &Unit, exec: &Exec) -> Option<CString> {
     string(&group).ok()
 }
 
-fn make_folders(exec: &Exec, credentials: Option<&Credentials>) -> minke_sys::Result<()> {
-    let (uid, gid) = credentials.map_or((0, 0), |credentials| (credentials.uid, credentials.gid));
+fn make_folders(exec: &Exec, account: Option<&Account>) -> minke_sys::Result<()> {
+    let (uid, gid) = account.map_or((0, 0), |account| (account.credentials.uid, account.credentials.gid));
     for (base, names, mode) in [
         ("/run", &exec.runtime_directories, exec.runtime_directory_mode),
         ("/var/lib", &exec.state_directories, 0o755),
@@ -236,6 +228,14 @@ fn copy(stream: &OwnedFd) -> minke_sys::Result<OwnedFd> {
     stream.try_clone().context("copy", "a stream")
 }
 
+fn strings(texts: &[String]) -> Result<Vec<CString>, Why> {
+    let mut strings = Vec::new();
+    for text in texts {
+        strings.push(string(Path::new(text))?);
+    }
+    Ok(strings)
+}
+
 fn string(text: &Path) -> Result<CString, Why> {
-    CString::new(text.as_os_str().as_encoded_bytes()).map_err(|_| Why("a NUL byte in a setting".to_owned()))
+    CString::new(text.as_os_str().as_encoded_bytes()).map_err(|_| Why("a NUL byte in a setting".into()))
 }

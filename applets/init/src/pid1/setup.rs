@@ -1,13 +1,14 @@
 //! What every unit may rely on: the kernel's file systems, control groups, limits, host name, machine id.
 
 use crate::{log, mounts};
+use minke_config::machine_id;
 use minke_sys::mount::{self, Propagation};
-use minke_sys::{cgroup, file, process, random};
+use minke_sys::{cgroup, file, process};
 use minke_wire::mountinfo;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-/// Bytes of `/etc/hostname` and `/etc/machine-id` that are read.
+/// Bytes of `/etc/hostname` that are read.
 const SMALL: usize = 4096;
 
 /// Sets up the machine. Nothing here stops the boot: what fails is logged.
@@ -128,34 +129,12 @@ fn set_host_name() {
 /// Fills an empty `/etc/machine-id`: machine-id(5). Without a place to keep it, this boot has one of its own.
 fn provide_machine_id() {
     let path = Path::new("/etc/machine-id");
-    let text = crate::read_text(path, SMALL);
-    let present = text.trim();
-    if present.len() == 32 && present.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return;
-    }
-    let mut bytes = [0u8; 16];
-    if let Err(error) = random::fill(&mut bytes) {
-        return log::line(log::ERROR, format_args!("no machine id: {error}"));
-    }
-    // An RFC 9562 version 4 UUID without dashes, as systemd makes it.
-    let number = u128::from_be_bytes(bytes) & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let id = format!("{number:032x}\n");
-    if let Err(error) = keep_machine_id(path, &id) {
+    if let Err(error) = machine_id::ensure(path) {
         log::line(log::WARNING, format_args!("the machine id holds for this boot only: {error}"));
         let volatile = Path::new("/run/machine-id");
-        let shown = std::fs::write(volatile, &id).is_ok() && mount::bind(volatile, path, false).is_ok();
-        if !shown {
-            log::line(log::ERROR, format_args!("there is no machine id"));
+        let shown = machine_id::ensure(volatile).and_then(|_| mount::bind(volatile, path, false));
+        if let Err(error) = shown {
+            log::line(log::ERROR, format_args!("there is no machine id: {error}"));
         }
     }
-}
-
-/// Writes the file in place, as it is a bind mount and cannot be renamed over. Power cut: the file is empty
-/// or whole, as 33 bytes lie in one sector and its size is changed after them; anything else is replaced at
-/// the next boot.
-fn keep_machine_id(path: &Path, id: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(path)?;
-    file.write_all(id.as_bytes())?;
-    file.sync_all()
 }

@@ -9,35 +9,37 @@ use std::path::Path;
 /// Bytes of the user and group tables.
 const LIMIT: usize = 1 << 20;
 
-/// A user.
+/// Who a service's processes are.
 #[derive(Debug)]
-pub struct User {
-    /// Name.
+pub struct Account {
+    /// Name; empty when only a group is named.
     pub name: String,
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
     /// Home folder.
     pub home: String,
     /// Shell.
     pub shell: String,
+    /// User and groups.
+    pub credentials: Credentials,
 }
 
 /// The user with this name or number.
-fn user(key: &str) -> Option<User> {
+fn user(key: &str) -> Option<Box<Account>> {
     for line in read_text(Path::new("/etc/passwd"), LIMIT).lines() {
         let fields: Vec<&str> = line.split(':').collect();
         if let [name, _, uid, gid, _, home, shell] = *fields
             && (name == key || uid == key)
             && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
         {
-            let (name, home, shell) = (name.to_owned(), home.to_owned(), shell.to_owned());
-            return Some(User { name, uid, gid, home, shell });
+            return Some(account(name, home, shell, (uid, gid)));
         }
     }
     let uid = key.parse().ok()?;
-    Some(User { name: key.to_owned(), uid, gid: uid, home: "/".to_owned(), shell: "/bin/sh".to_owned() })
+    Some(account(key, "/", "/bin/sh", (uid, uid)))
+}
+
+fn account(name: &str, home: &str, shell: &str, (uid, gid): (u32, u32)) -> Box<Account> {
+    let credentials = Credentials { uid, gid, groups: Vec::new() };
+    Box::new(Account { name: name.into(), home: home.into(), shell: shell.into(), credentials })
 }
 
 /// The id of the group with this name or number.
@@ -61,18 +63,16 @@ fn groups(wanted: &dyn Fn(&str, &str) -> bool) -> Vec<u32> {
     found
 }
 
-/// What a service with these settings runs as.
-pub fn credentials(exec: &Exec) -> Result<(Option<User>, Option<Credentials>), Why> {
-    if exec.user.is_none() && exec.group.is_none() && exec.supplementary_groups.is_empty() {
-        return Ok((None, None));
-    }
-    let mut credentials = Credentials { uid: 0, gid: 0, groups: Vec::new() };
-    let mut found = None;
-    if let Some(name) = &exec.user {
-        let user = user(name).ok_or_else(|| Why::missing("user", name))?;
-        (credentials.uid, credentials.gid) = (user.uid, user.gid);
-        credentials.groups = groups(&|_, members| members.split(',').any(|member| member == user.name));
-        found = Some(user);
+/// Who a service with these settings runs as; `None`: it stays root.
+pub fn account_of(exec: &Exec) -> Result<Option<Box<Account>>, Why> {
+    let mut found = match &exec.user {
+        Some(name) => user(name).ok_or_else(|| Why::missing("user", name))?,
+        None if exec.group.is_none() && exec.supplementary_groups.is_empty() => return Ok(None),
+        None => account("", "/home/root", "", (0, 0)),
+    };
+    let Account { name, credentials, .. } = &mut *found;
+    if exec.user.is_some() {
+        credentials.groups = groups(&|_, members| members.split(',').any(|member| member == *name));
     }
     if let Some(name) = &exec.group {
         credentials.gid = group(name)?;
@@ -80,5 +80,5 @@ pub fn credentials(exec: &Exec) -> Result<(Option<User>, Option<Credentials>), W
     for name in &exec.supplementary_groups {
         credentials.groups.push(group(name)?);
     }
-    Ok((found, Some(credentials)))
+    Ok(Some(found))
 }

@@ -33,10 +33,10 @@ impl Devices {
     /// Starts to listen, then looks at what is there, so that nothing is missed between the two.
     pub fn watch(cmdline: &Cmdline) -> Result<Self, Why> {
         let Some(wanted) = cmdline.value("root") else {
-            return Err(Why("the kernel command line has no root=".to_owned()));
+            return Err(Why("the kernel command line has no root=".into()));
         };
         let Some(root) = Identity::parse(wanted) else {
-            return Err(Why(format!("root={wanted} has an unknown form")));
+            return Err(Why(format!("root={wanted} has an unknown form").into()));
         };
         let seconds = cmdline.value("roottimeout").and_then(|value| value.parse().ok());
         let timeout = seconds.map_or(ROOT_TIMEOUT, Duration::from_secs);
@@ -59,7 +59,7 @@ impl Devices {
 
     fn missing(&self) -> Why {
         let (root, seconds) = (&self.root, self.timeout.as_secs());
-        Why(format!("root={root} did not appear within {seconds} s (roottimeout)"))
+        Why(format!("root={root} did not appear within {seconds} s (roottimeout)").into())
     }
 
     /// Waits until `there` says yes of what was found, at most for `limit`. The answer tells whether it did.
@@ -151,7 +151,7 @@ pub fn mount_system(devices: &Devices, cmdline: &Cmdline) -> Result<&'static Pat
 
 /// The slot holds no root file system.
 pub fn no_system(path: &Path) -> Why {
-    Why(format!("no root file system: there is no {}", path.display()))
+    Why(format!("no root file system: there is no {}", path.display()).into())
 }
 
 /// The root image of the host app that the link `current` selects. The link is read here, as an absolute one

@@ -47,11 +47,15 @@ impl Command {
     }
 
     /// The arguments with `$NAME` (a word of its own: split into words) and `${NAME}` (anywhere) replaced.
-    pub fn expanded(&self, environment: &[(String, String)]) -> Vec<String> {
+    pub fn expanded(&self, environment: &[String]) -> Vec<String> {
         let mut arguments = Vec::new();
         for (argument, index) in self.arguments.iter().zip(0..) {
             let value = |name: &str| {
-                environment.iter().rev().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+                environment
+                    .iter()
+                    .rev()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                    .unwrap_or_default()
             };
             match argument.strip_prefix('$').filter(|name| is_name(name) && index > 0) {
                 Some(name) => arguments.extend(words(value(name)).unwrap_or_default()),

@@ -384,8 +384,10 @@ fn environment(service: &mut Service, value: &str) -> Outcome {
         list.clear();
     }
     for word in words(value).ok_or(WANTED)? {
-        let (name, value) = word.split_once('=').ok_or(WANTED)?;
-        list.push((name.to_owned(), value.to_owned()));
+        if !word.contains('=') {
+            return Err(WANTED);
+        }
+        list.push(word);
     }
     Ok(())
 }

@@ -207,7 +207,7 @@ pub struct Exec {
     /// Further groups.
     pub supplementary_groups: Vec<String>,
     /// `NAME=VALUE`.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<String>,
     /// Files with such lines; `true`: one that is missing is skipped.
     pub environment_files: Vec<(PathBuf, bool)>,
     /// Working folder; `true`: one that is missing is skipped. `~` is the user's home.

@@ -176,7 +176,7 @@ fn never_panics_on_mutated_units() {
         }
         unit.add_default_dependencies();
         for command in unit.service.unwrap().exec_start {
-            command.expanded(&[("X".to_owned(), "\"".to_owned())]);
+            command.expanded(&["X=\"".to_owned()]);
         }
     }
     std::fs::remove_dir_all(lib).unwrap();

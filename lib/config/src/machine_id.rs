@@ -1,6 +1,7 @@
 //! The machine id (spec os §3.3, machine-id(5)): 32 hex digits, made once.
 
-use minke_sys::{Context, Result, file, random};
+use crate::identity::{hex, random_bytes};
+use minke_sys::{Context, Result, file};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -33,11 +34,10 @@ fn is_id(content: &[u8]) -> bool {
 
 /// Random, with the version and variant of a random UUID (RFC 9562 §5.4), as machine-id(5) asks for.
 fn fresh() -> Result<String> {
-    let mut bytes = [0u8; 16];
-    random::fill(&mut bytes)?;
-    let number = u128::from_be_bytes(bytes);
-    let number = number & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    Ok(format!("{number:032x}"))
+    let mut bytes = random_bytes()?;
+    bytes[6] = bytes[6] & 0x0F | 0x40;
+    bytes[8] = bytes[8] & 0x3F | 0x80;
+    Ok(hex(bytes))
 }
 
 #[cfg(test)]
