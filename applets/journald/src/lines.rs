@@ -25,7 +25,7 @@ pub struct Lines {
 impl Lines {
     /// Takes in bytes and hands over each line that they complete. `emit` returns whether to go on; when it
     /// says no, the rest of the bytes is returned.
-    pub fn feed<'a>(&mut self, bytes: &'a [u8], mut emit: impl FnMut(&[u8], Break) -> bool) -> &'a [u8] {
+    pub fn feed<'a>(&mut self, bytes: &'a [u8], emit: &mut dyn FnMut(&[u8], Break) -> bool) -> &'a [u8] {
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = LINE_LIMIT.saturating_sub(self.partial.len());
@@ -69,7 +69,7 @@ mod tests {
 
     fn feed(lines: &mut Lines, bytes: &[u8]) -> Vec<(Vec<u8>, Break)> {
         let mut got = Vec::new();
-        lines.feed(bytes, |line, why| {
+        lines.feed(bytes, &mut |line, why| {
             got.push((line.to_vec(), why));
             true
         });
@@ -109,6 +109,6 @@ mod tests {
     #[test]
     fn one_can_stop_in_between() {
         let mut lines = Lines::default();
-        assert_eq!(lines.feed(b"a\nb\nc\n", |_, _| false), b"b\nc\n");
+        assert_eq!(lines.feed(b"a\nb\nc\n", &mut |_, _| false), b"b\nc\n");
     }
 }

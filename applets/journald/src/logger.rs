@@ -43,7 +43,7 @@ fn log(args: &Args, pri: u8) -> Result<u8> {
     }
     let (mut lines, mut buffer, mut result) = (Lines::default(), Vec::new(), Ok(()));
     while stdio::read_some(&mut buffer)? {
-        lines.feed(&buffer, |line, _| {
+        lines.feed(&buffer, &mut |line, _| {
             if !line.is_empty() {
                 result = send(line);
             }

@@ -49,7 +49,7 @@ impl Stream {
         while self.header_lines < Header::LINES && !bytes.is_empty() {
             let (header, count) = (&mut self.header, &mut self.header_lines);
             let mut good = true;
-            bytes = self.lines.feed(bytes, |line, why| {
+            bytes = self.lines.feed(bytes, &mut |line, why| {
                 good = why == Break::End && line.len() <= HEADER_LIMIT && header.line(*count, line).is_ok();
                 *count = count.saturating_add(1);
                 // One at a time: the last header line is followed by log lines.
@@ -60,7 +60,7 @@ impl Stream {
             }
         }
         let mut lines = std::mem::take(&mut self.lines);
-        lines.feed(bytes, |line, why| {
+        lines.feed(bytes, &mut |line, why| {
             self.log(line, why, journal);
             true
         });

@@ -72,6 +72,9 @@ pub enum Action {
     },
 }
 
+/// What came of a request.
+pub type Answer<T> = Result<T, Box<Refusal>>;
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -294,19 +297,19 @@ impl Manager {
     }
 
     /// Loads a unit if it is not loaded yet.
-    pub fn load(&mut self, world: &mut dyn World, name: &str) -> Result<&mut Slot, Refusal> {
+    pub fn load(&mut self, world: &mut dyn World, name: &str) -> Answer<&mut Slot> {
         if !self.units.contains_key(name) {
             let unit = match world.load(name) {
                 Loaded::Unit(unit) => unit,
-                Loaded::Missing => return Err(Refusal::NotFound(name.to_owned())),
-                Loaded::Masked => return Err(Refusal::Masked(name.to_owned())),
+                Loaded::Missing => return Err(Refusal::NotFound(name.to_owned()).into()),
+                Loaded::Masked => return Err(Refusal::Masked(name.to_owned()).into()),
             };
             if let Some(why) = bad_setting(&unit) {
-                return Err(Refusal::BadSetting(name.to_owned(), why));
+                return Err(Refusal::BadSetting(name.to_owned(), why).into());
             }
             self.units.insert(name.to_owned(), Box::new(Slot::new(unit)));
         }
-        self.slot_mut(name).ok_or_else(|| Refusal::NotFound(name.to_owned()))
+        self.slot_mut(name).ok_or_else(|| Refusal::NotFound(name.to_owned()).into())
     }
 
     /// What a later PID 1 must know: the units that are up, and the processes of the others.

@@ -1,7 +1,7 @@
 //! From a request to jobs: everything that must be started or stopped along with a unit.
 
 use super::job::idle_until;
-use super::{Job, Kind, Manager, Refusal, Verdict, World};
+use super::{Answer, Job, Kind, Manager, Refusal, Verdict, World};
 use crate::log;
 use minke_wire::table::Table;
 use std::rc::Rc;
@@ -19,9 +19,9 @@ impl Manager {
         kind: Kind,
         name: &str,
         now: Duration,
-    ) -> Result<Option<u32>, Refusal> {
+    ) -> Answer<Option<u32>> {
         if self.ending {
-            return Err(Refusal::Ending);
+            return Err(Refusal::Ending.into());
         }
         self.now = now;
         let name = world.resolve(name);
@@ -37,7 +37,7 @@ impl Manager {
                 let slot = self.load(world, &name)?;
                 let can = slot.unit.service.as_ref().is_some_and(|service| !service.exec_reload.is_empty());
                 if !can || !slot.active().is_up() {
-                    return Err(Refusal::NoReload(name));
+                    return Err(Refusal::NoReload(name).into());
                 }
                 plan.insert(name.clone(), Kind::Reload);
             }
@@ -49,7 +49,7 @@ impl Manager {
     }
 
     /// The automatic restart of a service.
-    pub(super) fn enqueue_automatic(&mut self, world: &mut dyn World, name: &str) -> Result<(), Refusal> {
+    pub(super) fn enqueue_automatic(&mut self, world: &mut dyn World, name: &str) -> Answer<()> {
         let mut plan = Plan::new();
         self.plan_start(world, name, &mut plan)?;
         plan.insert(name.to_owned(), Kind::Start);
@@ -58,7 +58,7 @@ impl Manager {
     }
 
     /// Goes over to a target: starts it, and stops everything that it does not pull in.
-    pub fn isolate(&mut self, world: &mut dyn World, name: &str, now: Duration) -> Result<(), Refusal> {
+    pub fn isolate(&mut self, world: &mut dyn World, name: &str, now: Duration) -> Answer<()> {
         self.now = now;
         let name = world.resolve(name);
         let mut plan = Plan::new();
@@ -96,7 +96,7 @@ impl Manager {
         })
     }
 
-    fn plan_start(&mut self, world: &mut dyn World, name: &str, plan: &mut Plan) -> Result<(), Refusal> {
+    fn plan_start(&mut self, world: &mut dyn World, name: &str, plan: &mut Plan) -> Answer<()> {
         if will_start(plan, name) {
             return Ok(());
         }
@@ -105,7 +105,7 @@ impl Manager {
         plan.insert(name.to_owned(), Kind::Start);
         for other in &relations.requisite {
             if !self.is_up(other) {
-                return Err(Refusal::Requisite(other.clone()));
+                return Err(Refusal::Requisite(other.clone()).into());
             }
         }
         for list in [&relations.requires, &relations.binds_to] {
@@ -118,7 +118,7 @@ impl Manager {
             if let Err(refusal) = self.plan_start(world, other, plan) {
                 *plan = before;
                 // That an optional unit is not installed is no news.
-                if !matches!(&refusal, Refusal::NotFound(missing) if missing == other) {
+                if !matches!(&*refusal, Refusal::NotFound(missing) if missing == other) {
                     self.note(log::WARNING, name, &format!("wants {other}, but {refusal}"));
                 }
             }
@@ -145,7 +145,7 @@ impl Manager {
         }
     }
 
-    fn plan_restart(&mut self, world: &mut dyn World, name: &str, plan: &mut Plan) -> Result<(), Refusal> {
+    fn plan_restart(&mut self, world: &mut dyn World, name: &str, plan: &mut Plan) -> Answer<()> {
         self.plan_start(world, name, plan)?;
         let mut names = vec![name.to_owned()];
         while let Some(name) = names.pop() {

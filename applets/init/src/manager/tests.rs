@@ -479,7 +479,10 @@ fn the_end_of_the_system_stops_everything_and_accepts_nothing_more() {
     sim.exit("/log", 0);
     assert!(sim.manager.is_idle(), "{:?}", sim.manager.jobs());
     assert_eq!((sim.state("reboot.target"), sim.state("crash.service")), ("active", "inactive"));
-    assert_eq!(sim.manager.enqueue(&mut sim.files, Kind::Start, "a.service", now), Err(Refusal::Ending));
+    assert_eq!(
+        sim.manager.enqueue(&mut sim.files, Kind::Start, "a.service", now),
+        Err(Refusal::Ending.into())
+    );
     assert_eq!(sim.sleep(), None, "no restart is left");
 }
 
@@ -536,12 +539,12 @@ fn impossible_requests_are_refused_with_the_reason() {
     ]);
     let mut refused =
         |kind, name| sim.manager.enqueue(&mut sim.files, kind, name, Duration::ZERO).unwrap_err();
-    assert!(matches!(refused(Kind::Start, "none.service"), Refusal::NotFound(_)));
-    assert!(matches!(refused(Kind::Start, "empty.service"), Refusal::BadSetting(..)));
-    assert!(matches!(refused(Kind::Start, "two.service"), Refusal::BadSetting(..)));
-    assert!(matches!(refused(Kind::Start, "requisite.service"), Refusal::Requisite(_)));
-    assert!(matches!(refused(Kind::Start, "needs.service"), Refusal::NotFound(_)));
-    assert!(matches!(refused(Kind::Reload, "requisite.service"), Refusal::NoReload(_)));
+    assert!(matches!(*refused(Kind::Start, "none.service"), Refusal::NotFound(_)));
+    assert!(matches!(*refused(Kind::Start, "empty.service"), Refusal::BadSetting(..)));
+    assert!(matches!(*refused(Kind::Start, "two.service"), Refusal::BadSetting(..)));
+    assert!(matches!(*refused(Kind::Start, "requisite.service"), Refusal::Requisite(_)));
+    assert!(matches!(*refused(Kind::Start, "needs.service"), Refusal::NotFound(_)));
+    assert!(matches!(*refused(Kind::Reload, "requisite.service"), Refusal::NoReload(_)));
 }
 
 #[test]

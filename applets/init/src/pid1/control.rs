@@ -2,7 +2,7 @@
 
 use super::Init;
 use crate::manager::state::State;
-use crate::manager::{Kind, Refusal, Slot, Verdict, World};
+use crate::manager::{Answer, Kind, Refusal, Slot, Verdict, World};
 use minke_control::init::Ending;
 use minke_sys::cgroup;
 use minke_wire::json::{Value, json};
@@ -143,12 +143,12 @@ impl Init {
         Ok(None)
     }
 
-    fn check_allowed(&mut self, kind: Kind, name: &str) -> Result<(), Refusal> {
+    fn check_allowed(&mut self, kind: Kind, name: &str) -> Answer<()> {
         let name = self.machine.resolve(name);
         let Ok(slot) = self.manager.load(&mut self.machine, &name) else { return Ok(()) };
         let refused = (kind != Kind::Stop && slot.unit.refuse_manual_start)
             || (kind != Kind::Start && slot.unit.refuse_manual_stop);
-        if refused { Err(Refusal::Manual(name)) } else { Ok(()) }
+        if refused { Err(Refusal::Manual(name).into()) } else { Ok(()) }
     }
 
     fn isolate(&mut self, names: &[String]) -> Reply {
@@ -187,7 +187,7 @@ impl Init {
             units.push(match self.manager.load(&mut self.machine, &name) {
                 Ok(slot) => properties(&name, slot),
                 Err(refusal) => {
-                    let state = match refusal {
+                    let state = match &*refusal {
                         Refusal::Masked(_) => "masked",
                         Refusal::BadSetting(..) => "bad-setting",
                         _ => "not-found",

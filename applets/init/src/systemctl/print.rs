@@ -7,8 +7,6 @@ use minke_sys::process::{self, Spawn};
 use minke_wire::json::{Value, json};
 use std::ffi::CString;
 use std::fmt::Write;
-use std::io::Read;
-use std::os::unix::net::UnixStream;
 
 /// Bytes of a unit file.
 const FILE_LIMIT: usize = 256 << 10;
@@ -76,35 +74,19 @@ fn print_status(args: &Args, unit: &Value) {
     print_log(args, id);
 }
 
-/// The unit's last log lines, from the journal's own program.
+/// The unit's last log lines, which the journal's own program prints.
 fn print_log(args: &Args, id: &str) {
     let lines = args.value("lines").unwrap_or(LINES);
     if lines == "0" {
         return;
     }
-    if let Some(log) = output_of(&["journalctl", "-u", id, "-n", lines, "--no-pager"])
-        && !log.is_empty()
-    {
-        print(&format!("\n{log}"));
-    }
-}
-
-/// What another program of this binary prints, if it succeeds.
-fn output_of(words: &[&str]) -> Option<String> {
-    let (mut reader, writer) = UnixStream::pair().ok()?;
     let mut command = Spawn::new(c"/proc/self/exe");
     command.arguments.clear();
-    for word in words {
-        command.arguments.extend(CString::new(*word));
+    for word in ["journalctl", "-u", id, "-n", lines] {
+        command.arguments.extend(CString::new(word));
     }
-    command.stdio[1] = Some(writer.into());
-    let pid = command.start().ok()?;
-    // Ours must be closed, or the reader would wait for itself.
-    drop(command);
-    let mut output = Vec::new();
-    reader.read_to_end(&mut output).ok()?;
-    let success = process::wait(pid).ok()?.success();
-    success.then(|| String::from_utf8_lossy(&output).into_owned())
+    println!();
+    let _ = command.start().and_then(process::wait);
 }
 
 fn system_status() -> Result<u8, Failure> {

@@ -34,123 +34,125 @@ impl fmt::Display for Problem {
 /// What came of one value; the error says what is wanted.
 type Outcome = Result<(), &'static str>;
 
-/// How a directive's value is read, and where in `S` it goes.
-enum Setter<S: 'static> {
-    /// Nowhere: accepted without effect.
-    Nowhere,
-    Flag(fn(&mut S) -> &mut bool),
+/// Where a directive's value goes, and by that how it is read.
+enum Field<'a> {
+    /// It has gone there already.
+    Done(Outcome),
+    Flag(&'a mut bool),
     /// Unit names.
-    Names(fn(&mut S) -> &mut Vec<String>),
+    Names(&'a mut Vec<String>),
     /// Words.
-    List(fn(&mut S) -> &mut Vec<String>),
+    List(&'a mut Vec<String>),
     /// A text; an empty one is none.
-    Text(fn(&mut S) -> &mut Option<String>),
+    Text(&'a mut Option<String>),
     /// What is done to the machine.
-    Action(fn(&mut S) -> &mut Action),
-    Commands(fn(&mut S) -> &mut Vec<Rc<Command>>),
-    Span(fn(&mut S) -> &mut Option<Duration>),
+    Action(&'a mut Action),
+    Commands(&'a mut Vec<Rc<Command>>),
+    Span(&'a mut Option<Duration>),
     /// A span in which 0 means no limit, as in `Timeout…Sec=`.
-    Timeout(fn(&mut S) -> &mut Option<Duration>),
-    Signal(fn(&mut S) -> &mut i32),
+    Timeout(&'a mut Option<Duration>),
+    Signal(&'a mut i32),
+    /// Permission bits.
+    Bits(&'a mut u32),
     /// A number within bounds.
-    Range(i16, i16, fn(&mut S) -> &mut Option<i32>),
-    Stream(fn(&mut S) -> &mut Stream),
-    /// Anything else.
-    Own(fn(&mut S, &str) -> Outcome),
+    Range(i16, i16, &'a mut Option<i32>),
+    Stream(&'a mut Stream),
 }
 
-use Setter::{
-    Action as Act, Commands, Flag, List, Names, Nowhere, Own, Range, Signal, Span as Time, Stream as Io,
-    Text, Timeout,
+use Field::{
+    Action as Act, Bits, Commands, Done, Flag, List, Names, Range, Signal, Span as Time, Stream as Io, Text,
+    Timeout,
 };
 
-const UNIT: &[(&str, Setter<Unit>)] = &[
-    ("Description", Own(|unit, value| set(&mut unit.description, value.to_owned()))),
-    ("Documentation", Nowhere),
-    ("SourcePath", Nowhere),
-    ("AllowIsolate", Nowhere),
-    ("Requires", Names(|unit| &mut unit.relations.requires)),
-    ("Requisite", Names(|unit| &mut unit.relations.requisite)),
-    ("Wants", Names(|unit| &mut unit.relations.wants)),
-    ("BindsTo", Names(|unit| &mut unit.relations.binds_to)),
-    ("PartOf", Names(|unit| &mut unit.relations.part_of)),
-    ("Conflicts", Names(|unit| &mut unit.relations.conflicts)),
-    ("After", Names(|unit| &mut unit.relations.after)),
-    ("Before", Names(|unit| &mut unit.relations.before)),
-    ("OnFailure", Names(|unit| &mut unit.relations.on_failure)),
-    ("DefaultDependencies", Flag(|unit| &mut unit.default_dependencies)),
-    ("RefuseManualStart", Flag(|unit| &mut unit.refuse_manual_start)),
-    ("RefuseManualStop", Flag(|unit| &mut unit.refuse_manual_stop)),
-    ("IgnoreOnIsolate", Flag(|unit| &mut unit.ignore_on_isolate)),
-    ("JobTimeoutAction", Act(|unit| &mut unit.job_timeout_action)),
-    ("JobTimeoutSec", Time(|unit| &mut unit.job_timeout)),
-    ("StartLimitIntervalSec", Own(start_limit_interval)),
-    ("StartLimitInterval", Own(start_limit_interval)),
-    ("StartLimitBurst", Own(start_limit_burst)),
-    ("StartLimitAction", Act(|unit| &mut unit.start_limit_action)),
-    ("FailureAction", Act(|unit| &mut unit.failure_action)),
-    ("SuccessAction", Act(|unit| &mut unit.success_action)),
+/// A directive: its name, and its field in `S`.
+type Directive<S> = (&'static str, for<'a> fn(&'a mut S, &str) -> Field<'a>);
+
+const UNIT: &[Directive<Unit>] = &[
+    ("Description", |unit, value| Done(set(&mut unit.description, value.to_owned()))),
+    ("Documentation", |_, _| Done(Ok(()))),
+    ("SourcePath", |_, _| Done(Ok(()))),
+    ("AllowIsolate", |_, _| Done(Ok(()))),
+    ("Requires", |unit, _| Names(&mut unit.relations.requires)),
+    ("Requisite", |unit, _| Names(&mut unit.relations.requisite)),
+    ("Wants", |unit, _| Names(&mut unit.relations.wants)),
+    ("BindsTo", |unit, _| Names(&mut unit.relations.binds_to)),
+    ("PartOf", |unit, _| Names(&mut unit.relations.part_of)),
+    ("Conflicts", |unit, _| Names(&mut unit.relations.conflicts)),
+    ("After", |unit, _| Names(&mut unit.relations.after)),
+    ("Before", |unit, _| Names(&mut unit.relations.before)),
+    ("OnFailure", |unit, _| Names(&mut unit.relations.on_failure)),
+    ("DefaultDependencies", |unit, _| Flag(&mut unit.default_dependencies)),
+    ("RefuseManualStart", |unit, _| Flag(&mut unit.refuse_manual_start)),
+    ("RefuseManualStop", |unit, _| Flag(&mut unit.refuse_manual_stop)),
+    ("IgnoreOnIsolate", |unit, _| Flag(&mut unit.ignore_on_isolate)),
+    ("JobTimeoutAction", |unit, _| Act(&mut unit.job_timeout_action)),
+    ("JobTimeoutSec", |unit, _| Time(&mut unit.job_timeout)),
+    ("StartLimitIntervalSec", |unit, value| Done(start_limit_interval(unit, value))),
+    ("StartLimitInterval", |unit, value| Done(start_limit_interval(unit, value))),
+    ("StartLimitBurst", |unit, value| Done(start_limit_burst(unit, value))),
+    ("StartLimitAction", |unit, _| Act(&mut unit.start_limit_action)),
+    ("FailureAction", |unit, _| Act(&mut unit.failure_action)),
+    ("SuccessAction", |unit, _| Act(&mut unit.success_action)),
 ];
 
-const SERVICE: &[(&str, Setter<Service>)] = &[
-    ("Type", Own(|service, value| set(&mut service.kind, one_of(value, &service::TYPES)?))),
-    ("RemainAfterExit", Flag(|service| &mut service.remain_after_exit)),
-    ("ExecCondition", Commands(|service| &mut service.exec_condition)),
-    ("ExecStartPre", Commands(|service| &mut service.exec_start_pre)),
-    ("ExecStart", Commands(|service| &mut service.exec_start)),
-    ("ExecStartPost", Commands(|service| &mut service.exec_start_post)),
-    ("ExecReload", Commands(|service| &mut service.exec_reload)),
-    ("ExecStop", Commands(|service| &mut service.exec_stop)),
-    ("ExecStopPost", Commands(|service| &mut service.exec_stop_post)),
-    ("Restart", Own(|service, value| set(&mut service.restart, one_of(value, &service::RESTARTS)?))),
-    ("RestartSec", Time(|service| &mut service.restart_delay)),
-    ("RestartMaxDelaySec", Time(|service| &mut service.restart_delay_max)),
-    ("RestartSteps", Own(|service, value| set(&mut service.restart_grows, number(value)? > 0))),
-    ("SuccessExitStatus", Own(success_exit_status)),
-    ("RestartPreventExitStatus", Own(|service, value| statuses(value, &mut service.restart_prevent, None))),
-    ("TimeoutStartSec", Own(timeout_start)),
-    ("TimeoutStopSec", Timeout(|service| &mut service.stop_timeout)),
-    ("TimeoutSec", Own(timeout_both)),
-    ("RuntimeMaxSec", Time(|service| &mut service.runtime_max)),
-    ("WatchdogSec", Timeout(|service| &mut service.watchdog)),
-    ("WatchdogSignal", Signal(|service| &mut service.watchdog_signal)),
-    ("NotifyAccess", Own(|service, value| set(&mut service.notify_access, one_of(value, &service::ACCESS)?))),
-    ("PIDFile", Own(|service, value| set(&mut service.pid_file, Some(Path::new("/run").join(value))))),
-    ("KillMode", Own(|service, value| set(&mut service.kill_mode, one_of(value, &service::KILL_MODES)?))),
-    ("KillSignal", Signal(|service| &mut service.kill_signal)),
-    ("SendSIGKILL", Flag(|service| &mut service.send_sigkill)),
-    ("SendSIGHUP", Flag(|service| &mut service.send_sighup)),
-    ("User", Text(|service| &mut service.exec.user)),
-    ("Group", Text(|service| &mut service.exec.group)),
-    ("SupplementaryGroups", List(|service| &mut service.exec.supplementary_groups)),
-    ("Environment", Own(environment)),
-    ("EnvironmentFile", Own(environment_file)),
-    ("WorkingDirectory", Own(working_directory)),
-    ("UMask", Own(|service, value| set(&mut service.exec.umask, octal(value)?))),
-    ("OOMScoreAdjust", Range(-1000, 1000, |service| &mut service.exec.oom_score_adjust)),
-    ("Nice", Range(-20, 19, |service| &mut service.exec.nice)),
-    ("CapabilityBoundingSet", Own(bounding_set)),
-    ("AmbientCapabilities", Own(ambient)),
-    ("NoNewPrivileges", Flag(|service| &mut service.exec.no_new_privileges)),
-    ("RuntimeDirectory", List(|service| &mut service.exec.runtime_directories)),
-    (
-        "RuntimeDirectoryMode",
-        Own(|service, value| set(&mut service.exec.runtime_directory_mode, octal(value)?)),
-    ),
-    ("RuntimeDirectoryPreserve", Own(preserve)),
-    ("StateDirectory", List(|service| &mut service.exec.state_directories)),
-    ("StandardInput", Io(|service| &mut service.exec.input)),
-    ("StandardOutput", Io(|service| &mut service.exec.output)),
-    ("StandardError", Io(|service| &mut service.exec.error)),
-    ("TTYPath", Text(|service| &mut service.exec.terminal)),
-    ("SyslogIdentifier", Text(|service| &mut service.exec.syslog_identifier)),
-    ("Delegate", Own(|service, value| set(&mut service.exec.delegate, boolean(value).unwrap_or(true)))),
-    ("CPUWeight", Own(cpu_weight)),
-    ("Slice", Nowhere),
-    ("MemoryAccounting", Nowhere),
-    ("TasksAccounting", Nowhere),
-    ("CPUAccounting", Nowhere),
-    ("IOAccounting", Nowhere),
+const SERVICE: &[Directive<Service>] = &[
+    ("Type", |service, value| Done(put(&mut service.kind, one_of(value, &service::TYPES)))),
+    ("RemainAfterExit", |service, _| Flag(&mut service.remain_after_exit)),
+    ("ExecCondition", |service, _| Commands(&mut service.exec_condition)),
+    ("ExecStartPre", |service, _| Commands(&mut service.exec_start_pre)),
+    ("ExecStart", |service, _| Commands(&mut service.exec_start)),
+    ("ExecStartPost", |service, _| Commands(&mut service.exec_start_post)),
+    ("ExecReload", |service, _| Commands(&mut service.exec_reload)),
+    ("ExecStop", |service, _| Commands(&mut service.exec_stop)),
+    ("ExecStopPost", |service, _| Commands(&mut service.exec_stop_post)),
+    ("Restart", |service, value| Done(put(&mut service.restart, one_of(value, &service::RESTARTS)))),
+    ("RestartSec", |service, _| Time(&mut service.restart_delay)),
+    ("RestartMaxDelaySec", |service, _| Time(&mut service.restart_delay_max)),
+    ("RestartSteps", |service, value| {
+        Done(put(&mut service.restart_grows, number(value).map(|steps| steps > 0)))
+    }),
+    ("SuccessExitStatus", |service, value| Done(success_exit_status(service, value))),
+    ("RestartPreventExitStatus", |service, value| Done(statuses(value, &mut service.restart_prevent, None))),
+    ("TimeoutStartSec", |service, value| Done(timeout_start(service, value))),
+    ("TimeoutStopSec", |service, _| Timeout(&mut service.stop_timeout)),
+    ("TimeoutSec", |service, value| Done(timeout_both(service, value))),
+    ("RuntimeMaxSec", |service, _| Time(&mut service.runtime_max)),
+    ("WatchdogSec", |service, _| Timeout(&mut service.watchdog)),
+    ("WatchdogSignal", |service, _| Signal(&mut service.watchdog_signal)),
+    ("NotifyAccess", |service, value| Done(put(&mut service.notify_access, one_of(value, &service::ACCESS)))),
+    ("PIDFile", |service, value| Done(set(&mut service.pid_file, Some(Path::new("/run").join(value))))),
+    ("KillMode", |service, value| Done(put(&mut service.kill_mode, one_of(value, &service::KILL_MODES)))),
+    ("KillSignal", |service, _| Signal(&mut service.kill_signal)),
+    ("SendSIGKILL", |service, _| Flag(&mut service.send_sigkill)),
+    ("SendSIGHUP", |service, _| Flag(&mut service.send_sighup)),
+    ("User", |service, _| Text(&mut service.exec.user)),
+    ("Group", |service, _| Text(&mut service.exec.group)),
+    ("SupplementaryGroups", |service, _| List(&mut service.exec.supplementary_groups)),
+    ("Environment", |service, value| Done(environment(service, value))),
+    ("EnvironmentFile", |service, value| Done(environment_file(service, value))),
+    ("WorkingDirectory", |service, value| Done(working_directory(service, value))),
+    ("UMask", |service, _| Bits(&mut service.exec.umask)),
+    ("OOMScoreAdjust", |service, _| Range(-1000, 1000, &mut service.exec.oom_score_adjust)),
+    ("Nice", |service, _| Range(-20, 19, &mut service.exec.nice)),
+    ("CapabilityBoundingSet", |service, value| Done(bounding_set(service, value))),
+    ("AmbientCapabilities", |service, value| Done(ambient(service, value))),
+    ("NoNewPrivileges", |service, _| Flag(&mut service.exec.no_new_privileges)),
+    ("RuntimeDirectory", |service, _| List(&mut service.exec.runtime_directories)),
+    ("RuntimeDirectoryMode", |service, _| Bits(&mut service.exec.runtime_directory_mode)),
+    ("RuntimeDirectoryPreserve", |service, value| Done(preserve(service, value))),
+    ("StateDirectory", |service, _| List(&mut service.exec.state_directories)),
+    ("StandardInput", |service, _| Io(&mut service.exec.input)),
+    ("StandardOutput", |service, _| Io(&mut service.exec.output)),
+    ("StandardError", |service, _| Io(&mut service.exec.error)),
+    ("TTYPath", |service, _| Text(&mut service.exec.terminal)),
+    ("SyslogIdentifier", |service, _| Text(&mut service.exec.syslog_identifier)),
+    ("Delegate", |service, value| Done(set(&mut service.exec.delegate, boolean(value).unwrap_or(true)))),
+    ("CPUWeight", |service, value| Done(cpu_weight(service, value))),
+    ("Slice", |_, _| Done(Ok(()))),
+    ("MemoryAccounting", |_, _| Done(Ok(()))),
+    ("TasksAccounting", |_, _| Done(Ok(()))),
+    ("CPUAccounting", |_, _| Done(Ok(()))),
+    ("IOAccounting", |_, _| Done(Ok(()))),
 ];
 
 /// Settings of the control group: directives and files.
@@ -202,27 +204,31 @@ pub fn apply(unit: &mut Unit, name: &Name, section: &str, key: &str, value: &str
 }
 
 /// Applies a directive that the table has; `None`: it has not.
-fn apply_from<S>(table: &[(&str, Setter<S>)], target: &mut S, key: &str, value: &str) -> Option<Outcome> {
-    let (_, setter) = table.iter().find(|(name, _)| *name == key)?;
-    Some(apply_setter(setter, target, value))
+fn apply_from<S>(table: &[Directive<S>], target: &mut S, key: &str, value: &str) -> Option<Outcome> {
+    let (_, field) = table.iter().find(|(name, _)| *name == key)?;
+    Some(fill(field(target, value), value))
 }
 
-fn apply_setter<S>(setter: &Setter<S>, target: &mut S, value: &str) -> Outcome {
-    match setter {
-        Nowhere => Ok(()),
-        Flag(field) => set(field(target), yes_no(value)?),
-        Names(field) => names(field(target), value),
-        List(field) => list(field(target), value),
-        Text(field) => set(field(target), text(value)),
-        Act(field) => set(field(target), one_of(value, &ACTIONS)?),
-        Commands(field) => commands(field(target), value),
-        Time(field) => set(field(target), span(value)?.limit()),
-        Timeout(field) => set(field(target), timeout(span(value)?)),
-        Signal(field) => set(field(target), signal_number(value).ok_or("a signal")?),
-        Range(least, most, field) => set(field(target), Some(ranged(value, *least, *most)?)),
-        Io(field) => set(field(target), stream(value)?),
-        Own(apply) => apply(target, value),
+fn fill(field: Field<'_>, value: &str) -> Outcome {
+    match field {
+        Done(outcome) => outcome,
+        Flag(field) => put(field, yes_no(value)),
+        Names(field) => names(field, value),
+        List(field) => list(field, value),
+        Text(field) => set(field, text(value)),
+        Act(field) => put(field, one_of(value, &ACTIONS)),
+        Commands(field) => commands(field, value),
+        Time(field) => set(field, span(value)?.limit()),
+        Timeout(field) => set(field, timeout(span(value)?)),
+        Signal(field) => put(field, signal_number(value).ok_or("a signal")),
+        Bits(field) => put(field, octal(value)),
+        Range(least, most, field) => set(field, Some(ranged(value, least, most)?)),
+        Io(field) => put(field, stream(value)),
     }
+}
+
+fn put<T>(field: &mut T, value: Result<T, &'static str>) -> Outcome {
+    set(field, value?)
 }
 
 fn set<T>(field: &mut T, value: T) -> Outcome {
