@@ -88,24 +88,25 @@ impl Modules {
         parameters: &str,
         depth: u32,
     ) -> minke_sys::Result<()> {
-        let (before, after) = kmod::soft_dependencies(&self.softdep, name);
-        self.load_soft(&before, depth);
+        self.load_soft(name, false, depth);
         for need in needs {
-            let own = kmod::normalize(kmod::name_of(need));
-            self.load_soft(&kmod::soft_dependencies(&self.softdep, &own).0, depth);
+            self.load_soft(&kmod::normalize(kmod::name_of(need)), false, depth);
             module::load(&self.folder.join(need), "")?;
         }
         module::load(&self.folder.join(path), parameters)?;
-        self.load_soft(&after, depth);
+        self.load_soft(name, true, depth);
         Ok(())
     }
 
-    /// Soft dependencies are loaded when they are there; a failure is none of the module's.
-    fn load_soft(&self, names: &[&str], depth: u32) {
-        if depth < DEPTH {
-            for name in names {
-                let _ = self.load_at(name, "", depth.saturating_add(1));
-            }
+    /// Soft dependencies, which come before or after a module, are loaded when they are there; a failure is none of
+    /// the module's.
+    fn load_soft(&self, name: &str, after: bool, depth: u32) {
+        if depth >= DEPTH {
+            return;
+        }
+        let (before, behind) = kmod::soft_dependencies(&self.softdep, name);
+        for name in if after { behind } else { before } {
+            let _ = self.load_at(name, "", depth.saturating_add(1));
         }
     }
 }

@@ -65,10 +65,6 @@ pub struct Options {
 impl Options {
     /// Reads the command line and, for what it does not say, the machine.
     pub fn new(args: &Args) -> std::result::Result<Self, String> {
-        let path = |name: &str, default: &str| match args.value(name).unwrap_or(default) {
-            "none" => None,
-            path => Some(PathBuf::from(path)),
-        };
         let default =
             if console::is_wanted(&text(Path::new("/proc/cmdline"))) { "/dev/console" } else { "none" };
         let limit = match args.value("limit") {
@@ -77,13 +73,18 @@ impl Options {
         };
         Ok(Self {
             runtime: PathBuf::from(args.value("runtime-dir").unwrap_or("/run")),
-            kernel: path("kmsg", "/dev/kmsg"),
-            dev_log: path("dev-log", "/dev/log"),
-            console: path("console", default),
+            kernel: path(args, "kmsg", "/dev/kmsg"),
+            dev_log: path(args, "dev-log", "/dev/log"),
+            console: path(args, "console", default),
             limit,
             user: args.value("user").map(str::to_owned),
         })
     }
+}
+
+fn path(args: &Args, name: &str, default: &str) -> Option<PathBuf> {
+    let path = args.value(name).unwrap_or(default);
+    (path != "none").then(|| PathBuf::from(path))
 }
 
 /// A twentieth of the memory, in whole MiB, within bounds.

@@ -2,11 +2,12 @@
 
 use crate::console::Console;
 use crate::limiter::{Limiter, Verdict};
-use crate::process::Processes;
+use crate::process::{Process, Processes};
 use crate::ring::{Field, Ring, Stamp};
 use crate::scan::Host;
 use minke_sys::clock;
 use minke_wire::journal::{Fields, Kmsg, Syslog, is_client_name};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The longest value of a field; a longer one is cut.
@@ -119,7 +120,7 @@ impl Journal {
     }
 
     fn accept_at(&mut self, now: Stamp, origin: Origin<'_>, fields: &[Field<'_>]) {
-        let process = origin.pid.map(|pid| self.processes.get(pid, now.monotonic)).unwrap_or_default();
+        let process = self.process(origin, now);
         let unit = origin.unit.or(process.unit.as_deref());
         // All containers speak through one unit: each has a limit of its own.
         let source = field(fields, "CONTAINER_ID_FULL").or(unit);
@@ -135,8 +136,12 @@ impl Journal {
         self.store(origin, now, fields);
     }
 
+    fn process(&mut self, origin: Origin<'_>, stamp: Stamp) -> Rc<Process> {
+        origin.pid.map(|pid| self.processes.get(pid, stamp.monotonic)).unwrap_or_default()
+    }
+
     fn store(&mut self, origin: Origin<'_>, stamp: Stamp, fields: &[Field<'_>]) {
-        let process = origin.pid.map(|pid| self.processes.get(pid, stamp.monotonic)).unwrap_or_default();
+        let process = self.process(origin, stamp);
         let (pid, uid) = (origin.pid.map(|pid| pid.to_string()), origin.uid.map(|uid| uid.to_string()));
         // In front, so that a client that fills an entry cannot push them out.
         let mut all = gather(&[

@@ -149,8 +149,8 @@ fn moment(args: &Args, name: &str) -> Result<Option<u64>, Error> {
 
 /// A name without a unit type means a service.
 fn unit_name(name: &str) -> String {
-    let kinds = ["service", "socket", "mount", "target", "timer", "path", "scope", "slice", "swap", "device"];
-    let has_kind = name.rsplit_once('.').is_some_and(|(_, kind)| kinds.contains(&kind));
+    let kinds = "service socket mount target timer path scope slice swap device";
+    let has_kind = name.rsplit_once('.').is_some_and(|(_, kind)| kinds.split(' ').any(|known| known == kind));
     if has_kind { name.to_owned() } else { format!("{name}.service") }
 }
 

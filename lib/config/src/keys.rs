@@ -6,51 +6,27 @@ use minke_wire::json::Value;
 
 /// Type letters of the specification: s string, b boolean, n number, o object, a array; several where the
 /// field has seen several.
-const KEYS: &[(&str, &str)] = &[
-    ("uuid", "s"),
-    ("apiEndpoint", "s"),
-    ("apiKey", "s"),
-    ("deviceApiKey", "s"),
-    ("deviceApiKeys", "o"),
-    ("deviceId", "ns"),
-    ("registered_at", "ns"),
-    ("applicationId", "ns"),
-    ("deviceType", "s"),
-    ("initialDeviceName", "s"),
-    ("hostname", "s"),
-    ("developmentMode", "b"),
-    ("persistentLogging", "b"),
-    ("country", "s"),
-    ("ntpServers", "s"),
-    ("dnsServers", "s"),
-    ("balenaRootCA", "s"),
-    ("listenPort", "ns"),
-    ("deltaEndpoint", "s"),
-    ("registryEndpoint", "s"),
-    ("appUpdatePollInterval", "ns"),
-    ("os", "o"),
-    ("os.sshKeys", "a"),
-    ("os.udevRules", "o"),
-    ("os.network", "o"),
-    ("os.network.connectivity", "o"),
-    ("os.network.connectivity.uri", "s"),
-    ("os.network.connectivity.interval", "ns"),
-    ("os.network.connectivity.response", "s"),
-    ("os.network.wifi", "o"),
-    ("os.network.wifi.randomMacAddressScan", "b"),
-    ("os.kernel", "o"),
-    ("os.kernel.extraFirmwareVol", "s"),
-    ("installer", "o"),
-];
+const KEYS: &str = "\
+    uuid:s apiEndpoint:s apiKey:s deviceApiKey:s deviceApiKeys:o deviceId:ns registered_at:ns \
+    applicationId:ns deviceType:s initialDeviceName:s hostname:s developmentMode:b persistentLogging:b \
+    country:s ntpServers:s dnsServers:s balenaRootCA:s listenPort:ns deltaEndpoint:s registryEndpoint:s \
+    appUpdatePollInterval:ns os:o os.sshKeys:a os.udevRules:o os.network:o os.network.connectivity:o \
+    os.network.connectivity.uri:s os.network.connectivity.interval:ns os.network.connectivity.response:s \
+    os.network.wifi:o os.network.wifi.randomMacAddressScan:b os.kernel:o os.kernel.extraFirmwareVol:s \
+    installer:o";
+
+fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KEYS.split(' ').filter_map(|key| key.split_once(':'))
+}
 
 /// What is said about each known key whose value has a type that nobody reads; empty when all is well.
 pub fn mistyped(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    for (path, types) in KEYS {
+    for (path, types) in keys() {
         let Some(value) = config.get(path) else { continue };
         let fits = match value {
             // Both words for a switch count (spec os §0.5).
-            Value::String(text) if *types == "b" => text == "true" || text == "false",
+            Value::String(text) if types == "b" => text == "true" || text == "false",
             Value::String(_) => types.contains('s'),
             Value::Number(_) => types.contains('n'),
             Value::Bool(_) => types.contains('b'),
@@ -68,7 +44,7 @@ pub fn mistyped(config: &Config) -> Vec<String> {
 /// The value that the words of a command line mean for a key, by the key's type; an unknown key's is a string.
 /// The error says what was expected.
 pub fn value_of(path: &str, text: &str) -> Result<Value, String> {
-    let types = KEYS.iter().find(|(key, _)| *key == path).map_or("s", |(_, types)| types);
+    let types = keys().find(|(key, _)| *key == path).map_or("s", |(_, types)| types);
     let parsed = || minke_wire::json::parse_str(text).ok();
     let value = match types.as_bytes().first() {
         Some(b's') => return Ok(text.into()),

@@ -103,7 +103,11 @@ impl Manager {
             if let Some(name) = self.first_waiting(&|name, job| self.may_run(name, job)) {
                 self.run_job(world, &name);
             } else if let Some(name) = self.stuck() {
-                self.note(log::WARNING, &name, "is part of an ordering cycle, which is broken here");
+                self.note(
+                    log::WARNING,
+                    &name,
+                    format_args!("is part of an ordering cycle, which is broken here"),
+                );
                 self.run_job(world, &name);
             } else {
                 return;
@@ -215,18 +219,22 @@ impl Manager {
             if slot.runtime.state == State::AutoRestart {
                 slot.runtime.state = State::Dead;
             }
-            self.note(log::INFO, name, &format!("not started: {why}"));
+            self.note(log::INFO, name, format_args!("not started: {why}"));
             return self.end_job(name, verdict);
         }
         if slot.unit.service.is_none() {
             slot.reached = true;
-            self.note(log::INFO, name, "reached");
+            self.note(log::INFO, name, format_args!("reached"));
             return self.end_job(name, Verdict::Done);
         }
         if !slot.may_start(self.now) {
             slot.runtime.state = State::Failed;
             slot.runtime.outcome = Outcome::StartLimit;
-            self.note(log::ERROR, name, "was started too often (StartLimitBurst=) and stays down");
+            self.note(
+                log::ERROR,
+                name,
+                format_args!("was started too often (StartLimitBurst=) and stays down"),
+            );
             self.system(name, |unit| unit.start_limit_action);
             return self.end_job(name, Verdict::Failed);
         }
@@ -264,9 +272,9 @@ impl Manager {
         let Some(job) = self.jobs.remove(name) else { return };
         self.out.push(super::Action::JobEnded { id: job.id, verdict });
         match (job.kind, verdict) {
-            (Kind::Start, Verdict::Done) => self.note(log::INFO, name, "started"),
+            (Kind::Start, Verdict::Done) => self.note(log::INFO, name, format_args!("started")),
             (_, Verdict::Timeout) => {
-                self.note(log::ERROR, name, &format!("{} job timed out", job.kind.name()));
+                self.note(log::ERROR, name, format_args!("{} job timed out", job.kind.name()));
             }
             _ => {}
         }
@@ -279,7 +287,7 @@ impl Manager {
         for dependent in self.dependents(name, false) {
             let job = self.jobs.get(&dependent);
             if job.is_some_and(|job| !job.running && matches!(job.kind, Kind::Start | Kind::Restart)) {
-                self.note(log::ERROR, &dependent, &format!("not started: it needs {name}, which failed"));
+                self.note(log::ERROR, &dependent, format_args!("not started: it needs {name}, which failed"));
                 self.end_job(&dependent, Verdict::Dependency);
             }
         }

@@ -382,7 +382,7 @@ impl Manager {
                 self.end_job_of(name, Kind::Reload, if done { Verdict::Done } else { Verdict::Failed });
             }
             Effect::TryAgain => self.try_again(world, name),
-            Effect::Note(text) => self.note(log::WARNING, name, &text),
+            Effect::Note(text) => self.note(log::WARNING, name, format_args!("{text}")),
             Effect::Ended { outcome, restart } => self.ended(world, name, outcome, restart),
         }
     }
@@ -404,7 +404,7 @@ impl Manager {
             return;
         }
         if let Err(refusal) = self.enqueue_automatic(world, name) {
-            self.note(log::ERROR, name, &format!("is not started again: {refusal}"));
+            self.note(log::ERROR, name, format_args!("is not started again: {refusal}"));
             if let Some(slot) = self.units.get_mut(name) {
                 slot.runtime.state = State::Failed;
             }
@@ -424,25 +424,25 @@ impl Manager {
             return self.note(
                 log::INFO,
                 name,
-                &format!("ended ({result}); start {count} follows in {delay} ms"),
+                format_args!("ended ({result}); start {count} follows in {delay} ms"),
             );
         }
         if outcome.is_failure() {
             self.failed(world, name, outcome);
         } else {
-            self.note(log::INFO, name, "stopped");
+            self.note(log::INFO, name, format_args!("stopped"));
             self.system(name, |unit| unit.success_action);
         }
         self.stop_bound(name);
     }
 
     fn failed(&mut self, world: &mut dyn World, name: &str, outcome: Outcome) {
-        self.note(log::ERROR, name, &format!("failed ({})", outcome.name()));
+        self.note(log::ERROR, name, format_args!("failed ({})", outcome.name()));
         let Some(slot) = self.units.get(name) else { return };
         let unit = Rc::clone(&slot.unit);
         for helper in &unit.relations.on_failure {
             if let Err(refusal) = self.enqueue(world, Kind::Start, helper, self.now) {
-                self.note(log::WARNING, name, &refusal.to_string());
+                self.note(log::WARNING, name, format_args!("{refusal}"));
             }
         }
         self.system(name, |unit| unit.failure_action);
@@ -456,8 +456,8 @@ impl Manager {
         }
     }
 
-    fn note(&mut self, priority: u8, name: &str, text: &str) {
-        self.out.push(Action::Log { priority, unit: name.to_owned(), text: text.to_owned() });
+    fn note(&mut self, priority: u8, name: &str, text: fmt::Arguments<'_>) {
+        self.out.push(Action::Log { priority, unit: name.to_owned(), text: text.to_string() });
     }
 }
 

@@ -119,7 +119,7 @@ impl Manager {
                 *plan = before;
                 // That an optional unit is not installed is no news.
                 if !matches!(&*refusal, Refusal::NotFound(missing) if missing == other) {
-                    self.note(log::WARNING, name, &format!("wants {other}, but {refusal}"));
+                    self.note(log::WARNING, name, format_args!("wants {other}, but {refusal}"));
                 }
             }
         }

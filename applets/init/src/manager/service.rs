@@ -7,6 +7,7 @@ use super::state::{Effect, Outcome, State, Whom};
 use crate::unit::{Command, KillMode, Restart, Service, Type};
 use minke_sys::process::Exit;
 use minke_sys::signal::{SIGCONT, SIGHUP, SIGKILL};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ impl Step<'_> {
     fn watchdog_missed(&mut self) {
         self.run.watchdog = None;
         self.fail(Outcome::Watchdog);
-        self.note("the watchdog was not fed in time");
+        self.note(format_args!("the watchdog was not fed in time"));
         self.enter_kill(self.definition.watchdog_signal);
     }
 
@@ -177,7 +178,7 @@ impl Step<'_> {
             State::AutoRestart => self.out.push(Effect::TryAgain),
             State::Dead | State::Failed | State::Exited => {}
             State::StopSignal if self.definition.send_sigkill => {
-                self.note("did not stop in time and is killed");
+                self.note(format_args!("did not stop in time and is killed"));
                 self.fail(Outcome::Timeout);
                 self.run.state = State::StopKill;
                 self.limit_stop();
@@ -185,7 +186,7 @@ impl Step<'_> {
                 self.check_stopped();
             }
             State::StopSignal | State::StopKill => {
-                self.note("has processes left that do not end");
+                self.note(format_args!("has processes left that do not end"));
                 self.fail(Outcome::Timeout);
                 self.enter(State::StopPost);
             }
@@ -195,12 +196,12 @@ impl Step<'_> {
                 self.end();
             }
             State::Reload => {
-                self.note("did not reload in time");
+                self.note(format_args!("did not reload in time"));
                 self.kill_control();
                 self.reloaded(false);
             }
             _ => {
-                self.note(&format!("state {} lasted too long", self.run.state.name()));
+                self.note(format_args!("state {} lasted too long", self.run.state.name()));
                 self.fail(Outcome::Timeout);
                 self.terminate();
             }
@@ -336,8 +337,8 @@ impl Step<'_> {
         self.signal_one(control, SIGKILL);
     }
 
-    fn note(&mut self, text: &str) {
-        self.out.push(Effect::Note(text.to_owned()));
+    fn note(&mut self, text: fmt::Arguments<'_>) {
+        self.out.push(Effect::Note(text.to_string()));
     }
 
     /// Goes on when nobody is left of those whom the stop was for.
@@ -419,7 +420,7 @@ impl Step<'_> {
             return self.enter(State::StopPost);
         }
         let program = command.map_or("", |command| command.program.as_str());
-        self.note(&format!("{program} in state {} ended with {exit}", self.run.state.name()));
+        self.note(format_args!("{program} in state {} ended with {exit}", self.run.state.name()));
         if self.run.state != State::Reload {
             self.fail(outcome_of(exit));
         }
@@ -440,14 +441,14 @@ impl Step<'_> {
         let command = self.definition.exec_start.get(self.run.command).or(self.definition.exec_start.last());
         let clean = self.definition.is_clean(exit) || command.is_some_and(|command| command.ignore_failure);
         if !clean {
-            self.note(&format!("main process ended with {exit}"));
+            self.note(format_args!("main process ended with {exit}"));
             self.fail(outcome_of(exit));
         }
         match self.run.state {
             State::Start if self.definition.kind == Type::Oneshot && clean => self.next_command(),
             State::Start => {
                 if clean {
-                    self.note("ended before it was ready");
+                    self.note(format_args!("ended before it was ready"));
                     self.fail(Outcome::Protocol);
                 }
                 self.terminate();

@@ -260,7 +260,7 @@ fn properties(name: &str, slot: &Slot) -> Value {
     if !slot.active().is_down() {
         memory = cgroup::get(&super::launch::group_of(name), "memory.current").unwrap_or_default();
     }
-    json!({
+    let mut properties = json!({
         "Id": name,
         "Description": unit.description,
         "LoadState": "loaded",
@@ -280,12 +280,19 @@ fn properties(name: &str, slot: &Slot) -> Value {
         "ActiveEnterTimestampMonotonic": super::microseconds(runtime.since),
         "MemoryCurrent": memory.trim(),
         "ControlGroup": format!("/system.slice/{name}"),
-        "Requires": relations.requires.join(" "),
-        "Wants": relations.wants.join(" "),
-        "BindsTo": relations.binds_to.join(" "),
-        "PartOf": relations.part_of.join(" "),
-        "Conflicts": relations.conflicts.join(" "),
-        "After": relations.after.join(" "),
-        "Before": relations.before.join(" "),
-    })
+    });
+    if let Value::Object(members) = &mut properties {
+        for (name, list) in [
+            ("Requires", &relations.requires),
+            ("Wants", &relations.wants),
+            ("BindsTo", &relations.binds_to),
+            ("PartOf", &relations.part_of),
+            ("Conflicts", &relations.conflicts),
+            ("After", &relations.after),
+            ("Before", &relations.before),
+        ] {
+            members.insert(name.to_owned(), list.join(" ").into());
+        }
+    }
+    properties
 }

@@ -4,8 +4,8 @@
 use crate::log;
 use crate::manager::{Manager, Saved};
 use minke_sys::{clock, process};
-use minke_wire::json::{Value, json};
 use std::ffi::CString;
+use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,43 +60,39 @@ pub fn limit_lives() {
     minke_sys::clock::sleep(Duration::from_secs(1));
 }
 
-/// Writes what the next PID 1 must know. The file is replaced whole, so that a fault on the way leaves the
-/// earlier one.
+/// Writes what the next PID 1 must know, a line for each unit. The file is replaced whole, so that a fault on the
+/// way leaves the earlier one.
 pub fn save(manager: &Manager) {
-    let mut units = Vec::new();
-    for unit in manager.save() {
-        units.push(json!({
-            "name": unit.name, "up": unit.up, "exited": unit.exited, "main": unit.main,
-            "control": unit.control, "restarts": unit.restarts,
-        }));
+    let mut text = String::new();
+    for Saved { name, up, exited, main, control, restarts } in manager.save() {
+        let (main, control) = (main.unwrap_or(0), control.unwrap_or(0));
+        let _ = writeln!(text, "{name} {up} {exited} {main} {control} {restarts}");
     }
     let fresh = format!("{STATE}.new");
-    let text = Value::Array(units).to_string();
     if std::fs::write(&fresh, text).is_ok() {
         let _ = std::fs::rename(&fresh, STATE);
     }
 }
 
-/// Reads what an earlier PID 1 wrote. Nothing, when it is not readable: then every unit is started anew.
+/// Reads what an earlier PID 1 wrote. A unit of which nothing is known is started anew.
 pub fn load() -> Vec<Saved> {
-    let text = crate::read_text(Path::new(STATE), STATE_LIMIT);
-    let Ok(Value::Array(units)) = minke_wire::json::parse_str(&text) else { return Vec::new() };
     let mut saved = Vec::new();
-    for unit in &units {
-        saved.extend(read(unit));
+    for line in crate::read_text(Path::new(STATE), STATE_LIMIT).lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let [name, up, exited, main, control, restarts] = *words {
+            saved.push(Saved {
+                name: name.to_owned(),
+                up: up == "true",
+                exited: exited == "true",
+                main: process_id(main),
+                control: process_id(control),
+                restarts: restarts.parse().unwrap_or(0),
+            });
+        }
     }
     saved
 }
 
-fn read(unit: &Value) -> Option<Saved> {
-    let number = |name: &str| unit.get(name)?.as_i64().and_then(|number| i32::try_from(number).ok());
-    let flag = |name: &str| unit.get(name)?.as_bool();
-    Some(Saved {
-        name: unit.get("name")?.as_str()?.to_owned(),
-        up: flag("up")?,
-        exited: flag("exited")?,
-        main: number("main"),
-        control: number("control"),
-        restarts: number("restarts").and_then(|count| u32::try_from(count).ok())?,
-    })
+fn process_id(word: &str) -> Option<i32> {
+    word.parse().ok().filter(|pid| *pid > 0)
 }

@@ -427,7 +427,8 @@ fn error_about(unit: &str, message: std::fmt::Arguments<'_>) {
     log::about(log::ERROR, Some(unit), message);
 }
 
-fn kernel_ending(ending: Ending) -> process::Ending {
+/// What the kernel is asked for in the end.
+pub(crate) fn kernel_ending(ending: Ending) -> process::Ending {
     match ending {
         Ending::Reboot => process::Ending::Restart,
         Ending::PowerOff => process::Ending::PowerOff,

@@ -1,6 +1,7 @@
 //! Ending the system: systemctl(1), reboot(8), shutdown(8).
 
 use super::{Failure, ask};
+use crate::pid1::kernel_ending;
 use minke_applet::{Args, report};
 use minke_control::init::Ending;
 use minke_sys::process;
@@ -18,12 +19,7 @@ fn program(args: &Args, ending: Ending) -> u8 {
     }
     // The way out when PID 1 does not answer: nothing is stopped or unmounted.
     minke_sys::file::sync_all();
-    let ending = match ending {
-        Ending::Reboot => process::Ending::Restart,
-        Ending::PowerOff => process::Ending::PowerOff,
-        Ending::Halt => process::Ending::Halt,
-    };
-    report(process::end_system(ending).map(|()| 0))
+    report(process::end_system(kernel_ending(ending)).map(|()| 0))
 }
 
 /// The program `reboot`.

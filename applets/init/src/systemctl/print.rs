@@ -41,37 +41,46 @@ fn print_status(args: &Args, unit: &Value) {
         minke_applet::outln!("{id}: {}", text("LoadError"));
         return;
     }
-    let number = |name: &str| unit.get(name).and_then(Value::as_i64).unwrap_or(0);
-    let mut page = format!("{id} - {}\n", text("Description"));
-    let mut row = |name: &str, value: &str| {
-        let _ = writeln!(page, "{name:>11}: {value}");
-    };
-    row("Loaded", &format!("{load} ({}; {})", text("FragmentPath"), text("UnitFileState")));
-    if !text("DropInPaths").is_empty() {
-        row("Drop-In", text("DropInPaths"));
-    }
+    let mut page = Page { unit, text: format!("{id} - {}\n", text("Description")) };
+    page.row("Loaded", &format!("{load} ({}; {})", text("FragmentPath"), text("UnitFileState")));
+    page.property("Drop-In", "DropInPaths");
     let (active, sub, result) = (text("ActiveState"), text("SubState"), text("Result"));
     let (remark, result) = if result == "success" { ("", "") } else { ("; result: ", result) };
-    row("Active", &format!("{active} ({sub}{remark}{result})"));
+    page.row("Active", &format!("{active} ({sub}{remark}{result})"));
     if text("ConditionResult") == "no" {
-        row("Condition", "start condition not met");
+        page.row("Condition", "start condition not met");
     }
-    if number("MainPID") > 0 {
-        row("Main PID", &number("MainPID").to_string());
-    } else if !text("ExecMainCode").is_empty() {
-        row("Process", &format!("{}, status={}", text("ExecMainCode"), number("ExecMainStatus")));
+    if !page.property("Main PID", "MainPID") && !text("ExecMainCode").is_empty() {
+        let status = unit.get("ExecMainStatus").map(plain).unwrap_or_default();
+        page.row("Process", &format!("{}, status={status}", text("ExecMainCode")));
     }
-    if number("NRestarts") > 0 {
-        row("Restarts", &number("NRestarts").to_string());
-    }
-    if !text("StatusText").is_empty() {
-        row("Status", text("StatusText"));
-    }
+    page.property("Restarts", "NRestarts");
+    page.property("Status", "StatusText");
     if let Ok(bytes) = text("MemoryCurrent").parse::<u64>() {
-        row("Memory", &format!("{} KiB", bytes / 1024));
+        page.row("Memory", &format!("{} KiB", bytes / 1024));
     }
-    print(&page);
+    print(&page.text);
     print_log(args, id);
+}
+
+/// What `status` shows of a unit.
+struct Page<'a> {
+    unit: &'a Value,
+    text: String,
+}
+
+impl Page<'_> {
+    fn row(&mut self, name: &str, value: &str) {
+        let _ = writeln!(self.text, "{name:>11}: {value}");
+    }
+
+    /// Shows a property that has a value, and says whether it has.
+    fn property(&mut self, name: &str, property: &str) -> bool {
+        let value = self.unit.get(property).filter(|value| value.as_i64() != Some(0)).map(plain);
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return false };
+        self.row(name, &value);
+        true
+    }
 }
 
 /// The unit's last log lines, which the journal's own program prints.
