@@ -150,10 +150,9 @@ impl Config {
     /// Sets the value at a dotted path; objects on the way are made, and what stands there and is no object is
     /// replaced.
     pub fn set(&mut self, path: &str, value: Value) {
-        let mut members = &mut self.members;
-        let (folders, name) =
-            path.rsplit_once('.').map_or((None, path), |(folders, name)| (Some(folders), name));
-        for part in folders.into_iter().flat_map(|folders| folders.split('.')) {
+        let (mut members, mut name) = (&mut self.members, path);
+        while let Some((part, below)) = name.split_once('.') {
+            name = below;
             let next = members.entry(part).or_insert_with(|| Value::Object(Map::new()));
             if !next.is_object() {
                 *next = Value::Object(Map::new());
@@ -168,10 +167,9 @@ impl Config {
 
     /// Removes the value at a dotted path and tells whether there was one. The other members keep their order.
     pub fn remove(&mut self, path: &str) -> bool {
-        let mut members = &mut self.members;
-        let (folders, name) =
-            path.rsplit_once('.').map_or((None, path), |(folders, name)| (Some(folders), name));
-        for part in folders.into_iter().flat_map(|folders| folders.split('.')) {
+        let (mut members, mut name) = (&mut self.members, path);
+        while let Some((part, below)) = name.split_once('.') {
+            name = below;
             match members.get_mut(part) {
                 Some(Value::Object(inner)) => members = inner,
                 _ => return false,

@@ -41,9 +41,11 @@ pub fn host_name(config: &Config) -> HostName {
 }
 
 fn by_uuid(config: &Config) -> HostName {
-    let short: String = config.string("uuid").unwrap_or_default().chars().take(7).collect();
-    if is_host_name(&short) {
-        return HostName { name: short, problem: None };
+    let uuid = config.string("uuid").unwrap_or_default();
+    // One that is no ASCII text is no host name either way.
+    let short = uuid.get(..7).unwrap_or(uuid);
+    if is_host_name(short) {
+        return HostName { name: short.to_owned(), problem: None };
     }
     let problem = format!("neither hostname nor uuid gives a host name; using {FALLBACK_HOST_NAME}");
     HostName { name: FALLBACK_HOST_NAME.to_owned(), problem: Some(problem) }

@@ -20,12 +20,14 @@ pub fn os_release(path: &Path) -> OsRelease {
 impl OsRelease {
     /// Reads the text. Lines that are no assignment are left out.
     pub fn parse(text: &str) -> Self {
-        let values = text.lines().filter_map(|line| {
-            let (name, value) = line.trim().split_once('=')?;
-            let valid = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            valid.then(|| (name.to_owned(), unquote(value)))
-        });
-        Self { values: values.collect() }
+        let mut values = Vec::new();
+        for line in text.lines() {
+            let Some((name, value)) = line.trim().split_once('=') else { continue };
+            if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                values.push((name.to_owned(), unquote(value)));
+            }
+        }
+        Self { values }
     }
 
     /// The value of a variable; the last assignment counts. Empty counts as absent.
@@ -57,8 +59,10 @@ fn unquote(value: &str) -> String {
             (None, '\\') => text.extend(characters.next()),
             (Some('"'), '\\') => match characters.next() {
                 Some(escaped @ ('"' | '\\' | '$' | '`')) => text.push(escaped),
-                Some(other) => text.extend(['\\', other]),
-                None => text.push('\\'),
+                other => {
+                    text.push('\\');
+                    text.extend(other);
+                }
             },
             // An unquoted blank ends the word.
             (None, ' ' | '\t') => break,

@@ -35,6 +35,21 @@ const GROUPS: u64 = 4;
 
 /// Signals by which a system is taken down, as systemd(1) has them: SIGRTMIN+3 and on.
 const RTMIN: i32 = 34;
+/// All signals that are taken by the loop.
+const TAKEN: [i32; 12] = [
+    SIGCHLD,
+    SIGTERM,
+    SIGINT,
+    SIGHUP,
+    SIGPIPE,
+    SIGUSR1,
+    SIGUSR2,
+    SIGWINCH,
+    RTMIN + 3,
+    RTMIN + 4,
+    RTMIN + 5,
+    RTMIN + 6,
+];
 /// How long units may take to stop before the machine ends all the same (spec os §2.4.3).
 const ENDING_LIMIT: Duration = Duration::from_secs(600);
 /// Processes reaped in one turn of the loop, so that a flood of orphans cannot keep it from its other work.
@@ -80,9 +95,7 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
 
 impl Init {
     fn new() -> minke_sys::Result<Box<Self>> {
-        let mut wanted = vec![SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGWINCH];
-        wanted.extend((3..=6).map(|offset| RTMIN + offset));
-        let signals = Signals::new(&wanted)?;
+        let signals = Signals::new(&TAKEN)?;
         let poller = Poller::new()?;
         poller.add(&signals, SIGNALS, Interest::Read)?;
         // Without one of these the system still boots.
