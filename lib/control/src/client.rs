@@ -3,7 +3,7 @@
 use crate::{Error, LINE_LIMIT};
 use minke_sys::Context;
 use minke_wire::json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -23,20 +23,22 @@ pub fn stream(path: &Path, request: &Value, limit: Option<Duration>) -> Result<S
     let mut line = request.to_text();
     line.push('\n');
     socket.write_all(line.as_bytes()).on("ask", path)?;
-    Ok(Stream { path: path.into(), reader: BufReader::new(socket) })
+    Ok(Stream { path: path.into(), socket, input: Vec::new() })
 }
 
 /// The answers to one request.
 #[derive(Debug)]
 pub struct Stream {
     path: Box<Path>,
-    reader: BufReader<UnixStream>,
+    socket: UnixStream,
+    /// What was read beyond the last answer.
+    input: Vec<u8>,
 }
 
 impl Stream {
     /// Ends the stream from another thread or keeps its descriptor for an event loop.
     pub fn socket(&self) -> &UnixStream {
-        self.reader.get_ref()
+        &self.socket
     }
 }
 
@@ -44,12 +46,25 @@ impl Iterator for Stream {
     type Item = Result<Value, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut line = Vec::new();
-        let bound = u64::try_from(LINE_LIMIT).unwrap_or(u64::MAX);
-        match self.reader.by_ref().take(bound).read_until(b'\n', &mut line).on("ask", &self.path) {
-            Err(error) => Some(Err(error.into())),
-            Ok(0) => None,
-            Ok(_) => Some(self.decode(&line)),
+        loop {
+            if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+                let rest = self.input.split_off(end.saturating_add(1));
+                let line = std::mem::replace(&mut self.input, rest);
+                return Some(self.decode(&line));
+            }
+            if self.input.len() >= LINE_LIMIT {
+                self.input.clear();
+                return Some(Err(Error::Answer(self.path.clone())));
+            }
+            let mut chunk = [0u8; 4096];
+            match self.socket.read(&mut chunk) {
+                Ok(0) if self.input.is_empty() => return None,
+                // The last line may lack its end.
+                Ok(0) => self.input.push(b'\n'),
+                Ok(count) => self.input.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Some(Err(error).on("ask", &self.path).map_err(Error::from)),
+            }
         }
     }
 }
