@@ -40,10 +40,11 @@ impl Devices {
     /// The device with this label, `resin-…` or with the newer prefix `balena-…`: by-state, by-label,
     /// by-partlabel (spec os §1.2).
     pub fn find(&self, label: &str) -> Option<PathBuf> {
-        let newer = minke_wire::text::replace(label, "resin-", "balena-");
+        let name = label.strip_prefix("resin-").unwrap_or(label);
         for folder in ["by-state", "by-label", "by-partlabel"] {
-            for label in [label, &newer] {
-                if let Ok(device) = file::real_path(&self.links.join(folder).join(label)) {
+            for prefix in ["resin", "balena"] {
+                let link = self.links.join(format!("{folder}/{prefix}-{name}"));
+                if let Ok(device) = file::real_path(&link) {
                     return Some(device);
                 }
             }
