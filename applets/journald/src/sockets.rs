@@ -3,6 +3,7 @@
 use crate::daemon::Options;
 use minke_applet::log;
 use minke_control::socket as named;
+use minke_sys::channel::set_nonblocking;
 use minke_sys::{Context, Result, file, socket};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -55,7 +56,10 @@ type Bind = fn(&Path, u32) -> Result<OwnedFd>;
 
 fn open(passed: &mut Vec<OwnedFd>, path: &Path, mode: u32, bind: Bind) -> Result<OwnedFd> {
     match take(passed, path) {
-        Some(socket) => named::never_block(socket),
+        Some(socket) => {
+            set_nonblocking(&socket, true)?;
+            Ok(socket)
+        }
         None => bind(path, mode),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{LINE_LIMIT, socket};
 use minke_sys::Result;
+use minke_sys::channel::set_nonblocking;
 use minke_sys::event::{Interest, Poller, Ready};
 use minke_wire::json::{Value, json};
 use minke_wire::table::Table;
@@ -163,7 +164,7 @@ impl Server {
                 // woken.
                 Err(_) => return Ok(()),
             };
-            if self.conns.len() >= self.limits.connections || stream.set_nonblocking(true).is_err() {
+            if self.conns.len() >= self.limits.connections || set_nonblocking(&stream, true).is_err() {
                 continue;
             }
             let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };

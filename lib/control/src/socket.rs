@@ -1,5 +1,6 @@
 //! Unix sockets with a name.
 
+use minke_sys::channel::set_nonblocking;
 use minke_sys::{Context, Result};
 use std::fs::Permissions;
 use std::io::ErrorKind;
@@ -23,15 +24,8 @@ fn bind(path: &Path, mode: u32, make: fn(&Path) -> std::io::Result<OwnedFd>) -> 
     remove(path)?;
     let socket = make(path).on("listen at", path)?;
     std::fs::set_permissions(path, Permissions::from_mode(mode)).on("set mode of", path)?;
-    never_block(socket)
-}
-
-/// Makes a socket of any kind one that does not block.
-pub fn never_block(socket: OwnedFd) -> Result<OwnedFd> {
-    // std sets this in the same way for every kind.
-    let socket = UnixDatagram::from(socket);
-    socket.set_nonblocking(true).context("set up", "a socket")?;
-    Ok(socket.into())
+    set_nonblocking(&socket, true)?;
+    Ok(socket)
 }
 
 /// Removes a socket or link that an earlier process left.
