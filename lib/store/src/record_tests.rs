@@ -29,7 +29,7 @@ fn a_record_is_written_read_and_removed() {
     let folder = Folder::new("life");
     let (mut record, value, condition) = folder.open();
     assert_eq!((value, condition), (None, Condition::Missing));
-    record.write(&json!({"a": 1, "big": 18_446_744_073_709_551_615u64})).unwrap();
+    record.write(&json!({"a": 1, "big": u64::MAX})).unwrap();
     record.write(&json!(["ü", "\n"])).unwrap();
     let (record, value, condition) = folder.open();
     assert_eq!((value, condition), (Some(json!(["ü", "\n"])), Condition::Good));
