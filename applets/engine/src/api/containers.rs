@@ -8,7 +8,6 @@ use crate::engine::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use minke_store::Record;
 use minke_wire::json::{Map, Value};
 use std::os::fd::AsFd;
 
@@ -93,7 +92,8 @@ fn create(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let mut container = make(engine, body, &id, name)?;
     let folder = engine.folder(&id);
     minke_sys::file::make_folder(&folder, 0o710)?;
-    container.record = Some(Record::open(&folder.join("container.json"), 0o600)?.0);
+    let record = crate::record::open(&folder.join("container.json"), format_args!("container {id}"))?;
+    container.record = Some(record.0);
     container.save()?;
     minke_sys::file::sync_parent(&folder)?;
     engine.containers.push(container);
@@ -192,22 +192,16 @@ fn rename(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `{"RestartPolicy": {…}, "Memory": …}`: what may change while a container exists.
+/// Members of the host config that may change while a container exists.
+const UPDATABLE: &str =
+    "RestartPolicy Memory MemoryReservation MemorySwap NanoCpus CpuShares CpuQuota CpuPeriod PidsLimit";
+
+/// `{"RestartPolicy": {…}, "Memory": …}`.
 fn update(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let body = call.body()?;
     let container = engine.container_mut(call.name)?;
     let mut host = container.host.clone();
-    for key in [
-        "RestartPolicy",
-        "Memory",
-        "MemoryReservation",
-        "MemorySwap",
-        "NanoCpus",
-        "CpuShares",
-        "CpuQuota",
-        "CpuPeriod",
-        "PidsLimit",
-    ] {
+    for key in UPDATABLE.split(' ') {
         let value = body.at(key);
         if !value.is_null() {
             host.set(key, value);

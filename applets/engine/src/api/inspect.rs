@@ -60,7 +60,7 @@ fn endpoint(engine: &Engine, network: &str, endpoint: &Value) -> Value {
     });
     // What a stopped container had is kept in its record and not shown.
     if !endpoint.text("IPAddress").is_empty() {
-        for key in ["EndpointID", "Gateway", "IPPrefixLen", "MacAddress"] {
+        for key in &["EndpointID", "Gateway", "IPPrefixLen", "MacAddress"] {
             shown.set(key, endpoint.at(key));
         }
     }

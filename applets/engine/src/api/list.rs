@@ -76,7 +76,7 @@ fn status_line(container: &Container) -> String {
 pub fn images(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let filters = call.filters()?;
     let mut list: Vec<(u64, Value)> = Vec::new();
-    for image in engine.images.list() {
+    for image in &engine.images.list() {
         let labels = image_labels(engine, &image.id);
         let fits = |key: &str, value: &str| match key {
             "reference" => image.tags.iter().chain(&image.digests).any(|name| reference_fits(name, value)),
@@ -131,7 +131,7 @@ pub fn processes(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     pids.sort_unstable();
     pids.dedup();
     let mut rows = Vec::new();
-    for pid in pids {
+    for pid in &pids {
         if let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) {
             let command = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
             rows.push(json!([pid.to_string(), command]));

@@ -53,7 +53,7 @@ pub fn answer(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
         ApiError::internal(format_args!("the journal does not answer at {}: {error}", path.display()))
     })?;
     let number = engine.next_serial();
-    let (results, waker) = (engine.results.clone(), Waker::new()?);
+    let (results, waker) = (engine.results, Waker::new()?);
     let theirs = waker.try_clone()?;
     let mut headers = Headers::default();
     headers.push("Content-Type", stream_type(raw));

@@ -122,8 +122,8 @@ pub fn handle(engine: &mut Engine, conn: Conn, request: &Request) {
 }
 
 fn route(engine: &mut Engine, conn: Conn, request: &Request, line: &str) -> Result<()> {
-    for routes in [containers::ROUTES, resources::ROUTES, system::ROUTES] {
-        for (pattern, handler) in routes {
+    for routes in &[containers::ROUTES, resources::ROUTES, system::ROUTES] {
+        for (pattern, handler) in *routes {
             let Some(name) = name_in(line, pattern) else { continue };
             let call = Call { conn, request, name };
             match handler {
@@ -171,7 +171,7 @@ pub fn stream_type(raw: bool) -> &'static str {
 /// Whether an object passes filters: for each key, one of its values must fit; for `label` all of them. Filters
 /// come as `{"key": ["value"]}` or, from older clients, as `{"key": {"value": true}}`.
 pub fn filters_fit(filters: &Value, fits: &dyn Fn(&str, &str) -> bool) -> bool {
-    for (key, values) in filters.as_object().into_iter().flatten() {
+    for (key, values) in filters.members() {
         let values: Vec<&str> = match values {
             Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
             Value::Object(map) => {

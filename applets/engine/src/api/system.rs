@@ -35,7 +35,7 @@ pub const ROUTES: &[Route] = &[
 #[expect(clippy::unnecessary_wraps, reason = "the form of a route")]
 fn ping(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     let mut response = Response::text(200, "OK");
-    for (name, value) in [
+    for (name, value) in &[
         ("Api-Version", API_VERSION),
         ("OSType", "linux"),
         ("Docker-Experimental", "true"),

@@ -111,9 +111,9 @@ pub fn environment(config: &Value, hostname: &str) -> Vec<String> {
         !wanted.iter().any(|own| own.len() > name.len() && create::variable(own) == name)
     });
     // An entry without a value asks for its absence.
-    for entry in wanted {
+    for entry in &wanted {
         if entry.contains('=') {
-            environment.push(entry);
+            environment.push(entry.clone());
         }
     }
     environment
@@ -157,7 +157,7 @@ fn limits(host: &Value) -> Vec<Value> {
 
 fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
     let mut list: Vec<Value> = container.mounts.iter().map(one_mount).collect();
-    for name in ["hosts", "hostname", "resolv.conf"] {
+    for name in &["hosts", "hostname", "resolv.conf"] {
         let target = format!("/etc/{name}");
         if container.mounts.iter().any(|mount| mount.target == target || mount.target == "/etc") {
             continue;
@@ -200,7 +200,7 @@ fn settings(host: &Value) -> Map {
             _ => set("memory.swap.max", &swap.saturating_sub(memory).max(0)),
         }
     }
-    for (key, file) in [("MemoryReservation", "memory.low"), ("PidsLimit", "pids.max")] {
+    for (key, file) in &[("MemoryReservation", "memory.low"), ("PidsLimit", "pids.max")] {
         let limit = host.number(key);
         if limit > 0 {
             set(file, &limit);
@@ -223,7 +223,7 @@ fn settings(host: &Value) -> Map {
         let weight = shares.clamp(2, 262_144).saturating_sub(2).saturating_mul(9999) / 262_142;
         set("cpu.weight", &weight.saturating_add(1));
     }
-    for (key, file) in [("CpusetCpus", "cpuset.cpus"), ("CpusetMems", "cpuset.mems")] {
+    for (key, file) in &[("CpusetCpus", "cpuset.cpus"), ("CpusetMems", "cpuset.mems")] {
         if !host.text(key).is_empty() {
             set(file, &host.text(key));
         }
@@ -250,7 +250,7 @@ fn ports(container: &Container, endpoints: &[Value]) -> Result<Vec<Value>> {
         Ok(())
     };
     for (key, bindings) in container.host.entries("PortBindings") {
-        for binding in bindings.as_array().into_iter().flatten() {
+        for binding in bindings.elements() {
             let text = binding.text("HostPort");
             let host_port = match (text, host_ports(text)) {
                 ("", _) => 0,
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn limits_become_files() {
         let files = settings(
-            &json!({ "Memory": 64 << 20, "PidsLimit": 9, "NanoCpus": 1_500_000_000i64, "CpuShares": 1024, "CpusetCpus": "0-1" }),
+            &json!({ "Memory": 64 << 20, "PidsLimit": 9, "NanoCpus": 1500 * 1_000_000i64, "CpuShares": 1024, "CpusetCpus": "0-1" }),
         );
         let shown: Vec<String> =
             files.iter().map(|(file, value)| format!("{file}={}", value.as_str().unwrap())).collect();

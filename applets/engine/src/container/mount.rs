@@ -122,8 +122,8 @@ impl Mount {
 /// All mounts of a create body. A target may be used once; the image's volumes yield to what the user says.
 pub fn collect(config: &Value, host: &Value) -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
-    for bind in host.texts("Binds") {
-        add_bind(&mut mounts, &bind)?;
+    for bind in &host.texts("Binds") {
+        add_bind(&mut mounts, bind)?;
     }
     for mount in host.items("Mounts") {
         add_mount(&mut mounts, mount)?;
@@ -159,9 +159,13 @@ fn add<'a>(mounts: &'a mut Vec<Mount>, kind: Kind, source: &str, target: &str) -
 }
 
 /// Options of a bind that say how mounts travel.
-const PROPAGATIONS: &[&str] = &["rprivate", "private", "rslave", "slave", "rshared", "shared"];
-/// Options of a bind that change nothing here.
-const WITHOUT_EFFECT: &[&str] = &["", "rw", "z", "Z", "cached", "delegated", "consistent", "copy"];
+const PROPAGATIONS: &str = "rprivate private rslave slave rshared shared";
+/// Options of a bind that change nothing here; the first is none.
+const WITHOUT_EFFECT: &str = " rw z Z cached delegated consistent copy";
+
+fn is_one_of(word: &str, words: &str) -> bool {
+    words.split(' ').any(|other| other == word)
+}
 
 /// `SOURCE:TARGET[:OPTIONS]`, where a source without a slash in front is a volume's name.
 fn add_bind(mounts: &mut Vec<Mount>, text: &str) -> Result<()> {
@@ -178,8 +182,8 @@ fn add_bind(mounts: &mut Vec<Mount>, text: &str) -> Result<()> {
         match option {
             "ro" => mount.read_only = true,
             "nocopy" => mount.no_copy = true,
-            _ if PROPAGATIONS.contains(&option) => option.clone_into(&mut mount.propagation),
-            _ if WITHOUT_EFFECT.contains(&option) => {}
+            _ if is_one_of(option, PROPAGATIONS) => option.clone_into(&mut mount.propagation),
+            _ if is_one_of(option, WITHOUT_EFFECT) => {}
             _ => return Err(invalid()),
         }
     }

@@ -153,9 +153,11 @@ fn exec_orders(container: &Container, config: &Value) -> Result<Value> {
     let or_own =
         |key: &str| if config.text(key).is_empty() { container.config.at(key) } else { config.at(key) };
     let mut environment = container.config.texts("Env");
-    for entry in config.texts("Env").into_iter().filter(|entry| entry.contains('=')) {
-        environment.retain(|old| create::variable(old) != create::variable(&entry));
-        environment.push(entry);
+    for entry in &config.texts("Env") {
+        if entry.contains('=') {
+            environment.retain(|old| create::variable(old) != create::variable(entry));
+            environment.push(entry.clone());
+        }
     }
     let merged = json!({ "Env": environment, "Tty": config.at("Tty") });
     let capabilities =

@@ -43,7 +43,7 @@ impl Engine {
             _ => None,
         }
         .unwrap_or_else(|| HOSTS.to_owned());
-        for entry in container.host.texts("ExtraHosts") {
+        for entry in &container.host.texts("ExtraHosts") {
             if let Some((name, address)) = entry.split_once([':', '=']) {
                 let address = if address == "host-gateway" { &self.gateway(container) } else { address };
                 let _ = writeln!(text, "{address}\t{name}");
@@ -65,8 +65,8 @@ impl Engine {
                     continue;
                 }
                 let _ = write!(text, "{address}\t{}", other.name);
-                for alias in endpoint.texts("Aliases") {
-                    if alias != other.name && crate::container::name::is_valid(&alias) {
+                for alias in &endpoint.texts("Aliases") {
+                    if *alias != other.name && crate::container::name::is_valid(alias) {
                         let _ = write!(text, " {alias}");
                     }
                 }
@@ -120,7 +120,7 @@ fn resolv_conf(container: &Container, default: &[String]) -> String {
     for server in servers {
         let _ = writeln!(text, "nameserver {server}");
     }
-    for (word, key) in [("search", "DnsSearch"), ("options", "DnsOptions")] {
+    for (word, key) in &[("search", "DnsSearch"), ("options", "DnsOptions")] {
         let values = container.host.texts(key);
         if !values.is_empty() {
             let _ = writeln!(text, "{word} {}", values.join(" "));
@@ -183,8 +183,8 @@ fn named_group(group: PathBuf, above: &Path) -> minke_sys::Result<PathBuf> {
 fn delegated(unit: &Path) -> minke_sys::Result<PathBuf> {
     let main = unit.join("main");
     minke_sys::cgroup::create(&main)?;
-    for pid in minke_sys::cgroup::processes(unit, false) {
-        minke_sys::cgroup::attach(&main, pid)?;
+    for pid in &minke_sys::cgroup::processes(unit, false) {
+        minke_sys::cgroup::attach(&main, *pid)?;
     }
     named_group(unit.join("containers"), unit)
 }

@@ -1,6 +1,7 @@
 //! Start, stop, end, removal.
 
 use super::files::write_file;
+use super::recover::JOINABLE;
 use super::{Engine, shims};
 use crate::container::{AfterStop, Container, Status, launch};
 use crate::error::{ApiError, Result};
@@ -58,8 +59,8 @@ impl Engine {
     /// Makes everything ready that the container's shim needs, and its orders.
     fn prepare(&mut self, id: &str) -> Result<Value> {
         let folder = self.folder(id);
-        for (name, mode) in [("upper", 0o755), ("work", 0o700), ("root", 0o755)] {
-            minke_sys::file::make_folder(&folder.join(name), mode)?;
+        for (name, mode) in &[("upper", 0o755), ("work", 0o700), ("root", 0o755)] {
+            minke_sys::file::make_folder(&folder.join(name), *mode)?;
         }
         let image = self.images.get(&self.get(id)?.image)?;
         let layers = self.images.layers(&image.id)?;
@@ -94,7 +95,7 @@ impl Engine {
     fn joined(&self, id: &str) -> Result<[i32; 3]> {
         let container = self.get(id)?;
         let mut pids = [0; 3];
-        for (pid, key) in pids.iter_mut().zip(["NetworkMode", "PidMode", "IpcMode"]) {
+        for (pid, key) in pids.iter_mut().zip(&JOINABLE) {
             if let Some(other) = container.host.text(key).strip_prefix("container:") {
                 let other = self.container(other)?;
                 if !other.is_running() {
@@ -132,8 +133,8 @@ impl Engine {
         self.refresh_hosts();
         let Some(container) = self.get_mut(id) else { return };
         let stop = !container.after_stop.is_empty();
-        for conn in std::mem::take(&mut container.start_waiters) {
-            self.answer_done(conn);
+        for conn in &std::mem::take(&mut container.start_waiters) {
+            self.answer_done(*conn);
         }
         if stop {
             // A stop came while it started.
@@ -164,8 +165,8 @@ impl Engine {
         self.settle(id, automatic, Duration::ZERO);
         let Some(container) = self.get_mut(id) else { return };
         let error = ApiError::internal(format_args!("{text}"));
-        for conn in std::mem::take(&mut container.start_waiters) {
-            self.fail(conn, &error);
+        for conn in &std::mem::take(&mut container.start_waiters) {
+            self.fail(*conn, &error);
         }
         self.finish_stop(id);
         self.remove_if_wanted(id);
@@ -248,12 +249,12 @@ impl Engine {
         if self.group.as_os_str().is_empty() {
             return;
         }
-        for group in minke_sys::cgroup::children(&self.group) {
+        for group in &minke_sys::cgroup::children(&self.group) {
             let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let used = self.containers.iter().any(|container| container.id == name && container.is_active());
             if !used && name.len() == 64 {
-                let _ = minke_sys::cgroup::kill(&group);
-                let _ = minke_sys::cgroup::remove(&group);
+                let _ = minke_sys::cgroup::kill(group);
+                let _ = minke_sys::cgroup::remove(group);
             }
         }
     }
@@ -261,8 +262,8 @@ impl Engine {
     /// Does what was to follow a stop.
     fn finish_stop(&mut self, id: &str) {
         let Some(container) = self.get_mut(id) else { return };
-        for after in std::mem::take(&mut container.after_stop) {
-            match after {
+        for after in &std::mem::take(&mut container.after_stop) {
+            match *after {
                 AfterStop::Answer(conn) => self.answer_done(conn),
                 AfterStop::Start(conn) => {
                     if let Err(error) = self.start_for(conn, id) {
@@ -397,14 +398,14 @@ impl Engine {
 
     /// Does what is due.
     pub fn act_on_time(&mut self, now: Duration) {
-        for id in self.ids(&|container| container.kill_at.is_some_and(|time| time <= now)) {
-            if let Some(container) = self.get_mut(&id) {
+        for id in &self.ids(&|container| container.kill_at.is_some_and(|time| time <= now)) {
+            if let Some(container) = self.get_mut(id) {
                 container.kill_at = None;
             }
-            let _ = self.signal(&id, SIGKILL);
+            let _ = self.signal(id, SIGKILL);
         }
-        for id in self.ids(&|container| container.restart_at.is_some_and(|time| time <= now)) {
-            self.start(&id);
+        for id in &self.ids(&|container| container.restart_at.is_some_and(|time| time <= now)) {
+            self.start(id);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::forward::{UDP_FLOWS, UDP_PORTS};
 use minke_sys::event::{Interest, Poller};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// Clients at once per container; the one that was silent longest makes room.
@@ -28,22 +28,22 @@ struct Flow {
 }
 
 impl Datagrams {
-    /// Publishes a port. Returns the address that it listens on.
+    /// Publishes a port. Returns the one that it listens on.
     pub fn publish(
         &mut self,
         poller: &Poller,
-        host: SocketAddr,
-        container: SocketAddr,
-    ) -> std::io::Result<SocketAddr> {
+        host: &SocketAddr,
+        container: &SocketAddr,
+    ) -> std::io::Result<u16> {
         let socket = UdpSocket::bind(host)?;
         socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
+        let port = socket.local_addr()?.port();
         let token = UDP_PORTS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
         poller
             .add(&socket, token, Interest::Read)
             .map_err(|error| std::io::Error::other(error.to_string()))?;
-        self.ports.push((socket, container));
-        Ok(address)
+        self.ports.push((socket, *container));
+        Ok(port)
     }
 
     /// Datagrams from outside.
@@ -105,7 +105,7 @@ impl Datagrams {
             }
             oldest.0
         };
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        let socket = UdpSocket::bind(&SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
         socket.connect(target).ok()?;
         socket.set_nonblocking(true).ok()?;
         let slot = self.flows.get_mut(index)?;

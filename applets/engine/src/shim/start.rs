@@ -229,10 +229,8 @@ fn publish(spec: &Value, forwarder: &mut Forwarder) -> Result<Vec<Value>, Failur
         let protocol = if port.text("key").ends_with("/udp") { "udp" } else { "tcp" };
         let host = SocketAddr::new(address("host_ip"), number("host_port"));
         let container = SocketAddr::new(address("address"), number("port"));
-        let bound = forwarder.publish(protocol, host, container)?;
-        published.push(
-            json!({ "port": port.text("key"), "ip": bound.ip().to_string(), "host_port": bound.port() }),
-        );
+        let bound = forwarder.publish(protocol, &host, &container)?;
+        published.push(json!({ "port": port.text("key"), "ip": host.ip().to_string(), "host_port": bound }));
     }
     Ok(published)
 }
