@@ -84,8 +84,8 @@ fn ask_journal(path: &Path, query: &Query) -> std::io::Result<UnixStream> {
 
 fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
     let time = |name: &str| {
-        let time = crate::time::parse_seconds(call.query(name)).filter(|time| !time.is_zero())?;
-        time.as_secs().checked_mul(1_000_000)?.checked_add(time.subsec_micros().into())
+        let time = crate::time::parse_seconds(call.query(name)).filter(|time| !time.is_zero());
+        time.map(minke_sys::clock::microseconds)
     };
     Query {
         matches: vec![("CONTAINER_ID_FULL".to_owned(), id.to_owned())],
@@ -98,19 +98,18 @@ fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
 }
 
 impl Reader {
-    fn serve(mut self, head: &[u8]) -> std::io::Result<()> {
+    fn serve(mut self, head: &[u8]) -> Result<()> {
         self.client.set_write_timeout(Some(CLIENT_PATIENCE))?;
         self.client.write_all(head)?;
-        let system = |error: minke_sys::Error| std::io::Error::from_raw_os_error(error.errno.raw_os_error());
-        let poller = Poller::new().map_err(system)?;
-        poller.add(&self.journal, 0, Interest::Read).map_err(system)?;
-        poller.add(&self.client, 1, Interest::None).map_err(system)?;
-        poller.add(&self.waker, 2, Interest::Read).map_err(system)?;
+        let poller = Poller::new()?;
+        poller.add(&self.journal, 0, Interest::Read)?;
+        poller.add(&self.client, 1, Interest::None)?;
+        poller.add(&self.waker, 2, Interest::Read)?;
         let mut buffer = Vec::new();
         let mut limit = if self.follow { None } else { Some(PATIENCE) };
         let mut ready = Vec::new();
         loop {
-            poller.wait(&mut ready, limit).map_err(system)?;
+            poller.wait(&mut ready, limit)?;
             if ready.is_empty() && limit.is_some() {
                 return Ok(());
             }
@@ -130,16 +129,17 @@ impl Reader {
     }
 
     /// Reads once and passes whole lines on. `false`: the journal has no more.
-    fn take(&mut self, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
         let mut chunk = vec![0u8; 16 * 1024];
         let count = self.journal.read(&mut chunk)?;
-        buffer.extend(chunk.iter().take(count));
+        buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         let mut out = Vec::new();
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            if let Ok(value) = minke_wire::json::parse(&line) {
+            let line = buffer.get(..end).unwrap_or_default();
+            if let Ok(value) = minke_wire::json::parse(line) {
                 self.format(&Entry(value), &mut out);
             }
+            buffer.drain(..=end);
         }
         self.client.write_all(&out)?;
         Ok(count > 0 && buffer.len() <= ENTRY_LIMIT)
@@ -151,13 +151,13 @@ impl Reader {
         if !self.streams.get(usize::from(is_error)).is_some_and(|wanted| *wanted) {
             return;
         }
-        let mut line = Vec::new();
-        if self.timestamps {
-            line.extend_from_slice(crate::time::rfc3339(Duration::from_micros(entry.realtime())).as_bytes());
-            line.push(b' ');
-        }
-        line.extend_from_slice(&message);
-        line.extend_from_slice(if self.raw { b"\r\n" } else { b"\n" });
+        let time = if self.timestamps {
+            crate::time::rfc3339(Duration::from_micros(entry.realtime())) + " "
+        } else {
+            String::new()
+        };
+        let end: &[u8] = if self.raw { b"\r\n" } else { b"\n" };
+        let line = [time.as_bytes(), &message, end].concat();
         if !self.raw {
             out.extend_from_slice(&frame_header(is_error, line.len()));
         }

@@ -233,25 +233,28 @@ pub fn capabilities(host: &Value) -> Result<Capabilities> {
     if host.flag("Privileged") {
         return Ok(Capabilities::ALL);
     }
-    let named = |name: &String| {
-        Capabilities::by_name(name).ok_or_else(|| ApiError::bad(format_args!("invalid capability: {name}")))
-    };
     let mut set = Capabilities::NONE;
     for name in DEFAULT_CAPABILITIES.split(' ') {
         set = set.with(Capabilities::by_name(name).unwrap_or_default());
     }
     let (add, drop) = (host.texts("CapAdd"), host.texts("CapDrop"));
     // "ALL" comes first on either side, so that the other side's names are exceptions to it.
-    for name in drop.iter().filter(|name| name.eq_ignore_ascii_case("all")) {
-        set = set.without(named(name)?);
+    if drop.iter().any(|name| name.eq_ignore_ascii_case("all")) {
+        set = Capabilities::NONE;
     }
     for name in &add {
-        set = set.with(named(name)?);
+        set = set.with(capability(name)?);
     }
-    for name in drop.iter().filter(|name| !name.eq_ignore_ascii_case("all")) {
-        set = set.without(named(name)?);
+    for name in &drop {
+        if !name.eq_ignore_ascii_case("all") {
+            set = set.without(capability(name)?);
+        }
     }
     Ok(set)
+}
+
+fn capability(name: &str) -> Result<Capabilities> {
+    Capabilities::by_name(name).ok_or_else(|| ApiError::bad(format_args!("invalid capability: {name}")))
 }
 
 /// What a container may do unless told otherwise: the reference's list.
@@ -303,13 +306,14 @@ fn starts_with_any(text: &str, words: &str) -> bool {
 }
 
 fn check_network(body: &Value, host: &Value, mode: &str) -> Result<()> {
-    for (port, _) in body.entries("ExposedPorts").iter().chain(host.entries("PortBindings")) {
+    for (port, _) in body.entries("ExposedPorts") {
         parse_port(port)?;
     }
     for (port, bindings) in host.entries("PortBindings") {
+        parse_port(port)?;
         for binding in bindings.elements() {
             let text = binding.text("HostPort");
-            if !text.is_empty() && host_ports(text).is_none() {
+            if !text.is_empty() && host_port(text).is_none() {
                 return Err(ApiError::bad(format_args!("invalid port specification: '{text}' for {port}")));
             }
             let ip = binding.text("HostIp");
@@ -335,11 +339,11 @@ pub fn parse_port(text: &str) -> Result<(u16, &str)> {
     }
 }
 
-/// `8080` or a range `8000-8010`, of which the first free one is taken.
-pub fn host_ports(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
+/// `8080`, or a range `8000-8010`, of which the first one is taken.
+pub fn host_port(text: &str) -> Option<u16> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = first.parse().ok()?..=last.parse().ok()?;
-    (!range.is_empty()).then_some(range)
+    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some(first)
 }
 
 /// 64 MiB, as everywhere.

@@ -1,7 +1,7 @@
 //! The orders for a container's shim (`RUN/spec.json`), from its record, its image and its addresses.
 
 use super::Container;
-use super::create::{self, host_ports, parse_port};
+use super::create::{self, host_port, parse_port};
 use super::mount::{Kind, Mount};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
@@ -252,9 +252,9 @@ fn ports(container: &Container, endpoints: &[Value]) -> Result<Vec<Value>> {
     for (key, bindings) in container.host.entries("PortBindings") {
         for binding in bindings.elements() {
             let text = binding.text("HostPort");
-            let host_port = match (text, host_ports(text)) {
+            let host_port = match (text, host_port(text)) {
                 ("", _) => 0,
-                (_, Some(range)) => *range.start(),
+                (_, Some(port)) => port,
                 _ => return Err(ApiError::bad(format_args!("invalid port specification: '{text}'"))),
             };
             publish(key, binding.text("HostIp"), host_port)?;

@@ -1,5 +1,7 @@
 //! Names: of containers, networks and volumes, and the random ones for containers that are given none.
 
+use std::fmt::Write;
+
 /// The longest name.
 const NAME_LIMIT: usize = 255;
 
@@ -25,12 +27,21 @@ pub fn random(bytes: [u8; 4]) -> String {
     format!("{}_{}_{c:02x}{d:02x}", pick(ADJECTIVES, a), pick(WHALES, b))
 }
 
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
 /// A random id of 64 hex digits. Its first twelve are never decimal alone, as those would read as a number.
 pub fn new_id() -> minke_sys::Result<String> {
     loop {
         let mut bytes = [0u8; 32];
         minke_sys::random::fill(&mut bytes)?;
-        let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&bytes);
         if id.get(..12).is_some_and(|short| short.bytes().any(|byte| byte.is_ascii_alphabetic())) {
             return Ok(id);
         }

@@ -7,7 +7,6 @@ use crate::fields::json;
 use crate::network::ipam::{parse_address, show};
 use crate::network::{self, Addresses};
 use minke_wire::json::Value;
-use std::fmt::Write;
 
 impl Engine {
     /// Makes the bridges of a container's networks, chooses its addresses, and returns the links to make.
@@ -47,13 +46,13 @@ impl Engine {
             _ => &mac_of(address),
         };
         let network_id = network.text("Id");
-        let mut endpoint_id = String::new();
+        let mut endpoint_id = Vec::new();
         for (a, b) in network_id.bytes().zip(id.bytes()).take(32) {
-            let _ = write!(endpoint_id, "{:02x}", a ^ b);
+            endpoint_id.push(a ^ b);
         }
         let host_link = format!("ve{}{index}", id.get(..9).unwrap_or(id));
         let shown = json!({
-            "NetworkID": network_id, "EndpointID": endpoint_id, "Gateway": show(addresses.gateway),
+            "NetworkID": network_id, "EndpointID": crate::container::name::hex(&endpoint_id), "Gateway": show(addresses.gateway),
             "IPAddress": show(address), "MacAddress": mac, "HostLink": host_link,
             "IPPrefixLen": addresses.subnet.prefix
         });

@@ -185,9 +185,9 @@ impl Networks {
 
 fn built_in(name: &str, driver: &str) -> Value {
     // Built-in networks have the same id at every start, so that what remembers it stays true.
-    let id: String = name.bytes().cycle().take(32).map(|byte| format!("{byte:02x}")).collect();
+    let id: Vec<u8> = name.bytes().cycle().take(32).collect();
     json!({
-        "Name": name, "Id": id, "Created": crate::time::NEVER, "Scope": "local", "Driver": driver, "EnableIPv6": false,
+        "Name": name, "Id": name::hex(&id), "Created": crate::time::NEVER, "Scope": "local", "Driver": driver, "EnableIPv6": false,
         "IPAM": { "Driver": "default", "Options": null, "Config": [] }, "Internal": false, "Attachable": false,
         "Ingress": false, "ConfigFrom": { "Network": "" }, "ConfigOnly": false, "Options": {}, "Labels": {}
     })

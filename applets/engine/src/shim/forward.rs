@@ -112,9 +112,9 @@ impl Forwarder {
             match event.token & !0xffff_ffff {
                 LISTENERS => self.accept(index),
                 UDP_PORTS => {
-                    self.datagrams.take_from_clients(&self.poller, index, minke_sys::clock::boottime());
+                    self.datagrams.take_from_clients(&self.poller, index);
                 }
-                UDP_FLOWS => self.datagrams.take_from_container(index, minke_sys::clock::boottime()),
+                UDP_FLOWS => self.datagrams.take_from_container(index),
                 _ => self.serve(event.token),
             }
         }
