@@ -69,8 +69,10 @@ fn listeners(args: &Args) -> Result<(Vec<PathBuf>, Vec<SocketAddr>), String> {
         if let Some(path) = host.strip_prefix("unix://") {
             sockets.push(PathBuf::from(path));
         } else if let Some(address) = host.strip_prefix("tcp://") {
-            let address = socket_address(address);
-            addresses.push(address.ok_or_else(|| format!("'{host}' is no address: give tcp://IP:PORT"))?);
+            let Ok(address) = address.parse() else {
+                return Err(format!("'{host}' is no address: give tcp://IP:PORT"));
+            };
+            addresses.push(address);
         } else if host != "fd://" {
             return Err(format!("'{host}' is no address: give unix://PATH or tcp://IP:PORT"));
         }
@@ -81,11 +83,4 @@ fn listeners(args: &Args) -> Result<(Vec<PathBuf>, Vec<SocketAddr>), String> {
         }
     }
     Ok((sockets, addresses))
-}
-
-/// `IP:PORT`, `[IP]:PORT`.
-fn socket_address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.rsplit_once(':')?;
-    let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
-    Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
 }

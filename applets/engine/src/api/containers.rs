@@ -112,14 +112,14 @@ fn make(engine: &mut Engine, body: Value, id: &str, name: String) -> Result<Box<
     let mut made = create::create(body, config.config().unwrap_or(&Map::new()), id)?;
     resolve_networks(engine, &mut made)?;
     for mount in &mut made.mounts {
-        if mount.kind == mount::Kind::Volume {
-            let mut wish = json!({ "Name": mount.name, "Labels": {} });
-            if mount.anonymous {
+        if mount.text("Type") == mount::VOLUME {
+            let mut wish = json!({ "Name": mount.at("Name"), "Labels": {} });
+            if mount.flag("Anonymous") {
                 wish.member("Labels").set("com.docker.volume.anonymous", &"");
             }
             let volume = engine.volumes.create(&wish)?;
-            volume.text("Name").clone_into(&mut mount.name);
-            volume.text("Mountpoint").clone_into(&mut mount.source);
+            mount.set("Name", volume.at("Name"));
+            mount.set("Source", volume.at("Mountpoint"));
         }
     }
     Ok(Container::new(id.to_owned(), name, image.id.to_string(), made))

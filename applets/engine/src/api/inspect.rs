@@ -25,7 +25,7 @@ pub fn container(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
         "RestartCount": container.backoff.count, "Driver": "overlay2", "Platform": "linux", "MountLabel": "",
         "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": null, "HostConfig": container.host,
         "GraphDriver": { "Name": "overlay2", "Data": { "UpperDir": file("upper"), "WorkDir": file("work"), "MergedDir": file("root") } },
-        "Mounts": container.mount_values(), "Config": container.config,
+        "Mounts": container.mounts, "Config": container.config,
         "NetworkSettings": {
             "Bridge": "", "SandboxID": "", "SandboxKey": "", "HairpinMode": false, "LinkLocalIPv6Address": "",
             "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": null, "SecondaryIPv6Addresses": null,

@@ -30,7 +30,10 @@ fn fits(engine: &Engine, container: &Container, filters: &Value) -> bool {
         "status" => container.status_word() == value,
         "label" => label_fits(container.config.at("Labels"), value),
         "network" => container.networks.contains_key(value),
-        "volume" => container.mounts.iter().any(|mount| mount.name == value || mount.target == value),
+        "volume" => container
+            .mounts
+            .iter()
+            .any(|mount| mount.text("Name") == value || mount.text("Destination") == value),
         "ancestor" => {
             container.config.text("Image") == value
                 || engine.images.get(value).is_ok_and(|image| image.id.to_string() == container.image)
@@ -51,7 +54,7 @@ fn summary(engine: &Engine, container: &Container) -> Value {
         "ImageID": container.image, "Command": container.command().join(" "), "Created": container.created.as_secs(), "Ports": ports,
         "Labels": container.config.at("Labels"), "State": container.status_word(), "Status": status_line(container),
         "HostConfig": { "NetworkMode": container.host.text("NetworkMode") },
-        "NetworkSettings": { "Networks": inspect::endpoints(engine, container) }, "Mounts": container.mount_values()
+        "NetworkSettings": { "Networks": inspect::endpoints(engine, container) }, "Mounts": container.mounts
     })
 }
 

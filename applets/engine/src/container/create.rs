@@ -1,7 +1,7 @@
 //! The body of `POST /containers/create`: checked, merged with the image's defaults, and otherwise kept as it
 //! came, so that inspect returns what was sent (spec supervisor §9.2).
 
-use super::mount::{self, Mount};
+use super::mount;
 use super::restart::Policy;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
@@ -30,7 +30,7 @@ pub struct Created {
     /// `NetworkingConfig.EndpointsConfig`.
     pub endpoints: Map,
     /// Volumes, binds and tmpfs, without names for anonymous volumes.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<Value>,
 }
 
 /// The image that the body asks for.

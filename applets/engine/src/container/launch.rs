@@ -2,7 +2,7 @@
 
 use super::Container;
 use super::create::{self, host_port, parse_port};
-use super::mount::{Kind, Mount};
+use super::mount::{TMPFS, VOLUME};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
@@ -159,7 +159,11 @@ fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
     let mut list: Vec<Value> = container.mounts.iter().map(one_mount).collect();
     for name in &["hosts", "hostname", "resolv.conf"] {
         let target = format!("/etc/{name}");
-        if container.mounts.iter().any(|mount| mount.target == target || mount.target == "/etc") {
+        if container
+            .mounts
+            .iter()
+            .any(|mount| matches!(mount.text("Destination"), other if other == target || other == "/etc"))
+        {
             continue;
         }
         let source = format!("{}/{name}", folder.display());
@@ -168,16 +172,17 @@ fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
     list
 }
 
-fn one_mount(mount: &Mount) -> Value {
-    if mount.kind == Kind::Tmpfs {
-        return json!({ "type": "tmpfs", "target": mount.target, "options": mount.options });
+fn one_mount(mount: &Value) -> Value {
+    let (kind, source, target) = (mount.text("Type"), mount.at("Source"), mount.at("Destination"));
+    if kind == TMPFS {
+        return json!({ "type": kind, "target": target, "options": mount.at("Options") });
     }
-    let copy = mount.kind == Kind::Volume && !mount.no_copy;
+    let copy = kind == VOLUME && !mount.flag("NoCopy");
     // The marker stands beside the volume's content folder.
-    let marker = Path::new(&mount.source).with_file_name("filling");
+    let marker = Path::new(mount.text("Source")).with_file_name("filling");
     json!({
-        "type": "bind", "source": mount.source, "target": mount.target, "read_only": mount.read_only,
-        "propagation": mount.propagation, "copy": copy, "marker": marker.display().to_string()
+        "type": "bind", "source": source, "target": target, "read_only": !mount.flag("RW"),
+        "propagation": mount.at("Propagation"), "copy": copy, "marker": marker.display().to_string()
     })
 }
 

@@ -7,6 +7,7 @@ use crate::container::{AfterStop, Container, Status, launch};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
+use crate::time::ahead;
 use minke_http::Conn;
 use minke_sys::signal::SIGKILL;
 use minke_wire::json::Value;
@@ -83,8 +84,8 @@ impl Engine {
     /// Folders of the host that are bound and are not there yet (spec supervisor §9.3).
     fn make_sources(&self, id: &str) -> Result<()> {
         for mount in &self.get(id)?.mounts {
-            let path = Path::new(&mount.source);
-            if !mount.source.is_empty() && path.symlink_metadata().is_err() {
+            let path = Path::new(mount.text("Source"));
+            if !path.as_os_str().is_empty() && path.symlink_metadata().is_err() {
                 minke_sys::file::make_folder(path, 0o755)?;
             }
         }
@@ -224,7 +225,7 @@ impl Engine {
         let delay = if automatic { container.backoff.on_end(policy, lived, code) } else { None };
         if let Some(delay) = delay {
             container.status = Status::Restarting;
-            container.restart_at = Some(minke_sys::clock::boottime().saturating_add(delay));
+            container.restart_at = Some(ahead(delay));
         }
         let _ = minke_sys::file::remove_all(&run);
         self.remove_group(id);
@@ -302,8 +303,7 @@ impl Engine {
         }
         let (signal, limit) = (container.stop_signal(), timeout.unwrap_or_else(|| container.stop_timeout()));
         if let Ok(seconds) = u64::try_from(limit) {
-            container.kill_at =
-                Some(minke_sys::clock::boottime().saturating_add(Duration::from_secs(seconds)));
+            container.kill_at = Some(ahead(Duration::from_secs(seconds)));
         }
         let running = container.is_running();
         // Durable before it is done: a power cut after the answer must not bring it back.
@@ -371,9 +371,10 @@ impl Engine {
     }
 
     fn remove_anonymous(&mut self, container: &Container) {
-        for mount in container.mounts.iter().filter(|mount| mount.anonymous) {
-            if self.volume_user(&mount.name).is_none()
-                && let Err(error) = self.volumes.remove(&mount.name, None)
+        for mount in container.mounts.iter().filter(|mount| mount.flag("Anonymous")) {
+            let name = mount.text("Name");
+            if self.volume_user(name).is_none()
+                && let Err(error) = self.volumes.remove(name, None)
             {
                 minke_applet::log::warn(format_args!("{error}"));
             }
@@ -383,7 +384,8 @@ impl Engine {
     /// A container that has this volume.
     pub fn volume_user(&self, name: &str) -> Option<&str> {
         let mut containers = self.containers.iter();
-        let user = containers.find(|container| container.mounts.iter().any(|mount| mount.name == name))?;
+        let user =
+            containers.find(|container| container.mounts.iter().any(|mount| mount.text("Name") == name))?;
         Some(&user.id)
     }
 

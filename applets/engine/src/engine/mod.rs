@@ -155,14 +155,14 @@ impl Engine {
         // Twice in the time that the service manager allows.
         let watchdog: Option<u64> = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
         let watchdog = watchdog.map(|time| Duration::from_micros(time / 2));
-        let mut alive = watchdog.map(|period| minke_sys::clock::boottime().saturating_add(period));
+        let mut alive = watchdog.map(crate::time::ahead);
         let mut ready = Vec::new();
         loop {
             let now = minke_sys::clock::boottime();
             self.act_on_time(now);
             if alive.is_some_and(|time| time <= now) {
                 minke_applet::notify::watchdog();
-                alive = watchdog.map(|period| now.saturating_add(period));
+                alive = watchdog.map(crate::time::ahead);
             }
             let mut next = alive;
             for container in &self.containers {
