@@ -78,7 +78,7 @@ fn status_line(container: &Container) -> String {
 /// `GET /images/json`, newest first.
 pub fn images(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let filters = call.filters()?;
-    let mut list: Vec<(u64, Value)> = Vec::new();
+    let mut list: Vec<Value> = Vec::new();
     for image in &engine.images.list() {
         let labels = image_labels(engine, &image.id);
         let fits = |key: &str, value: &str| match key {
@@ -92,13 +92,13 @@ pub fn images(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
         }
         let (id, created) = (image.id.to_string(), crate::time::parse_rfc3339(&image.created));
         let users = engine.containers.iter().filter(|container| container.image == id).count();
-        let place = list.partition_point(|(other, _)| *other >= created);
-        list.insert(place, (created, json!({
+        let place = list.partition_point(|other| other.at("Created").as_u64() >= Some(created));
+        list.insert(place, json!({
             "Id": id, "ParentId": "", "RepoTags": image.tags, "RepoDigests": image.digests, "Created": created,
             "Size": image.size, "VirtualSize": image.size, "SharedSize": -1, "Labels": labels, "Containers": users
-        })));
+        }));
     }
-    Ok(list.into_iter().map(|(_, image)| image).collect())
+    Ok(Value::Array(list))
 }
 
 fn image_labels(engine: &Engine, id: &minke_oci::Digest) -> Value {

@@ -172,16 +172,30 @@ pub fn stream_type(raw: bool) -> &'static str {
 /// come as `{"key": ["value"]}` or, from older clients, as `{"key": {"value": true}}`.
 pub fn filters_fit(filters: &Value, fits: &dyn Fn(&str, &str) -> bool) -> bool {
     for (key, values) in filters.members() {
-        let values: Vec<&str> = match values {
-            Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
-            Value::Object(map) => {
-                map.iter().filter(|(_, on)| on.as_bool() == Some(true)).map(|(key, _)| key.as_str()).collect()
-            }
-            Value::String(text) => vec![text.as_str()],
-            _ => Vec::new(),
+        let (mut all, mut fitting) = (0usize, 0usize);
+        let mut check = |value: &str| {
+            all = all.saturating_add(1);
+            fitting = fitting.saturating_add(usize::from(fits(key, value)));
         };
-        let fitting = values.iter().filter(|value| fits(key, value)).count();
-        let passes = if key == "label" { fitting == values.len() } else { values.is_empty() || fitting > 0 };
+        match values {
+            Value::Array(list) => {
+                for value in list {
+                    if let Some(value) = value.as_str() {
+                        check(value);
+                    }
+                }
+            }
+            Value::Object(map) => {
+                for (value, on) in map {
+                    if on.as_bool() == Some(true) {
+                        check(value);
+                    }
+                }
+            }
+            Value::String(text) => check(text),
+            _ => {}
+        }
+        let passes = if key == "label" { fitting == all } else { all == 0 || fitting > 0 };
         if !passes {
             return false;
         }

@@ -20,9 +20,14 @@ impl Engine {
             name => name,
         };
         // In place: a container that runs has the file bound, and sees the same inode only.
-        write_file(&folder.join("hostname"), &format!("{hostname}\n"))?;
-        write_file(&folder.join("hosts"), &self.hosts_text(container))?;
-        write_file(&folder.join("resolv.conf"), &resolv_conf(container, &self.options.dns))
+        for (name, text) in &[
+            ("hostname", format!("{hostname}\n")),
+            ("hosts", self.hosts_text(container)),
+            ("resolv.conf", resolv_conf(container, &self.options.dns)),
+        ] {
+            write_file(&folder.join(name), text)?;
+        }
+        Ok(())
     }
 
     /// Containers that share a network know each other by name: there is no resolver for them yet, so their

@@ -34,9 +34,7 @@ pub fn build(spec: &Value) -> Result<(), Failure> {
     let root = Root::open(&place).step("open the root file system")?;
     kernel_file_systems(&root, spec, privileged)?;
     devices::populate(&root, spec)?;
-    for (_, mount) in sorted(spec.items("mounts")) {
-        attach(&root, mount)?;
-    }
+    attach_all(&root, spec.items("mounts"))?;
     // While the root can still be written to, whatever user and read-only flag come later.
     root.folder(Path::new(spec.text("cwd")), 0o755).step("working directory")?;
     write_sysctls(spec)?;
@@ -87,14 +85,18 @@ fn mount(
 }
 
 /// Shallow targets first, so that a mount never hides one that was made before.
-fn sorted(mounts: &[Value]) -> Vec<(usize, &Value)> {
-    let mut list: Vec<(usize, &Value)> = Vec::new();
-    for mount in mounts {
-        let depth = Path::new(mount.text("target")).components().count();
-        let place = list.partition_point(|(other, _)| *other <= depth);
-        list.insert(place, (depth, mount));
+fn attach_all(root: &Root, mounts: &[Value]) -> Result<(), Failure> {
+    let (mut depth, mut attached) = (0usize, 0usize);
+    while attached < mounts.len() {
+        for mount in mounts {
+            if Path::new(mount.text("target")).components().count() == depth {
+                attach(root, mount)?;
+                attached = attached.saturating_add(1);
+            }
+        }
+        depth = depth.saturating_add(1);
     }
-    list
+    Ok(())
 }
 
 fn attach(root: &Root, mount: &Value) -> Result<(), Failure> {
