@@ -252,7 +252,7 @@ fn attach(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
             format_args!("attach without stream is not supported by this engine"),
         ));
     }
-    let fd = crate::engine::take_connection(&mut engine.server, call.conn, call.upgrades(), raw)?;
+    let fd = crate::engine::take_connection(engine.server, call.conn, call.upgrades(), raw)?;
     let container = engine.container_mut(call.name)?;
     if container.is_running() {
         let id = container.id.clone();

@@ -94,7 +94,10 @@ fn ports(container: &Container) -> Value {
 pub fn image(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let image = engine.images.get(call.name)?;
     let config = engine.images.config(&image.id)?;
-    let layers: Vec<String> = image.layers.iter().map(ToString::to_string).collect();
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        layers.push(layer.to_string());
+    }
     let document = config.document();
     let mut run_time = Value::Object(config.config().cloned().unwrap_or_default());
     // Clients read these without asking whether they are there.

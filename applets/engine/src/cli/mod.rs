@@ -36,7 +36,10 @@ type Outcome = Result<(), String>;
 
 /// Runs the client.
 pub fn run(args: &Args) -> u8 {
-    let words: Vec<String> = args.operands().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words = Vec::new();
+    for word in args.operands() {
+        words.push(word.to_string_lossy().into_owned());
+    }
     let Some((command, rest)) = words.split_first() else {
         minke_applet::errln!("no command given; see --help");
         return minke_applet::EXIT_USAGE;

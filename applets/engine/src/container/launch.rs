@@ -159,11 +159,9 @@ fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
     let mut list: Vec<Value> = container.mounts.iter().map(one_mount).collect();
     for name in &["hosts", "hostname", "resolv.conf"] {
         let target = format!("/etc/{name}");
-        if container
-            .mounts
-            .iter()
-            .any(|mount| matches!(mount.text("Destination"), other if other == target || other == "/etc"))
-        {
+        let hides =
+            |mount: &Value| mount.text("Destination") == target || mount.text("Destination") == "/etc";
+        if container.mounts.iter().any(hides) {
             continue;
         }
         let source = format!("{}/{name}", folder.display());

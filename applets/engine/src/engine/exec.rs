@@ -93,7 +93,7 @@ impl Engine {
         if !self.container(&container)?.is_running() {
             return Err(ApiError::conflict(format_args!("container {container} is not running")));
         }
-        let fd = take_connection(&mut self.server, conn, upgrade, config.flag("Tty"))?;
+        let fd = take_connection(self.server, conn, upgrade, config.flag("Tty"))?;
         self.exec(id)?.running = true;
         self.order(&container, &order, Some(fd.as_fd()))
     }

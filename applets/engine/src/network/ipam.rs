@@ -55,12 +55,9 @@ impl Subnet {
     /// and last address.
     pub fn free_address(self, range: Self, used: &[u32]) -> Option<u32> {
         // Of used.len() + 3 candidates one is free, so the search is as long as the list.
-        for candidate in range.network..=range.last() {
-            if candidate != self.network && candidate != self.last() && !used.contains(&candidate) {
-                return Some(candidate);
-            }
-        }
-        None
+        (range.network..=range.last()).find(|candidate| {
+            *candidate != self.network && *candidate != self.last() && !used.contains(candidate)
+        })
     }
 }
 

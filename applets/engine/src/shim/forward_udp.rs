@@ -37,7 +37,7 @@ impl Datagrams {
         host: &SocketAddr,
         container: &SocketAddr,
     ) -> std::io::Result<u16> {
-        let socket = UdpSocket::bind(host)?;
+        let socket = UdpSocket::bind(*host)?;
         socket.set_nonblocking(true)?;
         let port = socket.local_addr()?.port();
         let token = UDP_PORTS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
@@ -96,8 +96,8 @@ impl Datagrams {
             oldest = self.flows.len();
             self.flows.push(None);
         }
-        let socket = UdpSocket::bind(&SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
-        socket.connect(&self.ports.get(port)?.1).ok()?;
+        let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
+        socket.connect(self.ports.get(port)?.1).ok()?;
         socket.set_nonblocking(true).ok()?;
         let slot = self.flows.get_mut(oldest)?;
         // The old flow's socket is closed, and with that no longer watched.
