@@ -65,7 +65,7 @@ fn remove(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
 }
 
 fn start_exec(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
-    engine.start_exec(call.conn, call.name, &call.body()?, call.upgrades())
+    engine.start_exec(call.conn, call.name, &call.body()?, call.connection())
 }
 
 fn resize_exec(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
@@ -252,7 +252,7 @@ fn attach(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
             format_args!("attach without stream is not supported by this engine"),
         ));
     }
-    let fd = crate::engine::take_connection(engine.server, call.conn, call.upgrades(), raw)?;
+    let fd = crate::engine::take_connection(engine.server, call.conn, call.connection(), raw)?;
     let container = engine.container_mut(call.name)?;
     if container.is_running() {
         let id = container.id.clone();

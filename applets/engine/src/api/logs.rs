@@ -3,12 +3,11 @@
 //! A thread serves each reader: it takes the connection over and writes until there is no more, or, when it
 //! follows, until the container or the reader is gone.
 
-use super::{Call, frame_header, stream_type};
+use super::{Call, frame_header};
 use crate::engine::{Done, Engine};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use minke_control::journal::{Entry, Query};
-use minke_http::{Headers, Server};
 use minke_sys::event::{Interest, Poller, Waker};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -55,18 +54,12 @@ pub fn answer(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     let number = engine.next_serial();
     let (results, waker) = (engine.results, Waker::new()?);
     let theirs = waker.try_clone()?;
-    let mut headers = Headers::default();
-    headers.push("Content-Type", stream_type(raw));
-    headers.push("Connection", "close");
-    let head = Server::upgrade_head(200, &headers);
-    let (fd, _) = engine.server.upgrade(call.conn)?;
-    minke_sys::channel::set_nonblocking(&fd, false)?;
-    let client = UnixStream::from(fd);
+    let client = crate::engine::take_connection(engine.server, call.conn, "close", raw)?.into();
     engine.followers.push((number, id, waker));
     let reader =
         Reader { journal, client, waker: theirs, raw, streams, timestamps: call.flag("timestamps"), follow };
     let work = move || {
-        let _ = reader.serve(&head);
+        let _ = reader.serve();
         results.push(Done::LogEnded(number));
     };
     minke_sys::thread::spawn("logs", Box::new(work)).map_err(|error| {
@@ -98,9 +91,8 @@ fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
 }
 
 impl Reader {
-    fn serve(mut self, head: &[u8]) -> Result<()> {
+    fn serve(mut self) -> Result<()> {
         self.client.set_write_timeout(Some(CLIENT_PATIENCE))?;
-        self.client.write_all(head)?;
         let poller = Poller::new()?;
         poller.add(&self.journal, 0, Interest::Read)?;
         poller.add(&self.client, 1, Interest::None)?;

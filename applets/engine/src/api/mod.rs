@@ -99,9 +99,9 @@ impl Call<'_> {
         }
     }
 
-    /// Whether the client wants the connection for itself.
-    pub fn upgrades(&self) -> bool {
-        self.request.headers.has_token("Connection", "upgrade")
+    /// The `Connection` header that answers a client who wants the connection for itself.
+    pub fn connection(&self) -> &'static str {
+        if self.request.headers.has_token("Connection", "upgrade") { crate::engine::UPGRADE } else { "" }
     }
 }
 

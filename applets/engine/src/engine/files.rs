@@ -146,6 +146,9 @@ pub fn group_id(name: &str) -> Option<u32> {
     line.split(':').nth(2)?.parse().ok()
 }
 
+/// Where cgroup v2 may be: alone, or beside v1.
+const ROOTS: &[&str] = &[minke_sys::cgroup::ROOT, "/sys/fs/cgroup/unified"];
+
 /// Makes the control group that holds all containers, and passes the controllers on to it: the group `name`
 /// below the root, or `containers` below the group that the service manager delegated to this unit.
 ///
@@ -155,19 +158,15 @@ pub fn group_id(name: &str) -> Option<u32> {
 /// No two engines may share a group, as each removes what is not its own: outside a service, the name comes from
 /// the folder of the run state (`run`).
 pub fn container_group(name: Option<&str>, run: &Path) -> PathBuf {
-    let mut root = PathBuf::from(minke_sys::cgroup::ROOT);
-    if !super::exists(&root.join("cgroup.controllers")) {
-        root.push("unified");
-        if !super::exists(&root.join("cgroup.controllers")) {
-            return PathBuf::new();
-        }
-    }
+    let has_controllers = |root: &&&str| super::exists(&Path::new(root).join("cgroup.controllers"));
+    let Some(root) = ROOTS.iter().find(has_controllers) else { return PathBuf::new() };
+    let root = Path::new(root);
     let own = own_group();
     let made = match name {
-        Some(name) => named_group(root.join(name), &root),
+        Some(name) => named_group(root.join(name), root),
         None if own.as_os_str().is_empty() => {
             let name = run.display().to_string().replace('/', "-");
-            named_group(root.join(format!("balena{name}")), &root)
+            named_group(root.join(format!("balena{name}")), root)
         }
         None => delegated(&root.join(own)),
     };

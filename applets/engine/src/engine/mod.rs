@@ -7,7 +7,7 @@ mod links;
 mod recover;
 mod shims;
 
-pub use exec::{Exec, take_connection};
+pub use exec::{Exec, UPGRADE, take_connection};
 pub use files::kernel_setting;
 
 use crate::container::{Container, WaitFor};
