@@ -52,6 +52,7 @@ const FROM_HOST: &[(&str, &str)] = &[
 /// The orders.
 pub fn orders(container: &Container, with: &Surroundings<'_>) -> Result<Value> {
     let (config, host) = (&container.config, &container.host);
+    let (capabilities, ports) = (create::capabilities(host)?.0, ports(container, with.endpoints)?);
     let folder = with.folder.display();
     let mut layers = Vec::new();
     for layer in with.layers.iter().rev() {
@@ -60,12 +61,12 @@ pub fn orders(container: &Container, with: &Surroundings<'_>) -> Result<Value> {
     let [network_pid, pid_pid, ipc_pid] = with.joined;
     let mut network = namespace(host.text("NetworkMode"), network_pid);
     network.set("endpoints", &with.endpoints);
-    network.set("ports", &ports(container, with.endpoints)?);
+    network.set("ports", &ports);
     let mut orders = json!({
         "id": container.id, "name": container.name, "journal": with.journal.display().to_string(),
         "layers": layers, "upper": format!("{folder}/upper"), "work": format!("{folder}/work"),
         "root": format!("{folder}/root"), "args": container.command(), "uts_host": host.text("UTSMode") == "host",
-        "no_new_privileges": no_new_privileges(host), "capabilities": create::capabilities(host)?.0,
+        "no_new_privileges": no_new_privileges(host), "capabilities": capabilities,
         "mounts": mounts(container, with.folder), "devices": devices(host), "rlimits": limits(host),
         "stop_signal": container.stop_signal(),
         "cgroup": { "path": with.group.display().to_string(), "settings": settings(host) },
@@ -156,7 +157,10 @@ fn limits(host: &Value) -> Vec<Value> {
 }
 
 fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
-    let mut list: Vec<Value> = container.mounts.iter().map(one_mount).collect();
+    let mut list = Vec::new();
+    for mount in &container.mounts {
+        list.push(one_mount(mount));
+    }
     for name in &["hosts", "hostname", "resolv.conf"] {
         let target = format!("/etc/{name}");
         let hides =

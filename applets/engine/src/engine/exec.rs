@@ -78,9 +78,10 @@ impl Engine {
             return Err(ApiError::conflict(format_args!("exec {id} was started already")));
         }
         let (container, config) = (exec.container.clone(), exec.config.clone());
+        let orders = exec_orders(self.container(&container)?, &config)?;
         let raw = config.at("Tty");
         let order = json!({
-            "op": "exec", "id": id, "spec": exec_orders(self.container(&container)?, &config)?,
+            "op": "exec", "id": id, "spec": orders,
             "streams": {
                 "stdin": config.at("AttachStdin"), "stdout": config.at("AttachStdout"), "stderr": config.at("AttachStderr"),
                 "raw": raw

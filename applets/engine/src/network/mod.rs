@@ -91,7 +91,7 @@ impl Networks {
         if !matches!(body.text("Driver"), "" | "bridge" | "default") {
             return Err(ApiError::missing(format_args!("plugin \"{}\" not found", body.text("Driver"))));
         }
-        let config_only = body.flag("ConfigOnly");
+        let (id, config_only) = (name::new_id()?, body.flag("ConfigOnly"));
         let mut ipam = body.object("IPAM");
         if !config_only {
             let config = self.choose_subnet(&ipam, routed)?;
@@ -100,7 +100,7 @@ impl Networks {
         fill(&mut ipam, r#"{"Driver": "default", "Options": {}}"#);
         let driver = if config_only { "null" } else { "bridge" };
         let network = json!({
-            "Name": name, "Id": name::new_id()?, "Created": crate::time::rfc3339(minke_sys::clock::realtime()),
+            "Name": name, "Id": id, "Created": crate::time::rfc3339(minke_sys::clock::realtime()),
             "Scope": "local", "Driver": driver, "EnableIPv6": body.flag("EnableIPv6"), "IPAM": ipam,
             "Internal": body.flag("Internal"), "Attachable": body.flag("Attachable"), "Ingress": false,
             "ConfigFrom": { "Network": "" }, "ConfigOnly": config_only, "Options": body.object("Options"), "Labels": body.object("Labels")
