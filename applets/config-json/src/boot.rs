@@ -82,7 +82,10 @@ pub fn generate_api_key(store: &Store) -> std::result::Result<u8, Error> {
 
 /// An endpoint without its scheme, as `deviceApiKeys` is indexed.
 fn endpoint_host(endpoint: &str) -> String {
-    endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest).trim_end_matches('/').to_owned()
+    minke_wire::text::split_once(endpoint, "://")
+        .map_or(endpoint, |(_, rest)| rest)
+        .trim_end_matches('/')
+        .to_owned()
 }
 
 /// `balena-hostname.service`: the kernel's host name and `/etc/hostname` (spec os §6.1).

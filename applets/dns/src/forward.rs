@@ -60,9 +60,9 @@ impl Forwarder {
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         for (index, address) in (0u64..).zip(listen) {
             let socket = UdpSocket::bind(address).context("listen on UDP", address)?;
-            socket.set_nonblocking(true).context("listen on UDP", address)?;
+            minke_sys::channel::set_nonblocking(&socket, true)?;
             let listener = TcpListener::bind(address).context("listen on TCP", address)?;
-            listener.set_nonblocking(true).context("listen on TCP", address)?;
+            minke_sys::channel::set_nonblocking(&listener, true)?;
             poller.add(&socket, index << 1, Interest::Read)?;
             poller.add(&listener, index << 1 | 1, Interest::Read)?;
             udp.push(socket);
@@ -123,7 +123,7 @@ impl Forwarder {
         let source = if upstream.is_ipv4() { any } else { SocketAddr::from(([0u16; 8], 0)) };
         let socket = UdpSocket::bind(source).context("bind", source)?;
         socket.connect(upstream).context("ask", upstream)?;
-        socket.set_nonblocking(true).context("ask", upstream)?;
+        minke_sys::channel::set_nonblocking(&socket, true)?;
         let mut id = [0; 2];
         random::fill(&mut id)?;
         let mut sent = query.to_vec();

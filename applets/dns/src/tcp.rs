@@ -42,7 +42,7 @@ impl Connections {
 }
 
 fn exchange(mut client: TcpStream, upstreams: &[SocketAddr]) -> io::Result<()> {
-    client.set_nonblocking(false)?;
+    minke_sys::channel::set_nonblocking(&client, false)?;
     client.set_read_timeout(Some(IDLE))?;
     client.set_write_timeout(Some(IDLE))?;
     loop {
@@ -57,8 +57,7 @@ fn exchange(mut client: TcpStream, upstreams: &[SocketAddr]) -> io::Result<()> {
 }
 
 fn ask(upstream: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut server = minke_sys::tcp::connect_within(upstream, crate::pending::PATIENCE)
-        .map_err(|error| io::Error::from(error.errno))?;
+    let mut server = minke_sys::tcp::connect_within(upstream, crate::pending::PATIENCE)?;
     server.set_read_timeout(Some(IDLE))?;
     server.set_write_timeout(Some(IDLE))?;
     send(&mut server, query)?;

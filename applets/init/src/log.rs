@@ -70,7 +70,7 @@ fn to_journal(priority: u8, unit: Option<&str>, text: &str) -> bool {
         "PRIORITY={priority}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER=init\n{name}{unit}{end}MESSAGE={text}\n"
     );
     // PID 1 must never wait for the journal: a full socket counts as no journal.
-    let _ = socket.set_nonblocking(true);
+    let _ = minke_sys::channel::set_nonblocking(&socket, true);
     socket.send_to(record.as_bytes(), JOURNAL).is_ok()
 }
 

@@ -285,7 +285,7 @@ impl Daemon {
 
     fn accept_reader(&mut self) {
         let Ok((connection, _)) = self.sockets.query.accept() else { return };
-        if self.readers.len() >= READERS || connection.set_nonblocking(true).is_err() {
+        if self.readers.len() >= READERS || minke_sys::channel::set_nonblocking(&connection, true).is_err() {
             return;
         }
         self.hostname = text(Path::new("/proc/sys/kernel/hostname"));

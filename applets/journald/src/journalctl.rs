@@ -93,7 +93,7 @@ impl Printer {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        minke_sys::stdio::output(&self.out).map_err(|error| error.errno)?;
+        minke_sys::stdio::output(&self.out)?;
         self.out.clear();
         Ok(())
     }
@@ -157,7 +157,7 @@ fn unit_name(name: &str) -> String {
 fn priority_range(text: &str) -> Result<(u8, u8), Error> {
     let level =
         |name: &str| minke_wire::journal::priority_number(name).ok_or_else(|| usage("priority", text));
-    match text.split_once("..") {
+    match minke_wire::text::split_once(text, "..") {
         Some((one, other)) => {
             let (one, other) = (level(one)?, level(other)?);
             Ok((one.min(other), one.max(other)))

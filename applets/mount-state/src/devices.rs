@@ -40,7 +40,7 @@ impl Devices {
     /// The device with this label, `resin-…` or with the newer prefix `balena-…`: by-state, by-label,
     /// by-partlabel (spec os §1.2).
     pub fn find(&self, label: &str) -> Option<PathBuf> {
-        let newer = label.replacen("resin-", "balena-", 1);
+        let newer = minke_wire::text::replace(label, "resin-", "balena-");
         for folder in ["by-state", "by-label", "by-partlabel"] {
             for label in [label, &newer] {
                 if let Ok(device) = file::real_path(&self.links.join(folder).join(label)) {

@@ -24,8 +24,8 @@ pub fn host_name(config: &Config) -> HostName {
         Some(minke_wire::json::Value::String(name)) if name.is_empty() => Ok(None),
         Some(minke_wire::json::Value::String(name)) if is_host_name(name) => Ok(Some(name)),
         Some(minke_wire::json::Value::String(name)) => {
-            let shown: String = name.chars().take(KERNEL_LIMIT).collect();
-            Err(format!("hostname {shown:?} is no valid host name (RFC 1123: letters, digits, hyphens)"))
+            let shown = minke_wire::text::shown(name.get(..KERNEL_LIMIT).unwrap_or(name));
+            Err(format!("hostname '{shown}' is no valid host name (RFC 1123: letters, digits, hyphens)"))
         }
         Some(other) => Err(format!("hostname is {} and should be a string", kind_of(other))),
         None => Ok(None),

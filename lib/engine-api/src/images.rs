@@ -63,9 +63,11 @@ impl Engine {
 
 /// Engines route on the slashes of a name.
 fn escape_name(name: &str) -> String {
-    let mut parts = name.split('/').map(|part| escape(part).replace("%3A", ":").replace("%40", "@"));
-    let first = parts.next().unwrap_or_default();
-    parts.fold(first, |path, part| path + "/" + &part)
+    let mut path = escape(name);
+    for (escaped, plain) in [("%2F", "/"), ("%3A", ":"), ("%40", "@")] {
+        path = minke_wire::text::replace(&path, escaped, plain);
+    }
+    path
 }
 
 fn image(value: &Value) -> Image {

@@ -140,7 +140,7 @@ pub(crate) enum Accepted {
 impl Listener {
     pub(crate) fn tcp(address: SocketAddr) -> Result<Self, Error> {
         let bound = TcpListener::bind(address).context("listen on", address)?;
-        bound.set_nonblocking(true).context("listen on", address)?;
+        minke_sys::channel::set_nonblocking(&bound, true)?;
         Ok(Self::Tcp(bound))
     }
 
@@ -153,7 +153,7 @@ impl Listener {
             _ => {}
         }
         let bound = UnixListener::bind(path).on("listen on", path)?;
-        bound.set_nonblocking(true).on("listen on", path)?;
+        minke_sys::channel::set_nonblocking(&bound, true)?;
         if gid.is_some() {
             std::os::unix::fs::chown(path, None, gid).on("chown", path)?;
         }
@@ -167,11 +167,11 @@ impl Listener {
                 // Answers are written whole; waiting for more would only delay them.
                 let _ = stream.set_nodelay(true);
                 keep_alive(&stream);
-                let _ = stream.set_nonblocking(true);
+                let _ = minke_sys::channel::set_nonblocking(&stream, true);
                 Socket::Tcp(stream)
             }),
             Self::Unix(listener) => listener.accept().map(|(stream, _)| {
-                let _ = stream.set_nonblocking(true);
+                let _ = minke_sys::channel::set_nonblocking(&stream, true);
                 Socket::Unix(stream)
             }),
         };

@@ -110,7 +110,7 @@ pub fn scan(places: &Places) -> Result<Vec<Found>> {
 
 /// Reads what file system a device or image file holds; `None`: none that we know.
 pub fn probe(path: &Path) -> Result<Option<Superblock>> {
-    let file = File::open(path).on("open", path)?;
+    let file = crate::file::open_to_read(path)?;
     let head = read_at(&file, 0, superblock::HEAD_BYTES).on("read", path)?;
     let Some(mut found) = superblock::parse(&head) else { return Ok(None) };
     if let Some((offset, length)) = found.directory {
@@ -211,7 +211,7 @@ fn add_part_uuids(places: &Places, devices: &mut [Device]) {
         let queue = places.sys.join("class/block").join(&disk).join("queue");
         let sector =
             number(&queue, "logical_block_size").and_then(|size| size.try_into().ok()).unwrap_or(512);
-        let Ok(file) = File::open(&node.path) else { continue };
+        let Ok(file) = crate::file::open_to_read(&node.path) else { continue };
         let mut source = |offset, length| {
             read_at(&file, offset, length).ok().filter(|content: &Vec<u8>| content.len() == length)
         };
@@ -392,7 +392,10 @@ fn link_name(label: &str) -> String {
     }
     let mut name = String::with_capacity(label.len());
     for character in label.chars() {
-        if character.is_ascii_alphanumeric() || "#+-.:=@_".contains(character) || !character.is_ascii() {
+        if character.is_ascii_alphanumeric()
+            || minke_wire::text::is_one_of(character, "#+-.:=@_")
+            || !character.is_ascii()
+        {
             name.push(character);
         } else {
             name.push_str(&format!("\\x{:02x}", u32::from(character)));

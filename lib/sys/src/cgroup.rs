@@ -38,8 +38,7 @@ pub fn children(group: &Path) -> Vec<PathBuf> {
 
 /// Writes a control file, for instance `memory.max`.
 pub fn set(group: &Path, file: &str, value: &str) -> Result<()> {
-    let path = group.join(file);
-    std::fs::write(&path, value).on("write", &path)
+    crate::file::write(group.join(file), value)
 }
 
 /// Reads a control file.

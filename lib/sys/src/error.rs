@@ -58,6 +58,13 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The number alone, for callers that say themselves what they attempted.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        error.errno.into()
+    }
+}
+
 /// Adds to a result what was attempted and on what.
 pub trait Context<T> {
     /// `operation` was attempted on `object`.

@@ -51,19 +51,29 @@ impl Poller {
 
     /// Starts to watch a descriptor; `token` comes back with its events.
     pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> Result<()> {
-        epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(token), flags(interest))
-            .context("watch", number(&fd))
+        self.set(fd.as_fd(), token, Some(interest), false)
     }
 
     /// Changes what is waited for on a descriptor that was added.
     pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> Result<()> {
-        epoll::modify(&self.epoll, &fd, epoll::EventData::new_u64(token), flags(interest))
-            .context("watch", number(&fd))
+        self.set(fd.as_fd(), token, Some(interest), true)
     }
 
     /// Stops to watch a descriptor. Closing it does so as well.
     pub fn remove(&self, fd: impl AsFd) -> Result<()> {
-        epoll::delete(&self.epoll, &fd).context("unwatch", number(&fd))
+        self.set(fd.as_fd(), 0, None, true)
+    }
+
+    // Called from everywhere: one function for all kinds of descriptors.
+    #[inline(never)]
+    fn set(&self, fd: BorrowedFd<'_>, token: u64, interest: Option<Interest>, known: bool) -> Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        let done = match interest {
+            None => epoll::delete(&self.epoll, fd),
+            Some(interest) if known => epoll::modify(&self.epoll, fd, data, flags(interest)),
+            Some(interest) => epoll::add(&self.epoll, fd, data, flags(interest)),
+        };
+        done.context("watch", fd.as_raw_fd())
     }
 
     /// Sleeps until something happens or `timeout` has passed (`None`: for ever), and fills `ready`. A signal
@@ -105,10 +115,6 @@ fn flags(interest: Interest) -> epoll::EventFlags {
         Interest::Both => epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::OUT,
         Interest::None => epoll::EventFlags::empty(),
     }
-}
-
-fn number(fd: impl AsFd) -> std::os::fd::RawFd {
-    fd.as_fd().as_raw_fd()
 }
 
 fn timespec(duration: Duration) -> Timespec {

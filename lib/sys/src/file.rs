@@ -10,8 +10,10 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// The flags of open(2).
+pub use rustix::fs::OFlags as Flags;
 
 /// How much one call of sendfile(2) copies, in bytes.
 const COPY_STEP: usize = 1 << 20;
@@ -79,10 +81,42 @@ pub fn sync_file_system(path: &Path) -> Result<()> {
     rustix::fs::syncfs(fd).on("syncfs", path)
 }
 
+/// Opens a file by the flags of open(2); it closes on exec. A new one gets the mode 0666, less what the umask takes.
+pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<File> {
+    open_with_mode(path.as_ref(), flags, 0o666)
+}
+
+/// Opens a file for reading.
+pub fn open_to_read(path: impl AsRef<Path>) -> Result<File> {
+    open(path, Flags::RDONLY)
+}
+
+/// As [`open`]; a new file gets this mode.
+pub fn open_with_mode(path: &Path, flags: Flags, mode: u32) -> Result<File> {
+    let mode = Mode::from_raw_mode(mode);
+    loop {
+        match rustix::fs::open(name(path), flags | OFlags::CLOEXEC, mode) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).on("open", path),
+            Ok(fd) => return Ok(fd.into()),
+        }
+    }
+}
+
+/// Writes a file, made when missing, not durably: for what the kernel or a boot makes anew.
+pub fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
+    write_bytes(path.as_ref(), content.as_ref())
+}
+
+fn write_bytes(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = open(path, Flags::WRONLY | Flags::CREATE | Flags::TRUNC)?;
+    file.write_all(content).on("write", path)
+}
+
 /// Reads a whole file of at most `limit` bytes; a longer one is an error (`EFBIG`), so that nothing a user or
 /// a broken disk left there fills the memory.
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    let file = File::open(path).on("open", path)?;
+    let file = open_to_read(path)?;
     let mut content = Vec::new();
     while read_some(&file, &mut content).on("read", path)? {
         if content.len() > limit {
@@ -126,10 +160,17 @@ pub fn read_some(fd: impl AsFd, content: &mut Vec<u8>) -> std::result::Result<bo
 
 /// Copies the content of a file into a new one, which its owner alone may read.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    let source = File::open(from).on("open", from)?;
-    let target = File::options().write(true).create_new(true).mode(0o600).open(to).on("create", to)?;
+    let source = open_to_read(from)?;
+    let target = open_with_mode(to, Flags::WRONLY | Flags::CREATE | Flags::EXCL, 0o600)?;
     while rustix::fs::sendfile(&target, &source, None, COPY_STEP).on("copy", from)? > 0 {}
     Ok(())
+}
+
+/// The text of a file below `/proc`, or of another small one; empty when it cannot be read.
+pub fn text(path: impl AsRef<Path>) -> String {
+    /// The longest text, in bytes.
+    const LIMIT: usize = 1 << 20;
+    String::from_utf8_lossy(&read_bounded(path.as_ref(), LIMIT).unwrap_or_default()).into_owned()
 }
 
 /// As [`read_bounded`], with `None` for a file that is not there.

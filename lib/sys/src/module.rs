@@ -3,7 +3,6 @@
 use crate::{Context, Result};
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::fs::File;
 use std::path::Path;
 
 /// `MODULE_INIT_COMPRESSED_FILE` of include/uapi/linux/module.h.
@@ -12,7 +11,7 @@ const COMPRESSED: i32 = 4;
 /// Loads the module in `path` with `parameters`. A file name that ends in `.gz`, `.xz` or `.zst` is unpacked
 /// by the kernel. That the module is loaded already is success.
 pub fn load(path: &Path, parameters: &str) -> Result<()> {
-    let file = File::open(path).on("open", path)?;
+    let file = crate::file::open_to_read(path)?;
     let parameters = CString::new(parameters).map_err(|_| Errno::INVAL).on("load module", path)?;
     let packed = path.extension().is_some_and(|extension| extension != "ko");
     match rustix::system::finit_module(&file, &parameters, if packed { COMPRESSED } else { 0 }) {

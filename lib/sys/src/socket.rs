@@ -94,6 +94,10 @@ const CONTROL: usize = 128;
 /// Receives one datagram, or what a stream has, with the sender's credentials and descriptors (which close on
 /// exec). It does not wait: `None` says that nothing is there.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<Received>> {
+    receive_from(socket.as_fd().as_raw_fd(), buffer)
+}
+
+fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<Option<Received>> {
     // `u64` keeps the control messages aligned as the kernel's `struct cmsghdr` wants.
     let mut control = [0u64; CONTROL / 8];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -105,9 +109,9 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<Received>>
     // The type of this member differs between C libraries.
     message.msg_controllen = CONTROL as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_NOSIGNAL;
-    let fd = socket.as_fd().as_raw_fd();
+    // The call itself: libc's converts times of 32 bits, which nobody asks for.
     // SAFETY: the pointers in `message` lead to `buffer` and `control` with their lengths, both are ours alone.
-    let count = unsafe { libc::recvmsg(fd, &raw mut message, flags) };
+    let count = unsafe { libc::syscall(libc::SYS_recvmsg, fd, &raw mut message, flags) };
     let Ok(length) = usize::try_from(count) else {
         return match last_errno() {
             Errno::AGAIN | Errno::INTR => Ok(None),

@@ -11,7 +11,7 @@ pub fn normalize(name: &str) -> String {
 /// The module name that a file's path stands for: the last component without `.ko` and what follows.
 pub fn name_of(path: &str) -> &str {
     let file = path.rsplit('/').next().unwrap_or(path);
-    file.find(".ko").and_then(|end| file.get(..end)).unwrap_or(file)
+    crate::text::find(file, ".ko").and_then(|end| file.get(..end)).unwrap_or(file)
 }
 
 /// The entry of `name` in `modules.dep`: its file and the files that must be loaded before, first the one that

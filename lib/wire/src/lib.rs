@@ -16,6 +16,7 @@ pub mod partition;
 pub mod superblock;
 pub mod table;
 pub mod tar;
+pub mod text;
 pub mod unit;
 
 /// A number without sign in digits of this base, at most 10; `None` for anything else or one that does not fit.

@@ -124,9 +124,7 @@ impl fmt::Display for Error {
             Self::Number(field) => write!(f, "tar header: bad number in field {field}"),
             Self::Path => write!(f, "tar header: a path is empty, longer than {MAX_PATH}, or holds a NUL"),
             Self::Extension => f.write_str("tar: malformed or too large extension header"),
-            Self::Type(kind) => {
-                write!(f, "tar: members of type '{}' are not supported", char::from(*kind).escape_default())
-            }
+            Self::Type(kind) => write!(f, "tar: members of type {kind:#04x} are not supported"),
             Self::Sparse => f.write_str("tar: sparse files are not supported; make it without --sparse"),
             Self::LoneZeroBlock => f.write_str("tar: damaged: a zero block between members"),
             Self::Truncated => f.write_str("tar: the archive is cut short"),

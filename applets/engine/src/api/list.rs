@@ -7,7 +7,11 @@ use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
 use minke_wire::json::Value;
+use std::path::Path;
 use std::time::Duration;
+
+/// The longest command line that `top` shows, in bytes.
+const LINE_LIMIT: usize = 1 << 20;
 
 /// `GET /containers/json`, newest first.
 pub fn containers(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
@@ -26,7 +30,10 @@ pub fn containers(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
 fn fits(engine: &Engine, container: &Container, filters: &Value) -> bool {
     filters_fit(filters, &|key: &str, value: &str| match key {
         "id" => container.id.starts_with(value),
-        "name" => container.name.contains(value.trim_start_matches(['^', '/']).trim_end_matches('$')),
+        "name" => {
+            let part = value.trim_start_matches(['^', '/']).trim_end_matches('$');
+            minke_wire::text::contains(&container.name, part)
+        }
         "status" => container.status_word() == value,
         "label" => label_fits(container.config.at("Labels"), value),
         "network" => container.networks.contains_key(value),
@@ -135,7 +142,9 @@ pub fn processes(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     pids.dedup();
     let mut rows = Vec::new();
     for pid in &pids {
-        if let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) {
+        if let Ok(line) =
+            minke_sys::file::read_bounded(Path::new(&format!("/proc/{pid}/cmdline")), LINE_LIMIT)
+        {
             let command = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
             rows.push(json!([pid.to_string(), command]));
         }

@@ -140,7 +140,7 @@ fn route(engine: &mut Engine, conn: Conn, request: &Request, line: &str) -> Resu
             return Ok(());
         }
     }
-    Err(match line.rsplit('/').next().filter(|_| line.contains(" containers/")) {
+    Err(match line.rsplit('/').next().filter(|_| minke_wire::text::contains(line, " containers/")) {
         Some(action @ ("archive" | "export" | "stats" | "pause" | "unpause" | "changes")) => {
             ApiError::new(501, format_args!("{action} is not supported by this engine yet"))
         }

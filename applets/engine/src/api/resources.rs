@@ -74,7 +74,7 @@ fn networks(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let mut shown = Vec::new();
     for network in engine.networks.list() {
         let fits = |key: &str, value: &str| match key {
-            "name" => network.text("Name").contains(value),
+            "name" => minke_wire::text::contains(network.text("Name"), value),
             "id" => network.text("Id").starts_with(value),
             "driver" => network.text("Driver") == value,
             "type" => (network.text("Created") == crate::time::NEVER) == (value == "builtin"),
@@ -130,7 +130,7 @@ fn volumes(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let mut shown = Vec::new();
     for volume in engine.volumes.list() {
         let fits = |key: &str, value: &str| match key {
-            "name" => volume.text("Name").contains(value),
+            "name" => minke_wire::text::contains(volume.text("Name"), value),
             "label" => label_fits(volume.at("Labels"), value),
             "dangling" => engine.volume_user(volume.text("Name")).is_none() == is_true(value),
             _ => true,

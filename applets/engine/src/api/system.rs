@@ -87,7 +87,7 @@ fn version() -> Value {
 #[expect(clippy::unnecessary_wraps, reason = "the form of a route")]
 fn info(engine: &mut Engine, _: &Call<'_>) -> Result<Value> {
     let running = engine.containers.iter().filter(|container| container.is_running()).count();
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let meminfo = minke_sys::file::text("/proc/meminfo");
     let memory = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let memory = memory.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let controllers = minke_sys::cgroup::get(&engine.group, "cgroup.subtree_control").unwrap_or_default();
@@ -116,7 +116,7 @@ fn info(engine: &mut Engine, _: &Call<'_>) -> Result<Value> {
 }
 
 fn operating_system() -> String {
-    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let text = minke_sys::file::text("/etc/os-release");
     let value = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     value.map(|value| value.trim_matches('"')).unwrap_or_default().to_owned()
 }

@@ -121,7 +121,7 @@ impl Line {
             }
             let mut rest = letters.chars();
             while let Some(letter) = rest.next() {
-                if !VALUES.contains(letter) {
+                if !minke_wire::text::is_one_of(letter, VALUES) {
                     line.options.push((letter, String::new()));
                     continue;
                 }

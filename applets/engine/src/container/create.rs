@@ -282,7 +282,8 @@ fn check_limits(host: &Value) -> Result<()> {
         }
     }
     for (key, value) in host.entries("Sysctls") {
-        let known = starts_with_any(key, SYSCTLS) && !key.contains("..") && !key.contains('/');
+        let known =
+            starts_with_any(key, SYSCTLS) && !minke_wire::text::contains(key, "..") && !key.contains('/');
         if !known || !value.is_string() {
             return Err(ApiError::bad(format_args!("sysctl '{key}' is not allowed")));
         }

@@ -36,7 +36,7 @@ impl Engine {
         for container in self.containers.iter().filter(|container| container.is_running()) {
             let path = self.folder(&container.id).join("hosts");
             let text = self.hosts_text(container);
-            if std::fs::read(&path).is_ok_and(|old| old != text.as_bytes()) {
+            if path.exists() && minke_sys::file::text(&path) != text {
                 let _ = std::fs::write(&path, text);
             }
         }
@@ -136,7 +136,7 @@ fn resolv_conf(container: &Container, default: &[String]) -> String {
 
 /// A setting below `/proc/sys/kernel`: the host's name, the kernel's version.
 pub fn kernel_setting(name: &str) -> String {
-    std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned()
+    minke_sys::file::text(format!("/proc/sys/kernel/{name}")).trim().to_owned()
 }
 
 /// The group id of a group name, by the host's `/etc/group`.
@@ -195,7 +195,7 @@ fn delegated(unit: &Path) -> minke_sys::Result<PathBuf> {
 
 /// This process's group, relative to the root; the one above it when that is called `main`.
 fn own_group() -> PathBuf {
-    let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let text = minke_sys::file::text("/proc/self/cgroup");
     let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or("");
     let path = Path::new(path);
     if path.ends_with("main") { path.parent().unwrap_or(Path::new("")).to_owned() } else { path.to_owned() }

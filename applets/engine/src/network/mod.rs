@@ -122,7 +122,8 @@ impl Networks {
         for network in &self.list {
             taken.extend(addresses(network).map(|addresses| addresses.subnet));
         }
-        let wish = ipam.items("Config").iter().find(|entry| !entry.text("Subnet").contains("::"));
+        let wish =
+            ipam.items("Config").iter().find(|entry| !minke_wire::text::contains(entry.text("Subnet"), "::"));
         let wish = wish.unwrap_or(&Value::Null);
         let text = wish.text("Subnet");
         if text.is_empty() {

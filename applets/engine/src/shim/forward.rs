@@ -91,12 +91,10 @@ impl Forwarder {
 
     fn publish_tcp(&mut self, host: &SocketAddr, container: &SocketAddr) -> std::io::Result<u16> {
         let listener = TcpListener::bind(*host)?;
-        listener.set_nonblocking(true)?;
+        minke_sys::channel::set_nonblocking(&listener, true)?;
         let port = listener.local_addr()?.port();
         let token = LISTENERS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
-        self.poller
-            .add(&listener, token, Interest::Read)
-            .map_err(|error| std::io::Error::other(error.to_string()))?;
+        self.poller.add(&listener, token, Interest::Read)?;
         self.ports.push((listener, *container));
         Ok(port)
     }
@@ -136,7 +134,7 @@ impl Forwarder {
         let Some((listener, target)) = self.ports.get(port) else { return };
         let Ok((stream, _)) = listener.accept() else { return };
         let Ok(other) = minke_sys::tcp::connect(*target) else { return };
-        if stream.set_nonblocking(true).is_err() || self.open >= CONNECTION_LIMIT {
+        if minke_sys::channel::set_nonblocking(&stream, true).is_err() || self.open >= CONNECTION_LIMIT {
             return;
         }
         let _ = (stream.set_nodelay(true), other.set_nodelay(true));

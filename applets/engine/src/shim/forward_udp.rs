@@ -38,12 +38,10 @@ impl Datagrams {
         container: &SocketAddr,
     ) -> std::io::Result<u16> {
         let socket = UdpSocket::bind(*host)?;
-        socket.set_nonblocking(true)?;
+        minke_sys::channel::set_nonblocking(&socket, true)?;
         let port = socket.local_addr()?.port();
         let token = UDP_PORTS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
-        poller
-            .add(&socket, token, Interest::Read)
-            .map_err(|error| std::io::Error::other(error.to_string()))?;
+        poller.add(&socket, token, Interest::Read)?;
         self.ports.push((socket, *container));
         Ok(port)
     }
@@ -98,7 +96,7 @@ impl Datagrams {
         }
         let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
         socket.connect(self.ports.get(port)?.1).ok()?;
-        socket.set_nonblocking(true).ok()?;
+        minke_sys::channel::set_nonblocking(&socket, true).ok()?;
         let slot = self.flows.get_mut(oldest)?;
         // The old flow's socket is closed, and with that no longer watched.
         *slot = None;

@@ -188,7 +188,7 @@ impl Log {
 fn connect(path: &std::path::Path) -> Option<UnixDatagram> {
     let socket = UnixDatagram::unbound().ok()?;
     socket.connect(path).ok()?;
-    socket.set_nonblocking(true).ok()?;
+    minke_sys::channel::set_nonblocking(&socket, true).ok()?;
     Some(socket)
 }
 

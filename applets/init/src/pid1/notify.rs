@@ -64,7 +64,7 @@ fn unit_of(manager: &Manager, pid: i32) -> Option<String> {
     }
     let text = crate::read_text(Path::new(&format!("/proc/{pid}/cgroup")), 4096);
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let (_, below) = path.split_once("/system.slice/")?;
+    let (_, below) = minke_wire::text::split_once(path, "/system.slice/")?;
     below.split('/').next().map(str::to_owned)
 }
 

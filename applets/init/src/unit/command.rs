@@ -40,7 +40,7 @@ impl Command {
         if !literal {
             // `$$` is a dollar sign; variables are replaced when the command runs.
             for argument in &mut arguments {
-                *argument = argument.replace("$$", "\u{0}");
+                *argument = minke_wire::text::replace(argument, "$$", "\u{0}");
             }
         }
         Ok(Self { program, arguments, ignore_failure, privileged })
@@ -69,7 +69,7 @@ fn is_name(text: &str) -> bool {
 fn braced<'a>(argument: &str, value: impl Fn(&str) -> &'a str) -> String {
     let mut text = String::new();
     let mut rest = argument;
-    while let Some((before, after)) = rest.split_once("${") {
+    while let Some((before, after)) = minke_wire::text::split_once(rest, "${") {
         let Some((name, after)) = after.split_once('}').filter(|(name, _)| is_name(name)) else {
             break;
         };

@@ -368,9 +368,12 @@ fn commands(list: &mut Vec<Rc<Command>>, value: &str) -> Outcome {
         return Ok(());
     }
     // A semicolon that is a word of its own separates commands.
-    for part in value.split(" ; ") {
+    let mut rest = value;
+    while let Some((part, after)) = minke_wire::text::split_once(rest, " ; ") {
         list.push(Rc::new(Command::parse(part.trim())?));
+        rest = after;
     }
+    list.push(Rc::new(Command::parse(rest.trim())?));
     Ok(())
 }
 

@@ -397,7 +397,7 @@ fn extra_hosts(parts: &Parts<'_>) -> Value {
 
 fn security(parts: &Parts<'_>) -> Value {
     let mut options = parts.fields.list("security_opt");
-    options.retain(|option| !option.contains("label="));
+    options.retain(|option| !minke_wire::text::contains(option, "label="));
     json!(options)
 }
 

@@ -37,7 +37,7 @@ pub fn labels(sets: &[&[(String, String)]]) -> Pairs {
             add(&mut out, name, value);
         }
         for (name, value) in set.iter().filter(|(name, _)| is_old(name)) {
-            add(&mut out, &name.replace("resin", "balena"), value);
+            add(&mut out, &minke_wire::text::replace(name, "resin", "balena"), value);
         }
     }
     out

@@ -1,9 +1,9 @@
 //! Loop devices: loop(4).
 
-use crate::file::ioctl;
+use crate::file::{Flags, ioctl, open, open_to_read};
 use crate::{Context, Error, Result};
 use rustix::io::Errno;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
@@ -37,15 +37,15 @@ const ATTEMPTS: u32 = 16;
 /// Makes the file `image` a read-only block device and returns the device's path with an open handle on it.
 /// Mount it before the handle is dropped: the device goes when its last user does.
 pub fn attach_loop(image: &Path) -> Result<(PathBuf, File)> {
-    let backing = File::open(image).on("open", image)?;
+    let backing = open_to_read(image)?;
     let control = Path::new("/dev/loop-control");
-    let control_file = OpenOptions::new().read(true).write(true).open(control).on("open", control)?;
+    let control_file = open(control, Flags::RDWR)?;
     for _ in 0..ATTEMPTS {
         // SAFETY: this request takes no argument and returns a number.
         let number = unsafe { ioctl(control_file.as_fd(), LOOP_CTL_GET_FREE, 0) };
         let number = number.on("get a loop device from", control)?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
-        let device = OpenOptions::new().read(true).open(&path).on("open", &path)?;
+        let device = open_to_read(&path)?;
         match configure(&device, &backing) {
             Ok(()) => return Ok((path, device)),
             Err(Errno::BUSY) => {}
@@ -57,7 +57,7 @@ pub fn attach_loop(image: &Path) -> Result<(PathBuf, File)> {
 
 /// Takes a loop device's file away; a mounted one goes when it is unmounted.
 pub fn detach_loop(device: &Path) -> Result<()> {
-    let file = File::open(device).on("open", device)?;
+    let file = open_to_read(device)?;
     // SAFETY: this request takes no argument.
     let done = unsafe { ioctl(file.as_fd(), LOOP_CLR_FD, 0) };
     done.map(|_| ()).on("detach", device)

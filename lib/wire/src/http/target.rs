@@ -18,7 +18,7 @@ pub fn parse_target(target: &str) -> Option<Target> {
     let local = if target.starts_with('/') {
         target
     } else {
-        let (_, after) = target.split_once("://")?;
+        let (_, after) = crate::text::split_once(target, "://")?;
         match after.find('/') {
             Some(slash) => after.get(slash..)?,
             None => "/",

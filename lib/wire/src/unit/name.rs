@@ -29,7 +29,7 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shape => f.write_str("a unit name has the form NAME.KIND"),
-            Self::Character(character) => write!(f, "a unit name has no {character:?}"),
+            Self::Character(character) => write!(f, "a unit name has no U+{:04X}", u32::from(*character)),
             Self::Specifier(letter) => write!(f, "unknown specifier %{letter}"),
         }
     }
@@ -41,7 +41,7 @@ const LIMIT: usize = 255;
 impl Name {
     /// Takes a name apart.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || crate::text::is_one_of(c, ":-_.\\@");
         if let Some(character) = text.chars().find(|character| !allowed(*character)) {
             return Err(NameError::Character(character));
         }

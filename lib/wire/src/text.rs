@@ -1,0 +1,65 @@
+//! A text in a text. std's search is made for long texts, and comes with 300 bytes of code to every place of use;
+//! here the texts are names, options and lines.
+
+/// Where `part` first stands in `text`.
+#[inline(never)]
+pub fn find(text: &str, part: &str) -> Option<usize> {
+    if part.is_empty() {
+        return Some(0);
+    }
+    text.as_bytes().windows(part.len()).position(|window| window == part.as_bytes())
+}
+
+/// Whether `part` stands in `text`.
+pub fn contains(text: &str, part: &str) -> bool {
+    find(text, part).is_some()
+}
+
+/// Whether `character` is one of those of `set`.
+#[inline(never)]
+pub fn is_one_of(character: char, set: &str) -> bool {
+    set.chars().any(|one| one == character)
+}
+
+/// `text` as it can stand in a message: what is not a graphic character of ASCII becomes `?`.
+pub fn shown(text: &str) -> String {
+    text.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).collect()
+}
+
+/// What stands before and after the first `separator` in `text`.
+#[inline(never)]
+pub fn split_once<'a>(text: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {
+    let (before, rest) = text.split_at_checked(find(text, separator)?)?;
+    Some((before, rest.get(separator.len()..)?))
+}
+
+/// `text` with each `part`, which is not empty, replaced.
+#[inline(never)]
+pub fn replace(text: &str, part: &str, by: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = split_once(rest, part) {
+        out.push_str(before);
+        out.push_str(by);
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_std_does_it() {
+        for text in ["", "a", "ab", "abab", "aab", "äöü", "öab ö", "a;;b;;", ";;"] {
+            for part in ["a", "ab", "ö", ";;", "ab "] {
+                assert_eq!(find(text, part), text.find(part), "{text} {part}");
+                assert_eq!(split_once(text, part), text.split_once(part), "{text} {part}");
+                assert_eq!(replace(text, part, "#"), text.replace(part, "#"), "{text} {part}");
+            }
+            assert!(contains(text, ""));
+            assert_eq!(is_one_of('ö', text), text.contains('ö'));
+        }
+    }
+}
