@@ -16,6 +16,12 @@ pub trait Fields {
     fn int(&self, key: &str, otherwise: i32) -> i32;
     /// A boolean, or false.
     fn flag(&self, key: &str) -> bool;
+    /// Its elements when it is an array, or none.
+    fn elements(&self) -> &[Value];
+    /// Its members when it is an object, or none.
+    fn members(&self) -> &Map;
+    /// A copy when it is an object, or an empty one.
+    fn or_empty(&self) -> Value;
     /// The elements of an array, or none.
     fn items(&self, key: &str) -> &[Value];
     /// The text elements of an array; a single text is an array of one.
@@ -62,8 +68,23 @@ impl Fields for Value {
     }
 
     #[inline(never)]
+    fn elements(&self) -> &[Value] {
+        self.as_array().map_or(&[], Vec::as_slice)
+    }
+
+    #[inline(never)]
+    fn members(&self) -> &Map {
+        self.as_object().unwrap_or(&NO_MEMBERS)
+    }
+
+    #[inline(never)]
+    fn or_empty(&self) -> Value {
+        Value::Object(self.members().clone())
+    }
+
+    #[inline(never)]
     fn items(&self, key: &str) -> &[Value] {
-        self.at(key).as_array().map_or(&[], Vec::as_slice)
+        self.at(key).elements()
     }
 
     #[inline(never)]
@@ -77,8 +98,7 @@ impl Fields for Value {
 
     #[inline(never)]
     fn object(&self, key: &str) -> Value {
-        let value = self.at(key);
-        if value.is_object() { value.clone() } else { json!({}) }
+        self.at(key).or_empty()
     }
 
     #[inline(never)]
@@ -93,7 +113,7 @@ impl Fields for Value {
 
     #[inline(never)]
     fn entries(&self, key: &str) -> &Map {
-        self.at(key).as_object().unwrap_or(&NO_MEMBERS)
+        self.at(key).members()
     }
 }
 

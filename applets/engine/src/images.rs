@@ -59,8 +59,8 @@ pub fn upload_end(engine: &mut Engine, conn: Conn) {
         engine.fail(conn, &error.clone());
         return;
     }
-    let store = engine.images.clone();
-    let work = move || Done::Load(conn, load(&store, &upload));
+    let store = engine.images;
+    let work = move || Done::Load(conn, load(store, &upload));
     if let Err(error) = in_background(engine, Box::new(work)) {
         engine.fail(conn, &error);
     }
@@ -78,11 +78,11 @@ fn load(store: &ImageStore, upload: &Upload) -> Vec<Value> {
     };
     match store.load_archive(&upload.path, &Platform::host(), &mut progress) {
         Ok(images) => {
-            for image in images {
+            for image in &images {
                 if image.names.is_empty() {
                     lines.push(json!({ "stream": format!("Loaded image ID: {}\n", image.id) }));
                 }
-                for name in image.names {
+                for name in &image.names {
                     lines.push(json!({ "stream": format!("Loaded image: {name}\n") }));
                 }
             }
@@ -108,7 +108,7 @@ pub fn answer_load(engine: &mut Engine, conn: Conn, lines: &[Value]) {
 pub fn remove(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     let (conn, name, force) = (call.conn, call.name.to_owned(), call.flag("force"));
     let used: Vec<String> = engine.containers.iter().map(|container| container.image.clone()).collect();
-    let store = engine.images.clone();
+    let store = engine.images;
     let work = move || {
         let in_use = |id: &minke_oci::Digest| used.contains(&id.to_string());
         let removals = store.remove(&name, force, &in_use);
@@ -130,7 +130,7 @@ fn removal_lines(removals: &[Removal]) -> Value {
 
 /// Does `work` in a thread; the engine's loop takes what came of it.
 fn in_background(engine: &Engine, work: Box<dyn FnOnce() -> Done + Send>) -> Result<()> {
-    let results = engine.results.clone();
+    let results = engine.results;
     let work = move || results.push(work());
     Ok(minke_sys::thread::spawn("images", Box::new(work))?)
 }

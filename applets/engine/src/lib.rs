@@ -16,6 +16,7 @@ mod images;
 mod network;
 mod options;
 mod preload;
+mod record;
 mod shim;
 mod time;
 mod volume;
@@ -131,5 +132,5 @@ fn run_daemon(args: &Args) -> u8 {
             return minke_applet::EXIT_USAGE;
         }
     };
-    minke_applet::report(engine::Engine::run(options).map(|()| 0))
+    minke_applet::report(engine::Engine::run(Box::leak(options)).map(|()| 0))
 }

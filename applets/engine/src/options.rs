@@ -45,6 +45,10 @@ impl Options {
             .split_once('/')
             .and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)))
             .ok_or_else(|| format!("'{bip}' is no address with prefix"))?;
+        let mut dns = Vec::new();
+        for server in args.values("dns") {
+            dns.push(server.to_owned());
+        }
         let default_range = if args.has("bip") { "" } else { "10.114.101.0/25" };
         Ok(Box::new(Self {
             data: path("data-root", "/var/lib/docker"),
@@ -54,7 +58,7 @@ impl Options {
             preload: path("preload", "/mnt/data/preload"),
             bridge,
             range: args.value("fixed-cidr").unwrap_or(default_range).to_owned(),
-            dns: args.values("dns").map(str::to_owned).collect(),
+            dns,
             journal: path("journal", "/run/systemd/journal/socket"),
             journal_query: path("journal-query", minke_control::journal::SOCKET),
             group: args.value("cgroup-parent").map(|name| name.trim_matches('/').to_owned()),

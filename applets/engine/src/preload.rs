@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 /// renamed to `*.tar.bad`, so that it costs one boot and not every boot. A power cut in between loads it again,
 /// which finds the layers that are there already.
 pub fn load(store: &ImageStore, folder: &Path) {
-    for path in archives(folder) {
-        match store.load_archive(&path, &Platform::host(), &mut |_| ControlFlow::Continue(())) {
+    for path in &archives(folder) {
+        match store.load_archive(path, &Platform::host(), &mut |_| ControlFlow::Continue(())) {
             Ok(images) => {
-                for image in images {
+                for image in &images {
                     minke_applet::log::info(format_args!(
                         "preloaded {} ({})",
                         image.names.join(", "),
                         image.id
                     ));
                 }
-                if let Err(error) = minke_sys::file::remove_durable(&path) {
+                if let Err(error) = minke_sys::file::remove_durable(path) {
                     minke_applet::log::error(format_args!("{error}"));
                 }
             }
@@ -30,7 +30,7 @@ pub fn load(store: &ImageStore, folder: &Path) {
                     path.display(),
                     Path::new(&bad).display()
                 ));
-                let _ = std::fs::rename(&path, &bad).map(|()| minke_sys::file::sync_folder(folder));
+                let _ = std::fs::rename(path, &bad).map(|()| minke_sys::file::sync_folder(folder));
             }
         }
     }

@@ -5,7 +5,6 @@ use crate::container::name;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use minke_store::Record;
 use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
 
@@ -20,28 +19,20 @@ impl Volumes {
     /// Reads the folders in `root`. One whose record is damaged keeps its content under the defaults.
     pub fn open(root: PathBuf) -> Result<Self> {
         minke_sys::file::make_folder(&root, 0o700)?;
+        clean_up(&root);
         let mut volumes = Self { root, list: Vec::new() };
         let mut folders = minke_sys::file::list(&volumes.root)?;
         folders.sort();
-        for folder in folders {
+        for folder in &folders {
             let name = folder.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or("");
             if !name::is_valid(name) || !volumes.content(name).is_dir() {
                 continue;
             }
-            let document = match Record::open(&volumes.record_path(name), 0o600) {
-                Ok((_, document, condition)) => {
-                    if let Some(problem) = condition.problem() {
-                        minke_applet::log::error(format_args!("volume {name}: {problem}"));
-                    }
-                    document
-                }
-                Err(error) => {
-                    minke_applet::log::error(format_args!("volume {name}: {error}"));
-                    None
-                }
+            let opened = crate::record::read(&volumes.record_path(name), format_args!("volume {name}"));
+            let document = match opened {
+                Some(opened) if opened.1.text("Name") == name => opened.1,
+                _ => volumes.describe(name, &Value::Null),
             };
-            let document = document.filter(|document| document.text("Name") == name);
-            let document = document.unwrap_or_else(|| volumes.describe(name, &Value::Null));
             volumes.list.push(document);
         }
         Ok(volumes)
@@ -92,8 +83,7 @@ impl Volumes {
         }
         let document = self.describe(&name, body);
         minke_sys::file::make_folder(&self.root.join(&name), 0o701)?;
-        let (mut record, ..) = Record::open(&self.record_path(&name), 0o600)?;
-        record.write(&document)?;
+        crate::record::open(&self.record_path(&name), format_args!("volume {name}"))?.0.write(&document)?;
         minke_sys::file::make_folder(&self.content(&name), 0o755)?;
         minke_sys::file::sync_folder(&self.root.join(&name))?;
         minke_sys::file::sync_folder(&self.root)?;
@@ -128,10 +118,10 @@ impl Volumes {
 }
 
 /// Removes what a power cut left of volumes that were being removed.
-pub fn clean_up(root: &Path) {
-    for path in minke_sys::file::list(root).unwrap_or_default() {
+fn clean_up(root: &Path) {
+    for path in &minke_sys::file::list(root).unwrap_or_default() {
         if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"-")) {
-            let _ = minke_sys::file::remove_all(&path);
+            let _ = minke_sys::file::remove_all(path);
         }
     }
 }

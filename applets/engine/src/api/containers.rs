@@ -8,7 +8,6 @@ use crate::engine::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use minke_store::Record;
 use minke_wire::json::{Map, Value};
 use std::os::fd::AsFd;
 
@@ -66,7 +65,7 @@ fn remove(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
 }
 
 fn start_exec(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
-    engine.start_exec(call.conn, call.name, &call.body()?, call.upgrades())
+    engine.start_exec(call.conn, call.name, &call.body()?, call.connection())
 }
 
 fn resize_exec(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
@@ -93,7 +92,8 @@ fn create(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let mut container = make(engine, body, &id, name)?;
     let folder = engine.folder(&id);
     minke_sys::file::make_folder(&folder, 0o710)?;
-    container.record = Some(Record::open(&folder.join("container.json"), 0o600)?.0);
+    let record = crate::record::open(&folder.join("container.json"), format_args!("container {id}"))?;
+    container.record = Some(record.0);
     container.save()?;
     minke_sys::file::sync_parent(&folder)?;
     engine.containers.push(container);
@@ -112,14 +112,14 @@ fn make(engine: &mut Engine, body: Value, id: &str, name: String) -> Result<Box<
     let mut made = create::create(body, config.config().unwrap_or(&Map::new()), id)?;
     resolve_networks(engine, &mut made)?;
     for mount in &mut made.mounts {
-        if mount.kind == mount::Kind::Volume {
-            let mut wish = json!({ "Name": mount.name, "Labels": {} });
-            if mount.anonymous {
+        if mount.text("Type") == mount::VOLUME {
+            let mut wish = json!({ "Name": mount.at("Name"), "Labels": {} });
+            if mount.flag("Anonymous") {
                 wish.member("Labels").set("com.docker.volume.anonymous", &"");
             }
             let volume = engine.volumes.create(&wish)?;
-            volume.text("Name").clone_into(&mut mount.name);
-            volume.text("Mountpoint").clone_into(&mut mount.source);
+            mount.set("Name", volume.at("Name"));
+            mount.set("Source", volume.at("Mountpoint"));
         }
     }
     Ok(Container::new(id.to_owned(), name, image.id.to_string(), made))
@@ -192,22 +192,16 @@ fn rename(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `{"RestartPolicy": {…}, "Memory": …}`: what may change while a container exists.
+/// Members of the host config that may change while a container exists.
+const UPDATABLE: &str =
+    "RestartPolicy Memory MemoryReservation MemorySwap NanoCpus CpuShares CpuQuota CpuPeriod PidsLimit";
+
+/// `{"RestartPolicy": {…}, "Memory": …}`.
 fn update(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let body = call.body()?;
     let container = engine.container_mut(call.name)?;
     let mut host = container.host.clone();
-    for key in [
-        "RestartPolicy",
-        "Memory",
-        "MemoryReservation",
-        "MemorySwap",
-        "NanoCpus",
-        "CpuShares",
-        "CpuQuota",
-        "CpuPeriod",
-        "PidsLimit",
-    ] {
+    for key in UPDATABLE.split(' ') {
         let value = body.at(key);
         if !value.is_null() {
             host.set(key, value);
@@ -258,7 +252,7 @@ fn attach(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
             format_args!("attach without stream is not supported by this engine"),
         ));
     }
-    let fd = crate::engine::take_connection(&mut engine.server, call.conn, call.upgrades(), raw)?;
+    let fd = crate::engine::take_connection(engine.server, call.conn, call.connection(), raw)?;
     let container = engine.container_mut(call.name)?;
     if container.is_running() {
         let id = container.id.clone();

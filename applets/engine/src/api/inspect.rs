@@ -25,7 +25,7 @@ pub fn container(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
         "RestartCount": container.backoff.count, "Driver": "overlay2", "Platform": "linux", "MountLabel": "",
         "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": null, "HostConfig": container.host,
         "GraphDriver": { "Name": "overlay2", "Data": { "UpperDir": file("upper"), "WorkDir": file("work"), "MergedDir": file("root") } },
-        "Mounts": container.mount_values(), "Config": container.config,
+        "Mounts": container.mounts, "Config": container.config,
         "NetworkSettings": {
             "Bridge": "", "SandboxID": "", "SandboxKey": "", "HairpinMode": false, "LinkLocalIPv6Address": "",
             "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": null, "SecondaryIPv6Addresses": null,
@@ -60,7 +60,7 @@ fn endpoint(engine: &Engine, network: &str, endpoint: &Value) -> Value {
     });
     // What a stopped container had is kept in its record and not shown.
     if !endpoint.text("IPAddress").is_empty() {
-        for key in ["EndpointID", "Gateway", "IPPrefixLen", "MacAddress"] {
+        for key in &["EndpointID", "Gateway", "IPPrefixLen", "MacAddress"] {
             shown.set(key, endpoint.at(key));
         }
     }
@@ -94,7 +94,10 @@ fn ports(container: &Container) -> Value {
 pub fn image(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let image = engine.images.get(call.name)?;
     let config = engine.images.config(&image.id)?;
-    let layers: Vec<String> = image.layers.iter().map(ToString::to_string).collect();
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        layers.push(layer.to_string());
+    }
     let document = config.document();
     let mut run_time = Value::Object(config.config().cloned().unwrap_or_default());
     // Clients read these without asking whether they are there.

@@ -37,7 +37,10 @@ fn fits(engine: &Engine, container: &Container, filters: &Value) -> bool {
         "status" => container.status_word() == value,
         "label" => label_fits(container.config.at("Labels"), value),
         "network" => container.networks.contains_key(value),
-        "volume" => container.mounts.iter().any(|mount| mount.name == value || mount.target == value),
+        "volume" => container
+            .mounts
+            .iter()
+            .any(|mount| mount.text("Name") == value || mount.text("Destination") == value),
         "ancestor" => {
             container.config.text("Image") == value
                 || engine.images.get(value).is_ok_and(|image| image.id.to_string() == container.image)
@@ -58,7 +61,7 @@ fn summary(engine: &Engine, container: &Container) -> Value {
         "ImageID": container.image, "Command": container.command().join(" "), "Created": container.created.as_secs(), "Ports": ports,
         "Labels": container.config.at("Labels"), "State": container.status_word(), "Status": status_line(container),
         "HostConfig": { "NetworkMode": container.host.text("NetworkMode") },
-        "NetworkSettings": { "Networks": inspect::endpoints(engine, container) }, "Mounts": container.mount_values()
+        "NetworkSettings": { "Networks": inspect::endpoints(engine, container) }, "Mounts": container.mounts
     })
 }
 
@@ -82,8 +85,8 @@ fn status_line(container: &Container) -> String {
 /// `GET /images/json`, newest first.
 pub fn images(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let filters = call.filters()?;
-    let mut list: Vec<(u64, Value)> = Vec::new();
-    for image in engine.images.list() {
+    let mut list: Vec<Value> = Vec::new();
+    for image in &engine.images.list() {
         let labels = image_labels(engine, &image.id);
         let fits = |key: &str, value: &str| match key {
             "reference" => image.tags.iter().chain(&image.digests).any(|name| reference_fits(name, value)),
@@ -96,13 +99,13 @@ pub fn images(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
         }
         let (id, created) = (image.id.to_string(), crate::time::parse_rfc3339(&image.created));
         let users = engine.containers.iter().filter(|container| container.image == id).count();
-        let place = list.partition_point(|(other, _)| *other >= created);
-        list.insert(place, (created, json!({
+        let place = list.partition_point(|other| other.at("Created").as_u64() >= Some(created));
+        list.insert(place, json!({
             "Id": id, "ParentId": "", "RepoTags": image.tags, "RepoDigests": image.digests, "Created": created,
             "Size": image.size, "VirtualSize": image.size, "SharedSize": -1, "Labels": labels, "Containers": users
-        })));
+        }));
     }
-    Ok(list.into_iter().map(|(_, image)| image).collect())
+    Ok(Value::Array(list))
 }
 
 fn image_labels(engine: &Engine, id: &minke_oci::Digest) -> Value {
@@ -138,7 +141,7 @@ pub fn processes(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     pids.sort_unstable();
     pids.dedup();
     let mut rows = Vec::new();
-    for pid in pids {
+    for pid in &pids {
         if let Ok(line) =
             minke_sys::file::read_bounded(Path::new(&format!("/proc/{pid}/cmdline")), LINE_LIMIT)
         {

@@ -3,12 +3,11 @@
 //! A thread serves each reader: it takes the connection over and writes until there is no more, or, when it
 //! follows, until the container or the reader is gone.
 
-use super::{Call, frame_header, stream_type};
+use super::{Call, frame_header};
 use crate::engine::{Done, Engine};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use minke_control::journal::{Entry, Query};
-use minke_http::{Headers, Server};
 use minke_sys::event::{Interest, Poller, Waker};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -53,20 +52,14 @@ pub fn answer(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
         ApiError::internal(format_args!("the journal does not answer at {}: {error}", path.display()))
     })?;
     let number = engine.next_serial();
-    let (results, waker) = (engine.results.clone(), Waker::new()?);
+    let (results, waker) = (engine.results, Waker::new()?);
     let theirs = waker.try_clone()?;
-    let mut headers = Headers::default();
-    headers.push("Content-Type", stream_type(raw));
-    headers.push("Connection", "close");
-    let head = Server::upgrade_head(200, &headers);
-    let (fd, _) = engine.server.upgrade(call.conn)?;
-    minke_sys::channel::set_nonblocking(&fd, false)?;
-    let client = UnixStream::from(fd);
+    let client = crate::engine::take_connection(engine.server, call.conn, "close", raw)?.into();
     engine.followers.push((number, id, waker));
     let reader =
         Reader { journal, client, waker: theirs, raw, streams, timestamps: call.flag("timestamps"), follow };
     let work = move || {
-        let _ = reader.serve(&head);
+        let _ = reader.serve();
         results.push(Done::LogEnded(number));
     };
     minke_sys::thread::spawn("logs", Box::new(work)).map_err(|error| {
@@ -84,8 +77,8 @@ fn ask_journal(path: &Path, query: &Query) -> std::io::Result<UnixStream> {
 
 fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
     let time = |name: &str| {
-        let time = crate::time::parse_seconds(call.query(name)).filter(|time| !time.is_zero())?;
-        time.as_secs().checked_mul(1_000_000)?.checked_add(time.subsec_micros().into())
+        let time = crate::time::parse_seconds(call.query(name)).filter(|time| !time.is_zero());
+        time.map(minke_sys::clock::microseconds)
     };
     Query {
         matches: vec![("CONTAINER_ID_FULL".to_owned(), id.to_owned())],
@@ -98,19 +91,17 @@ fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
 }
 
 impl Reader {
-    fn serve(mut self, head: &[u8]) -> std::io::Result<()> {
+    fn serve(mut self) -> Result<()> {
         self.client.set_write_timeout(Some(CLIENT_PATIENCE))?;
-        self.client.write_all(head)?;
-        let system = |error: minke_sys::Error| std::io::Error::from_raw_os_error(error.errno.raw_os_error());
-        let poller = Poller::new().map_err(system)?;
-        poller.add(&self.journal, 0, Interest::Read).map_err(system)?;
-        poller.add(&self.client, 1, Interest::None).map_err(system)?;
-        poller.add(&self.waker, 2, Interest::Read).map_err(system)?;
+        let poller = Poller::new()?;
+        poller.add(&self.journal, 0, Interest::Read)?;
+        poller.add(&self.client, 1, Interest::None)?;
+        poller.add(&self.waker, 2, Interest::Read)?;
         let mut buffer = Vec::new();
         let mut limit = if self.follow { None } else { Some(PATIENCE) };
         let mut ready = Vec::new();
         loop {
-            poller.wait(&mut ready, limit).map_err(system)?;
+            poller.wait(&mut ready, limit)?;
             if ready.is_empty() && limit.is_some() {
                 return Ok(());
             }
@@ -130,16 +121,17 @@ impl Reader {
     }
 
     /// Reads once and passes whole lines on. `false`: the journal has no more.
-    fn take(&mut self, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
         let mut chunk = vec![0u8; 16 * 1024];
         let count = self.journal.read(&mut chunk)?;
-        buffer.extend(chunk.iter().take(count));
+        buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         let mut out = Vec::new();
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            if let Ok(value) = minke_wire::json::parse(&line) {
+            let line = buffer.get(..end).unwrap_or_default();
+            if let Ok(value) = minke_wire::json::parse(line) {
                 self.format(&Entry(value), &mut out);
             }
+            buffer.drain(..=end);
         }
         self.client.write_all(&out)?;
         Ok(count > 0 && buffer.len() <= ENTRY_LIMIT)
@@ -151,13 +143,13 @@ impl Reader {
         if !self.streams.get(usize::from(is_error)).is_some_and(|wanted| *wanted) {
             return;
         }
-        let mut line = Vec::new();
-        if self.timestamps {
-            line.extend_from_slice(crate::time::rfc3339(Duration::from_micros(entry.realtime())).as_bytes());
-            line.push(b' ');
-        }
-        line.extend_from_slice(&message);
-        line.extend_from_slice(if self.raw { b"\r\n" } else { b"\n" });
+        let time = if self.timestamps {
+            crate::time::rfc3339(Duration::from_micros(entry.realtime())) + " "
+        } else {
+            String::new()
+        };
+        let end: &[u8] = if self.raw { b"\r\n" } else { b"\n" };
+        let line = [time.as_bytes(), &message, end].concat();
         if !self.raw {
             out.extend_from_slice(&frame_header(is_error, line.len()));
         }

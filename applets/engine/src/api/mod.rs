@@ -99,9 +99,9 @@ impl Call<'_> {
         }
     }
 
-    /// Whether the client wants the connection for itself.
-    pub fn upgrades(&self) -> bool {
-        self.request.headers.has_token("Connection", "upgrade")
+    /// The `Connection` header that answers a client who wants the connection for itself.
+    pub fn connection(&self) -> &'static str {
+        if self.request.headers.has_token("Connection", "upgrade") { crate::engine::UPGRADE } else { "" }
     }
 }
 
@@ -122,8 +122,8 @@ pub fn handle(engine: &mut Engine, conn: Conn, request: &Request) {
 }
 
 fn route(engine: &mut Engine, conn: Conn, request: &Request, line: &str) -> Result<()> {
-    for routes in [containers::ROUTES, resources::ROUTES, system::ROUTES] {
-        for (pattern, handler) in routes {
+    for routes in &[containers::ROUTES, resources::ROUTES, system::ROUTES] {
+        for (pattern, handler) in *routes {
             let Some(name) = name_in(line, pattern) else { continue };
             let call = Call { conn, request, name };
             match handler {
@@ -171,17 +171,31 @@ pub fn stream_type(raw: bool) -> &'static str {
 /// Whether an object passes filters: for each key, one of its values must fit; for `label` all of them. Filters
 /// come as `{"key": ["value"]}` or, from older clients, as `{"key": {"value": true}}`.
 pub fn filters_fit(filters: &Value, fits: &dyn Fn(&str, &str) -> bool) -> bool {
-    for (key, values) in filters.as_object().into_iter().flatten() {
-        let values: Vec<&str> = match values {
-            Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
-            Value::Object(map) => {
-                map.iter().filter(|(_, on)| on.as_bool() == Some(true)).map(|(key, _)| key.as_str()).collect()
-            }
-            Value::String(text) => vec![text.as_str()],
-            _ => Vec::new(),
+    for (key, values) in filters.members() {
+        let (mut all, mut fitting) = (0usize, 0usize);
+        let mut check = |value: &str| {
+            all = all.saturating_add(1);
+            fitting = fitting.saturating_add(usize::from(fits(key, value)));
         };
-        let fitting = values.iter().filter(|value| fits(key, value)).count();
-        let passes = if key == "label" { fitting == values.len() } else { values.is_empty() || fitting > 0 };
+        match values {
+            Value::Array(list) => {
+                for value in list {
+                    if let Some(value) = value.as_str() {
+                        check(value);
+                    }
+                }
+            }
+            Value::Object(map) => {
+                for (value, on) in map {
+                    if on.as_bool() == Some(true) {
+                        check(value);
+                    }
+                }
+            }
+            Value::String(text) => check(text),
+            _ => {}
+        }
+        let passes = if key == "label" { fitting == all } else { all == 0 || fitting > 0 };
         if !passes {
             return false;
         }

@@ -35,7 +35,7 @@ pub const ROUTES: &[Route] = &[
 #[expect(clippy::unnecessary_wraps, reason = "the form of a route")]
 fn ping(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     let mut response = Response::text(200, "OK");
-    for (name, value) in [
+    for (name, value) in &[
         ("Api-Version", API_VERSION),
         ("OSType", "linux"),
         ("Docker-Experimental", "true"),
@@ -69,15 +69,16 @@ fn architecture() -> &'static str {
 fn version() -> Value {
     let build = minke_applet::build();
     let built = crate::time::rfc3339(std::time::Duration::from_secs(build.time));
+    let kernel = kernel_setting("osrelease");
     json!({
         "Platform": { "Name": "minke engine" }, "Version": build.version, "ApiVersion": API_VERSION,
         "MinAPIVersion": OLDEST_API_VERSION, "GitCommit": "", "GoVersion": "", "Os": "linux", "Arch": architecture(),
-        "KernelVersion": kernel_setting("osrelease"), "BuildTime": built, "Experimental": true,
+        "KernelVersion": kernel, "BuildTime": built, "Experimental": true,
         "Components": [{
             "Name": "Engine", "Version": build.version,
             "Details": {
                 "ApiVersion": API_VERSION, "Arch": architecture(), "BuildTime": built, "Experimental": "true", "GitCommit": "",
-                "GoVersion": "", "KernelVersion": kernel_setting("osrelease"), "MinAPIVersion": OLDEST_API_VERSION, "Os": "linux"
+                "GoVersion": "", "KernelVersion": kernel, "MinAPIVersion": OLDEST_API_VERSION, "Os": "linux"
             }
         }]
     })

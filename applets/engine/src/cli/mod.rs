@@ -36,7 +36,10 @@ type Outcome = Result<(), String>;
 
 /// Runs the client.
 pub fn run(args: &Args) -> u8 {
-    let words: Vec<String> = args.operands().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words = Vec::new();
+    for word in args.operands() {
+        words.push(word.to_string_lossy().into_owned());
+    }
     let Some((command, rest)) = words.split_first() else {
         minke_applet::errln!("no command given; see --help");
         return minke_applet::EXIT_USAGE;
@@ -54,20 +57,25 @@ pub fn run(args: &Args) -> u8 {
 }
 
 fn dispatch(api: &Api, command: &str, line: &Line) -> Outcome {
-    let (has, path) = (|letter| u8::from(line.has(letter)), format!("/{command}"));
     match command {
         "ps" => show::containers(api, line),
         "images" => show::images(api, line),
         "logs" => show::logs(api, line),
         "inspect" => show::inspect(api, line),
-        "version" | "info" => print_json(&api.get(&path)?),
-        "start" | "restart" | "kill" => each(api, line, "POST", "containers", &path),
-        "stop" => {
-            let time = line.value('t').map_or(String::new(), |seconds| format!("?t={}", escape(seconds)));
-            each(api, line, "POST", "containers", &(path + &time))
+        "version" | "info" => print_json(&api.get(&format!("/{command}"))?),
+        "start" | "restart" | "kill" | "stop" => {
+            let mut end = format!("/{command}");
+            if let Some(seconds) = line.value('t').filter(|_| command == "stop") {
+                end.push_str("?t=");
+                end.push_str(&escape(seconds));
+            }
+            each(api, line, "POST", "containers", &end)
         }
-        "rm" => each(api, line, "DELETE", "containers", &format!("?force={}&v={}", has('f'), has('v'))),
-        "rmi" => each(api, line, "DELETE", "images", &format!("?force={}", has('f'))),
+        "rm" | "rmi" => {
+            let kind = if command == "rm" { "containers" } else { "images" };
+            let end = format!("?force={}&v={}", u8::from(line.has('f')), u8::from(line.has('v')));
+            each(api, line, "DELETE", kind, &end)
+        }
         "load" => load(api, line),
         "daemon" => Err("the daemon is balena-engine-daemon".to_owned()),
         _ => Err(format!("no command '{command}'; see --help")),

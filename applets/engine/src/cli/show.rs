@@ -15,7 +15,7 @@ const CELL: char = '\0';
 pub fn containers(api: &Api, line: &Line) -> Outcome {
     let list = api.get(&format!("/containers/json?all={}", u8::from(line.has('a'))))?;
     let mut rows = vec!["CONTAINER ID\0IMAGE\0COMMAND\0STATUS\0PORTS\0NAMES".to_owned()];
-    for container in list.as_array().into_iter().flatten() {
+    for container in list.elements() {
         let id = short(container.text("Id"));
         if line.has('q') {
             minke_applet::outln!("{id}");
@@ -52,7 +52,7 @@ pub fn containers(api: &Api, line: &Line) -> Outcome {
 pub fn images(api: &Api, line: &Line) -> Outcome {
     let list = api.get("/images/json")?;
     let mut rows = vec!["REPOSITORY\0TAG\0IMAGE ID\0SIZE".to_owned()];
-    for image in list.as_array().into_iter().flatten() {
+    for image in list.elements() {
         let id = short(image.text("Id"));
         if line.has('q') {
             minke_applet::outln!("{id}");
@@ -62,7 +62,7 @@ pub fn images(api: &Api, line: &Line) -> Outcome {
         if tags.is_empty() {
             tags.push("<none>:<none>".to_owned());
         }
-        for tag in tags {
+        for tag in &tags {
             let (repository, tag) = tag.rsplit_once(':').unwrap_or((tag.as_str(), ""));
             rows.push(format!("{repository}\0{tag}\0{id}\0{}", size(image.number("Size"))));
         }
@@ -125,7 +125,7 @@ fn short(id: &str) -> &str {
 /// In whole units of 1000, as the reference shows sizes.
 fn size(bytes: i64) -> String {
     let mut value = bytes.max(0);
-    for unit in ["B", "kB", "MB", "GB"] {
+    for unit in &["B", "kB", "MB", "GB"] {
         if value < 10_000 {
             return format!("{value}{unit}");
         }

@@ -1,7 +1,7 @@
 //! The body of `POST /containers/create`: checked, merged with the image's defaults, and otherwise kept as it
 //! came, so that inspect returns what was sent (spec supervisor §9.2).
 
-use super::mount::{self, Mount};
+use super::mount;
 use super::restart::Policy;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
@@ -16,8 +16,9 @@ const LIST_LIMIT: usize = 1024;
 /// Least memory that a container may be limited to, as the reference has it.
 const LEAST_MEMORY: i64 = 6 << 20;
 /// Kernel settings that belong to a container's own namespaces.
-const SYSCTLS: [&str; 6] =
-    ["net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm", "kernel.domainname"];
+const SYSCTLS: &str = "net. fs.mqueue. kernel.msg kernel.sem kernel.shm kernel.domainname";
+/// Beginnings of security options that are understood or harmless.
+const SECURITY_OPTIONS: &str = "no-new-privileges seccomp apparmor label systempaths writable-cgroups";
 
 /// What a container is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +30,7 @@ pub struct Created {
     /// `NetworkingConfig.EndpointsConfig`.
     pub endpoints: Map,
     /// Volumes, binds and tmpfs, without names for anonymous volumes.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<Value>,
 }
 
 /// The image that the body asks for.
@@ -80,12 +81,11 @@ pub fn create(mut body: Value, image: &Map, id: &str) -> Result<Created> {
 
 fn wanted_endpoints(networking: &Value) -> Result<Map> {
     let mut endpoints = Map::new();
-    let wanted = networking.at("EndpointsConfig");
-    for (key, _) in wanted.as_object().into_iter().flatten() {
+    for (key, endpoint) in networking.entries("EndpointsConfig") {
         // The command line calls the default network "default"; its name is "bridge".
         let name = if key == "default" { "bridge" } else { key };
         if !matches!(name, "host" | "none") {
-            endpoints.insert(name, wanted.object(key));
+            endpoints.insert(name, endpoint.or_empty());
         }
     }
     if endpoints.len() > 64 {
@@ -99,46 +99,25 @@ fn take(body: &mut Value, key: &str) -> Value {
 }
 
 /// Names of members, what they must be, and whether a value is that.
-type Expected = (&'static [&'static str], &'static str, fn(&Value) -> bool);
+type Expected = (&'static str, &'static str, fn(&Value) -> bool);
 
 const BODY_TYPES: &[Expected] = &[
-    (&["Hostname", "Domainname", "User", "WorkingDir", "StopSignal", "Image"], "a string", Value::is_string),
-    (&["Tty", "OpenStdin", "StdinOnce"], "a boolean", Value::is_boolean),
-    (&["Cmd", "Entrypoint", "Env"], "a list of strings", |value| value.is_string() || strings(value)),
-    (&["Labels", "Volumes", "ExposedPorts"], "an object", Value::is_object),
+    ("Hostname Domainname User WorkingDir StopSignal Image", "a string", Value::is_string),
+    ("Tty OpenStdin StdinOnce", "a boolean", Value::is_boolean),
+    ("Cmd Entrypoint Env", "a list of strings", |value| value.is_string() || strings(value)),
+    ("Labels Volumes ExposedPorts", "an object", Value::is_object),
 ];
 
 const HOST_TYPES: &[Expected] = &[
     (
-        &[
-            "Binds",
-            "CapAdd",
-            "CapDrop",
-            "Dns",
-            "DnsOptions",
-            "DnsSearch",
-            "ExtraHosts",
-            "GroupAdd",
-            "SecurityOpt",
-        ],
+        "Binds CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd SecurityOpt",
         "a list of strings",
         strings,
     ),
-    (&["PortBindings", "Sysctls", "Tmpfs", "RestartPolicy"], "an object", Value::is_object),
-    (&["Mounts", "Devices", "Ulimits"], "a list", list),
+    ("PortBindings Sysctls Tmpfs RestartPolicy", "an object", Value::is_object),
+    ("Mounts Devices Ulimits", "a list", list),
     (
-        &[
-            "Memory",
-            "MemoryReservation",
-            "MemorySwap",
-            "NanoCpus",
-            "CpuShares",
-            "CpuQuota",
-            "CpuPeriod",
-            "PidsLimit",
-            "ShmSize",
-            "OomScoreAdj",
-        ],
+        "Memory MemoryReservation MemorySwap NanoCpus CpuShares CpuQuota CpuPeriod PidsLimit ShmSize OomScoreAdj",
         "a whole number",
         Value::is_i64,
     ),
@@ -149,7 +128,7 @@ fn list(value: &Value) -> bool {
 }
 
 fn strings(value: &Value) -> bool {
-    list(value) && value.as_array().into_iter().flatten().all(Value::is_string)
+    list(value) && value.elements().iter().all(Value::is_string)
 }
 
 /// Members that are read later must have their types; a wrong one is the client's mistake, told at once.
@@ -159,7 +138,7 @@ fn check_types(body: &Value, host: &Value) -> Result<()> {
     }
     for (object, types) in [(body, BODY_TYPES), (host, HOST_TYPES)] {
         for (keys, kind, good) in types {
-            for key in *keys {
+            for key in keys.split(' ') {
                 let value = object.at(key);
                 if !value.is_null() && !good(value) {
                     return Err(ApiError::bad(format_args!("{key} must be {kind}")));
@@ -189,17 +168,17 @@ fn merge_image(config: &mut Value, image: &Map) {
             adopt(config, image, "Entrypoint");
         }
     }
-    for key in ["User", "WorkingDir", "StopSignal"] {
+    for key in &["User", "WorkingDir", "StopSignal"] {
         if is_blank(config, key) {
             adopt(config, image, key);
         }
     }
-    for key in ["Healthcheck", "Shell"] {
+    for key in &["Healthcheck", "Shell"] {
         if config.at(key).is_null() {
             adopt(config, image, key);
         }
     }
-    for key in ["Labels", "Volumes", "ExposedPorts"] {
+    for key in &["Labels", "Volumes", "ExposedPorts"] {
         if let Value::Object(theirs) = image.at(key) {
             let ours = config.member(key).make_object();
             for (name, value) in theirs {
@@ -208,10 +187,10 @@ fn merge_image(config: &mut Value, image: &Map) {
         }
     }
     let mut environment = config.texts("Env");
-    for entry in image.texts("Env") {
-        let name = variable(&entry);
+    for entry in &image.texts("Env") {
+        let name = variable(entry);
         if !environment.iter().any(|own| variable(own) == name) {
-            environment.push(entry);
+            environment.push(entry.clone());
         }
     }
     config.set("Env", &environment);
@@ -254,44 +233,33 @@ pub fn capabilities(host: &Value) -> Result<Capabilities> {
     if host.flag("Privileged") {
         return Ok(Capabilities::ALL);
     }
-    let named = |name: &String| {
-        Capabilities::by_name(name).ok_or_else(|| ApiError::bad(format_args!("invalid capability: {name}")))
-    };
     let mut set = Capabilities::NONE;
-    for name in DEFAULT_CAPABILITIES {
+    for name in DEFAULT_CAPABILITIES.split(' ') {
         set = set.with(Capabilities::by_name(name).unwrap_or_default());
     }
     let (add, drop) = (host.texts("CapAdd"), host.texts("CapDrop"));
     // "ALL" comes first on either side, so that the other side's names are exceptions to it.
-    for name in drop.iter().filter(|name| name.eq_ignore_ascii_case("all")) {
-        set = set.without(named(name)?);
+    if drop.iter().any(|name| name.eq_ignore_ascii_case("all")) {
+        set = Capabilities::NONE;
     }
     for name in &add {
-        set = set.with(named(name)?);
+        set = set.with(capability(name)?);
     }
-    for name in drop.iter().filter(|name| !name.eq_ignore_ascii_case("all")) {
-        set = set.without(named(name)?);
+    for name in &drop {
+        if !name.eq_ignore_ascii_case("all") {
+            set = set.without(capability(name)?);
+        }
     }
     Ok(set)
 }
 
+fn capability(name: &str) -> Result<Capabilities> {
+    Capabilities::by_name(name).ok_or_else(|| ApiError::bad(format_args!("invalid capability: {name}")))
+}
+
 /// What a container may do unless told otherwise: the reference's list.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
+const DEFAULT_CAPABILITIES: &str = "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE \
+    NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_CHROOT";
 
 fn check_limits(host: &Value) -> Result<()> {
     capabilities(host)?;
@@ -314,9 +282,8 @@ fn check_limits(host: &Value) -> Result<()> {
         }
     }
     for (key, value) in host.entries("Sysctls") {
-        let known = SYSCTLS.iter().any(|prefix| key.starts_with(prefix))
-            && !minke_wire::text::contains(key, "..")
-            && !key.contains('/');
+        let known =
+            starts_with_any(key, SYSCTLS) && !minke_wire::text::contains(key, "..") && !key.contains('/');
         if !known || !value.is_string() {
             return Err(ApiError::bad(format_args!("sysctl '{key}' is not allowed")));
         }
@@ -326,23 +293,28 @@ fn check_limits(host: &Value) -> Result<()> {
             return Err(ApiError::bad(format_args!("invalid device '{}'", device.text("PathOnHost"))));
         }
     }
-    for option in host.texts("SecurityOpt") {
-        let known = ["no-new-privileges", "seccomp", "apparmor", "label", "systempaths", "writable-cgroups"];
-        if !known.iter().any(|name| option.starts_with(name)) {
+    for option in &host.texts("SecurityOpt") {
+        if !starts_with_any(option, SECURITY_OPTIONS) {
             return Err(ApiError::bad(format_args!("invalid --security-opt: '{option}'")));
         }
     }
     Ok(())
 }
 
+/// Whether a text begins with one of `words`.
+fn starts_with_any(text: &str, words: &str) -> bool {
+    words.split(' ').any(|word| text.starts_with(word))
+}
+
 fn check_network(body: &Value, host: &Value, mode: &str) -> Result<()> {
-    for (port, _) in body.entries("ExposedPorts").iter().chain(host.entries("PortBindings")) {
+    for (port, _) in body.entries("ExposedPorts") {
         parse_port(port)?;
     }
     for (port, bindings) in host.entries("PortBindings") {
-        for binding in bindings.as_array().into_iter().flatten() {
+        parse_port(port)?;
+        for binding in bindings.elements() {
             let text = binding.text("HostPort");
-            if !text.is_empty() && host_ports(text).is_none() {
+            if !text.is_empty() && host_port(text).is_none() {
                 return Err(ApiError::bad(format_args!("invalid port specification: '{text}' for {port}")));
             }
             let ip = binding.text("HostIp");
@@ -368,11 +340,11 @@ pub fn parse_port(text: &str) -> Result<(u16, &str)> {
     }
 }
 
-/// `8080` or a range `8000-8010`, of which the first free one is taken.
-pub fn host_ports(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
+/// `8080`, or a range `8000-8010`, of which the first one is taken.
+pub fn host_port(text: &str) -> Option<u16> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = first.parse().ok()?..=last.parse().ok()?;
-    (!range.is_empty()).then_some(range)
+    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some(first)
 }
 
 /// 64 MiB, as everywhere.

@@ -1,8 +1,8 @@
 //! The orders for a container's shim (`RUN/spec.json`), from its record, its image and its addresses.
 
 use super::Container;
-use super::create::{self, host_ports, parse_port};
-use super::mount::{Kind, Mount};
+use super::create::{self, host_port, parse_port};
+use super::mount::{TMPFS, VOLUME};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
@@ -52,6 +52,7 @@ const FROM_HOST: &[(&str, &str)] = &[
 /// The orders.
 pub fn orders(container: &Container, with: &Surroundings<'_>) -> Result<Value> {
     let (config, host) = (&container.config, &container.host);
+    let (capabilities, ports) = (create::capabilities(host)?.0, ports(container, with.endpoints)?);
     let folder = with.folder.display();
     let mut layers = Vec::new();
     for layer in with.layers.iter().rev() {
@@ -60,12 +61,12 @@ pub fn orders(container: &Container, with: &Surroundings<'_>) -> Result<Value> {
     let [network_pid, pid_pid, ipc_pid] = with.joined;
     let mut network = namespace(host.text("NetworkMode"), network_pid);
     network.set("endpoints", &with.endpoints);
-    network.set("ports", &ports(container, with.endpoints)?);
+    network.set("ports", &ports);
     let mut orders = json!({
         "id": container.id, "name": container.name, "journal": with.journal.display().to_string(),
         "layers": layers, "upper": format!("{folder}/upper"), "work": format!("{folder}/work"),
         "root": format!("{folder}/root"), "args": container.command(), "uts_host": host.text("UTSMode") == "host",
-        "no_new_privileges": no_new_privileges(host), "capabilities": create::capabilities(host)?.0,
+        "no_new_privileges": no_new_privileges(host), "capabilities": capabilities,
         "mounts": mounts(container, with.folder), "devices": devices(host), "rlimits": limits(host),
         "stop_signal": container.stop_signal(),
         "cgroup": { "path": with.group.display().to_string(), "settings": settings(host) },
@@ -111,9 +112,9 @@ pub fn environment(config: &Value, hostname: &str) -> Vec<String> {
         !wanted.iter().any(|own| own.len() > name.len() && create::variable(own) == name)
     });
     // An entry without a value asks for its absence.
-    for entry in wanted {
+    for entry in &wanted {
         if entry.contains('=') {
-            environment.push(entry);
+            environment.push(entry.clone());
         }
     }
     environment
@@ -156,10 +157,15 @@ fn limits(host: &Value) -> Vec<Value> {
 }
 
 fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
-    let mut list: Vec<Value> = container.mounts.iter().map(one_mount).collect();
-    for name in ["hosts", "hostname", "resolv.conf"] {
+    let mut list = Vec::new();
+    for mount in &container.mounts {
+        list.push(one_mount(mount));
+    }
+    for name in &["hosts", "hostname", "resolv.conf"] {
         let target = format!("/etc/{name}");
-        if container.mounts.iter().any(|mount| mount.target == target || mount.target == "/etc") {
+        let hides =
+            |mount: &Value| mount.text("Destination") == target || mount.text("Destination") == "/etc";
+        if container.mounts.iter().any(hides) {
             continue;
         }
         let source = format!("{}/{name}", folder.display());
@@ -168,16 +174,17 @@ fn mounts(container: &Container, folder: &Path) -> Vec<Value> {
     list
 }
 
-fn one_mount(mount: &Mount) -> Value {
-    if mount.kind == Kind::Tmpfs {
-        return json!({ "type": "tmpfs", "target": mount.target, "options": mount.options });
+fn one_mount(mount: &Value) -> Value {
+    let (kind, source, target) = (mount.text("Type"), mount.at("Source"), mount.at("Destination"));
+    if kind == TMPFS {
+        return json!({ "type": kind, "target": target, "options": mount.at("Options") });
     }
-    let copy = mount.kind == Kind::Volume && !mount.no_copy;
+    let copy = kind == VOLUME && !mount.flag("NoCopy");
     // The marker stands beside the volume's content folder.
-    let marker = Path::new(&mount.source).with_file_name("filling");
+    let marker = Path::new(mount.text("Source")).with_file_name("filling");
     json!({
-        "type": "bind", "source": mount.source, "target": mount.target, "read_only": mount.read_only,
-        "propagation": mount.propagation, "copy": copy, "marker": marker.display().to_string()
+        "type": "bind", "source": source, "target": target, "read_only": !mount.flag("RW"),
+        "propagation": mount.at("Propagation"), "copy": copy, "marker": marker.display().to_string()
     })
 }
 
@@ -200,7 +207,7 @@ fn settings(host: &Value) -> Map {
             _ => set("memory.swap.max", &swap.saturating_sub(memory).max(0)),
         }
     }
-    for (key, file) in [("MemoryReservation", "memory.low"), ("PidsLimit", "pids.max")] {
+    for (key, file) in &[("MemoryReservation", "memory.low"), ("PidsLimit", "pids.max")] {
         let limit = host.number(key);
         if limit > 0 {
             set(file, &limit);
@@ -223,7 +230,7 @@ fn settings(host: &Value) -> Map {
         let weight = shares.clamp(2, 262_144).saturating_sub(2).saturating_mul(9999) / 262_142;
         set("cpu.weight", &weight.saturating_add(1));
     }
-    for (key, file) in [("CpusetCpus", "cpuset.cpus"), ("CpusetMems", "cpuset.mems")] {
+    for (key, file) in &[("CpusetCpus", "cpuset.cpus"), ("CpusetMems", "cpuset.mems")] {
         if !host.text(key).is_empty() {
             set(file, &host.text(key));
         }
@@ -250,11 +257,11 @@ fn ports(container: &Container, endpoints: &[Value]) -> Result<Vec<Value>> {
         Ok(())
     };
     for (key, bindings) in container.host.entries("PortBindings") {
-        for binding in bindings.as_array().into_iter().flatten() {
+        for binding in bindings.elements() {
             let text = binding.text("HostPort");
-            let host_port = match (text, host_ports(text)) {
+            let host_port = match (text, host_port(text)) {
                 ("", _) => 0,
-                (_, Some(range)) => *range.start(),
+                (_, Some(port)) => port,
                 _ => return Err(ApiError::bad(format_args!("invalid port specification: '{text}'"))),
             };
             publish(key, binding.text("HostIp"), host_port)?;
@@ -278,7 +285,7 @@ mod tests {
     #[test]
     fn limits_become_files() {
         let files = settings(
-            &json!({ "Memory": 64 << 20, "PidsLimit": 9, "NanoCpus": 1_500_000_000i64, "CpuShares": 1024, "CpusetCpus": "0-1" }),
+            &json!({ "Memory": 64 << 20, "PidsLimit": 9, "NanoCpus": 1500 * 1_000_000i64, "CpuShares": 1024, "CpusetCpus": "0-1" }),
         );
         let shown: Vec<String> =
             files.iter().map(|(file, value)| format!("{file}={}", value.as_str().unwrap())).collect();

@@ -14,7 +14,6 @@ use minke_http::Conn;
 use minke_store::Record;
 use minke_sys::channel::Channel;
 use minke_wire::json::{Map, Value};
-use mount::Mount;
 use restart::{Backoff, Policy};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -74,8 +73,8 @@ pub struct Container {
     /// Endpoints by network name: what the user asked for (`IPAMConfig`, `Aliases`, `MacAddress`), and while it
     /// runs `IPAddress` and `NetworkID`.
     pub networks: Map,
-    /// Volumes, binds and tmpfs.
-    pub mounts: Vec<Mount>,
+    /// Volumes, binds and tmpfs; see [`mount`].
+    pub mounts: Vec<Value>,
     /// It was started at least once.
     pub started_once: bool,
     /// Somebody stopped it since.
@@ -164,7 +163,7 @@ impl Container {
     pub fn document(&self) -> Value {
         json!({
             "Id": self.id, "Name": self.name, "Image": self.image, "Created": time_value(Some(self.created)),
-            "Config": self.config, "HostConfig": self.host, "Networks": self.networks, "Mounts": self.mount_values(),
+            "Config": self.config, "HostConfig": self.host, "Networks": self.networks, "Mounts": self.mounts,
             "StartedOnce": self.started_once, "StoppedByHand": self.stopped_by_hand,
             "Running": matches!(self.status, Status::Running | Status::Starting | Status::Restarting),
             "ExitCode": self.exit_code, "Error": self.error, "OOMKilled": self.oom,
@@ -178,7 +177,7 @@ impl Container {
             config: document.at("Config").clone(),
             host: document.at("HostConfig").clone(),
             endpoints: document.entries("Networks").clone(),
-            mounts: document.items("Mounts").iter().map(Mount::from_value).collect(),
+            mounts: document.items("Mounts").to_vec(),
         };
         let (id, name) = (document.text("Id"), document.text("Name"));
         if id.len() != 64 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) || !name::is_valid(name) {
@@ -234,11 +233,6 @@ impl Container {
         let mut words = self.config.texts("Entrypoint");
         words.extend(self.config.texts("Cmd"));
         words
-    }
-
-    /// `Mounts` of inspect.
-    pub fn mount_values(&self) -> Value {
-        self.mounts.iter().map(Mount::to_value).collect()
     }
 
     /// Its restart policy.

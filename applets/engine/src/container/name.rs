@@ -1,5 +1,7 @@
 //! Names: of containers, networks and volumes, and the random ones for containers that are given none.
 
+use std::fmt::Write;
+
 /// The longest name.
 const NAME_LIMIT: usize = 255;
 
@@ -11,21 +13,27 @@ pub fn is_valid(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-const ADJECTIVES: [&str; 16] = [
-    "amber", "brave", "calm", "deep", "eager", "fond", "gentle", "happy", "keen", "lucid", "merry", "noble",
-    "quiet", "swift", "vivid", "warm",
-];
-const WHALES: [&str; 16] = [
-    "baird", "beluga", "blue", "bowhead", "brydes", "cuvier", "dwarf", "fin", "gray", "humpback", "minke",
-    "narwhal", "orca", "pilot", "sei", "sperm",
-];
+/// Sixteen each.
+const ADJECTIVES: &str =
+    "amber brave calm deep eager fond gentle happy keen lucid merry noble quiet swift vivid warm";
+const WHALES: &str =
+    "baird beluga blue bowhead brydes cuvier dwarf fin gray humpback minke narwhal orca pilot sei sperm";
 
 /// A name from random bytes.
 pub fn random(bytes: [u8; 4]) -> String {
     let [a, b, c, d] = bytes;
     let pick =
-        |list: &[&'static str; 16], byte: u8| list.get(usize::from(byte & 15)).copied().unwrap_or("minke");
-    format!("{}_{}_{c:02x}{d:02x}", pick(&ADJECTIVES, a), pick(&WHALES, b))
+        |words: &'static str, byte: u8| words.split(' ').nth(usize::from(byte & 15)).unwrap_or("minke");
+    format!("{}_{}_{c:02x}{d:02x}", pick(ADJECTIVES, a), pick(WHALES, b))
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// A random id of 64 hex digits. Its first twelve are never decimal alone, as those would read as a number.
@@ -33,7 +41,7 @@ pub fn new_id() -> minke_sys::Result<String> {
     loop {
         let mut bytes = [0u8; 32];
         minke_sys::random::fill(&mut bytes)?;
-        let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&bytes);
         if id.get(..12).is_some_and(|short| short.bytes().any(|byte| byte.is_ascii_alphabetic())) {
             return Ok(id);
         }

@@ -1,39 +1,8 @@
 //! Signals by name or number.
 
-/// Names without `SIG`, with the numbers of Linux on ARM and x86 (signal(7)).
-const NAMES: [(&str, i32); 31] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("TRAP", 5),
-    ("ABRT", 6),
-    ("BUS", 7),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("STKFLT", 16),
-    ("CHLD", 17),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("VTALRM", 26),
-    ("PROF", 27),
-    ("WINCH", 28),
-    ("IO", 29),
-    ("PWR", 30),
-    ("SYS", 31),
-];
+/// Names without `SIG` of the numbers from 1, of Linux on ARM and x86 (signal(7)).
+const NAMES: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT \
+    STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS";
 
 /// The number of `SIGTERM`, `term`, `15`, `SIGRTMIN+3`. `None` for anything else.
 pub fn by_name(text: &str) -> Option<i32> {
@@ -43,13 +12,11 @@ pub fn by_name(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(offset) = short.strip_prefix("RTMIN+") {
-        return offset
-            .parse::<u8>()
-            .ok()
-            .filter(|offset| *offset <= 30)
-            .map(|offset| 34i32.saturating_add(offset.into()));
+        let offset: u8 = offset.parse().ok()?;
+        return (offset <= 30).then_some(i32::from(offset).saturating_add(34));
     }
-    NAMES.iter().find(|(name, _)| *name == short).map(|(_, number)| *number)
+    let index = NAMES.split(' ').position(|name| name == short)?;
+    i32::try_from(index).ok()?.checked_add(1)
 }
 
 #[cfg(test)]

@@ -8,10 +8,13 @@ use crate::fields::json;
 use minke_http::{Conn, Headers, Response, Server};
 use minke_sys::capability::Capabilities;
 use minke_wire::json::Value;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Execs that are remembered; the oldest that ended makes room.
 const EXEC_LIMIT: usize = 256;
+
+/// The `Connection` header of a client that wants the connection for itself.
+pub const UPGRADE: &str = "Upgrade";
 
 /// One exec.
 #[derive(Debug)]
@@ -69,15 +72,16 @@ impl Engine {
     }
 
     /// `POST /exec/{id}/start`: takes the connection over, unless the body asks to detach.
-    pub fn start_exec(&mut self, conn: Conn, id: &str, body: &Value, upgrade: bool) -> Result<()> {
+    pub fn start_exec(&mut self, conn: Conn, id: &str, body: &Value, connection: &str) -> Result<()> {
         let exec = self.exec(id)?;
         if exec.running || exec.exit_code.is_some() {
             return Err(ApiError::conflict(format_args!("exec {id} was started already")));
         }
         let (container, config) = (exec.container.clone(), exec.config.clone());
+        let orders = exec_orders(self.container(&container)?, &config)?;
         let raw = config.at("Tty");
         let order = json!({
-            "op": "exec", "id": id, "spec": exec_orders(self.container(&container)?, &config)?,
+            "op": "exec", "id": id, "spec": orders,
             "streams": {
                 "stdin": config.at("AttachStdin"), "stdout": config.at("AttachStdout"), "stderr": config.at("AttachStderr"),
                 "raw": raw
@@ -93,7 +97,7 @@ impl Engine {
         if !self.container(&container)?.is_running() {
             return Err(ApiError::conflict(format_args!("container {container} is not running")));
         }
-        let fd = take_connection(&mut self.server, conn, upgrade, config.flag("Tty"))?;
+        let fd = take_connection(self.server, conn, connection, config.flag("Tty"))?;
         self.exec(id)?.running = true;
         self.order(&container, &order, Some(fd.as_fd()))
     }
@@ -153,9 +157,11 @@ fn exec_orders(container: &Container, config: &Value) -> Result<Value> {
     let or_own =
         |key: &str| if config.text(key).is_empty() { container.config.at(key) } else { config.at(key) };
     let mut environment = container.config.texts("Env");
-    for entry in config.texts("Env").into_iter().filter(|entry| entry.contains('=')) {
-        environment.retain(|old| create::variable(old) != create::variable(&entry));
-        environment.push(entry);
+    for entry in &config.texts("Env") {
+        if entry.contains('=') {
+            environment.retain(|old| create::variable(old) != create::variable(entry));
+            environment.push(entry.clone());
+        }
     }
     let merged = json!({ "Env": environment, "Tty": config.at("Tty") });
     let capabilities =
@@ -167,18 +173,17 @@ fn exec_orders(container: &Container, config: &Value) -> Result<Value> {
     }))
 }
 
-/// Takes a connection out of the server for a raw stream, with the head that the client expects.
-pub fn take_connection(
-    server: &mut Server,
-    conn: Conn,
-    upgrade: bool,
-    raw: bool,
-) -> Result<std::os::fd::OwnedFd> {
+/// Takes a connection out of the server for a raw stream, with the head that the client expects. `connection` is the
+/// header of this name; with `Upgrade` the head says that the protocol changes.
+pub fn take_connection(server: &mut Server, conn: Conn, connection: &str, raw: bool) -> Result<OwnedFd> {
     let mut headers = Headers::default();
     headers.push("Content-Type", crate::api::stream_type(raw));
+    if !connection.is_empty() {
+        headers.push("Connection", connection);
+    }
+    let upgrade = connection == UPGRADE;
     if upgrade {
-        headers.push("Connection", "Upgrade");
-        headers.push("Upgrade", "tcp");
+        headers.push(UPGRADE, "tcp");
     }
     let head = Server::upgrade_head(if upgrade { 101 } else { 200 }, &headers);
     let (fd, _early) = server.upgrade(conn)?;

@@ -20,9 +20,14 @@ impl Engine {
             name => name,
         };
         // In place: a container that runs has the file bound, and sees the same inode only.
-        write_file(&folder.join("hostname"), &format!("{hostname}\n"))?;
-        write_file(&folder.join("hosts"), &self.hosts_text(container))?;
-        write_file(&folder.join("resolv.conf"), &resolv_conf(container, &self.options.dns))
+        for (name, text) in &[
+            ("hostname", format!("{hostname}\n")),
+            ("hosts", self.hosts_text(container)),
+            ("resolv.conf", resolv_conf(container, &self.options.dns)),
+        ] {
+            write_file(&folder.join(name), text)?;
+        }
+        Ok(())
     }
 
     /// Containers that share a network know each other by name: there is no resolver for them yet, so their
@@ -43,7 +48,7 @@ impl Engine {
             _ => None,
         }
         .unwrap_or_else(|| HOSTS.to_owned());
-        for entry in container.host.texts("ExtraHosts") {
+        for entry in &container.host.texts("ExtraHosts") {
             if let Some((name, address)) = entry.split_once([':', '=']) {
                 let address = if address == "host-gateway" { &self.gateway(container) } else { address };
                 let _ = writeln!(text, "{address}\t{name}");
@@ -65,8 +70,8 @@ impl Engine {
                     continue;
                 }
                 let _ = write!(text, "{address}\t{}", other.name);
-                for alias in endpoint.texts("Aliases") {
-                    if alias != other.name && crate::container::name::is_valid(&alias) {
+                for alias in &endpoint.texts("Aliases") {
+                    if *alias != other.name && crate::container::name::is_valid(alias) {
                         let _ = write!(text, " {alias}");
                     }
                 }
@@ -120,7 +125,7 @@ fn resolv_conf(container: &Container, default: &[String]) -> String {
     for server in servers {
         let _ = writeln!(text, "nameserver {server}");
     }
-    for (word, key) in [("search", "DnsSearch"), ("options", "DnsOptions")] {
+    for (word, key) in &[("search", "DnsSearch"), ("options", "DnsOptions")] {
         let values = container.host.texts(key);
         if !values.is_empty() {
             let _ = writeln!(text, "{word} {}", values.join(" "));
@@ -141,6 +146,9 @@ pub fn group_id(name: &str) -> Option<u32> {
     line.split(':').nth(2)?.parse().ok()
 }
 
+/// Where cgroup v2 may be: alone, or beside v1.
+const ROOTS: &[&str] = &[minke_sys::cgroup::ROOT, "/sys/fs/cgroup/unified"];
+
 /// Makes the control group that holds all containers, and passes the controllers on to it: the group `name`
 /// below the root, or `containers` below the group that the service manager delegated to this unit.
 ///
@@ -150,19 +158,15 @@ pub fn group_id(name: &str) -> Option<u32> {
 /// No two engines may share a group, as each removes what is not its own: outside a service, the name comes from
 /// the folder of the run state (`run`).
 pub fn container_group(name: Option<&str>, run: &Path) -> PathBuf {
-    let mut root = PathBuf::from(minke_sys::cgroup::ROOT);
-    if !super::exists(&root.join("cgroup.controllers")) {
-        root.push("unified");
-        if !super::exists(&root.join("cgroup.controllers")) {
-            return PathBuf::new();
-        }
-    }
+    let has_controllers = |root: &&&str| super::exists(&Path::new(root).join("cgroup.controllers"));
+    let Some(root) = ROOTS.iter().find(has_controllers) else { return PathBuf::new() };
+    let root = Path::new(root);
     let own = own_group();
     let made = match name {
-        Some(name) => named_group(root.join(name), &root),
+        Some(name) => named_group(root.join(name), root),
         None if own.as_os_str().is_empty() => {
             let name = run.display().to_string().replace('/', "-");
-            named_group(root.join(format!("balena{name}")), &root)
+            named_group(root.join(format!("balena{name}")), root)
         }
         None => delegated(&root.join(own)),
     };
@@ -183,8 +187,8 @@ fn named_group(group: PathBuf, above: &Path) -> minke_sys::Result<PathBuf> {
 fn delegated(unit: &Path) -> minke_sys::Result<PathBuf> {
     let main = unit.join("main");
     minke_sys::cgroup::create(&main)?;
-    for pid in minke_sys::cgroup::processes(unit, false) {
-        minke_sys::cgroup::attach(&main, pid)?;
+    for pid in &minke_sys::cgroup::processes(unit, false) {
+        minke_sys::cgroup::attach(&main, *pid)?;
     }
     named_group(unit.join("containers"), unit)
 }

@@ -1,11 +1,13 @@
 //! Start, stop, end, removal.
 
 use super::files::write_file;
+use super::recover::JOINABLE;
 use super::{Engine, shims};
 use crate::container::{AfterStop, Container, Status, launch};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
+use crate::time::ahead;
 use minke_http::Conn;
 use minke_sys::signal::SIGKILL;
 use minke_wire::json::Value;
@@ -58,8 +60,8 @@ impl Engine {
     /// Makes everything ready that the container's shim needs, and its orders.
     fn prepare(&mut self, id: &str) -> Result<Value> {
         let folder = self.folder(id);
-        for (name, mode) in [("upper", 0o755), ("work", 0o700), ("root", 0o755)] {
-            minke_sys::file::make_folder(&folder.join(name), mode)?;
+        for (name, mode) in &[("upper", 0o755), ("work", 0o700), ("root", 0o755)] {
+            minke_sys::file::make_folder(&folder.join(name), *mode)?;
         }
         let image = self.images.get(&self.get(id)?.image)?;
         let layers = self.images.layers(&image.id)?;
@@ -82,8 +84,8 @@ impl Engine {
     /// Folders of the host that are bound and are not there yet (spec supervisor §9.3).
     fn make_sources(&self, id: &str) -> Result<()> {
         for mount in &self.get(id)?.mounts {
-            let path = Path::new(&mount.source);
-            if !mount.source.is_empty() && path.symlink_metadata().is_err() {
+            let path = Path::new(mount.text("Source"));
+            if !path.as_os_str().is_empty() && path.symlink_metadata().is_err() {
                 minke_sys::file::make_folder(path, 0o755)?;
             }
         }
@@ -94,7 +96,7 @@ impl Engine {
     fn joined(&self, id: &str) -> Result<[i32; 3]> {
         let container = self.get(id)?;
         let mut pids = [0; 3];
-        for (pid, key) in pids.iter_mut().zip(["NetworkMode", "PidMode", "IpcMode"]) {
+        for (pid, key) in pids.iter_mut().zip(&JOINABLE) {
             if let Some(other) = container.host.text(key).strip_prefix("container:") {
                 let other = self.container(other)?;
                 if !other.is_running() {
@@ -132,8 +134,8 @@ impl Engine {
         self.refresh_hosts();
         let Some(container) = self.get_mut(id) else { return };
         let stop = !container.after_stop.is_empty();
-        for conn in std::mem::take(&mut container.start_waiters) {
-            self.answer_done(conn);
+        for conn in &std::mem::take(&mut container.start_waiters) {
+            self.answer_done(*conn);
         }
         if stop {
             // A stop came while it started.
@@ -164,8 +166,8 @@ impl Engine {
         self.settle(id, automatic, Duration::ZERO);
         let Some(container) = self.get_mut(id) else { return };
         let error = ApiError::internal(format_args!("{text}"));
-        for conn in std::mem::take(&mut container.start_waiters) {
-            self.fail(conn, &error);
+        for conn in &std::mem::take(&mut container.start_waiters) {
+            self.fail(*conn, &error);
         }
         self.finish_stop(id);
         self.remove_if_wanted(id);
@@ -223,7 +225,7 @@ impl Engine {
         let delay = if automatic { container.backoff.on_end(policy, lived, code) } else { None };
         if let Some(delay) = delay {
             container.status = Status::Restarting;
-            container.restart_at = Some(minke_sys::clock::boottime().saturating_add(delay));
+            container.restart_at = Some(ahead(delay));
         }
         let _ = minke_sys::file::remove_all(&run);
         self.remove_group(id);
@@ -248,12 +250,12 @@ impl Engine {
         if self.group.as_os_str().is_empty() {
             return;
         }
-        for group in minke_sys::cgroup::children(&self.group) {
+        for group in &minke_sys::cgroup::children(&self.group) {
             let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let used = self.containers.iter().any(|container| container.id == name && container.is_active());
             if !used && name.len() == 64 {
-                let _ = minke_sys::cgroup::kill(&group);
-                let _ = minke_sys::cgroup::remove(&group);
+                let _ = minke_sys::cgroup::kill(group);
+                let _ = minke_sys::cgroup::remove(group);
             }
         }
     }
@@ -261,8 +263,8 @@ impl Engine {
     /// Does what was to follow a stop.
     fn finish_stop(&mut self, id: &str) {
         let Some(container) = self.get_mut(id) else { return };
-        for after in std::mem::take(&mut container.after_stop) {
-            match after {
+        for after in &std::mem::take(&mut container.after_stop) {
+            match *after {
                 AfterStop::Answer(conn) => self.answer_done(conn),
                 AfterStop::Start(conn) => {
                     if let Err(error) = self.start_for(conn, id) {
@@ -301,13 +303,16 @@ impl Engine {
         }
         let (signal, limit) = (container.stop_signal(), timeout.unwrap_or_else(|| container.stop_timeout()));
         if let Ok(seconds) = u64::try_from(limit) {
-            container.kill_at =
-                Some(minke_sys::clock::boottime().saturating_add(Duration::from_secs(seconds)));
+            container.kill_at = Some(ahead(Duration::from_secs(seconds)));
         }
         let running = container.is_running();
         // Durable before it is done: a power cut after the answer must not bring it back.
         self.save(&id);
-        if running { self.signal(&id, signal) } else { Ok(()) }
+        if running {
+            // A shim that ended just now takes no order any more; its end is told by its channel.
+            let _ = self.signal(&id, signal);
+        }
+        Ok(())
     }
 
     /// Sends a signal to a container's first process.
@@ -343,7 +348,8 @@ impl Engine {
         }
         if container.is_active() {
             self.stop(&id, Some(0), AfterStop::Remove(conn, volumes))?;
-            return self.signal(&id, SIGKILL).or(Ok(()));
+            let _ = self.signal(&id, SIGKILL);
+            return Ok(());
         }
         self.remove_now(&id, volumes);
         self.answer_done(conn);
@@ -370,9 +376,10 @@ impl Engine {
     }
 
     fn remove_anonymous(&mut self, container: &Container) {
-        for mount in container.mounts.iter().filter(|mount| mount.anonymous) {
-            if self.volume_user(&mount.name).is_none()
-                && let Err(error) = self.volumes.remove(&mount.name, None)
+        for mount in container.mounts.iter().filter(|mount| mount.flag("Anonymous")) {
+            let name = mount.text("Name");
+            if self.volume_user(name).is_none()
+                && let Err(error) = self.volumes.remove(name, None)
             {
                 minke_applet::log::warn(format_args!("{error}"));
             }
@@ -382,7 +389,8 @@ impl Engine {
     /// A container that has this volume.
     pub fn volume_user(&self, name: &str) -> Option<&str> {
         let mut containers = self.containers.iter();
-        let user = containers.find(|container| container.mounts.iter().any(|mount| mount.name == name))?;
+        let user =
+            containers.find(|container| container.mounts.iter().any(|mount| mount.text("Name") == name))?;
         Some(&user.id)
     }
 
@@ -397,14 +405,14 @@ impl Engine {
 
     /// Does what is due.
     pub fn act_on_time(&mut self, now: Duration) {
-        for id in self.ids(&|container| container.kill_at.is_some_and(|time| time <= now)) {
-            if let Some(container) = self.get_mut(&id) {
+        for id in &self.ids(&|container| container.kill_at.is_some_and(|time| time <= now)) {
+            if let Some(container) = self.get_mut(id) {
                 container.kill_at = None;
             }
-            let _ = self.signal(&id, SIGKILL);
+            let _ = self.signal(id, SIGKILL);
         }
-        for id in self.ids(&|container| container.restart_at.is_some_and(|time| time <= now)) {
-            self.start(&id);
+        for id in &self.ids(&|container| container.restart_at.is_some_and(|time| time <= now)) {
+            self.start(id);
         }
     }
 }

@@ -4,10 +4,9 @@ use super::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
+use crate::network::ipam::{parse_address, show};
 use crate::network::{self, Addresses};
 use minke_wire::json::Value;
-use std::fmt::Write;
-use std::net::Ipv4Addr;
 
 impl Engine {
     /// Makes the bridges of a container's networks, chooses its addresses, and returns the links to make.
@@ -47,14 +46,14 @@ impl Engine {
             _ => &mac_of(address),
         };
         let network_id = network.text("Id");
-        let mut endpoint_id = String::new();
+        let mut endpoint_id = Vec::new();
         for (a, b) in network_id.bytes().zip(id.bytes()).take(32) {
-            let _ = write!(endpoint_id, "{:02x}", a ^ b);
+            endpoint_id.push(a ^ b);
         }
         let host_link = format!("ve{}{index}", id.get(..9).unwrap_or(id));
         let shown = json!({
-            "NetworkID": network_id, "EndpointID": endpoint_id, "Gateway": addresses.gateway.to_string(),
-            "IPAddress": address.to_string(), "MacAddress": mac, "HostLink": host_link,
+            "NetworkID": network_id, "EndpointID": crate::container::name::hex(&endpoint_id), "Gateway": show(addresses.gateway),
+            "IPAddress": show(address), "MacAddress": mac, "HostLink": host_link,
             "IPPrefixLen": addresses.subnet.prefix
         });
         let link = json!({
@@ -69,16 +68,15 @@ impl Engine {
     }
 
     /// Addresses that other containers have on a network.
-    fn used_addresses(&self, name: &str, except: &str) -> Vec<Ipv4Addr> {
+    fn used_addresses(&self, name: &str, except: &str) -> Vec<u32> {
         let mut used = Vec::new();
         for container in self.containers.iter().filter(|container| container.id != except) {
             let Some(endpoint) = container.networks.get(name) else { continue };
             // A fixed address is kept even while its container does not run.
             let wished = endpoint.at("IPAMConfig").text("IPv4Address");
             let own = if container.is_active() { endpoint.text("IPAddress") } else { "" };
-            for text in [wished, own] {
-                used.extend(text.parse::<Ipv4Addr>());
-            }
+            used.extend(parse_address(wished));
+            used.extend(parse_address(own));
         }
         used
     }
@@ -150,10 +148,9 @@ impl Engine {
     }
 }
 
-fn choose(addresses: &Addresses, used: &[Ipv4Addr], wish: &str) -> Result<Ipv4Addr> {
+fn choose(addresses: &Addresses, used: &[u32], wish: &str) -> Result<u32> {
     if !wish.is_empty() {
-        let wanted: Option<Ipv4Addr> = wish.parse().ok();
-        return match wanted {
+        return match parse_address(wish) {
             Some(address) if !addresses.subnet.contains(address) => {
                 Err(ApiError::bad(format_args!("no configured subnet contains IP address {wish}")))
             }
@@ -172,8 +169,8 @@ fn choose(addresses: &Addresses, used: &[Ipv4Addr], wish: &str) -> Result<Ipv4Ad
 }
 
 /// The Ethernet address that belongs to an IPv4 address: 02:42 and its four bytes, as everywhere.
-fn mac_of(address: Ipv4Addr) -> String {
-    let [a, b, c, d] = address.octets();
+fn mac_of(address: u32) -> String {
+    let [a, b, c, d] = address.to_be_bytes();
     format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
@@ -186,12 +183,13 @@ mod tests {
     fn wishes_are_checked_and_others_get_the_lowest() {
         let subnet = Subnet::parse("172.17.0.0/16").unwrap();
         let addresses = Addresses { subnet, range: subnet, gateway: subnet.first_host() };
-        let used = [Ipv4Addr::new(172, 17, 0, 2)];
-        assert_eq!(choose(&addresses, &used, "").unwrap(), Ipv4Addr::new(172, 17, 0, 3));
-        assert_eq!(choose(&addresses, &used, "172.17.9.9").unwrap(), Ipv4Addr::new(172, 17, 9, 9));
+        let ip = |text: &str| parse_address(text).unwrap();
+        let used = [ip("172.17.0.2")];
+        assert_eq!(choose(&addresses, &used, "").unwrap(), ip("172.17.0.3"));
+        assert_eq!(choose(&addresses, &used, "172.17.9.9").unwrap(), ip("172.17.9.9"));
         for (wish, status) in [("172.17.0.2", 403), ("172.17.0.1", 403), ("10.0.0.1", 400), ("x", 400)] {
             assert_eq!(choose(&addresses, &used, wish).unwrap_err().status, status);
         }
-        assert_eq!(mac_of(Ipv4Addr::new(172, 17, 0, 3)), "02:42:ac:11:00:03");
+        assert_eq!(mac_of(ip("172.17.0.3")), "02:42:ac:11:00:03");
     }
 }

@@ -7,7 +7,7 @@ mod links;
 mod recover;
 mod shims;
 
-pub use exec::{Exec, take_connection};
+pub use exec::{Exec, UPGRADE, take_connection};
 pub use files::kernel_setting;
 
 use crate::container::{Container, WaitFor};
@@ -25,7 +25,7 @@ use minke_sys::event::{Interest, Poller, Timer, Waker};
 use minke_sys::signal::{SIGCHLD, SIGINT, SIGPIPE, SIGTERM, Signals};
 use minke_wire::json::Value;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const SERVER: u64 = 1;
@@ -54,10 +54,6 @@ pub struct Results {
 }
 
 impl Results {
-    fn new() -> minke_sys::Result<Self> {
-        Ok(Self { list: Mutex::default(), waker: Waker::new()? })
-    }
-
     fn list(&self) -> MutexGuard<'_, Vec<Done>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,14 +70,14 @@ impl Results {
     }
 }
 
-/// The engine.
+/// The engine. It lives as long as the process, and so does what worker threads use of it.
 pub struct Engine {
     /// The command line.
-    pub options: Box<Options>,
+    pub options: &'static Options,
     /// The API server.
-    pub server: Box<Server>,
+    pub server: &'static mut Server,
     /// Images.
-    pub images: Arc<ImageStore>,
+    pub images: &'static ImageStore,
     /// Containers, oldest first.
     #[expect(clippy::vec_box, reason = "a container has 330 bytes and its place changes")]
     pub containers: Vec<Box<Container>>,
@@ -98,7 +94,7 @@ pub struct Engine {
     /// Log streams that follow: (number, container, its end).
     pub followers: Vec<(u64, String, Waker)>,
     /// For worker threads.
-    pub results: Arc<Results>,
+    pub results: &'static Results,
     /// The control group of all containers; empty without cgroup v2.
     pub group: PathBuf,
     poller: Poller,
@@ -115,51 +111,40 @@ impl Engine {
 
     /// Sets everything up, finds the containers of an earlier run, and serves until SIGTERM. Containers go on
     /// running.
-    pub fn run(options: Box<Options>) -> Result<()> {
-        let engine = Self::new(options)?;
-        // It lives as long as the process: the kernel takes back what it holds.
-        let engine = Box::leak(engine);
+    pub fn run(options: &'static Options) -> Result<()> {
+        make_folders(options)?;
+        let engine = Box::leak(Box::new(Self::new(options)?));
         engine.recover();
         engine.serve()
     }
 
-    fn new(options: Box<Options>) -> Result<Box<Self>> {
-        let data = &options.data;
-        for folder in ["containers", "tmp", "volumes", "network"] {
-            minke_sys::file::make_folder(&data.join(folder), 0o710)?;
-        }
-        minke_sys::file::make_folder(&options.run, 0o700)?;
-        for path in minke_sys::file::list(&data.join("tmp"))? {
-            let _ = minke_sys::file::remove_all(&path);
-        }
-        let volumes = data.join("volumes");
-        crate::volume::clean_up(&volumes);
-        let (images, problems) = ImageStore::open(&data.join("image/minke"))?;
-        for problem in problems {
-            minke_applet::log::error(format_args!("{}: {}", problem.path.display(), problem.text));
-        }
-        Ok(Box::new(Self {
-            server: Box::new(Server::new(api::body_mode, api::limits())?),
-            images: Arc::new(images),
+    fn new(options: &'static Options) -> Result<Self> {
+        Ok(Self {
+            options,
+            server: Box::leak(Box::new(Server::new(api::body_mode, api::limits())?)),
+            images: open_images(&options.data)?,
+            results: Box::leak(Box::new(Results { list: Mutex::default(), waker: Waker::new()? })),
+            poller: Poller::new()?,
+            timer: Timer::new()?,
+            networks: Networks::open(
+                &options.data.join("network/networks.json"),
+                options.bridge,
+                &options.range,
+            )?,
+            volumes: Volumes::open(options.data.join("volumes"))?,
+            group: files::container_group(options.group.as_deref(), &options.run),
             containers: Vec::new(),
-            networks: Networks::open(&data.join("network/networks.json"), options.bridge, &options.range)?,
-            volumes: Volumes::open(volumes)?,
             subscribers: Vec::new(),
             execs: Vec::new(),
             uploads: Vec::new(),
             followers: Vec::new(),
-            results: Arc::new(Results::new()?),
-            group: files::container_group(options.group.as_deref(), &options.run),
-            poller: Poller::new()?,
-            timer: Timer::new()?,
             serial: 0,
-            options,
-        }))
+        })
     }
 
     fn serve(&mut self) -> Result<()> {
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGCHLD, SIGPIPE])?;
-        crate::preload::load(&self.images, &self.options.preload);
+        crate::preload::load(self.images, &self.options.preload);
         self.listen()?;
         self.start_at_boot();
         self.poller.add(&self.server, SERVER, Interest::Read)?;
@@ -170,14 +155,14 @@ impl Engine {
         // Twice in the time that the service manager allows.
         let watchdog: Option<u64> = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
         let watchdog = watchdog.map(|time| Duration::from_micros(time / 2));
-        let mut alive = watchdog.map(|period| minke_sys::clock::boottime().saturating_add(period));
+        let mut alive = watchdog.map(crate::time::ahead);
         let mut ready = Vec::new();
         loop {
             let now = minke_sys::clock::boottime();
             self.act_on_time(now);
             if alive.is_some_and(|time| time <= now) {
                 minke_applet::notify::watchdog();
-                alive = watchdog.map(|period| now.saturating_add(period));
+                alive = watchdog.map(crate::time::ahead);
             }
             let mut next = alive;
             for container in &self.containers {
@@ -207,26 +192,26 @@ impl Engine {
 
     fn listen(&mut self) -> Result<()> {
         let gid = files::group_id(crate::options::GROUP);
-        for path in std::mem::take(&mut self.options.sockets) {
+        for path in &self.options.sockets {
             if let Some(folder) = path.parent() {
                 minke_sys::file::make_folder(folder, 0o755)?;
             }
-            self.server.listen_unix(&path, 0o660, gid)?;
+            self.server.listen_unix(path, 0o660, gid)?;
         }
-        for address in std::mem::take(&mut self.options.addresses) {
-            self.server.listen_tcp(address)?;
+        for address in &self.options.addresses {
+            self.server.listen_tcp(*address)?;
         }
         Ok(())
     }
 
     fn take_requests(&mut self) {
-        for event in self.server.events() {
+        for event in &self.server.events() {
             match event {
-                Event::Request { conn, request } => api::handle(self, conn, &request),
-                Event::Body { conn, data } => images::upload_piece(self, conn, &data),
-                Event::BodyEnd { conn } => images::upload_end(self, conn),
+                Event::Request { conn, request } => api::handle(self, *conn, request),
+                Event::Body { conn, data } => images::upload_piece(self, *conn, data),
+                Event::BodyEnd { conn } => images::upload_end(self, *conn),
                 Event::Drained { .. } => {}
-                Event::Closed { conn } => self.forget(conn),
+                Event::Closed { conn } => self.forget(*conn),
             }
         }
     }
@@ -241,20 +226,13 @@ impl Engine {
     }
 
     fn take_results(&mut self) {
-        for done in self.results.take() {
+        for done in &self.results.take() {
             match done {
-                Done::Load(conn, lines) => images::answer_load(self, conn, &lines),
-                Done::Answer(conn, result) => self.answer(conn, result),
-                Done::LogEnded(number) => self.followers.retain(|(other, ..)| *other != number),
+                Done::Load(conn, lines) => images::answer_load(self, *conn, lines),
+                Done::Answer(conn, Ok(document)) => self.respond(*conn, 200, document),
+                Done::Answer(conn, Err(error)) => self.fail(*conn, error),
+                Done::LogEnded(number) => self.followers.retain(|(other, ..)| other != number),
             }
-        }
-    }
-
-    /// Answers a request with a JSON document or an error.
-    pub fn answer(&mut self, conn: Conn, result: Result<Value>) {
-        match result {
-            Ok(document) => self.respond(conn, 200, &document),
-            Err(error) => self.fail(conn, &error),
         }
     }
 
@@ -355,10 +333,11 @@ impl Engine {
             }
             !over
         });
-        for conn in told {
+        let line = format!("{{\"StatusCode\":{code}}}\n");
+        for conn in &told {
             // The head went out when the wait began.
-            let _ = self.server.send(conn, format!("{{\"StatusCode\":{code}}}\n").as_bytes());
-            self.server.finish(conn);
+            let _ = self.server.send(*conn, line.as_bytes());
+            self.server.finish(*conn);
         }
     }
 
@@ -383,6 +362,26 @@ impl Engine {
         }
         self.publish("container", action, id, &attributes);
     }
+}
+
+/// Makes the folders below the data root, and empties what is left of earlier work.
+fn make_folders(options: &Options) -> Result<()> {
+    for folder in &["containers", "tmp", "volumes", "network"] {
+        minke_sys::file::make_folder(&options.data.join(folder), 0o710)?;
+    }
+    minke_sys::file::make_folder(&options.run, 0o700)?;
+    for path in &minke_sys::file::list(&options.data.join("tmp"))? {
+        let _ = minke_sys::file::remove_all(path);
+    }
+    Ok(())
+}
+
+fn open_images(data: &Path) -> Result<&'static ImageStore> {
+    let (images, problems) = ImageStore::open(&data.join("image/minke"))?;
+    for problem in &problems {
+        minke_applet::log::error(format_args!("{}: {}", problem.path.display(), problem.text));
+    }
+    Ok(Box::leak(Box::new(images)))
 }
 
 fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

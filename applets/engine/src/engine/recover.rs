@@ -3,7 +3,6 @@
 use super::Engine;
 use crate::container::{Container, Status};
 use crate::fields::Fields;
-use minke_store::Record;
 use minke_sys::channel::Channel;
 use std::path::Path;
 
@@ -11,11 +10,11 @@ impl Engine {
     /// Reads all records and connects to all shims.
     pub fn recover(&mut self) {
         let root = self.options.data.join("containers");
-        for folder in minke_sys::file::list(&root).unwrap_or_default() {
-            if let Some((container, was_running)) = read(&folder) {
+        for folder in &minke_sys::file::list(&root).unwrap_or_default() {
+            if let Some((container, was_running)) = read(folder) {
                 self.take_over(container, was_running);
             } else if !super::exists(&folder.join(DAMAGED)) {
-                super::files::remove_in_background(&folder, &self.options.data);
+                super::files::remove_in_background(folder, &self.options.data);
             }
         }
         self.sweep_groups();
@@ -66,21 +65,24 @@ impl Engine {
                     && joins_another(container) == joining
                     && container.policy().starts_at_boot(container.stopped_by_hand, container.exit_code)
             };
-            for id in self.ids(&wanted) {
+            for id in &self.ids(&wanted) {
                 // Counts as automatic, so that a failure is tried again.
-                self.start(&id);
+                self.start(id);
             }
         }
         let unwanted =
             |container: &Container| container.auto_remove && container.started_once && !container.is_active();
-        for id in self.ids(&unwanted) {
-            self.remove_now(&id, true);
+        for id in &self.ids(&unwanted) {
+            self.remove_now(id, true);
         }
     }
 }
 
+/// Members of a host config that may name a container whose namespace is joined.
+pub(super) const JOINABLE: [&str; 3] = ["NetworkMode", "PidMode", "IpcMode"];
+
 fn joins_another(container: &Container) -> bool {
-    ["NetworkMode", "PidMode", "IpcMode"].iter().any(|key| container.host.text(key).starts_with("container:"))
+    JOINABLE.iter().any(|key| container.host.text(key).starts_with("container:"))
 }
 
 /// The name that a record gets that cannot be read; its folder is kept for a person to look at.
@@ -88,17 +90,8 @@ const DAMAGED: &str = "container.json.bad";
 
 fn read(folder: &Path) -> Option<(Box<Container>, bool)> {
     let path = folder.join("container.json");
-    let (record, document, condition) = match Record::open(&path, 0o600) {
-        Ok(opened) => opened,
-        Err(error) => {
-            minke_applet::log::error(format_args!("container in {}: {error}", folder.display()));
-            return None;
-        }
-    };
-    if let Some(problem) = condition.problem() {
-        minke_applet::log::error(format_args!("container in {}: {problem}", folder.display()));
-    }
-    let Some((mut container, was_running)) = document.as_ref().and_then(Container::from_document) else {
+    let opened = crate::record::read(&path, format_args!("container in {}", folder.display()))?;
+    let Some((mut container, was_running)) = Container::from_document(&opened.1) else {
         if super::exists(&path) {
             minke_applet::log::error(format_args!(
                 "container in {}: its record is damaged, it is set aside",
@@ -108,6 +101,6 @@ fn read(folder: &Path) -> Option<(Box<Container>, bool)> {
         }
         return None;
     };
-    container.record = Some(record);
+    container.record = Some(opened.0);
     Some((container, was_running))
 }

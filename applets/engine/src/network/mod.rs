@@ -32,21 +32,19 @@ impl Networks {
     /// Reads the record at `path`; the built-in ones are made anew each time. `default` is the default bridge's
     /// address and `range` the part of its network that containers get.
     pub fn open(path: &Path, default: (Ipv4Addr, u8), range: &str) -> Result<Self> {
-        let (record, document, condition) = Record::open(path, 0o600)?;
-        if let Some(problem) = condition.problem() {
-            minke_applet::log::error(format_args!("networks: {problem}"));
-        }
-        let subnet = Subnet::new(default.0, default.1)
+        let (record, document) = *crate::record::open(path, format_args!("networks"))?;
+        let gateway = u32::from(default.0);
+        let subnet = Subnet::new(gateway, default.1)
             .ok_or_else(|| ApiError::bad(format_args!("invalid address of the default bridge")))?;
         let mut bridge = built_in("bridge", "bridge");
         *bridge.member("IPAM").member("Config") = json!([
-            { "Subnet": subnet.to_string(), "IPRange": range, "Gateway": default.0.to_string() }
+            { "Subnet": subnet.to_string(), "IPRange": range, "Gateway": ipam::show(gateway) }
         ]);
         *bridge.member("Options") = json!({
             "com.docker.network.bridge.default_bridge": "true", "com.docker.network.bridge.name": DEFAULT_BRIDGE
         });
         let mut list = vec![bridge, built_in("host", "host"), built_in("none", "null")];
-        for network in document.unwrap_or_default().items("Networks") {
+        for network in document.items("Networks") {
             if name::is_valid(network.text("Name")) {
                 list.push(network.clone());
             }
@@ -93,7 +91,7 @@ impl Networks {
         if !matches!(body.text("Driver"), "" | "bridge" | "default") {
             return Err(ApiError::missing(format_args!("plugin \"{}\" not found", body.text("Driver"))));
         }
-        let config_only = body.flag("ConfigOnly");
+        let (id, config_only) = (name::new_id()?, body.flag("ConfigOnly"));
         let mut ipam = body.object("IPAM");
         if !config_only {
             let config = self.choose_subnet(&ipam, routed)?;
@@ -102,7 +100,7 @@ impl Networks {
         fill(&mut ipam, r#"{"Driver": "default", "Options": {}}"#);
         let driver = if config_only { "null" } else { "bridge" };
         let network = json!({
-            "Name": name, "Id": name::new_id()?, "Created": crate::time::rfc3339(minke_sys::clock::realtime()),
+            "Name": name, "Id": id, "Created": crate::time::rfc3339(minke_sys::clock::realtime()),
             "Scope": "local", "Driver": driver, "EnableIPv6": body.flag("EnableIPv6"), "IPAM": ipam,
             "Internal": body.flag("Internal"), "Attachable": body.flag("Attachable"), "Ingress": false,
             "ConfigFrom": { "Network": "" }, "ConfigOnly": config_only, "Options": body.object("Options"), "Labels": body.object("Labels")
@@ -132,7 +130,7 @@ impl Networks {
             taken.extend_from_slice(routed);
             return match ipam::free_subnet(&taken) {
                 Some(subnet) => {
-                    Ok(json!({ "Subnet": subnet.to_string(), "Gateway": subnet.first_host().to_string() }))
+                    Ok(json!({ "Subnet": subnet.to_string(), "Gateway": ipam::show(subnet.first_host()) }))
                 }
                 None => Err(ApiError::new(
                     403,
@@ -152,8 +150,8 @@ impl Networks {
         let mut config = wish.clone();
         let gateway = wish.text("Gateway");
         if gateway.is_empty() {
-            config.set("Gateway", &subnet.first_host().to_string());
-        } else if !gateway.parse().is_ok_and(|address| subnet.contains(address)) {
+            config.set("Gateway", &ipam::show(subnet.first_host()));
+        } else if !ipam::parse_address(gateway).is_some_and(|address| subnet.contains(address)) {
             return Err(ApiError::bad(format_args!("invalid gateway address {gateway}")));
         }
         Ok(config)
@@ -188,9 +186,9 @@ impl Networks {
 
 fn built_in(name: &str, driver: &str) -> Value {
     // Built-in networks have the same id at every start, so that what remembers it stays true.
-    let id: String = name.bytes().cycle().take(32).map(|byte| format!("{byte:02x}")).collect();
+    let id: Vec<u8> = name.bytes().cycle().take(32).collect();
     json!({
-        "Name": name, "Id": id, "Created": crate::time::NEVER, "Scope": "local", "Driver": driver, "EnableIPv6": false,
+        "Name": name, "Id": name::hex(&id), "Created": crate::time::NEVER, "Scope": "local", "Driver": driver, "EnableIPv6": false,
         "IPAM": { "Driver": "default", "Options": null, "Config": [] }, "Internal": false, "Attachable": false,
         "Ingress": false, "ConfigFrom": { "Network": "" }, "ConfigOnly": false, "Options": {}, "Labels": {}
     })
@@ -204,7 +202,7 @@ pub struct Addresses {
     /// What containers get.
     pub range: Subnet,
     /// The bridge's own address.
-    pub gateway: Ipv4Addr,
+    pub gateway: u32,
 }
 
 /// The addresses by a network's IPAM entry; `None` for networks without.
@@ -214,7 +212,11 @@ pub fn addresses(network: &Value) -> Option<Addresses> {
     let range = Subnet::parse(config.text("IPRange"))
         .filter(|range| subnet.contains_start_of(*range))
         .unwrap_or(subnet);
-    Some(Addresses { subnet, range, gateway: config.text("Gateway").parse().unwrap_or(subnet.first_host()) })
+    Some(Addresses {
+        subnet,
+        range,
+        gateway: ipam::parse_address(config.text("Gateway")).unwrap_or(subnet.first_host()),
+    })
 }
 
 /// The name of a network's bridge device.
@@ -234,7 +236,7 @@ pub fn ensure_bridge(network: &Value) -> Result<()> {
         Err(error) if error.errno == Errno::NODEV => route.create_bridge(&name)?,
         other => other?,
     };
-    match route.add_address(index, addresses.gateway.into(), addresses.subnet.prefix, None) {
+    match route.add_address(index, Ipv4Addr::from(addresses.gateway).into(), addresses.subnet.prefix, None) {
         Err(error) if error.errno != Errno::EXIST => return Err(error.into()),
         _ => {}
     }
@@ -245,9 +247,9 @@ pub fn ensure_bridge(network: &Value) -> Result<()> {
 /// The networks that the host has addresses in, so that a new subnet hides none of them.
 pub fn routed() -> Vec<Subnet> {
     let mut subnets = Vec::new();
-    for address in Route::new().and_then(|mut route| route.addresses()).unwrap_or_default() {
+    for address in &Route::new().and_then(|mut route| route.addresses()).unwrap_or_default() {
         if let std::net::IpAddr::V4(own) = address.address {
-            subnets.extend(Subnet::new(own, address.prefix.min(30)));
+            subnets.extend(Subnet::new(own.into(), address.prefix.min(30)));
         }
     }
     subnets
@@ -275,7 +277,7 @@ mod tests {
         });
         let made = networks.create(&supervisor, &[]).unwrap();
         assert_eq!(
-            (bridge_name(&made).as_str(), addresses(&made).unwrap().gateway.octets()[3]),
+            (bridge_name(&made).as_str(), addresses(&made).unwrap().gateway.to_be_bytes()[3]),
             ("supervisor0", 1)
         );
         let status = |networks: &mut Networks, body: Value| networks.create(&body, &[]).unwrap_err().status;

@@ -68,13 +68,11 @@ impl Session {
             let _ = minke_sys::channel::set_nonblocking(&fd, true);
             File::from(fd)
         };
-        let outputs = ends.outputs.into_iter().zip([Stream::Output, Stream::Error]);
-        let outputs = outputs.map(|(fd, stream)| Output {
-            file: nonblocking(fd),
-            stream,
-            watched: false,
-            ended: false,
-        });
+        let (mut outputs, mut stream) = (Vec::new(), Stream::Output);
+        for fd in ends.outputs {
+            outputs.push(Output { file: nonblocking(fd), stream, watched: false, ended: false });
+            stream = Stream::Error;
+        }
         Self {
             serial,
             pid,
@@ -85,7 +83,7 @@ impl Session {
             input_watched: false,
             input_ends: false,
             close_with_client,
-            outputs: outputs.collect(),
+            outputs,
             clients: Vec::new(),
         }
     }
@@ -164,7 +162,7 @@ impl Session {
                     client.sends_input = false;
                     self.input_ends = self.close_with_client && self.terminal.is_none();
                 }
-                Ok(count) => self.input_queue.extend(buffer.iter().take(count)),
+                Ok(count) => self.input_queue.extend_from_slice(buffer.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => gone = true,
             }

@@ -74,7 +74,7 @@ fn enter_namespaces(spec: &Value) -> Result<(), Failure> {
         fresh.push(Namespace::Uts);
     }
     let mut joined = Vec::new();
-    for (kind, key) in [(Namespace::Network, "network"), (Namespace::Ipc, "ipc")] {
+    for &(kind, key) in &[(Namespace::Network, "network"), (Namespace::Ipc, "ipc")] {
         match spec.at(key).text("mode") {
             "host" => {}
             "join" => {
@@ -184,25 +184,27 @@ fn find_program(name: &str, environment: &[String]) -> Result<String, Failure> {
 
 /// Executes the program; returns only when that failed.
 fn execute(program: &Program) -> Failure {
-    let mut words = program.arguments.clone();
-    let (name, path) = if program.init {
-        // The small init is this same program, which the container's /proc still leads to.
-        words.insert(0, program.path.clone());
-        words.insert(0, "engine-init".to_owned());
-        ("engine-init", "/proc/self/exe")
+    // The small init is this same program, which the container's /proc still leads to.
+    let by_init = ["engine-init", &program.path];
+    let (name, path, before) = if program.init {
+        ("engine-init", "/proc/self/exe", &by_init[..])
     } else {
-        (program.path.as_str(), program.path.as_str())
+        (program.path.as_str(), program.path.as_str(), &[][..])
     };
-    match (CString::new(path), c_strings(words), c_strings(program.environment.clone())) {
+    let (words, environment) = (c_strings(before, &program.arguments), c_strings(&[], &program.environment));
+    match (CString::new(path), words, environment) {
         (Ok(path), Some(words), Some(environment)) => exec(name, &path, &words, &environment),
         _ => Failure::exec(&program.path, Errno::INVAL),
     }
 }
 
-fn c_strings(texts: Vec<String>) -> Option<Vec<CString>> {
+fn c_strings(first: &[&str], rest: &[String]) -> Option<Vec<CString>> {
     let mut list = Vec::new();
-    for text in texts {
-        list.push(CString::new(text).ok()?);
+    for text in first {
+        list.push(CString::new(*text).ok()?);
+    }
+    for text in rest {
+        list.push(CString::new(text.as_str()).ok()?);
     }
     Some(list)
 }
@@ -232,7 +234,7 @@ fn enter(
 ) -> Result<Program, Failure> {
     wait_for_go(parent)?;
     let mut open = Vec::new();
-    for kind in [Namespace::Cgroup, Namespace::Ipc, Namespace::Uts, Namespace::Network, Namespace::Mount] {
+    for &kind in &[Namespace::Cgroup, Namespace::Ipc, Namespace::Uts, Namespace::Network, Namespace::Mount] {
         open.push((namespace::open(container, kind).step("open namespace")?, kind));
     }
     join(open)?;

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Character device, `S_IFCHR`, readable and writable by everybody.
 const CHARACTER: u32 = 0o020_666;
-/// Name, major and minor number of what every container has: Documentation/admin-guide/devices.txt.
-const NODES: [(&str, u64, u64); 6] =
+/// Name, major and minor number of what every container has (Documentation/admin-guide/devices.txt); it may
+/// use them by [`ALLOWED`].
+const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
@@ -27,29 +28,29 @@ const DEPTH_LIMIT: usize = 4;
 
 /// Fills `/dev`, which is a fresh tmpfs.
 pub fn populate(root: &Root, spec: &Value) -> Result<(), Failure> {
-    for (name, major, minor) in NODES {
+    for (name, major, minor) in &NODES {
         // `makedev` for numbers below 256.
-        node(root, &Path::new("/dev").join(name), CHARACTER, (major << 8) | minor, (0, 0))?;
+        node(root, &Path::new("/dev").join(name), CHARACTER, u64::from((major << 8) | minor), (0, 0))?;
     }
-    for (name, target) in LINKS {
+    for (name, target) in &LINKS {
         root.link(target, &Path::new("/dev").join(name)).step("/dev")?;
     }
     if spec.flag("privileged") {
         let mut found = Vec::new();
         walk(Path::new("/dev"), 0, &mut found);
-        for path in found {
+        for path in &found {
             if !matches!(path.to_str(), Some("/dev/console" | "/dev/ptmx")) {
-                let _ = copy(root, &path, &path);
+                let _ = copy(root, path, path);
             }
         }
     }
     for device in spec.items("devices") {
         let (source, target) = (Path::new(device.text("source")), Path::new(device.text("target")));
-        for path in behind(source) {
+        for path in &behind(source) {
             if let Ok(rest) = path.strip_prefix(source) {
                 // Not `join` with nothing, which ends the path in a slash.
                 let below = if rest.as_os_str().is_empty() { target } else { &target.join(rest) };
-                copy(root, &path, below)?;
+                copy(root, path, below)?;
             }
         }
     }
@@ -67,26 +68,33 @@ fn behind(source: &Path) -> Vec<PathBuf> {
     found
 }
 
+const ALL: u32 = MKNOD | READ | WRITE;
+
 /// What every container may use: making nodes is no use of them, and the terminals are its own.
-const ALLOWED: [(Option<u32>, Option<u32>, u32); 4] = [
-    (None, None, MKNOD),
-    (Some(5), Some(1), MKNOD | READ | WRITE),
-    (Some(5), Some(2), MKNOD | READ | WRITE),
-    (Some(136), None, MKNOD | READ | WRITE),
+const ALLOWED: [Rule; 11] = [
+    rule(true, None, None, MKNOD),
+    rule(false, None, None, MKNOD),
+    rule(false, Some(5), Some(1), ALL),
+    rule(false, Some(5), Some(2), ALL),
+    rule(false, Some(136), None, ALL),
+    rule(false, Some(1), Some(3), ALL),
+    rule(false, Some(1), Some(5), ALL),
+    rule(false, Some(1), Some(7), ALL),
+    rule(false, Some(1), Some(8), ALL),
+    rule(false, Some(1), Some(9), ALL),
+    rule(false, Some(5), Some(0), ALL),
 ];
+
+const fn rule(block: bool, major: Option<u32>, minor: Option<u32>, access: u32) -> Rule {
+    Rule { block, major, minor, access }
+}
 
 /// The rules of a container's device filter; `None` for one that may use everything.
 pub fn rules(spec: &Value) -> Option<Vec<Rule>> {
     if spec.flag("privileged") {
         return None;
     }
-    let all = MKNOD | READ | WRITE;
-    let mut rules = vec![Rule { block: true, major: None, minor: None, access: MKNOD }];
-    rules.extend(ALLOWED.map(|(major, minor, access)| Rule { block: false, major, minor, access }));
-    for (_, major, minor) in NODES {
-        let number = |number: u64| u32::try_from(number).ok();
-        rules.push(Rule { block: false, major: number(major), minor: number(minor), access: all });
-    }
+    let mut rules = ALLOWED.to_vec();
     for device in spec.items("devices") {
         let access = device.text("access").bytes().fold(0, |access, letter| match letter {
             b'm' => access | MKNOD,
@@ -94,15 +102,10 @@ pub fn rules(spec: &Value) -> Option<Vec<Rule>> {
             b'w' => access | WRITE,
             _ => access,
         });
-        for path in behind(Path::new(device.text("source"))) {
-            if let Ok((mode, number, _)) = device_of(&path) {
+        for path in &behind(Path::new(device.text("source"))) {
+            if let Ok((mode, number, _)) = device_of(path) {
                 let (major, minor) = numbers(number);
-                rules.push(Rule {
-                    block: mode & 0o170_000 == 0o060_000,
-                    major: Some(major),
-                    minor: Some(minor),
-                    access,
-                });
+                rules.push(rule(mode & 0o170_000 == 0o060_000, Some(major), Some(minor), access));
             }
         }
     }

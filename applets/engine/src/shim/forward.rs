@@ -5,7 +5,7 @@
 
 use super::failure::Failure;
 use super::forward_udp::Datagrams;
-use minke_sys::event::{Interest, Poller, Ready};
+use minke_sys::event::{Interest, Poller};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -64,13 +64,13 @@ impl Forwarder {
         })
     }
 
-    /// Publishes a port; the host's port 0 lets the kernel choose. Returns the address that it listens on.
+    /// Publishes a port; the host's port 0 lets the kernel choose. Returns the one that it listens on.
     pub fn publish(
         &mut self,
         protocol: &str,
-        host: SocketAddr,
-        container: SocketAddr,
-    ) -> Result<SocketAddr, Failure> {
+        host: &SocketAddr,
+        container: &SocketAddr,
+    ) -> Result<u16, Failure> {
         let bound = if protocol == "udp" {
             self.datagrams.publish(&self.poller, host, container)
         } else {
@@ -89,14 +89,14 @@ impl Forwarder {
         })
     }
 
-    fn publish_tcp(&mut self, host: SocketAddr, container: SocketAddr) -> std::io::Result<SocketAddr> {
-        let listener = TcpListener::bind(host)?;
+    fn publish_tcp(&mut self, host: &SocketAddr, container: &SocketAddr) -> std::io::Result<u16> {
+        let listener = TcpListener::bind(*host)?;
         minke_sys::channel::set_nonblocking(&listener, true)?;
-        let address = listener.local_addr()?;
+        let port = listener.local_addr()?.port();
         let token = LISTENERS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
         self.poller.add(&listener, token, Interest::Read)?;
-        self.ports.push((listener, container));
-        Ok(address)
+        self.ports.push((listener, *container));
+        Ok(port)
     }
 
     /// Carries on what is ready. Called when the descriptor is readable.
@@ -105,15 +105,15 @@ impl Forwarder {
         if self.poller.wait(&mut ready, Some(std::time::Duration::ZERO)).is_err() {
             return;
         }
-        for event in ready {
+        for event in &ready {
             let index = usize::try_from(event.token & 0xffff_ffff).unwrap_or(usize::MAX);
             match event.token & !0xffff_ffff {
                 LISTENERS => self.accept(index),
                 UDP_PORTS => {
-                    self.datagrams.take_from_clients(&self.poller, index, minke_sys::clock::boottime());
+                    self.datagrams.take_from_clients(&self.poller, index);
                 }
-                UDP_FLOWS => self.datagrams.take_from_container(index, minke_sys::clock::boottime()),
-                _ => self.serve(event),
+                UDP_FLOWS => self.datagrams.take_from_container(index),
+                _ => self.serve(event.token),
             }
         }
         self.pause_listeners(self.open >= CONNECTION_LIMIT);
@@ -151,11 +151,11 @@ impl Forwarder {
         }
     }
 
-    fn serve(&mut self, event: Ready) {
-        let index = usize::try_from(event.token >> 1).unwrap_or(usize::MAX);
+    fn serve(&mut self, token: u64) {
+        let index = usize::try_from(token >> 1).unwrap_or(usize::MAX);
         let Some(slot) = self.links.get_mut(index) else { return };
         let Some(link) = slot else { return };
-        if link.connecting && event.token & 1 == 1 {
+        if link.connecting && token & 1 == 1 {
             link.connecting = false;
         }
         if !link.connecting && link.carry().is_err() || link.is_done() {
@@ -271,12 +271,16 @@ mod tests {
         }
     }
 
+    fn publish(forwarder: &mut Forwarder, protocol: &str, target: SocketAddr) -> SocketAddr {
+        let port = forwarder.publish(protocol, &"127.0.0.1:0".parse().unwrap(), &target).unwrap();
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
     #[test]
     fn bytes_go_both_ways_and_half_closes_arrive() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut forwarder = Forwarder::new().unwrap();
-        let address =
-            forwarder.publish("tcp", "127.0.0.1:0".parse().unwrap(), server.local_addr().unwrap()).unwrap();
+        let address = publish(&mut forwarder, "tcp", server.local_addr().unwrap());
         let upper = std::thread::spawn(move || {
             let (mut stream, _) = server.accept().unwrap();
             let mut text = Vec::new();
@@ -304,7 +308,7 @@ mod tests {
     fn a_container_that_does_not_listen_closes_the_connection() {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut forwarder = Forwarder::new().unwrap();
-        let address = forwarder.publish("tcp", "127.0.0.1:0".parse().unwrap(), closed).unwrap();
+        let address = publish(&mut forwarder, "tcp", closed);
         let client = std::thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -320,8 +324,7 @@ mod tests {
     fn datagrams_and_their_answers() {
         let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut forwarder = Forwarder::new().unwrap();
-        let address =
-            forwarder.publish("udp", "127.0.0.1:0".parse().unwrap(), server.local_addr().unwrap()).unwrap();
+        let address = publish(&mut forwarder, "udp", server.local_addr().unwrap());
         server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let upper = std::thread::spawn(move || {
             let mut buffer = [0u8; 100];
@@ -356,7 +359,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let _holder = TcpListener::bind(taken).unwrap();
         let mut forwarder = Forwarder::new().unwrap();
-        let failure = forwarder.publish("tcp", taken, taken).unwrap_err();
+        let failure = forwarder.publish("tcp", &taken, &taken).unwrap_err();
         assert!(failure.text.starts_with("Error starting userland proxy: listen tcp4 127.0.0.1:"));
         assert!(failure.text.ends_with("bind: address already in use"));
     }

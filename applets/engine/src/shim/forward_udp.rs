@@ -2,8 +2,7 @@
 
 use super::forward::{UDP_FLOWS, UDP_PORTS};
 use minke_sys::event::{Interest, Poller};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::net::{SocketAddr, UdpSocket};
 
 /// Clients at once per container; the one that was silent longest makes room.
 const FLOW_LIMIT: usize = 128;
@@ -17,6 +16,8 @@ const DATAGRAM: usize = 65_536;
 pub struct Datagrams {
     ports: Vec<(UdpSocket, SocketAddr)>,
     flows: Vec<Option<Box<Flow>>>,
+    /// Counts uses of flows.
+    turn: u64,
 }
 
 #[derive(Debug)]
@@ -24,93 +25,83 @@ struct Flow {
     port: usize,
     client: SocketAddr,
     socket: UdpSocket,
-    last: Duration,
+    /// The turn in which it was last used.
+    last: u64,
 }
 
 impl Datagrams {
-    /// Publishes a port. Returns the address that it listens on.
+    /// Publishes a port. Returns the one that it listens on.
     pub fn publish(
         &mut self,
         poller: &Poller,
-        host: SocketAddr,
-        container: SocketAddr,
-    ) -> std::io::Result<SocketAddr> {
-        let socket = UdpSocket::bind(host)?;
+        host: &SocketAddr,
+        container: &SocketAddr,
+    ) -> std::io::Result<u16> {
+        let socket = UdpSocket::bind(*host)?;
         minke_sys::channel::set_nonblocking(&socket, true)?;
-        let address = socket.local_addr()?;
+        let port = socket.local_addr()?.port();
         let token = UDP_PORTS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
         poller.add(&socket, token, Interest::Read)?;
-        self.ports.push((socket, container));
-        Ok(address)
+        self.ports.push((socket, *container));
+        Ok(port)
     }
 
     /// Datagrams from outside.
-    pub fn take_from_clients(&mut self, poller: &Poller, port: usize, now: Duration) {
+    pub fn take_from_clients(&mut self, poller: &Poller, port: usize) {
         let mut buffer = vec![0u8; DATAGRAM];
         for _ in 0..BURST {
-            let Some((socket, target)) = self.ports.get(port) else { return };
+            let Some((socket, _)) = self.ports.get(port) else { return };
             let Ok((count, client)) = socket.recv_from(&mut buffer) else { return };
-            let target = *target;
-            if let Some(flow) = self.flow(poller, port, client, target, now) {
-                flow.last = now;
+            if let Some(flow) = self.flow(poller, port, &client) {
                 let _ = flow.socket.send(buffer.get(..count).unwrap_or_default());
             }
         }
     }
 
     /// Answers of the container to one client.
-    pub fn take_from_container(&mut self, index: usize, now: Duration) {
+    pub fn take_from_container(&mut self, index: usize) {
         let mut buffer = vec![0u8; DATAGRAM];
+        self.turn = self.turn.saturating_add(1);
         let Some(Some(flow)) = self.flows.get_mut(index) else { return };
+        flow.last = self.turn;
+        let Some((socket, _)) = self.ports.get(flow.port) else { return };
         for _ in 0..BURST {
-            match flow.socket.recv(&mut buffer) {
-                Ok(count) => {
-                    flow.last = now;
-                    if let Some((socket, _)) = self.ports.get(flow.port) {
-                        let _ = socket.send_to(buffer.get(..count).unwrap_or_default(), flow.client);
-                    }
-                }
-                // Nothing more, or the container does not listen on that port: its client hears nothing.
-                Err(_) => return,
-            }
+            // Nothing more, or the container does not listen on that port: its client hears nothing.
+            let Ok(count) = flow.socket.recv(&mut buffer) else { return };
+            let _ = socket.send_to(buffer.get(..count).unwrap_or_default(), flow.client);
         }
     }
 
-    fn flow(
-        &mut self,
-        poller: &Poller,
-        port: usize,
-        client: SocketAddr,
-        target: SocketAddr,
-        now: Duration,
-    ) -> Option<&mut Flow> {
-        let same = |flow: &Option<Box<Flow>>| {
-            flow.as_ref().is_some_and(|flow| flow.port == port && flow.client == client)
-        };
-        if let Some(index) = self.flows.iter().position(same) {
-            return self.flows.get_mut(index)?.as_deref_mut();
-        }
-        let index = if self.flows.len() < FLOW_LIMIT {
-            self.flows.push(None);
-            self.flows.len().saturating_sub(1)
-        } else {
-            let mut oldest = (0, Duration::MAX);
-            for (index, flow) in self.flows.iter().enumerate() {
-                let last = flow.as_ref().map_or(Duration::ZERO, |flow| flow.last);
-                if last < oldest.1 {
-                    oldest = (index, last);
+    /// The flow of a client, made when there is none.
+    fn flow(&mut self, poller: &Poller, port: usize, client: &SocketAddr) -> Option<&mut Flow> {
+        self.turn = self.turn.saturating_add(1);
+        let (mut oldest, mut last) = (0, u64::MAX);
+        for (index, flow) in self.flows.iter().enumerate() {
+            let flow_last = match flow {
+                Some(flow) if flow.port == port && flow.client == *client => {
+                    let flow = self.flows.get_mut(index)?.as_deref_mut()?;
+                    flow.last = self.turn;
+                    return Some(flow);
                 }
+                Some(flow) => flow.last,
+                None => 0,
+            };
+            if flow_last < last {
+                (oldest, last) = (index, flow_last);
             }
-            oldest.0
-        };
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect(target).ok()?;
+        }
+        if self.flows.len() < FLOW_LIMIT {
+            oldest = self.flows.len();
+            self.flows.push(None);
+        }
+        let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
+        socket.connect(self.ports.get(port)?.1).ok()?;
         minke_sys::channel::set_nonblocking(&socket, true).ok()?;
-        let slot = self.flows.get_mut(index)?;
+        let slot = self.flows.get_mut(oldest)?;
         // The old flow's socket is closed, and with that no longer watched.
         *slot = None;
-        let token = UDP_FLOWS.saturating_add(u64::try_from(index).unwrap_or(0));
+        let token = UDP_FLOWS.saturating_add(u64::try_from(oldest).unwrap_or(0));
         poller.add(&socket, token, Interest::Read).ok()?;
-        Some(slot.insert(Box::new(Flow { port, client, socket, last: now })))
+        Some(slot.insert(Box::new(Flow { port, client: *client, socket, last: self.turn })))
     }
 }

@@ -8,7 +8,7 @@ use minke_sys::signal::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, Signals,
 };
 use std::ffi::CString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 
 const FORWARDED: [i32; 9] = [SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
 
@@ -24,11 +24,11 @@ pub fn run(args: &Args) -> u8 {
 }
 
 fn start(args: &Args) -> minke_sys::Result<i32> {
-    let words = args.operands().iter().map(|word| CString::new(word.clone().into_vec()).unwrap_or_default());
-    let words: Vec<CString> = words.collect();
-    let (program, arguments) = words
-        .split_first()
-        .map_or((CString::default(), Vec::new()), |(first, rest)| (first.clone(), rest.to_vec()));
+    let (mut words, nothing) = (Vec::new(), CString::default());
+    for word in args.operands() {
+        words.push(CString::new(word.as_bytes()).unwrap_or_default());
+    }
+    let (program, arguments) = words.split_first().unwrap_or((&nothing, &[]));
     let signals = Signals::new(&FORWARDED)?;
     let child = match namespace::fork()? {
         Side::Parent(pid) => pid,
@@ -36,8 +36,8 @@ fn start(args: &Args) -> minke_sys::Result<i32> {
             let _ = minke_sys::signal::unblock_all();
             let failure = super::child::exec(
                 &program.to_string_lossy(),
-                &program,
-                &arguments,
+                program,
+                arguments,
                 &minke_sys::process::environment(),
             );
             minke_applet::log::error(format_args!("{}", failure.text));

@@ -64,7 +64,7 @@ impl Log {
             let window = bytes.get(..room).unwrap_or(bytes);
             match window.iter().position(|byte| *byte == b'\n') {
                 Some(end) => {
-                    partial.extend(window.iter().take(end));
+                    partial.extend_from_slice(window.get(..end).unwrap_or_default());
                     bytes = bytes.get(end.saturating_add(1)..).unwrap_or_default();
                     self.end_line(stream);
                 }

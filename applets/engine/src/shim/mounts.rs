@@ -5,26 +5,15 @@ use super::failure::{Failure, Step};
 use crate::fields::Fields;
 use minke_sys::rootfs::{self, Propagation, Restrictions, Root, Tree};
 use minke_wire::json::Value;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Kernel interfaces below /proc that would tell about or change the host: they read as empty.
-const MASKED_PATHS: &[&str] = &[
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
+const MASKED_PATHS: &str = "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats \
+    /proc/sched_debug /proc/scsi /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware";
 
 /// Kernel interfaces that may be read and not written.
-const READ_ONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY_PATHS: &str = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger";
 
 const NOTHING_SPECIAL: Restrictions =
     Restrictions { read_only: false, no_suid: true, no_dev: true, no_exec: true };
@@ -45,9 +34,7 @@ pub fn build(spec: &Value) -> Result<(), Failure> {
     let root = Root::open(&place).step("open the root file system")?;
     kernel_file_systems(&root, spec, privileged)?;
     devices::populate(&root, spec)?;
-    for (_, mount) in sorted(spec.items("mounts")) {
-        attach(&root, mount)?;
-    }
+    attach_all(&root, spec.items("mounts"))?;
     // While the root can still be written to, whatever user and read-only flag come later.
     root.folder(Path::new(spec.text("cwd")), 0o755).step("working directory")?;
     write_sysctls(spec)?;
@@ -75,7 +62,7 @@ fn kernel_file_systems(root: &Root, spec: &Value, privileged: bool) -> Result<()
     let terminal_limits = Restrictions { no_dev: false, ..NOTHING_SPECIAL };
     mount(root, "/dev/pts", "devpts", TERMINALS, terminal_limits)?;
     if spec.at("ipc").text("mode") == "host" {
-        for path in ["/dev/shm", "/dev/mqueue"] {
+        for path in &["/dev/shm", "/dev/mqueue"] {
             let target = root.folder(Path::new(path), 0o755).step(path)?;
             Tree::bind(Path::new(path), false).and_then(|tree| tree.attach(target)).step(path)?;
         }
@@ -98,14 +85,18 @@ fn mount(
 }
 
 /// Shallow targets first, so that a mount never hides one that was made before.
-fn sorted(mounts: &[Value]) -> Vec<(usize, &Value)> {
-    let mut list: Vec<(usize, &Value)> = Vec::new();
-    for mount in mounts {
-        let depth = Path::new(mount.text("target")).components().count();
-        let place = list.partition_point(|(other, _)| *other <= depth);
-        list.insert(place, (depth, mount));
+fn attach_all(root: &Root, mounts: &[Value]) -> Result<(), Failure> {
+    let (mut depth, mut attached) = (0usize, 0usize);
+    while attached < mounts.len() {
+        for mount in mounts {
+            if Path::new(mount.text("target")).components().count() == depth {
+                attach(root, mount)?;
+                attached = attached.saturating_add(1);
+            }
+        }
+        depth = depth.saturating_add(1);
     }
-    list
+    Ok(())
 }
 
 fn attach(root: &Root, mount: &Value) -> Result<(), Failure> {
@@ -162,30 +153,34 @@ fn write_sysctls(spec: &Value) -> Result<(), Failure> {
 }
 
 fn hide(root: &Root, spec: &Value) -> Result<(), Failure> {
-    for (paths, masked) in [(READ_ONLY_PATHS, false), (MASKED_PATHS, true)] {
-        for path in paths {
-            // A user who binds the host's /proc or /sys wants to see it as it is.
-            let shown = |mount: &Value| {
-                let target = mount.text("target");
-                Path::new(path).starts_with(target) && target != "/"
-            };
-            if spec.items("mounts").iter().any(shown) {
-                continue;
-            }
-            let Ok(place) = root.find(Path::new(path)) else { continue };
-            let tree = if !masked {
-                Tree::bind_fd(&place)
-            } else if rootfs::is_folder(&place) {
+    let mounts = spec.items("mounts");
+    for path in READ_ONLY_PATHS.split(' ') {
+        if let Some(place) = place_to_hide(root, mounts, path) {
+            let tree = Tree::bind_fd(&place).step(path)?;
+            tree.attach(place).and_then(|()| tree.set_read_only()).step(path)?;
+        }
+    }
+    for path in MASKED_PATHS.split(' ') {
+        if let Some(place) = place_to_hide(root, mounts, path) {
+            let tree = if rootfs::is_folder(&place) {
                 Tree::file_system("tmpfs", &[("size", "0"), ("nr_inodes", "2")], READ_ONLY)
             } else {
                 root.find(Path::new("/dev/null")).and_then(Tree::bind_fd)
             };
-            let hidden = tree.and_then(|tree| {
-                tree.attach(place)?;
-                if masked { Ok(()) } else { tree.set_read_only() }
-            });
-            hidden.step(path)?;
+            tree.and_then(|tree| tree.attach(place)).step(path)?;
         }
     }
     Ok(())
+}
+
+/// Where `path` is, unless a mount of the user shows it: who binds the host's /proc or /sys wants to see it as it
+/// is.
+fn place_to_hide(root: &Root, mounts: &[Value], path: &str) -> Option<OwnedFd> {
+    for mount in mounts {
+        let target = mount.text("target");
+        if Path::new(path).starts_with(target) && target != "/" {
+            return None;
+        }
+    }
+    root.find(Path::new(path)).ok()
 }

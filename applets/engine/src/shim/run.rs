@@ -209,7 +209,7 @@ impl Runtime {
                 session.drain(Some(&mut self.log));
             }
             self.log.end();
-            self.ended = Some((code, minke_sys::clock::boottime().saturating_add(LAST_LINES)));
+            self.ended = Some((code, crate::time::ahead(LAST_LINES)));
             return;
         }
         let Some(index) = self.sessions.iter().position(|session| session.pid == pid) else { return };

@@ -224,15 +224,16 @@ fn prepare_group(spec: &Value) -> Result<Option<std::path::PathBuf>, Failure> {
 fn publish(spec: &Value, forwarder: &mut Forwarder) -> Result<Vec<Value>, Failure> {
     let mut published = Vec::new();
     for port in spec.at("network").items("ports") {
-        let number = |key: &str| u16::try_from(port.number(key)).unwrap_or(0);
-        let address = |key: &str| port.text(key).parse::<IpAddr>().unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let protocol = if port.text("key").ends_with("/udp") { "udp" } else { "tcp" };
-        let host = SocketAddr::new(address("host_ip"), number("host_port"));
-        let container = SocketAddr::new(address("address"), number("port"));
-        let bound = forwarder.publish(protocol, host, container)?;
-        published.push(
-            json!({ "port": port.text("key"), "ip": bound.ip().to_string(), "host_port": bound.port() }),
-        );
+        let host = address(port, "host_ip", "host_port");
+        let bound = forwarder.publish(protocol, &host, &address(port, "address", "port"))?;
+        published.push(json!({ "port": port.text("key"), "ip": host.ip().to_string(), "host_port": bound }));
     }
     Ok(published)
+}
+
+/// The address in two members; 0.0.0.0 unless told.
+fn address(port: &Value, ip: &str, number: &str) -> SocketAddr {
+    let ip = port.text(ip).parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    SocketAddr::new(ip, u16::try_from(port.number(number)).unwrap_or(0))
 }

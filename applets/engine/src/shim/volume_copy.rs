@@ -6,25 +6,27 @@
 use super::failure::{Failure, Step};
 use minke_sys::file;
 use std::fs;
+use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 /// How deep folders may nest; deeper ones are left out.
 const DEPTH_LIMIT: usize = 64;
 
 /// Copies the folder behind `from`, a handle into the image, to `volume` when that is empty.
-pub fn fill(volume: &Path, from: &OwnedFd, marker: &Path) -> Result<(), Failure> {
+pub fn fill(volume: &Path, from: &OwnedFd, marker: &Path) -> std::result::Result<(), Failure> {
     let old = file::list(volume).step("volume")?;
     if marker.exists() {
-        for path in old {
-            let _ = file::remove_all(&path);
+        for path in &old {
+            let _ = file::remove_all(path);
         }
     } else if !old.is_empty() {
         return Ok(());
     }
     let source = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
-    clone_owner(&fs::metadata(&source).step("volume")?, volume)?;
+    let metadata = fs::metadata(&source);
+    metadata.and_then(|metadata| clone_owner(&metadata, volume)).step("volume")?;
     if file::list(&source).is_ok_and(|content| content.is_empty()) {
         return Ok(());
     }
@@ -34,34 +36,39 @@ pub fn fill(volume: &Path, from: &OwnedFd, marker: &Path) -> Result<(), Failure>
     file::remove_durable(marker).step("volume")
 }
 
-fn copy_content(from: &Path, to: &Path, depth: usize) -> Result<(), Failure> {
-    for source in file::list(from).step("volume")? {
+fn copy_content(from: &Path, to: &Path, depth: usize) -> std::result::Result<(), Failure> {
+    for source in &file::list(from).step("volume")? {
         let target = to.join(source.file_name().unwrap_or_default());
-        let metadata = fs::symlink_metadata(&source).step("volume")?;
-        if metadata.is_dir() {
-            if depth >= DEPTH_LIMIT {
-                continue;
-            }
-            fs::create_dir(&target).step("volume")?;
-            clone_owner(&metadata, &target)?;
-            copy_content(&source, &target, depth.saturating_add(1))?;
-        } else if metadata.is_symlink() {
-            let link = fs::read_link(&source).step("volume")?;
-            std::os::unix::fs::symlink(link, &target).step("volume")?;
-            clone_owner(&metadata, &target)?;
-        } else if metadata.is_file() {
-            file::copy(&source, &target).step("volume")?;
-            clone_owner(&metadata, &target)?;
+        if copy_entry(source, &target, depth < DEPTH_LIMIT).step("volume")? {
+            copy_content(source, &target, depth.saturating_add(1))?;
         }
     }
     Ok(())
 }
 
-fn clone_owner(metadata: &fs::Metadata, to: &Path) -> Result<(), Failure> {
-    file::chown(to, metadata.uid(), metadata.gid()).step("volume")?;
+/// Copies a file, a link, or a folder without its content when `deeper` is allowed. Returns whether it is a folder
+/// whose content is to follow.
+fn copy_entry(source: &Path, target: &Path, deeper: bool) -> Result<bool> {
+    let metadata = fs::symlink_metadata(source)?;
+    let is_folder = metadata.is_dir() && deeper;
+    if is_folder {
+        fs::create_dir(target)?;
+    } else if metadata.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(source)?, target)?;
+    } else if metadata.is_file() {
+        file::copy(source, target).map_err(|error| Error::from_raw_os_error(error.errno.raw_os_error()))?;
+    } else {
+        return Ok(false);
+    }
+    clone_owner(&metadata, target)?;
+    Ok(is_folder)
+}
+
+fn clone_owner(metadata: &fs::Metadata, to: &Path) -> Result<()> {
+    lchown(to, Some(metadata.uid()), Some(metadata.gid()))?;
     if metadata.is_symlink() {
         return Ok(());
     }
     // After the owner: a change of owner clears set-id bits.
-    fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777)).step("volume")
+    fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))
 }
