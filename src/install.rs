@@ -1,7 +1,7 @@
 //! `minke --install DIR`: a relative symbolic link for each program.
 
 use minke_applet::{EXIT_USAGE, Program};
-use minke_sys::{Errno, Error, Result, file};
+use minke_sys::{Errno, Error, Result, file, status};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
@@ -20,7 +20,7 @@ fn link_all(folder: &Path, programs: impl Iterator<Item = &'static Program>) -> 
     let target = relative(&folder, &own);
     for program in programs {
         let link = folder.join(program.name);
-        match std::fs::symlink_metadata(&link) {
+        match status::of_link(&link) {
             Ok(_) if link == own => continue,
             Ok(metadata) if !metadata.is_symlink() => {
                 return Err(Error::new("link", link.display(), Errno::EXIST));

@@ -33,8 +33,7 @@ impl Drop for Upload {
 pub fn upload_begin(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
     let serial = engine.next_serial();
     let path = engine.options.data.join("tmp").join(format!("load-{serial}.tar"));
-    let file = File::create(&path)
-        .map_err(|error| ApiError::internal(format_args!("create {}: {error}", path.display())));
+    let file = minke_sys::file::open(&path, minke_sys::file::CREATE_NEW).map_err(ApiError::from);
     engine.uploads.push(Upload { conn: call.conn, path, file });
     Ok(())
 }

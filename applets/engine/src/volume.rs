@@ -25,7 +25,7 @@ impl Volumes {
         folders.sort();
         for folder in &folders {
             let name = folder.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or("");
-            if !name::is_valid(name) || !volumes.content(name).is_dir() {
+            if !name::is_valid(name) || !minke_sys::status::is_dir(volumes.content(name)) {
                 continue;
             }
             let opened = crate::record::read(&volumes.record_path(name), format_args!("volume {name}"));

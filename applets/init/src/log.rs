@@ -1,7 +1,8 @@
 //! Log lines of stage 1 and PID 1: the kernel's log, and while the journal listens, the journal.
 
+use minke_sys::file::{self, Flags};
 use std::fmt::Arguments;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Mutex, OnceLock};
@@ -75,7 +76,7 @@ fn to_journal(priority: u8, unit: Option<&str>, text: &str) -> bool {
 }
 
 fn to_kernel(priority: u8, text: &str) {
-    let open = || OpenOptions::new().write(true).open("/dev/kmsg").ok();
+    let open = || file::open("/dev/kmsg", Flags::WRONLY).ok();
     let number = FACILITY.saturating_mul(8).saturating_add(priority);
     match KMSG.get_or_init(open) {
         Some(kmsg) => {
@@ -88,7 +89,7 @@ fn to_kernel(priority: u8, text: &str) {
 
 /// A line for a person at the console, whatever the kernel's console level is.
 pub fn console(message: Arguments<'_>) {
-    if let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") {
+    if let Ok(mut console) = file::open("/dev/console", Flags::WRONLY) {
         let _ = console.write_all(format!("\r\n[init] {message}\r\n").as_bytes());
     }
 }

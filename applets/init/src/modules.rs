@@ -57,7 +57,7 @@ impl Modules {
 
     fn load_at(&self, name: &str, parameters: &str, depth: u32) -> Result<(), Error> {
         let normal = kmod::normalize(name);
-        if Path::new(&format!("/sys/module/{normal}/initstate")).exists() {
+        if minke_sys::status::exists(format!("/sys/module/{normal}/initstate")) {
             return Ok(());
         }
         if let Some((path, needs)) = kmod::dependencies(&self.dep, &normal) {

@@ -3,16 +3,15 @@
 
 use minke_sys::Result;
 use minke_sys::event::{Interest, Poller};
+use minke_sys::file::{self, Flags};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Bytes that wait for a slow console.
 const QUEUE_LIMIT: usize = 32 << 10;
-/// `O_NONBLOCK | O_NOCTTY` of open(2), the same on every architecture that we build for.
-const OPEN_FLAGS: i32 = 0o4000 | 0o400;
+const OPEN_FLAGS: Flags = Flags::NONBLOCK.union(Flags::NOCTTY);
 
 /// The console.
 #[derive(Debug)]
@@ -76,9 +75,7 @@ impl Console {
     }
 
     fn open(&mut self) -> Result<()> {
-        use minke_sys::Context;
-        let file =
-            File::options().write(true).custom_flags(OPEN_FLAGS).open(&self.path).on("open", &self.path)?;
+        let file = file::open(&self.path, Flags::WRONLY | OPEN_FLAGS)?;
         // A file that cannot be watched is always ready.
         let _ = self.poller.add(&file, self.token, Interest::None);
         self.file = Some(file);

@@ -4,17 +4,15 @@ use crate::daemon::Options;
 use minke_applet::log;
 use minke_control::socket as named;
 use minke_sys::channel::set_nonblocking;
-use minke_sys::{Context, Result, file, socket};
+use minke_sys::file::{self, Flags};
+use minke_sys::{Context, Result, socket};
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 
 /// Bytes of datagrams that may wait while the daemon is busy or restarts.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// `O_NONBLOCK` of open(2), the same on every architecture that we build for.
-const NONBLOCK: i32 = 0o4000;
 
 /// All listening sockets. None of them blocks.
 #[derive(Debug)]
@@ -80,7 +78,7 @@ fn make_link(link: &Path, target: &Path) {
 
 /// Opens the kernel log at its beginning. A journal without it is better than none.
 pub fn open_kernel_log(path: &Path) -> Option<File> {
-    match File::options().read(true).custom_flags(NONBLOCK).open(path).on("open", path) {
+    match file::open(path, Flags::RDONLY | Flags::NONBLOCK) {
         Ok(file) => Some(file),
         Err(error) => {
             log::warn(format_args!("kernel messages are not collected: {error}"));

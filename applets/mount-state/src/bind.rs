@@ -3,9 +3,9 @@
 use crate::mount::{find, table, volatile_folder};
 use crate::plan::{BINDS, Bind, CA_CERTIFICATES, DATA, OVERLAY, SSL_CERTS, STATE, Source};
 use minke_applet::log;
-use minke_sys::{Context, Errno, Error, Result, file, mount};
-use std::fs::Metadata;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use minke_sys::file::{self, Flags};
+use minke_sys::status::{self, Status};
+use minke_sys::{Errno, Error, Result, mount};
 use std::path::{Path, PathBuf};
 
 /// What single bind mounts may hold whose source cannot be made.
@@ -56,7 +56,7 @@ fn prepare(root: &Path, bind: &Bind, made: &mut bool) -> Result<Option<PathBuf>>
     if find(&table()?, &target).is_some() {
         return Ok(None);
     }
-    let model = std::fs::metadata(&target).on("find mount point", &target)?;
+    let model = status::of(&target)?;
     if !bind.shadows && !is_empty(&target) {
         log::warn(format_args!("the content of /{} in the root image is hidden", bind.target));
     }
@@ -74,34 +74,33 @@ fn prepare(root: &Path, bind: &Bind, made: &mut bool) -> Result<Option<PathBuf>>
 }
 
 /// Makes an empty folder or file with the kind, mode and owner of `model`. The result tells whether it did.
-fn make_source(source: &Path, model: &Metadata) -> Result<bool> {
-    match std::fs::symlink_metadata(source) {
+fn make_source(source: &Path, model: &Status) -> Result<bool> {
+    match status::of_link(source) {
         Ok(present) if present.is_dir() == model.is_dir() && !present.is_symlink() => return Ok(false),
         Ok(_) => {
             let errno = if model.is_dir() { Errno::NOTDIR } else { Errno::ISDIR };
             return Err(Error::new("use", source.display(), errno));
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).on("use", source),
+        Err(error) if error.errno == Errno::NOENT => {}
+        Err(error) => return Err(error),
     }
-    let mode = model.permissions().mode() & 0o7777;
+    let mode = model.mode();
     if let Some(folder) = source.parent() {
         file::make_folder(folder, 0o755)?;
     }
     if model.is_dir() {
         file::make_folder(source, mode)?;
     } else {
-        let mut options = std::fs::File::options();
-        options.write(true).create_new(true).mode(mode).open(source).on("create", source)?;
+        file::open_with_mode(source, Flags::WRONLY | Flags::CREATE | Flags::EXCL, mode)?;
     }
-    file::chown(source, model.uid(), model.gid())?;
+    file::chown(source, model.uid, model.gid)?;
     Ok(true)
 }
 
 fn is_empty(path: &Path) -> bool {
-    match std::fs::metadata(path) {
+    match status::of(path) {
         Ok(data) if data.is_dir() => file::list(path).is_ok_and(|entries| entries.is_empty()),
-        Ok(data) => data.len() == 0,
+        Ok(data) => data.length == 0,
         Err(_) => true,
     }
 }

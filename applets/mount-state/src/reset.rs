@@ -4,7 +4,7 @@
 use crate::mount::{find, is_mounted, is_volatile, table};
 use crate::plan::{BINDS, DATA, OVERLAY, STATE, SUPERVISOR_CONF, Source};
 use minke_applet::log;
-use minke_sys::{Context, Result, file};
+use minke_sys::{Result, file};
 use std::path::Path;
 
 /// The flag on either partition; the reset is due while it is missing.
@@ -22,7 +22,7 @@ pub fn all(root: &Path) {
 /// Resets a partition if that is due: `clear` deletes what lies below `doomed`.
 fn reset(root: &Path, name: &str, target: &str, doomed: &str, clear: fn(&Path, &Path) -> Result<()>) {
     let partition = root.join(target);
-    if partition.join(FLAG).exists() {
+    if minke_sys::status::exists(partition.join(FLAG)) {
         return;
     }
     if in_use(root, doomed) {
@@ -46,7 +46,7 @@ fn clear_state(root: &Path, _: &Path) -> Result<()> {
     }
     // The settings are seen in the root image now: the bind that hides them comes later.
     if let Some(content) = file::read_optional(&root.join(SUPERVISOR_CONF), CONF_LIMIT)? {
-        std::fs::write(&conf, content).on("write", &conf)?;
+        file::write(&conf, content)?;
     }
     Ok(())
 }
@@ -78,6 +78,6 @@ fn in_use(root: &Path, doomed: &str) -> bool {
 fn finish(partition: &Path) -> Result<()> {
     file::sync_file_system(partition)?;
     let flag = partition.join(FLAG);
-    std::fs::File::create(&flag).and_then(|file| file.sync_all()).on("create", &flag)?;
+    file::write_durable(&flag, b"", 0o644)?;
     file::sync_folder(partition)
 }

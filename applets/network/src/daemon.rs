@@ -264,7 +264,7 @@ fn is_ours(link: &Link, only: &[String]) -> bool {
 
 /// A wireless link has a carrier only after a supplicant's work, which this program does not do yet.
 fn is_wireless(name: &str) -> bool {
-    Path::new("/sys/class/net").join(name).join("phy80211").exists()
+    minke_sys::status::exists(Path::new("/sys/class/net").join(name).join("phy80211"))
 }
 
 fn warn(result: Result<()>) {

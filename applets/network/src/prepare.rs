@@ -2,7 +2,7 @@
 
 use crate::files::Places;
 use minke_sys::capability::{self, Capabilities};
-use minke_sys::{Context, Result, file};
+use minke_sys::{Result, file};
 use std::path::Path;
 
 /// The largest passwd file that is read.
@@ -35,9 +35,8 @@ fn complain(result: Result<()>) {
 }
 
 fn is_root() -> Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let status = std::fs::metadata("/proc/self").on("look at", "/proc/self")?;
-    Ok(status.uid() == 0)
+    let status = minke_sys::status::of("/proc/self")?;
+    Ok(status.uid == 0)
 }
 
 /// User and group id from `/etc/passwd`.

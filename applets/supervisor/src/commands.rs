@@ -51,7 +51,7 @@ pub fn key(settings: &Settings) -> Result<u8, Error> {
 
 /// Reads only: a command must not make state that the service owns.
 fn stored_key(settings: &Settings) -> Result<Option<String>, crate::state::Error> {
-    if !settings.data.is_dir() {
+    if !minke_sys::status::is_dir(&settings.data) {
         return Ok(None);
     }
     let (state, _) = State::open(&settings.data)?;

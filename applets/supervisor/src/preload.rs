@@ -65,7 +65,7 @@ fn retire(path: &Path) -> minke_sys::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".preloaded");
     let kept = PathBuf::from(name);
-    if !kept.exists() {
+    if !minke_sys::status::exists(&kept) {
         std::fs::rename(path, &kept).on("rename", path)?;
         sync_parent(path)?;
     }

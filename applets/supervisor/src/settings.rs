@@ -133,8 +133,8 @@ fn device(config: &minke_config::Config, paths: &Paths, port: u16, engine: &str)
         board_rev: board_rev.unwrap_or_default().to_owned(),
         engine_socket: engine.to_owned(),
         lock_root: LOCKS.to_owned(),
-        has_modules: Path::new("/lib/modules").exists(),
-        has_firmware: Path::new("/lib/firmware").exists(),
+        has_modules: minke_sys::status::exists("/lib/modules"),
+        has_firmware: minke_sys::status::exists("/lib/firmware"),
     }
 }
 

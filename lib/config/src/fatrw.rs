@@ -12,10 +12,11 @@
 //! Two writers, or a reader that finishes a write and a writer, exclude each other by a lock on the folder.
 
 use crate::md5;
-use minke_sys::{Context, Errno, Error, Result, file};
+use minke_sys::file::{self, Flags};
+use minke_sys::{Context, Errno, Error, Result};
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read or finished.
@@ -80,7 +81,7 @@ pub fn update(path: &Path, change: &mut dyn FnMut(Option<Vec<u8>>) -> Option<Vec
 /// Writes the content and the permission bits of `source` to `target`.
 pub fn copy(source: &Path, target: &Path, mode: Option<u32>, when_full: WhenFull) -> Result<()> {
     let content = read(source)?.ok_or_else(|| Error::new("read", source.display(), Errno::NOENT))?;
-    let kept = std::fs::metadata(source).ok().map(|data| data.permissions().mode() & 0o7777);
+    let kept = minke_sys::status::of(source).ok().map(|data| data.mode());
     write(target, &content, mode.or(kept), when_full)
 }
 
@@ -93,7 +94,7 @@ fn split(path: &Path) -> Result<(Folder, &str)> {
 
 /// Held until it is dropped. Where the file system knows no locks, there is none.
 fn lock(folder: &Path) -> Result<File> {
-    let handle = File::open(folder).on("open", folder)?;
+    let handle = file::open_to_read(folder)?;
     let _ = handle.lock();
     Ok(handle)
 }
@@ -235,10 +236,10 @@ struct Folder(PathBuf);
 impl Folder {
     fn put(&self, name: &str, content: &[u8], mode: Option<u32>, keep: bool) -> Result<()> {
         let path = self.0.join(name);
-        let mut options = File::options();
         // An overwrite does not truncate first: as long as the new content fits, the file is never empty.
-        options.write(true).create(true).truncate(!keep).mode(mode.unwrap_or(0o644));
-        let mut file = options.open(&path).on("create", &path)?;
+        let truncate = if keep { Flags::empty() } else { Flags::TRUNC };
+        let flags = Flags::WRONLY | Flags::CREATE | truncate;
+        let mut file = file::open_with_mode(&path, flags, mode.unwrap_or(0o644))?;
         if let Some(mode) = mode {
             // vfat refuses bits that it cannot store; that is no reason not to write.
             let _ = file.set_permissions(std::fs::Permissions::from_mode(mode));
@@ -272,7 +273,7 @@ impl Files for Folder {
     }
     fn sync(&mut self, name: &str) -> Result<()> {
         let path = self.0.join(name);
-        File::open(&path).and_then(|file| file.sync_all()).on("fsync", &path)
+        file::open_to_read(&path)?.sync_all().on("fsync", &path)
     }
     fn remove(&mut self, name: &str) -> Result<()> {
         let path = self.0.join(name);

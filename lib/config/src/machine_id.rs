@@ -2,7 +2,6 @@
 
 use crate::identity::{hex, random_bytes};
 use minke_sys::{Context, Result, file};
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -15,7 +14,7 @@ pub fn ensure(path: &Path) -> Result<bool> {
         return Ok(false);
     }
     let line = format!("{}\n", fresh()?);
-    let file = File::options().write(true).create(true).truncate(false).open(path).on("open", path)?;
+    let file = file::open(path, file::Flags::WRONLY | file::Flags::CREATE)?;
     file.write_all_at(line.as_bytes(), 0).on("write", path)?;
     file.set_len(line.len() as u64).on("truncate", path)?;
     file.sync_all().on("fsync", path)?;

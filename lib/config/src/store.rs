@@ -27,7 +27,7 @@ impl Default for Paths {
 impl Paths {
     /// The places below another root folder. In an installer the working copy counts (spec os §4.1.1).
     pub fn below(root: &Path) -> Self {
-        let flasher = root.join("mnt/boot/balena-image-flasher").exists();
+        let flasher = minke_sys::status::exists(root.join("mnt/boot/balena-image-flasher"));
         let folder = root.join(if flasher { "mnt/boottmp" } else { "mnt/boot" });
         let state = root.join("mnt/state");
         Self {

@@ -2,10 +2,8 @@
 
 use minke_sys::channel::set_nonblocking;
 use minke_sys::{Context, Result};
-use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 
@@ -23,7 +21,7 @@ pub fn datagrams(path: &Path, mode: u32) -> Result<OwnedFd> {
 fn bind(path: &Path, mode: u32, make: fn(&Path) -> std::io::Result<OwnedFd>) -> Result<OwnedFd> {
     remove(path)?;
     let socket = make(path).on("listen at", path)?;
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).on("set mode of", path)?;
+    minke_sys::file::set_mode(path, mode)?;
     set_nonblocking(&socket, true)?;
     Ok(socket)
 }

@@ -147,7 +147,6 @@ impl Listener {
     /// A socket file that an earlier run left is replaced. Until its mode is set nobody but root can
     /// connect, as that takes write permission and the umask of a service leaves none to others.
     pub(crate) fn unix(path: &Path, mode: u32, gid: Option<u32>) -> Result<Self, Error> {
-        use std::os::unix::fs::PermissionsExt;
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).on("remove", path)?,
             _ => {}
@@ -157,7 +156,7 @@ impl Listener {
         if gid.is_some() {
             std::os::unix::fs::chown(path, None, gid).on("chown", path)?;
         }
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).on("set mode of", path)?;
+        minke_sys::file::set_mode(path, mode)?;
         Ok(Self::Unix(bound))
     }
 

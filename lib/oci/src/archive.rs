@@ -45,7 +45,7 @@ pub struct Section<'a> {
 impl Archive {
     /// Opens an archive and reads its members' headers; their content is skipped.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).on("open", path)?;
+        let file = minke_sys::file::open_to_read(path)?;
         let mut archive = Self { path: path.to_owned(), file, members: Vec::new(), complete: false };
         archive.scan()?;
         Ok(archive)
@@ -108,7 +108,7 @@ impl Archive {
     }
 
     fn scan(&mut self) -> Result<()> {
-        let size = self.file.metadata().on("stat", &self.path)?.len();
+        let size = minke_sys::status::of_open(&self.file)?.length;
         let mut decoder = Decoder::new();
         let mut buffer = vec![0u8; 4096];
         let mut position = 0u64;

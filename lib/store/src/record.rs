@@ -7,9 +7,7 @@ use crate::crc32;
 use minke_sys::file;
 use minke_wire::json::Value;
 use std::fmt;
-use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Largest record that is read or written, in bytes: far more than any state of ours, far less than memory.
@@ -203,7 +201,7 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> minke_sys::Result<()> {
     use minke_sys::Context;
     // What a cut-off write left may have another mode or be a link.
     let _ = std::fs::remove_file(path);
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(path).on("create", path)?;
+    let mut file = minke_sys::file::open_with_mode(path, minke_sys::file::CREATE_NEW, mode)?;
     file.write_all(content).on("write", path)?;
     file.sync_all().on("fsync", path)
 }

@@ -15,6 +15,11 @@ use std::path::{Path, PathBuf};
 /// The flags of open(2).
 pub use rustix::fs::OFlags as Flags;
 
+/// To write at the end of a file that is made when missing.
+pub const APPEND: Flags = Flags::WRONLY.union(Flags::APPEND).union(Flags::CREATE);
+/// To write a file that must not be there yet.
+pub const CREATE_NEW: Flags = Flags::WRONLY.union(Flags::CREATE).union(Flags::EXCL);
+
 /// How much one call of sendfile(2) copies, in bytes.
 const COPY_STEP: usize = 1 << 20;
 
@@ -249,6 +254,11 @@ pub fn open_folder(path: &Path) -> Result<OwnedFd> {
 pub fn chown(path: &Path, uid: u32, gid: u32) -> Result<()> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
     rustix::fs::chownat(CWD, name(path), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).on("chown", path)
+}
+
+/// Sets the permission bits of what `path` leads to.
+pub fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    rustix::fs::chmod(name(path), Mode::from_raw_mode(mode)).on("set mode of", path)
 }
 
 fn sibling(path: &Path) -> Result<PathBuf> {

@@ -18,6 +18,8 @@ pub struct Status {
     pub gid: u32,
     /// The file system's device.
     pub device: u64,
+    /// The file's number on its device.
+    pub inode: u64,
     /// The length in bytes.
     pub length: u64,
 }
@@ -40,6 +42,11 @@ impl Status {
     /// Whether it is a symbolic link.
     pub fn is_symlink(&self) -> bool {
         self.kind() == FileType::Symlink
+    }
+
+    /// Whether it is a character or block device.
+    pub fn is_device(&self) -> bool {
+        matches!(self.kind(), FileType::CharacterDevice | FileType::BlockDevice)
     }
 
     /// The permission bits.
@@ -87,6 +94,7 @@ fn status(stat: Stat) -> Status {
         uid: stat.st_uid,
         gid: stat.st_gid,
         device: stat.st_dev.into(),
+        inode: stat.st_ino.into(),
         length: u64::try_from(stat.st_size).unwrap_or(0),
     }
 }

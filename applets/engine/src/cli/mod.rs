@@ -167,7 +167,7 @@ fn each(api: &Api, line: &Line, method: &str, kind: &str, end: &str) -> Outcome 
 
 fn load(api: &Api, line: &Line) -> Outcome {
     let path = line.value('i').ok_or("load needs -i FILE")?;
-    let mut file = std::fs::File::open(path).map_err(|error| format!("open {path}: {error}"))?;
+    let mut file = minke_sys::file::open_to_read(path).map_err(|error| error.to_string())?;
     let mut answer = api.open("POST", "/images/load", Body::Reader(&mut file))?;
     while let Some(text) = answer.next_line(ANSWER_LIMIT).map_err(failed)? {
         let value: Value = minke_wire::json::parse(&text).unwrap_or_default();

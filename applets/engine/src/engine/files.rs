@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::container::Container;
-use crate::error::{ApiError, Result};
+use crate::error::Result;
 use crate::fields::Fields;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,8 @@ impl Engine {
         for container in self.containers.iter().filter(|container| container.is_running()) {
             let path = self.folder(&container.id).join("hosts");
             let text = self.hosts_text(container);
-            if path.exists() && minke_sys::file::text(&path) != text {
-                let _ = std::fs::write(&path, text);
+            if minke_sys::status::exists(&path) && minke_sys::file::text(&path) != text {
+                let _ = minke_sys::file::write(&path, text);
             }
         }
     }
@@ -98,8 +98,7 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loop
 
 /// Writes a file in place.
 pub fn write_file(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text)
-        .map_err(|error| ApiError::internal(format_args!("write {}: {error}", path.display())))
+    Ok(minke_sys::file::write(path, text)?)
 }
 
 /// A small file of the host, if it is there.

@@ -85,7 +85,7 @@ impl Engine {
     fn make_sources(&self, id: &str) -> Result<()> {
         for mount in &self.get(id)?.mounts {
             let path = Path::new(mount.text("Source"));
-            if !path.as_os_str().is_empty() && path.symlink_metadata().is_err() {
+            if !path.as_os_str().is_empty() && minke_sys::status::of_link(path).is_err() {
                 minke_sys::file::make_folder(path, 0o755)?;
             }
         }

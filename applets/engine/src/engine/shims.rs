@@ -32,7 +32,7 @@ pub fn spawn(folder: &Path, group: &Path) -> Result<Channel> {
     let ours_alone = [&b"NOTIFY_SOCKET="[..], b"WATCHDOG_", b"LISTEN_"];
     command.environment.retain(|line| !ours_alone.iter().any(|name| line.to_bytes().starts_with(name)));
     command.folder = Some(c"/".into());
-    let null = std::fs::File::create("/dev/null").ok().map(OwnedFd::from);
+    let null = minke_sys::file::open("/dev/null", minke_sys::file::Flags::RDWR).ok().map(OwnedFd::from);
     command.stdio = [Some(theirs.into_fd()), null, None];
     let pid = command.start()?;
     if !group.as_os_str().is_empty() {

@@ -49,10 +49,10 @@ fn set_up(spec: &Value, parent: &Channel, streams: Option<Streams>) -> Result<Pr
             namespace::set_domain_name(spec.text("domainname")).step("set the domain name")?;
         }
     }
-    std::fs::write("/proc/self/oom_score_adj", spec.number("oom_score_adj").to_string())
+    minke_sys::file::write("/proc/self/oom_score_adj", spec.number("oom_score_adj").to_string())
         .or_else(|error| {
             // Without CAP_SYS_RESOURCE a score cannot go below that of the engine.
-            if error.kind() == std::io::ErrorKind::PermissionDenied { Ok(()) } else { Err(error) }
+            if error.errno == minke_sys::Errno::ACCESS { Ok(()) } else { Err(error) }
         })
         .step("set the OOM score")?;
     namespace::set_umask(0o022);
@@ -102,7 +102,7 @@ fn open_terminal(parent: &Channel, with_console: bool) -> Result<(), Failure> {
     if with_console {
         let path = minke_sys::terminal::path(&terminal).step("open a terminal")?;
         let console = Path::new("/dev/console");
-        std::fs::File::create(console).step("make /dev/console")?;
+        minke_sys::file::write(console, "").step("make /dev/console")?;
         minke_sys::mount::bind(Path::new(&path), console, false).step("make /dev/console")?;
     }
     parent.send(b"terminal", &[manager.as_fd()]).step("hand over the terminal")?;

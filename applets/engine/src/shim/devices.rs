@@ -60,7 +60,7 @@ pub fn populate(root: &Root, spec: &Value) -> Result<(), Failure> {
 /// The nodes below a folder, or the one node that `source` is.
 fn behind(source: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    if source.is_dir() {
+    if minke_sys::status::is_dir(source) {
         walk(source, 0, &mut found);
     } else {
         found.push(source.to_owned());
@@ -136,13 +136,12 @@ fn node(root: &Root, path: &Path, mode: u32, number: u64, owner: (u32, u32)) -> 
 }
 
 fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    use std::os::unix::fs::FileTypeExt;
     for path in minke_sys::file::list(folder).unwrap_or_default() {
-        let Ok(kind) = path.symlink_metadata().map(|metadata| metadata.file_type()) else { continue };
+        let Ok(status) = minke_sys::status::of_link(&path) else { continue };
         let own = matches!(path.to_str(), Some("/dev/pts" | "/dev/shm" | "/dev/mqueue" | "/dev/.udev"));
-        if kind.is_dir() && depth < DEPTH_LIMIT && !own {
+        if status.is_dir() && depth < DEPTH_LIMIT && !own {
             walk(&path, depth.saturating_add(1), found);
-        } else if (kind.is_char_device() || kind.is_block_device()) && found.len() < DEVICE_LIMIT {
+        } else if status.is_device() && found.len() < DEVICE_LIMIT {
             found.push(path);
         }
     }

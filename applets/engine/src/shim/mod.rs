@@ -79,9 +79,8 @@ fn serve(folder: &Path) -> minke_sys::Result<()> {
 
 /// The channel to the engine, which is standard input, so that it does not reach the container.
 fn take_standard_input() -> minke_sys::Result<Channel> {
-    use minke_sys::Context;
     let [fd, error] = minke_sys::stdio::copies()?;
-    let null = std::fs::File::open("/dev/null").on("open", "/dev/null")?;
+    let null = minke_sys::file::open_to_read("/dev/null")?;
     minke_sys::namespace::set_standard_streams([&null.into(), &error, &error])?;
     Ok(Channel::from_fd(fd))
 }
@@ -106,8 +105,8 @@ pub fn status(exit: Exit) -> i32 {
 fn write_whole(path: &Path, content: &Value) -> minke_sys::Result<()> {
     use minke_sys::Context;
     let fresh = path.with_extension("new");
-    let written = std::fs::write(&fresh, content.to_string());
-    written.and_then(|()| std::fs::rename(&fresh, path)).on("write", path)
+    minke_sys::file::write(&fresh, content.to_string())?;
+    std::fs::rename(&fresh, path).on("rename to", path)
 }
 
 /// Writes down how the container ended.

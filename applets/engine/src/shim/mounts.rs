@@ -106,7 +106,8 @@ fn attach(root: &Root, mount: &Value) -> Result<(), Failure> {
     }
     let source = Path::new(mount.text("source"));
     let tree = Tree::bind(source, true).step("bind")?;
-    let place = if source.is_dir() { root.folder(target, 0o755) } else { root.file(target) };
+    let place =
+        if minke_sys::status::is_dir(source) { root.folder(target, 0o755) } else { root.file(target) };
     let place = place.step("mount point")?;
     if mount.flag("copy") {
         super::volume_copy::fill(source, &place, Path::new(mount.text("marker")))?;
@@ -146,8 +147,8 @@ fn attach_tmpfs(root: &Root, target: &Path, options: &str) -> Result<(), Failure
 fn write_sysctls(spec: &Value) -> Result<(), Failure> {
     for (key, value) in spec.entries("sysctls") {
         let path = format!("/proc/sys/{}", key.replace('.', "/"));
-        std::fs::write(&path, value.as_str().unwrap_or(""))
-            .map_err(|error| Failure::new(format_args!("write {path}: {error}")))?;
+        minke_sys::file::write(&path, value.as_str().unwrap_or(""))
+            .map_err(|error| Failure::new(format_args!("{error}")))?;
     }
     Ok(())
 }

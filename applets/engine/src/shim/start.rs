@@ -170,7 +170,7 @@ fn streams(spec: &Value) -> Result<(Ends, Option<child::Streams>), Failure> {
         let (theirs, ours) = pipe()?;
         (Some(OwnedFd::from(ours)), OwnedFd::from(theirs))
     } else {
-        (None, OwnedFd::from(std::fs::File::open("/dev/null").step("/dev/null")?))
+        (None, OwnedFd::from(minke_sys::file::open_to_read("/dev/null").step("/dev/null")?))
     };
     let ends = Ends { input, outputs: vec![out_ours.into(), err_ours.into()], terminal: None };
     Ok((ends, Some([stdin, out_theirs.into(), err_theirs.into()])))

@@ -4,11 +4,10 @@
 //! empties the volume and copies again; without the marker a volume that holds anything is never touched.
 
 use super::failure::{Failure, Step};
-use minke_sys::file;
+use minke_sys::status::{self, Status};
+use minke_sys::{Context, Result, file};
 use std::fs;
-use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 /// How deep folders may nest; deeper ones are left out.
@@ -17,7 +16,7 @@ const DEPTH_LIMIT: usize = 64;
 /// Copies the folder behind `from`, a handle into the image, to `volume` when that is empty.
 pub fn fill(volume: &Path, from: &OwnedFd, marker: &Path) -> std::result::Result<(), Failure> {
     let old = file::list(volume).step("volume")?;
-    if marker.exists() {
+    if status::exists(marker) {
         for path in &old {
             let _ = file::remove_all(path);
         }
@@ -25,8 +24,8 @@ pub fn fill(volume: &Path, from: &OwnedFd, marker: &Path) -> std::result::Result
         return Ok(());
     }
     let source = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
-    let metadata = fs::metadata(&source);
-    metadata.and_then(|metadata| clone_owner(&metadata, volume)).step("volume")?;
+    let status = status::of(&source);
+    status.and_then(|status| clone_owner(&status, volume)).step("volume")?;
     if file::list(&source).is_ok_and(|content| content.is_empty()) {
         return Ok(());
     }
@@ -49,26 +48,27 @@ fn copy_content(from: &Path, to: &Path, depth: usize) -> std::result::Result<(),
 /// Copies a file, a link, or a folder without its content when `deeper` is allowed. Returns whether it is a folder
 /// whose content is to follow.
 fn copy_entry(source: &Path, target: &Path, deeper: bool) -> Result<bool> {
-    let metadata = fs::symlink_metadata(source)?;
-    let is_folder = metadata.is_dir() && deeper;
+    let status = status::of_link(source)?;
+    let is_folder = status.is_dir() && deeper;
     if is_folder {
-        fs::create_dir(target)?;
-    } else if metadata.is_symlink() {
-        std::os::unix::fs::symlink(fs::read_link(source)?, target)?;
-    } else if metadata.is_file() {
-        file::copy(source, target).map_err(|error| Error::from_raw_os_error(error.errno.raw_os_error()))?;
+        file::make_folder(target, 0o700)?;
+    } else if status.is_symlink() {
+        let to = fs::read_link(source).on("read link", source)?;
+        std::os::unix::fs::symlink(to, target).on("link", target)?;
+    } else if status.is_file() {
+        file::copy(source, target)?;
     } else {
         return Ok(false);
     }
-    clone_owner(&metadata, target)?;
+    clone_owner(&status, target)?;
     Ok(is_folder)
 }
 
-fn clone_owner(metadata: &fs::Metadata, to: &Path) -> Result<()> {
-    lchown(to, Some(metadata.uid()), Some(metadata.gid()))?;
-    if metadata.is_symlink() {
+fn clone_owner(status: &Status, to: &Path) -> Result<()> {
+    file::chown(to, status.uid, status.gid)?;
+    if status.is_symlink() {
         return Ok(());
     }
     // After the owner: a change of owner clears set-id bits.
-    fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))
+    file::set_mode(to, status.mode())
 }

@@ -55,7 +55,7 @@ pub fn limit_lives() {
     }
     let second = now.as_secs().to_string();
     faults.push(&second);
-    let _ = std::fs::write(FAULTS, faults.join("\n"));
+    let _ = minke_sys::file::write(FAULTS, faults.join("\n"));
     // Not more often than once a second, so that the log stays readable and the processor free.
     minke_sys::clock::sleep(Duration::from_secs(1));
 }
@@ -69,7 +69,7 @@ pub fn save(manager: &Manager) {
         let _ = writeln!(text, "{name} {up} {exited} {main} {control} {restarts}");
     }
     let fresh = format!("{STATE}.new");
-    if std::fs::write(&fresh, text).is_ok() {
+    if minke_sys::file::write(&fresh, text).is_ok() {
         let _ = std::fs::rename(&fresh, STATE);
     }
 }

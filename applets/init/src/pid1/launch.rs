@@ -6,13 +6,13 @@ use crate::log;
 use crate::manager::Slot;
 use crate::unit::{Command, Exec, Stream, Unit};
 use crate::why::Why;
+use minke_sys::file::{self, APPEND, Flags, open};
 use minke_sys::process::{Spawn, Terminal};
-use minke_sys::{Context, cgroup, device, file, socket};
+use minke_sys::{Context, cgroup, device, socket};
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The notify socket.
@@ -110,7 +110,7 @@ fn make_folders(exec: &Exec, account: Option<&Account>) -> minke_sys::Result<()>
             let path = Path::new(base).join(name);
             file::make_folder(&path, 0o755)?;
             file::chown(&path, uid, gid)?;
-            let _ = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
+            let _ = file::set_mode(&path, mode);
         }
     }
     Ok(())
@@ -131,7 +131,7 @@ fn find_program(name: &str) -> Result<CString, Why> {
     }
     for folder in PATH.split(':') {
         let path = Path::new(folder).join(name);
-        if path.exists() {
+        if minke_sys::status::exists(&path) {
             return string(&path);
         }
     }
@@ -153,7 +153,7 @@ impl Streams<'_> {
                 spawn.terminal = Terminal::Controlling;
                 self.terminal()?
             }
-            Stream::File(path) => open(OpenOptions::new().read(true), path)?,
+            Stream::File(path) => open(path, Flags::RDONLY)?.into(),
             _ => null()?,
         };
         let output = self.open(&self.exec.output, &input)?;
@@ -174,8 +174,8 @@ impl Streams<'_> {
             Stream::Null => null(),
             Stream::Kmsg => kmsg(),
             Stream::Terminal => self.terminal(),
-            Stream::File(path) => open(OpenOptions::new().write(true).create(true).truncate(true), path),
-            Stream::Append(path) => open(OpenOptions::new().create(true).append(true), path),
+            Stream::File(path) => open(path, Flags::WRONLY | Flags::CREATE | Flags::TRUNC).map(Into::into),
+            Stream::Append(path) => open(path, APPEND).map(Into::into),
             Stream::Default if self.exec.input == Stream::Terminal => copy(before),
             Stream::Inherit => copy(before),
             Stream::Default | Stream::Journal => match self.to_journal() {
@@ -208,20 +208,16 @@ impl Streams<'_> {
 
 /// Device and inode of a stream: by these a program sees that its standard error is the journal.
 fn stream_id(stream: &OwnedFd) -> Option<String> {
-    let metadata = File::from(stream.try_clone().ok()?).metadata().ok()?;
-    Some(format!("{}:{}", metadata.dev(), metadata.ino()))
-}
-
-fn open(options: &OpenOptions, path: &Path) -> minke_sys::Result<OwnedFd> {
-    Ok(options.open(path).on("open", path)?.into())
+    let status = minke_sys::status::of_open(stream).ok()?;
+    Some(format!("{}:{}", status.device, status.inode))
 }
 
 fn null() -> minke_sys::Result<OwnedFd> {
-    open(OpenOptions::new().read(true).write(true), Path::new("/dev/null"))
+    open("/dev/null", Flags::RDWR).map(Into::into)
 }
 
 fn kmsg() -> minke_sys::Result<OwnedFd> {
-    open(OpenOptions::new().write(true), Path::new("/dev/kmsg")).or_else(|_| null())
+    open("/dev/kmsg", Flags::WRONLY).map(Into::into).or_else(|_| null())
 }
 
 fn copy(stream: &OwnedFd) -> minke_sys::Result<OwnedFd> {

@@ -5,7 +5,7 @@ use minke_config::machine_id;
 use minke_sys::mount::{self, Propagation};
 use minke_sys::{cgroup, file, process};
 use minke_wire::mountinfo;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 /// Bytes of `/etc/hostname` that are read.
@@ -39,7 +39,7 @@ fn mount_api_file_systems() {
         if api.target.starts_with("/dev/") {
             let _ = file::make_folder(path, 0o755);
         }
-        if api.optional && !path.exists() {
+        if api.optional && !minke_sys::status::exists(path) {
             continue;
         }
         let mounted = api.mount();
@@ -80,7 +80,7 @@ const VARIABLES: [(&str, &str); 10] = [
 fn set_kernel_variables() {
     for (name, value) in &VARIABLES {
         let path = Path::new("/proc/sys").join(name);
-        if let Err(error) = std::fs::write(&path, value) {
+        if let Err(error) = minke_sys::file::write(&path, value) {
             log::line(log::WARNING, format_args!("set {}: {error}", path.display()));
         }
     }
@@ -112,7 +112,7 @@ fn make_volatile_folders() {
     ] {
         let path = Path::new(path);
         let made = file::make_folder(path, 0o755);
-        let _ = made.map(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode)));
+        let _ = made.map(|()| minke_sys::file::set_mode(path, *mode));
     }
 }
 

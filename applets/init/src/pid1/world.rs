@@ -6,9 +6,8 @@ use crate::manager::World;
 use crate::mounts;
 use crate::unit::load::{Folders, Loaded, Warning};
 use crate::unit::{Condition, Test};
-use minke_sys::file;
+use minke_sys::{file, status};
 use minke_wire::mountinfo;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The machine that PID 1 runs on.
@@ -53,20 +52,16 @@ impl World for Machine {
     fn holds(&mut self, condition: &Condition) -> bool {
         let argument = condition.argument.as_str();
         let path = Path::new(argument);
-        let metadata = std::fs::metadata(path);
+        let metadata = status::of(path);
         match condition.test {
             Test::PathExists => metadata.is_ok(),
             Test::PathIsDirectory => metadata.is_ok_and(|data| data.is_dir()),
-            Test::PathIsSymbolicLink => {
-                std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_symlink())
-            }
+            Test::PathIsSymbolicLink => status::of_link(path).is_ok_and(|data| data.is_symlink()),
             Test::PathIsMountPoint => is_mount_point(argument),
             Test::PathIsReadWrite => metadata.is_ok() && !is_on_read_only_mount(argument),
             Test::DirectoryNotEmpty => file::list(path).is_ok_and(|entries| !entries.is_empty()),
-            Test::FileNotEmpty => metadata.is_ok_and(|data| data.is_file() && data.len() > 0),
-            Test::FileIsExecutable => {
-                metadata.is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-            }
+            Test::FileNotEmpty => metadata.is_ok_and(|data| data.is_file() && data.length > 0),
+            Test::FileIsExecutable => metadata.is_ok_and(|data| data.is_file() && data.mode() & 0o111 != 0),
             Test::KernelCommandLine => self.cmdline.contains(argument),
         }
     }

@@ -5,7 +5,6 @@ use crate::log;
 use minke_sys::process::{Exit, Spawn};
 use minke_wire::superblock::Kind;
 use std::ffi::CString;
-use std::fs::OpenOptions;
 use std::path::Path;
 
 const CHECKER: &str = "/sbin/e2fsck";
@@ -16,12 +15,12 @@ const REPORT: &str = "/run/initramfs/fsck.log";
 
 /// Checks and repairs the slots, state and data, one after the other.
 pub fn check(devices: &Devices) {
-    if !Path::new(CHECKER).exists() {
+    if !minke_sys::status::exists(CHECKER) {
         log::line(log::WARNING, format_args!("no {CHECKER}: file systems are not checked"));
         return;
     }
     let _ = minke_sys::file::make_folder(Path::new("/run/initramfs"), 0o755);
-    let _ = std::fs::write(CONFIG, "[options]\nbroken_system_clock = 1\n");
+    let _ = minke_sys::file::write(CONFIG, "[options]\nbroken_system_clock = 1\n");
     for name in &["rootA", "rootB", "state", "data"] {
         let Some(found) = devices.labelled(name) else { continue };
         if found.superblock.as_ref().is_some_and(|superblock| superblock.kind == Kind::Ext4) {
@@ -53,7 +52,7 @@ fn run(device: &Path) -> minke_sys::Result<Exit> {
     spawn.arguments = vec![c"e2fsck".into(), c"-p".into(), device];
     spawn.environment =
         vec![CString::new(format!("E2FSCK_CONFIG={CONFIG}")).unwrap_or_default(), c"PATH=/sbin:/bin".into()];
-    let report = || OpenOptions::new().create(true).append(true).open(REPORT).ok().map(Into::into);
+    let report = || minke_sys::file::open(REPORT, minke_sys::file::APPEND).ok().map(Into::into);
     spawn.stdio = [None, report(), report()];
     minke_sys::process::wait(spawn.start()?)
 }

@@ -2,12 +2,11 @@
 
 use crate::log;
 use crate::why::Why;
-use minke_sys::{Context, file, mount, process};
+use minke_sys::{Context, file, mount, process, status};
 use minke_wire::mountinfo;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Moves the kernel's file systems into the new root, makes it `/`, frees what the initramfs holds, and
@@ -15,7 +14,7 @@ use std::path::Path;
 pub fn hand_over(system: &Path, init: &std::ffi::CStr) -> Result<std::convert::Infallible, Why> {
     let name = init.to_string_lossy();
     let inside = system.join(name.trim_start_matches('/'));
-    if std::fs::symlink_metadata(&inside).is_err() {
+    if status::of_link(&inside).is_err() {
         return Err(super::root::no_system(&inside));
     }
     log::line(log::INFO, format_args!("hand over to {name}"));
@@ -44,21 +43,21 @@ fn old_root() -> minke_sys::Result<Option<File>> {
     if !matches!(kind, None | Some("rootfs" | "ramfs" | "tmpfs")) {
         return Ok(None);
     }
-    Ok(Some(File::open("/").on("open", "/")?))
+    file::open_to_read("/").map(Some)
 }
 
 /// Removes everything on the file system that `root` is on: files in an initramfs occupy memory.
 fn free(root: &File) {
     let path = format!("/proc/self/fd/{}", root.as_raw_fd());
-    if let Ok(metadata) = root.metadata() {
-        remove_content(Path::new(&path), metadata.dev());
+    if let Ok(metadata) = status::of_open(root) {
+        remove_content(Path::new(&path), metadata.device);
     }
 }
 
 fn remove_content(folder: &Path, device: u64) {
     for path in file::list(folder).unwrap_or_default() {
-        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-        if metadata.dev() != device {
+        let Ok(metadata) = status::of_link(&path) else { continue };
+        if metadata.device != device {
             continue;
         }
         if metadata.is_dir() {

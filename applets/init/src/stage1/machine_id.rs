@@ -2,8 +2,7 @@
 
 use super::root::Devices;
 use minke_sys::mount::{self, Flags};
-use minke_sys::{Context, Errno, Error, Result};
-use std::fs::OpenOptions;
+use minke_sys::{Errno, Error, Result};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +20,6 @@ pub fn provide(devices: &mut Devices, system: &Path) -> Result<()> {
     mount::mount(&state.device.path.to_string_lossy(), &target, "ext4", Flags::empty(), "")?;
     let file = target.join("machine-id");
     // Power cut: the empty file is there or not; both are handled at the next boot.
-    OpenOptions::new().create(true).append(true).open(&file).on("create", &file)?;
+    minke_sys::file::open(&file, minke_sys::file::APPEND)?;
     mount::bind(&file, &system.join("etc/machine-id"), false)
 }

@@ -9,9 +9,10 @@ mod root;
 use crate::cmdline::Cmdline;
 use crate::why::Why;
 use crate::{log, modules, mounts};
+use minke_sys::file::{self, APPEND};
 use minke_sys::process::{self, Spawn};
+use minke_sys::status::exists;
 use std::ffi::CString;
-use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,8 +23,7 @@ const FAILURE_DELAY: Duration = Duration::from_secs(10);
 
 /// Whether this PID 1 runs in the initramfs.
 pub fn in_initramfs() -> bool {
-    Path::new("/etc/initrd-release").exists()
-        || (Path::new("/init").exists() && !Path::new("/etc/os-release").exists())
+    exists("/etc/initrd-release") || (exists("/init") && !exists("/etc/os-release"))
 }
 
 /// Runs stage 1. It ends in the next program or in a restart of the machine.
@@ -60,14 +60,14 @@ fn mount_api_file_systems() {
 
 fn start_log(cmdline: &Cmdline) {
     // The kernel drops lines of user space beyond ten in five seconds otherwise.
-    let _ = std::fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
+    let _ = file::write("/proc/sys/kernel/printk_devkmsg", "on\n");
     let path = if cmdline.has("shell") || cmdline.has("shell_debug") {
         Path::new("/dev/console")
     } else {
         let _ = minke_sys::file::make_folder(Path::new("/run/initramfs"), 0o755);
         Path::new(DEBUG_LOG)
     };
-    log::copy_to(OpenOptions::new().create(true).append(true).open(path).ok());
+    log::copy_to(file::open(path, APPEND).ok());
 }
 
 fn load_modules() {
@@ -95,14 +95,14 @@ fn fail(error: &Why, cmdline: &Cmdline) -> u8 {
 
 fn shell() {
     let mut paths = [c"/bin/busybox", c"/usr/bin/busybox"].into_iter();
-    let Some(path) = paths.find(|path| Path::new(&*path.to_string_lossy()).exists()) else { return };
+    let Some(path) = paths.find(|path| exists(&*path.to_string_lossy())) else { return };
     let mut spawn = Spawn::new(path);
     spawn.arguments = vec![c"busybox".into(), c"sh".into()];
     spawn.environment = process::environment();
     spawn.terminal = process::Terminal::Controlling;
     log::console(format_args!("a shell follows; its end restarts the machine"));
     for stream in &mut spawn.stdio {
-        *stream = OpenOptions::new().read(true).write(true).open("/dev/console").ok().map(Into::into);
+        *stream = file::open("/dev/console", file::Flags::RDWR).ok().map(Into::into);
     }
     let _ = spawn.start().and_then(process::wait);
 }

@@ -137,8 +137,8 @@ pub fn mount_system(devices: &Devices, cmdline: &Cmdline) -> Result<&'static Pat
     let name = root.label().unwrap_or_default();
     log::line(log::INFO, format_args!("slot {name} is {source}, mounted read-only"));
     let image = root_image(slot);
-    if !image.exists() {
-        if slot.join("dev").is_dir() && slot.join("sbin/init").exists() {
+    if !minke_sys::status::exists(&image) {
+        if minke_sys::status::is_dir(slot.join("dev")) && minke_sys::status::exists(slot.join("sbin/init")) {
             return Ok(slot);
         }
         return Err(no_system(&image));

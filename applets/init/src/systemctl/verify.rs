@@ -50,7 +50,7 @@ fn check_file(word: &str, warnings: &mut Vec<Warning>) -> bool {
             return true;
         }
     };
-    if !path.exists() {
+    if !minke_sys::status::exists(path) {
         return false;
     }
     let mut unit = Unit::new(name.full());

@@ -2,6 +2,7 @@
 
 use super::{Problem, Unit, apply};
 use minke_sys::file::{list, read_optional};
+use minke_sys::status;
 use minke_wire::unit::{Name, parse};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -139,7 +140,7 @@ impl Folders {
         let mut names = Vec::new();
         for folder in &self.0 {
             for name in entries(folder) {
-                let is_file = std::fs::metadata(folder.join(&name)).is_ok_and(|data| !data.is_dir());
+                let is_file = status::of(folder.join(&name)).is_ok_and(|data| !data.is_dir());
                 if is_file && Name::parse(&name).is_ok() {
                     names.push(name);
                 }
@@ -190,7 +191,7 @@ fn link_to_other(path: &Path) -> Option<String> {
 
 fn is_mask(path: &Path) -> bool {
     std::fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null"))
-        || std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() == 0)
+        || status::of(path).is_ok_and(|data| data.is_file() && data.length == 0)
 }
 
 /// The files that end in `.conf` in all these folders, by name; of two with one name the first folder's.
@@ -214,7 +215,7 @@ pub fn merged(folders: &[PathBuf]) -> Vec<PathBuf> {
 fn first(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
     for folder in folders {
         let path = folder.join(name);
-        if std::fs::symlink_metadata(&path).is_ok_and(|data| !data.is_dir()) {
+        if status::of_link(&path).is_ok_and(|data| !data.is_dir()) {
             return Some(path);
         }
     }

@@ -24,7 +24,7 @@ impl ImageStore {
         let mut index = Index::default();
         read_records(&root.join("layer"), &mut problems, &mut |diff_id, record, document| {
             let reason = match StoredLayer::decode(diff_id, document, record) {
-                Some(layer) if root.join("l").join(layer.folder.to_string()).is_dir() => {
+                Some(layer) if minke_sys::status::is_dir(root.join("l").join(layer.folder.to_string())) => {
                     index.layers.push(layer);
                     return Ok(());
                 }
@@ -55,7 +55,7 @@ impl ImageStore {
 }
 
 fn lock(path: &Path) -> Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(path).on("open", path)?;
+    let file = minke_sys::file::open(path, minke_sys::file::Flags::WRONLY | minke_sys::file::Flags::CREATE)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {

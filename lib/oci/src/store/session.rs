@@ -71,7 +71,7 @@ impl Session<'_> {
         let done = self.unpack(diff_id, blob, &folder, progress);
         let done = done.and_then(|unpacked| self.keep(diff_id, number, &unpacked));
         // Unless it was renamed it is of no use: after an error, or when another thread was faster.
-        if folder.exists() {
+        if minke_sys::status::exists(&folder) {
             let removed = remove_tree(&folder);
             if done.is_ok() {
                 removed?;
