@@ -8,7 +8,6 @@ use minke_wire::http::{
     BodyDecoder, Headers, LAST_CHUNK, ResponseHead, parse_response, response_framing, write_chunk,
     write_request_head,
 };
-use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -44,8 +43,8 @@ pub enum Body<'a> {
     None,
     /// These bytes.
     Bytes(&'a [u8]),
-    /// What the reader gives, chunked.
-    Reader(&'a mut dyn Read),
+    /// What the function fills into its buffer, chunked; 0 bytes are the end.
+    Reader(&'a mut dyn FnMut(&mut [u8]) -> std::io::Result<usize>),
 }
 
 impl Client {
@@ -162,18 +161,17 @@ fn send(
     if let Body::Bytes(bytes) = body {
         out.extend_from_slice(bytes);
     }
-    let writer = socket.as_write();
-    writer.write_all(&out).context("send to", "the HTTP server")?;
+    socket.write_all(&out).context("send to", "the HTTP server")?;
     let Body::Reader(reader) = body else { return Ok(()) };
     let mut buffer = vec![0; READ];
     loop {
-        let count = reader.read(&mut buffer).context("read", "the request body")?;
+        let count = reader(&mut buffer).context("read", "the request body")?;
         out.clear();
         write_chunk(buffer.get(..count).unwrap_or_default(), &mut out);
         if count == 0 {
             out.extend_from_slice(LAST_CHUNK);
         }
-        writer.write_all(&out).context("send to", "the HTTP server")?;
+        socket.write_all(&out).context("send to", "the HTTP server")?;
         if count == 0 {
             return Ok(());
         }
@@ -242,7 +240,7 @@ impl Stream {
     fn fill(&mut self) -> Result<bool, Error> {
         let mut buffer = vec![0; READ];
         loop {
-            match self.socket.as_read().read(&mut buffer) {
+            match self.socket.read_some(&mut buffer) {
                 Ok(count) => {
                     self.input.extend_from_slice(buffer.get(..count).unwrap_or_default());
                     return Ok(count > 0);

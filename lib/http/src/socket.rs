@@ -42,18 +42,18 @@ impl Socket {
     }
 
     /// For blocking sockets, as is std's habit.
-    pub(crate) fn as_read(&mut self) -> &mut dyn Read {
+    pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream,
-            Self::Unix(stream) => stream,
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
         }
     }
 
     /// For blocking sockets, as is std's habit.
-    pub(crate) fn as_write(&mut self) -> &mut dyn Write {
+    pub(crate) fn write_all(&mut self, data: &[u8]) -> std::io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream,
-            Self::Unix(stream) => stream,
+            Self::Tcp(stream) => stream.write_all(data),
+            Self::Unix(stream) => stream.write_all(data),
         }
     }
 

@@ -12,7 +12,7 @@ mod tests;
 mod write;
 
 pub use crate::__json as json;
-pub use convert::{ToJson, fill};
+pub use convert::{ToJson, fill, is_template};
 pub use map::{Entry, Map};
 pub use parse::{Error, MAX_DEPTH, MAX_MEMBERS, parse, parse_str};
 

@@ -7,6 +7,7 @@ use minke_applet::Args;
 use minke_http::client::{Body, Stream};
 use minke_http::{Client, escape};
 use minke_wire::json::Value;
+use std::io::Read as _;
 
 /// The commands with their help.
 pub const COMMANDS: &[(&str, &str)] = &[
@@ -168,7 +169,7 @@ fn each(api: &Api, line: &Line, method: &str, kind: &str, end: &str) -> Outcome 
 fn load(api: &Api, line: &Line) -> Outcome {
     let path = line.value('i').ok_or("load needs -i FILE")?;
     let mut file = minke_sys::file::open_to_read(path).map_err(|error| error.to_string())?;
-    let mut answer = api.open("POST", "/images/load", Body::Reader(&mut file))?;
+    let mut answer = api.open("POST", "/images/load", Body::Reader(&mut |buffer| file.read(buffer)))?;
     while let Some(text) = answer.next_line(ANSWER_LIMIT).map_err(failed)? {
         let value: Value = minke_wire::json::parse(&text).unwrap_or_default();
         if !value.text("error").is_empty() {

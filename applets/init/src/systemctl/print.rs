@@ -94,7 +94,7 @@ fn print_log(args: &Args, id: &str) {
     for word in ["journalctl", "-u", id, "-n", lines] {
         command.arguments.extend(CString::new(word));
     }
-    println!();
+    minke_applet::outln!();
     let _ = command.start().and_then(process::wait);
 }
 

@@ -32,7 +32,7 @@ macro_rules! __json {
     ([ $($elements:tt)+ ]) => { $crate::__json!(@array ["[",] [] [] $($elements)+) };
 
     (@object [$($text:tt)*] [$($value:tt)*] [] ) => {
-        $crate::json::fill(concat!($($text)* "}"), &[$(&$value),*])
+        $crate::json::fill($crate::__json!(@checked $($text)* "}"), &[$(&$value),*])
     };
     (@object [$($text:tt)*] $values:tt [(@$outer:ident $($after:tt)*) $($stack:tt)*]) => {
         $crate::__json!(@$outer [$($text)* "},",] $values [$($stack)*] $($after)*)
@@ -57,7 +57,7 @@ macro_rules! __json {
     };
 
     (@array [$($text:tt)*] [$($value:tt)*] []) => {
-        $crate::json::fill(concat!($($text)* "]"), &[$(&$value),*])
+        $crate::json::fill($crate::__json!(@checked $($text)* "]"), &[$(&$value),*])
     };
     (@array [$($text:tt)*] $values:tt [(@$outer:ident $($after:tt)*) $($stack:tt)*]) => {
         $crate::__json!(@$outer [$($text)* "],",] $values [$($stack)*] $($after)*)
@@ -78,7 +78,30 @@ macro_rules! __json {
         $crate::__json!(@array [$($text)* "$,",] [$($value)* ($new)] $stack $($($rest)*)?)
     };
 
+    (@checked $($text:tt)*) => {
+        const {
+            assert!($crate::json::is_template(concat!($($text)*)), "json!: a number with a suffix or with underscores");
+            concat!($($text)*)
+        }
+    };
+
     ($value:expr) => { $crate::json::ToJson::to_json(&$value) };
+}
+
+/// Whether the literals of a template have JSON's spelling: Rust's numbers may also end in their type, and hold `_`.
+#[doc(hidden)]
+pub const fn is_template(text: &str) -> bool {
+    let (mut rest, mut in_text, mut before) = (text.as_bytes(), false, 0);
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        if *byte == b'"' && before != b'\\' {
+            in_text = !in_text;
+        } else if !in_text && (*byte == b'_' || byte.is_ascii_alphabetic() && before.is_ascii_digit()) {
+            return false;
+        }
+        before = *byte;
+    }
+    true
 }
 
 impl<T: ToJson + ?Sized> ToJson for &T {

@@ -1,3 +1,4 @@
+use super::convert::is_template;
 use super::{MAX_DEPTH, MAX_MEMBERS, Map, Value, json, parse, parse_str};
 
 fn reason(text: &str) -> String {
@@ -163,6 +164,12 @@ fn the_literal_form_takes_expressions_of_many_types() {
     );
     let flags = json!([{ name: "$", "on": true, "off": false, "in": { name: json!([]) } }, "{}"]);
     assert_eq!(flags.to_text(), r#"[{"n":"$","on":true,"off":false,"in":{"n":[]}},"{}"]"#);
+}
+
+#[test]
+fn numbers_of_another_spelling_are_told_at_compile_time() {
+    assert!(is_template(r#"{"a_1u8":-1,"b":"1_0","c":[true,null,$,1.5]}"#));
+    assert!(!is_template("[1_000]") && !is_template("[5u64]"));
 }
 
 #[test]
