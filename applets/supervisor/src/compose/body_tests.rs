@@ -75,7 +75,7 @@ fn the_image_gives_defaults_and_the_composition_wins() {
         ("/Hostname", json!("h")),
         (
             "/Healthcheck",
-            json!({ "Test": ["CMD-SHELL", "curl x"], "Retries": 3, "Interval": 30_000_000_000_i64 }),
+            json!({ "Test": ["CMD-SHELL", "curl x"], "Retries": 3, "Interval": 30000000000 }),
         ),
         ("/HostConfig/Init", json!(true)),
         ("/HostConfig/Privileged", json!(true)),

@@ -170,7 +170,7 @@ mod tests {
             [
                 json!({ "Target": "/d", "Type": "volume", "Source": "7_data", "VolumeOptions": { "NoCopy": true },
                     "ReadOnly": true }),
-                json!({ "Target": "/t", "Type": "tmpfs", "TmpfsOptions": { "SizeBytes": 1_048_576 } }),
+                json!({ "Target": "/t", "Type": "tmpfs", "TmpfsOptions": { "SizeBytes": 1048576 } }),
             ]
         );
     }
