@@ -139,13 +139,15 @@ impl Work<'_, '_> {
 }
 
 impl Pipe for Work<'_, '_> {
-    fn byte(&mut self) -> Result<Option<u8>> {
+    fn data(&mut self) -> Result<&[u8]> {
         if self.place >= self.length {
             self.read()?;
         }
-        let byte = self.rest().first().copied();
-        self.place = self.place.saturating_add(1);
-        Ok(byte)
+        Ok(self.rest())
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.place = self.place.saturating_add(count);
     }
 
     fn content(&mut self, content: &[u8]) -> Result<()> {

@@ -50,14 +50,14 @@ PYTHON
   wait_for "end of syslog" "$@"
 }
 
-# Times and process ids differ from run to run.
+# Times and process ids differ from run to run, and with the ids' digits the indent of further lines.
 show() {
   for format in short short-iso short-precise short-full short-unix cat; do
     for all in "" -a; do
       echo "== $format $all"
       "$@" -q -o $format $all --no-pager _TRANSPORT=stdout _TRANSPORT=journal _TRANSPORT=syslog |
         LC_ALL=C sed -E 's/[0-9]{2}:[0-9]{2}:[0-9]{2}/TIME/; s/^[0-9]{10}\.[0-9]{6}/UNIX/; s/TIME\.[0-9]{6}/TIME/
-          s/\[[0-9]+\]/[PID]/; / systemd-journald\[/d'
+          s/\[[0-9]+\]/[PID]/; s/^ {20,}/INDENT /; / systemd-journald\[/d'
     done
   done
 }

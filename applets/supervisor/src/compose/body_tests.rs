@@ -73,10 +73,7 @@ fn the_image_gives_defaults_and_the_composition_wins() {
         ("/StopSignal", json!("9")),
         ("/StopTimeout", json!(90)),
         ("/Hostname", json!("h")),
-        (
-            "/Healthcheck",
-            json!({ "Test": ["CMD-SHELL", "curl x"], "Retries": 3, "Interval": 30000000000 }),
-        ),
+        ("/Healthcheck", json!({ "Test": ["CMD-SHELL", "curl x"], "Retries": 3, "Interval": 30000000000 })),
         ("/HostConfig/Init", json!(true)),
         ("/HostConfig/Privileged", json!(true)),
         ("/HostConfig/ReadonlyRootfs", json!(true)),
