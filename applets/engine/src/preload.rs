@@ -39,6 +39,5 @@ pub fn load(store: &ImageStore, folder: &Path) {
 fn archives(folder: &Path) -> Vec<PathBuf> {
     let mut paths = minke_sys::file::list(folder).unwrap_or_default();
     paths.retain(|path| path.extension().is_some_and(|end| end == "tar"));
-    paths.sort();
     paths
 }

@@ -21,9 +21,7 @@ impl Volumes {
         minke_sys::file::make_folder(&root, 0o700)?;
         clean_up(&root);
         let mut volumes = Self { root, list: Vec::new() };
-        let mut folders = minke_sys::file::list(&volumes.root)?;
-        folders.sort();
-        for folder in &folders {
+        for folder in &minke_sys::file::list(&volumes.root)? {
             let name = folder.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or("");
             if !name::is_valid(name) || !minke_sys::status::is_dir(volumes.content(name)) {
                 continue;

@@ -242,7 +242,7 @@ mod tests {
     fn all_header_fields_are_skipped() {
         let mut packed = gzip(b"content", &[]);
         let body = packed.split_off(10);
-        packed[3] = u8::try_from(FHCRC | FEXTRA | FNAME | FCOMMENT).unwrap();
+        packed[3] = FHCRC | FEXTRA | FNAME | FCOMMENT;
         packed.extend(b"\x03\0extname\0comment\0cc");
         packed.extend(&body);
         assert_eq!(all(&packed, 3).unwrap(), b"content");

@@ -176,7 +176,7 @@ impl Waker {
 
     /// A second handle on the same waker, for another thread.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self { fd: self.fd.try_clone().context("duplicate", "eventfd")? })
+        Ok(Self { fd: crate::file::duplicate(&self.fd)? })
     }
 
     /// Makes the descriptor readable.

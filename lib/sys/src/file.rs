@@ -187,13 +187,14 @@ pub fn read_optional(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The paths of what is in a folder, in no order.
+/// The paths of what is in a folder, in the order of their names' bytes.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for name in
-        Folder::open(folder)?.names().map_err(|error| Error::new("list", folder.display(), error.errno))?
-    {
-        paths.push(folder.join(OsStr::from_bytes(&name)));
+    let names = Folder::open(folder)?.names();
+    let mut names = names.map_err(|error| Error::new("list", folder.display(), error.errno))?;
+    names.sort();
+    let mut paths = Vec::with_capacity(names.len());
+    for name in &names {
+        paths.push(folder.join(OsStr::from_bytes(name)));
     }
     Ok(paths)
 }
@@ -202,8 +203,17 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 pub fn real_path(path: &Path) -> Result<PathBuf> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let fd = rustix::fs::open(name(path), flags, Mode::empty()).on("open", path)?;
-    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    std::fs::read_link(link).on("find the path of", path)
+    std::fs::read_link(own_link(fd.as_fd())).on("find the path of", path)
+}
+
+/// The link below `/proc` that leads where an open descriptor does.
+pub(crate) fn own_link(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Another descriptor of the same open file; it closes on exec.
+pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).context("duplicate", "descriptor")
 }
 
 /// Removes a file, or a folder with all below it. That it is not there is success.
@@ -305,7 +315,6 @@ mod tests {
         assert_eq!(make_folder(&folder.join("a/file"), 0o700).unwrap_err().errno, Errno::EXIST);
         assert_eq!(make_folder(&folder.join("a/file/x"), 0o700).unwrap_err().errno, Errno::NOTDIR);
         let mut paths = list(&folder.join("a")).unwrap();
-        paths.sort();
         assert_eq!(paths, ["b", "file", "link"].map(|name| folder.join("a").join(name)));
         assert_eq!(list(&folder.join("none")).unwrap_err().errno, Errno::NOENT);
         assert_eq!(real_path(&folder.join("a/link/../link/c/")).unwrap(), folder.join("a/b/c"));

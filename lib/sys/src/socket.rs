@@ -230,15 +230,19 @@ pub fn take_passed() -> Vec<OwnedFd> {
         return Vec::new();
     }
     let count = variable("LISTEN_FDS").and_then(|count| i32::try_from(count).ok()).unwrap_or(0).clamp(0, 64);
-    (3..count.saturating_add(3)).filter_map(adopt).collect()
+    let mut sockets = Vec::new();
+    for number in 3..count.saturating_add(3) {
+        sockets.extend(adopt(number));
+    }
+    sockets
 }
 
 /// Takes a descriptor that was passed through exec. What this process opened itself closes on exec, so such a
 /// number belongs to somebody else here, even if the service manager's count includes it.
 fn adopt(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: F_GETFD only reads a flag, and fails for a number that is not open.
-    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-    if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+    let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).ok()?;
+    if flags.contains(rustix::io::FdFlags::CLOEXEC) {
         return None;
     }
     // SAFETY: it is open, it was open before this program began (see above), the service manager passed it

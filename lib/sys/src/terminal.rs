@@ -20,8 +20,9 @@ pub fn open(ptmx: &Path) -> Result<(OwnedFd, OwnedFd)> {
 
 /// The path of a terminal below the devpts mount that it belongs to.
 pub fn path(terminal: impl AsFd) -> Result<String> {
-    let name = rustix::termios::ttyname(terminal, Vec::new()).context("name", "terminal")?;
-    Ok(name.to_string_lossy().into_owned())
+    let link = crate::file::own_link(terminal.as_fd());
+    let path = std::fs::read_link(&link).on("read link", &link)?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// Makes a terminal the controlling one of this session.

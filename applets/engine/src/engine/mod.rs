@@ -397,5 +397,5 @@ fn no_such_container(query: &str) -> ApiError {
 
 /// Whether a file is there.
 pub(crate) fn exists(path: &Path) -> bool {
-    path.try_exists().unwrap_or(false)
+    minke_sys::status::exists(path)
 }

@@ -135,8 +135,8 @@ fn wait_for_exec(channel: &Channel, ends: &mut Ends) -> Result<(), Failure> {
         match channel.receive().step("talk to the container")? {
             Received::Message(text, mut fds) if text == b"terminal" && !fds.is_empty() => {
                 let manager = fds.remove(0);
-                ends.outputs.push(manager.try_clone().step("terminal")?);
-                ends.input = Some(manager.try_clone().step("terminal")?);
+                ends.outputs.push(minke_sys::file::duplicate(&manager).step("terminal")?);
+                ends.input = Some(minke_sys::file::duplicate(&manager).step("terminal")?);
                 ends.terminal = Some(manager);
             }
             Received::Message(text, _) => return Err(failure_of(&text)),

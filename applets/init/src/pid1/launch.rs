@@ -8,7 +8,7 @@ use crate::unit::{Command, Exec, Stream, Unit};
 use crate::why::Why;
 use minke_sys::file::{self, APPEND, Flags, open};
 use minke_sys::process::{Spawn, Terminal};
-use minke_sys::{Context, cgroup, device, socket};
+use minke_sys::{cgroup, device, socket};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
@@ -71,7 +71,7 @@ fn set_limits(spawn: &mut Spawn, exec: &Exec, privileged: bool) {
 fn pass_descriptors(spawn: &mut Spawn, environment: &mut Environment, slot: &Slot) {
     let mut names = Vec::new();
     for (name, descriptor) in &slot.stored {
-        if let Ok(copy) = descriptor.try_clone() {
+        if let Ok(copy) = file::duplicate(descriptor) {
             names.push(name.as_str());
             spawn.inherited.push(copy);
         }
@@ -221,7 +221,7 @@ fn kmsg() -> minke_sys::Result<OwnedFd> {
 }
 
 fn copy(stream: &OwnedFd) -> minke_sys::Result<OwnedFd> {
-    stream.try_clone().context("copy", "a stream")
+    file::duplicate(stream)
 }
 
 fn strings(texts: &[String]) -> Result<Vec<CString>, Why> {

@@ -65,7 +65,7 @@ impl Route {
     /// A socket in another network namespace, given by an open descriptor of `/proc/PID/ns/net`. The caller
     /// stays where it is: a short-lived thread goes there. Needs CAP_SYS_ADMIN.
     pub fn new_in(namespace: BorrowedFd<'_>) -> Result<Self> {
-        let namespace = namespace.try_clone_to_owned().on("duplicate", "network namespace")?;
+        let namespace = crate::file::duplicate(namespace)?;
         let opened = Arc::new(Mutex::new(None));
         let place = opened.clone();
         let open = move || {
