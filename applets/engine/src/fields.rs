@@ -54,7 +54,7 @@ impl Fields for Value {
     #[inline(never)]
     fn number(&self, key: &str) -> i64 {
         let value = self.at(key);
-        value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
+        value.as_i64().or_else(|| minke_wire::text::number(value.as_str()?)).unwrap_or(0)
     }
 
     #[inline(never)]

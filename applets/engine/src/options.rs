@@ -43,7 +43,7 @@ impl Options {
         let bip = args.value("bip").unwrap_or("10.114.101.1/24");
         let bridge = bip
             .split_once('/')
-            .and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)))
+            .and_then(|(address, prefix)| Some((address.parse().ok()?, minke_wire::text::number(prefix)?)))
             .ok_or_else(|| format!("'{bip}' is no address with prefix"))?;
         let mut dns = Vec::new();
         for server in args.values("dns") {
@@ -91,5 +91,5 @@ fn listeners(args: &Args) -> Result<(Vec<PathBuf>, Vec<SocketAddr>), String> {
 fn socket_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.rsplit_once(':')?;
     let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
-    Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+    Some(SocketAddr::new(ip.parse().ok()?, minke_wire::text::number(port)?))
 }

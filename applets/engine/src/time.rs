@@ -48,14 +48,14 @@ pub fn age(seconds: u64) -> String {
 pub fn parse_seconds(text: &str) -> Option<Duration> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = format!("{fraction:0<9}");
-    Some(Duration::new(whole.parse().ok()?, digits.get(..9)?.parse().ok()?))
+    Some(Duration::new(minke_wire::text::number(whole)?, minke_wire::text::number(digits.get(..9)?)?))
 }
 
 /// Seconds since 1970 of an RFC 3339 time in UTC, without its fraction; 0 when it is none.
 pub fn parse_rfc3339(text: &str) -> u64 {
     let mut parts = [0i64; 6];
     for (part, place) in parts.iter_mut().zip([0..4, 5..7, 8..10, 11..13, 14..16, 17..19]) {
-        let Some(number) = text.get(place).and_then(|digits| digits.parse().ok()) else { return 0 };
+        let Some(number) = text.get(place).and_then(minke_wire::text::number) else { return 0 };
         *part = number;
     }
     let [year, rest @ ..] = parts;

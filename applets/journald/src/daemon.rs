@@ -90,7 +90,7 @@ fn path(args: &Args, name: &str, default: &str) -> Option<PathBuf> {
 /// A twentieth of the memory, in whole MiB, within bounds.
 fn default_limit(meminfo: &str) -> usize {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
-    let kibibytes: usize = total.and_then(|number| number.parse().ok()).unwrap_or(0);
+    let kibibytes: usize = total.and_then(minke_wire::text::number).unwrap_or(0);
     kibibytes.div_ceil(20 << 10).clamp(LIMIT_LEAST, LIMIT) << 20
 }
 
@@ -349,7 +349,7 @@ fn give_up_root(user: &str, console: bool) {
 fn find_user(passwd: &str, name: &str) -> Option<(u32, u32)> {
     let line = passwd.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let mut parts = line.split(':').skip(1);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    Some((minke_wire::text::number(parts.next()?)?, minke_wire::text::number(parts.next()?)?))
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn seconds(text: &str) -> Option<u64> {
 /// Digits alone, at most so many.
 fn number(text: &str, digits: usize) -> Option<u64> {
     let good = !text.is_empty() && text.len() <= digits && text.bytes().all(|byte| byte.is_ascii_digit());
-    good.then(|| text.parse().ok())?
+    if good { minke_wire::text::number(text) } else { None }
 }
 
 #[cfg(test)]

@@ -133,7 +133,10 @@ impl Places {
         let bytes = file::read_optional(path, READ_LIMIT).ok().flatten()?;
         let text = std::str::from_utf8(&bytes).ok()?;
         let value = |key| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        Some((value("ADDRESS")?.parse().ok()?, value("PREFIX")?.parse().ok().filter(|prefix| *prefix <= 32)?))
+        Some((
+            value("ADDRESS")?.parse().ok()?,
+            minke_wire::text::number(value("PREFIX")?).filter(|prefix| *prefix <= 32)?,
+        ))
     }
 }
 

@@ -46,7 +46,8 @@ fn find_user(name: &str) -> Result<Option<(u32, u32)>> {
     Ok(text.lines().find_map(|line| {
         let mut fields = line.split(':');
         let found = fields.next() == Some(name);
-        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        let (uid, gid) =
+            (minke_wire::text::number(fields.nth(1)?)?, minke_wire::text::number(fields.next()?)?);
         (found && uid != 0).then_some((uid, gid))
     }))
 }

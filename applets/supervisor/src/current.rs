@@ -55,9 +55,9 @@ fn label<'a>(found: &'a minke_engine_api::Container, name: &str) -> Option<&'a s
 /// One without the labels that say whose it is was not made by a supervisor: it is left alone (§3.8.1).
 fn container(found: minke_engine_api::Container) -> Option<Container> {
     Some(Container {
-        app: label(&found, "app-id")?.parse().ok()?,
+        app: minke_wire::text::number(label(&found, "app-id")?)?,
         service: label(&found, "service-name")?.to_owned(),
-        service_id: label(&found, "service-id").and_then(|id| id.parse().ok()).unwrap_or(0),
+        service_id: label(&found, "service-id").and_then(minke_wire::text::number).unwrap_or(0),
         hash: found.label(HASH_LABEL).unwrap_or_default().to_owned(),
         has_run: found.has_run(),
         restarts: match found.restart_policy.as_str() {

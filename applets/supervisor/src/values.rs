@@ -25,7 +25,7 @@ pub fn int(value: &Value) -> Option<i64> {
     let (whole, zeros) = text.split_once('.').unwrap_or((text, ""));
     let digits = whole.strip_prefix('-').unwrap_or(whole);
     let is_number = !digits.is_empty() && is_digits(digits) && zeros.bytes().all(|byte| byte == b'0');
-    if is_number { whole.parse().ok() } else { None }
+    if is_number { minke_wire::text::number(whole) } else { None }
 }
 
 /// A decimal number times 10^9, rounded; so `0.5` of a processor becomes 500,000,000. No floats.
@@ -40,7 +40,7 @@ fn nano_of(text: &str) -> Option<i64> {
     if (whole.is_empty() && fraction.is_empty()) || !is_digits(whole) || !is_digits(fraction) {
         return None;
     }
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: i64 = if whole.is_empty() { 0 } else { minke_wire::text::number(whole)? };
     // Ten digits: the tenth decides the rounding.
     let mut tenths = 0i64;
     for digit in fraction.bytes().chain(*b"0000000000").take(10) {
@@ -76,7 +76,7 @@ pub fn memory(value: &Value) -> Option<i64> {
         "g" => 1 << 30,
         _ => return None,
     };
-    times(digits.parse().ok()?, factor)
+    times(minke_wire::text::number(digits)?, factor)
 }
 
 /// A duration in Go's notation (`1m30s`, `500ms`, `1.5h`), in nanoseconds (§0.7).

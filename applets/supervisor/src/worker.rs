@@ -306,7 +306,7 @@ fn row(container: &Container) -> ContainerRow {
 fn image_id(name: &str) -> Option<i64> {
     let mut parts = name.rsplit('_');
     let (_commit, _release) = (parts.next()?, parts.next()?);
-    parts.next()?.parse().ok()
+    minke_wire::text::number(parts.next()?)
 }
 
 fn image_row(app: i64, service: &Service) -> ImageRow {

@@ -97,7 +97,7 @@ impl Config {
         for part in parts {
             value = match value {
                 Value::Object(members) => members.get(part)?,
-                Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
+                Value::Array(items) => items.get(minke_wire::text::number::<usize>(part)?)?,
                 _ => return None,
             };
         }
@@ -121,7 +121,7 @@ impl Config {
     /// A whole number that is not negative, also as a string of digits.
     pub fn number(&self, path: &str) -> Option<u64> {
         match self.get(path)? {
-            Value::String(text) => text.trim().parse().ok(),
+            Value::String(text) => minke_wire::text::number(text.trim()),
             Value::Number(number) => number.as_u64(),
             _ => None,
         }

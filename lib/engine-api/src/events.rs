@@ -70,7 +70,7 @@ fn event(value: &Value) -> Option<Event> {
     let event = Event {
         action: first("/status", "/Action"),
         container: first("/id", "/Actor/ID"),
-        exit_code: text(value, "/Actor/Attributes/exitCode").parse().ok(),
+        exit_code: minke_wire::text::number(&text(value, "/Actor/Attributes/exitCode")),
     };
     (!event.action.is_empty() && !event.container.is_empty()).then_some(event)
 }

@@ -62,7 +62,7 @@ impl Platform {
             ("arm64", "") => Some(8),
             (_, "") => Some(1),
             // v8.1 and the like: the minor step does not matter here.
-            (_, digits) => digits.split('.').next().and_then(|major| major.parse().ok()),
+            (_, digits) => digits.split('.').next().and_then(minke_wire::text::number),
         }
     }
 }

@@ -146,8 +146,10 @@ fn read_device(places: &Places, link: &Path) -> Option<Device> {
     let name = link.file_name()?.to_str()?.to_owned();
     // The link's target is the device's place in the tree: a partition's folder lies in its disk's.
     let folder = crate::file::real_path(link).ok()?;
-    let (major, minor) = attribute(&folder, "dev")?.split_once(':').map(|(a, b)| (a.parse(), b.parse()))?;
-    let (major, minor) = (major.ok()?, minor.ok()?);
+    let (major, minor) = attribute(&folder, "dev")?
+        .split_once(':')
+        .map(|(a, b)| (minke_wire::text::number(a), minke_wire::text::number(b)))?;
+    let (major, minor) = (major?, minor?);
     let size = number(&folder, "size")?.saturating_mul(512);
     if matches!(major, MAJOR_RAM | MAJOR_FLOPPY | MAJOR_LOOP) || name.starts_with("zram") || size == 0 {
         return None;
@@ -197,7 +199,7 @@ fn attribute(folder: &Path, name: &str) -> Option<String> {
 }
 
 fn number(folder: &Path, name: &str) -> Option<u64> {
-    attribute(folder, name)?.parse().ok()
+    minke_wire::text::number(&attribute(folder, name)?)
 }
 
 /// Fills in PARTUUIDs that the kernel does not tell (before 6.10) from the disks' own tables.

@@ -65,7 +65,7 @@ pub fn attach(group: &Path, pid: i32) -> Result<()> {
 /// The processes in the group itself and, when `deep`, in all below it.
 pub fn processes(group: &Path, deep: bool) -> Vec<i32> {
     let text = get(group, "cgroup.procs").unwrap_or_default();
-    let mut pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let mut pids: Vec<i32> = text.lines().filter_map(minke_wire::text::number).collect();
     if deep {
         for child in children(group) {
             pids.extend(processes(&child, true));

@@ -314,7 +314,7 @@ mod tests {
         std::os::unix::fs::symlink("b", folder.join("a/link")).unwrap();
         assert_eq!(make_folder(&folder.join("a/file"), 0o700).unwrap_err().errno, Errno::EXIST);
         assert_eq!(make_folder(&folder.join("a/file/x"), 0o700).unwrap_err().errno, Errno::NOTDIR);
-        let mut paths = list(&folder.join("a")).unwrap();
+        let paths = list(&folder.join("a")).unwrap();
         assert_eq!(paths, ["b", "file", "link"].map(|name| folder.join("a").join(name)));
         assert_eq!(list(&folder.join("none")).unwrap_err().errno, Errno::NOENT);
         assert_eq!(real_path(&folder.join("a/link/../link/c/")).unwrap(), folder.join("a/b/c"));

@@ -43,12 +43,12 @@ pub struct Number(Box<str>);
 impl Number {
     /// The number when it is whole and fits.
     pub fn as_i64(&self) -> Option<i64> {
-        self.0.parse().ok()
+        crate::text::number(&self.0)
     }
 
     /// The number when it is whole, not negative, and fits.
     pub fn as_u64(&self) -> Option<u64> {
-        self.0.parse().ok()
+        crate::number(self.0.as_bytes(), 10)
     }
 
     /// Its text.

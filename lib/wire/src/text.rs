@@ -26,6 +26,21 @@ pub fn shown(text: &str) -> String {
     text.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).collect()
 }
 
+/// The whole decimal number that `text` is, when it fits. One reader of digits for all types, where std has one each.
+pub fn number<T: TryFrom<i64>>(text: &str) -> Option<T> {
+    T::try_from(signed(text)?).ok()
+}
+
+#[inline(never)]
+fn signed(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    let number = crate::number(digits, 10)?;
+    if negative { 0i64.checked_sub_unsigned(number) } else { number.try_into().ok() }
+}
+
 /// What stands before and after the first `separator` in `text`.
 #[inline(never)]
 pub fn split_once<'a>(text: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {
@@ -49,6 +64,22 @@ pub fn replace(text: &str, part: &str, by: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_as_std_reads_them() {
+        for text in
+            ["", "0", "-0", "+7", "-+7", "--7", "7-", " 7", "255", "256", "-1", "65535", "65536", "007"]
+        {
+            assert_eq!(number::<u8>(text), text.parse().ok().or((text == "-0").then_some(0)), "{text}");
+            assert_eq!(number::<u16>(text), text.parse().ok().or((text == "-0").then_some(0)), "{text}");
+            assert_eq!(number::<i64>(text), text.parse().ok(), "{text}");
+        }
+        for text in
+            ["9223372036854775807", "-9223372036854775808", "9223372036854775808", "99999999999999999999"]
+        {
+            assert_eq!(number::<i64>(text), text.parse().ok(), "{text}");
+        }
+    }
 
     #[test]
     fn as_std_does_it() {

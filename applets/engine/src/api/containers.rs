@@ -74,7 +74,7 @@ fn resize_exec(engine: &mut Engine, call: &Call<'_>) -> Result<()> {
 }
 
 fn resize(engine: &mut Engine, call: &Call<'_>, container: &str, exec: &str) -> Result<()> {
-    let size = |name: &str| call.query(name).parse().unwrap_or(0);
+    let size = |name: &str| minke_wire::text::number(call.query(name)).unwrap_or(0);
     engine.resize(container, exec, size("h"), size("w"))
 }
 

@@ -16,7 +16,8 @@ const LINE_LIMIT: usize = 1 << 20;
 /// `GET /containers/json`, newest first.
 pub fn containers(engine: &mut Engine, call: &Call<'_>) -> Result<Value> {
     let filters = call.filters()?;
-    let limit: usize = call.query("limit").parse().ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    let limit: usize =
+        minke_wire::text::number(call.query("limit")).filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let all = call.flag("all") || limit != usize::MAX || !filters.at("status").is_null();
     let mut shown = Vec::new();
     for container in engine.containers.iter().rev() {
@@ -53,7 +54,7 @@ fn summary(engine: &Engine, container: &Container) -> Value {
     let mut ports = Vec::new();
     for port in &container.ports {
         let (number, protocol) = port.text("port").split_once('/').unwrap_or(("0", "tcp"));
-        let private: u16 = number.parse().unwrap_or(0);
+        let private: u16 = minke_wire::text::number(number).unwrap_or(0);
         ports.push(json!({ "IP": port.text("ip"), "PrivatePort": private, "PublicPort": port.number("host_port"), "Type": protocol }));
     }
     json!({

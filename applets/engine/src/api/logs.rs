@@ -82,7 +82,7 @@ fn journal_query(id: &str, call: &Call<'_>, follow: bool) -> Query {
     };
     Query {
         matches: vec![("CONTAINER_ID_FULL".to_owned(), id.to_owned())],
-        lines: call.query("tail").parse().ok(),
+        lines: minke_wire::text::number(call.query("tail")),
         since: time("since"),
         until: time("until"),
         follow,

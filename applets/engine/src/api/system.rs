@@ -89,7 +89,7 @@ fn info(engine: &mut Engine, _: &Call<'_>) -> Result<Value> {
     let running = engine.containers.iter().filter(|container| container.is_running()).count();
     let meminfo = minke_sys::file::text("/proc/meminfo");
     let memory = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let memory = memory.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let memory = memory.and_then(|line| minke_wire::text::number::<u64>(line.trim().strip_suffix(" kB")?));
     let controllers = minke_sys::cgroup::get(&engine.group, "cgroup.subtree_control").unwrap_or_default();
     let has = |name: &str| controllers.split_whitespace().any(|controller| controller == name);
     let (memory_group, processor_group) = (has("memory"), has("cpu"));

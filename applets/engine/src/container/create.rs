@@ -334,8 +334,8 @@ fn check_network(body: &Value, host: &Value, mode: &str) -> Result<()> {
 /// `80/tcp`, `53/udp`, `80`.
 pub fn parse_port(text: &str) -> Result<(u16, &str)> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    match (number.parse::<u16>(), protocol) {
-        (Ok(number), "tcp" | "udp" | "sctp") if number > 0 => Ok((number, protocol)),
+    match (minke_wire::text::number::<u16>(number), protocol) {
+        (Some(number), "tcp" | "udp" | "sctp") if number > 0 => Ok((number, protocol)),
         _ => Err(ApiError::bad(format_args!("invalid port specification: '{text}'"))),
     }
 }
@@ -343,7 +343,7 @@ pub fn parse_port(text: &str) -> Result<(u16, &str)> {
 /// `8080`, or a range `8000-8010`, of which the first one is taken.
 pub fn host_port(text: &str) -> Option<u16> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    let (first, last): (u16, u16) = (minke_wire::text::number(first)?, minke_wire::text::number(last)?);
     (first <= last).then_some(first)
 }
 

@@ -6,13 +6,13 @@ const NAMES: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE
 
 /// The number of `SIGTERM`, `term`, `15`, `SIGRTMIN+3`. `None` for anything else.
 pub fn by_name(text: &str) -> Option<i32> {
-    if let Ok(number) = text.parse::<i32>() {
+    if let Some(number) = minke_wire::text::number::<i32>(text) {
         return (1..=64).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(offset) = short.strip_prefix("RTMIN+") {
-        let offset: u8 = offset.parse().ok()?;
+        let offset: u8 = minke_wire::text::number(offset)?;
         return (offset <= 30).then_some(i32::from(offset).saturating_add(34));
     }
     let index = NAMES.split(' ').position(|name| name == short)?;

@@ -142,7 +142,7 @@ pub fn kernel_setting(name: &str) -> String {
 pub fn group_id(name: &str) -> Option<u32> {
     let text = read_text("/etc/group")?;
     let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
-    line.split(':').nth(2)?.parse().ok()
+    minke_wire::text::number(line.split(':').nth(2)?)
 }
 
 /// Where cgroup v2 may be: alone, or beside v1.

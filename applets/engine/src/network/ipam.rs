@@ -15,7 +15,7 @@ impl Subnet {
     /// Reads `10.114.104.0/25`. The address may be any in the network.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
-        Self::new(parse_address(address)?, prefix.parse().ok()?)
+        Self::new(parse_address(address)?, minke_wire::text::number(prefix)?)
     }
 
     /// The network that holds `address`.

@@ -70,7 +70,7 @@ fn field(line: &str, index: usize) -> &str {
 
 /// An id as users write it; the largest value means "no change" to the kernel and is refused.
 fn number(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|id| *id != u32::MAX)
+    minke_wire::text::number(text).filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]

@@ -45,7 +45,9 @@ pub fn limit_lives() {
     let text = crate::read_text(Path::new(FAULTS), STATE_LIMIT);
     let mut faults = Vec::new();
     for line in text.lines() {
-        if line.parse().is_ok_and(|second| now.saturating_sub(Duration::from_secs(second)) < ROW) {
+        if minke_wire::text::number(line)
+            .is_some_and(|second| now.saturating_sub(Duration::from_secs(second)) < ROW)
+        {
             faults.push(line);
         }
     }
@@ -86,7 +88,7 @@ pub fn load() -> Vec<Saved> {
                 exited: exited == "true",
                 main: process_id(main),
                 control: process_id(control),
-                restarts: restarts.parse().unwrap_or(0),
+                restarts: minke_wire::text::number(restarts).unwrap_or(0),
             });
         }
     }
@@ -94,5 +96,5 @@ pub fn load() -> Vec<Saved> {
 }
 
 fn process_id(word: &str) -> Option<i32> {
-    word.parse().ok().filter(|pid| *pid > 0)
+    minke_wire::text::number(word).filter(|pid| *pid > 0)
 }

@@ -87,7 +87,7 @@ pub fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
 
 fn word(line: &str) -> Option<Word<'_>> {
     let (name, value) = line.split_once('=')?;
-    let number = value.parse::<u64>().ok();
+    let number = minke_wire::text::number::<u64>(value);
     let micros = number.map(Duration::from_micros);
     Some(match (name, value) {
         ("READY", "1") => Word::Ready,

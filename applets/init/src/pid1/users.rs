@@ -28,12 +28,12 @@ fn user(key: &str) -> Option<Box<Account>> {
         let fields: Vec<&str> = line.split(':').collect();
         if let [name, _, uid, gid, _, home, shell] = *fields
             && (name == key || uid == key)
-            && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
+            && let (Some(uid), Some(gid)) = (minke_wire::text::number(uid), minke_wire::text::number(gid))
         {
             return Some(account(name, home, shell, (uid, gid)));
         }
     }
-    let uid = key.parse().ok()?;
+    let uid = minke_wire::text::number(key)?;
     Some(account(key, "/", "/bin/sh", (uid, uid)))
 }
 
@@ -45,7 +45,7 @@ fn account(name: &str, home: &str, shell: &str, (uid, gid): (u32, u32)) -> Box<A
 /// The id of the group with this name or number.
 fn group(key: &str) -> Result<u32, Why> {
     let found = groups(&|name, _| name == key).first().copied();
-    found.or_else(|| key.parse().ok()).ok_or_else(|| Why::missing("group", key))
+    found.or_else(|| minke_wire::text::number(key)).ok_or_else(|| Why::missing("group", key))
 }
 
 /// The groups of which `wanted` says yes, by their name and their members.
@@ -54,7 +54,7 @@ fn groups(wanted: &dyn Fn(&str, &str) -> bool) -> Vec<u32> {
     for line in read_text(Path::new("/etc/group"), LIMIT).lines() {
         let mut fields = line.split(':');
         if let (Some(name), Some(gid)) = (fields.next(), fields.nth(1))
-            && let Ok(gid) = gid.parse()
+            && let Some(gid) = minke_wire::text::number(gid)
             && wanted(name, fields.next().unwrap_or_default())
         {
             found.push(gid);

@@ -67,7 +67,7 @@ impl World for Machine {
     }
 
     fn read_pid(&mut self, path: &Path) -> Option<i32> {
-        crate::read_text(path, 64).trim().parse().ok().filter(|pid| *pid > 1)
+        minke_wire::text::number(crate::read_text(path, 64).trim()).filter(|pid| *pid > 1)
     }
 }
 

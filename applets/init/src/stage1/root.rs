@@ -38,7 +38,7 @@ impl Devices {
         let Some(root) = Identity::parse(wanted) else {
             return Err(Why(format!("root={wanted} has an unknown form").into()));
         };
-        let seconds = cmdline.value("roottimeout").and_then(|value| value.parse().ok());
+        let seconds = cmdline.value("roottimeout").and_then(minke_wire::text::number);
         let timeout = seconds.map_or(ROOT_TIMEOUT, Duration::from_secs);
         let (poller, uevents) = (Poller::new()?, Uevents::new()?);
         poller.add(&uevents, 0, Interest::Read)?;

@@ -56,7 +56,7 @@ fn print_status(args: &Args, unit: &Value) {
     }
     page.property("Restarts", "NRestarts");
     page.property("Status", "StatusText");
-    if let Ok(bytes) = text("MemoryCurrent").parse::<u64>() {
+    if let Some(bytes) = minke_wire::text::number::<u64>(text("MemoryCurrent")) {
         page.row("Memory", &format!("{} KiB", bytes / 1024));
     }
     print(&page.text);

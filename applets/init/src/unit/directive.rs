@@ -403,8 +403,8 @@ fn statuses(value: &str, codes: &mut Vec<i32>, mut signals: Option<&mut Vec<i32>
         codes.clear();
     }
     for word in value.split_whitespace() {
-        match (word.parse(), signal_number(word), signals.as_deref_mut()) {
-            (Ok(code), ..) => codes.push(code),
+        match (minke_wire::text::number(word), signal_number(word), signals.as_deref_mut()) {
+            (Some(code), ..) => codes.push(code),
             (_, Some(signal), Some(signals)) => signals.push(signal),
             _ => return Err("exit statuses and signals"),
         }
@@ -473,11 +473,11 @@ fn octal(value: &str) -> Result<u32, &'static str> {
 }
 
 fn number(value: &str) -> Result<u32, &'static str> {
-    value.parse().map_err(|_| "a number")
+    minke_wire::text::number(value).ok_or("a number")
 }
 
 fn ranged(value: &str, least: i16, most: i16) -> Result<i32, &'static str> {
-    let number: i32 = value.parse().map_err(|_| "a number")?;
+    let number: i32 = minke_wire::text::number(value).ok_or("a number")?;
     let within = (i32::from(least)..=i32::from(most)).contains(&number);
     if within { Ok(number) } else { Err("out of range") }
 }

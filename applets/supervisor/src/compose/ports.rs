@@ -71,7 +71,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 
 fn number(text: &str) -> Option<u16> {
     // `parse` would take a sign.
-    if text.starts_with('+') { None } else { text.parse().ok().filter(|port| *port > 0) }
+    if text.starts_with('+') { None } else { minke_wire::text::number(text).filter(|port| *port > 0) }
 }
 
 #[cfg(test)]

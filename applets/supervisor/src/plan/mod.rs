@@ -221,7 +221,7 @@ fn remove_apps<'a>(current: &'a Current, target: &Target, plan: &mut Plan<'a>) {
         }
     }
     for network in &current.networks {
-        let app = app_of(network).and_then(|app| app.parse().ok());
+        let app = app_of(network).and_then(minke_wire::text::number);
         let leaves = app.is_some_and(|app| !is_target(app));
         if leaves && network.name != SUPERVISOR_NETWORK && !is_used(current, network) {
             plan.remove_network(network);

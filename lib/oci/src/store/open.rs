@@ -132,7 +132,7 @@ fn remove_leftovers(root: &Path, index: &mut Index, problems: &mut Vec<Problem>)
             let path = root.join(folder).join(&name);
             if let Err(error) = remove_tree(&path) {
                 // It costs space, not correctness; but its number must not be given again.
-                let number = name.parse().unwrap_or(0u64);
+                let number = minke_wire::text::number(&name).unwrap_or(0u64);
                 index.next_folder = index.next_folder.max(number.saturating_add(1));
                 problems.push(Problem { path, text: format!("leftover cannot be removed: {error}") });
             }
