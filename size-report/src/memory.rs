@@ -4,17 +4,18 @@ use crate::{Error, Item};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-/// Prints `PSS-in-KiB NAME` of every process that has memory of its own; kernel threads have none.
-const SCRIPT: &str = "sleep 5; for p in /proc/[0-9]*; do \
+/// Prints `PSS-in-KiB NAME` of every process of ours, once the demo container runs.
+const SCRIPT: &str = "for i in $(seq 120); do \
+    journalctl -b -o cat --no-pager | grep -q '^minke demo: line 5 ' && break; sleep 1; done; for p in /proc/[0-9]*; do \
     pss=$(grep ^Pss: $p/smaps_rollup 2>/dev/null | tr -dc 0-9); [ -n \"$pss\" ] || continue; \
     exe=$(readlink $p/exe); case $exe in */minke) ;; *) continue;; esac; \
     echo \"pss $pss $(tr '\\0' ' ' < $p/cmdline | cut -d' ' -f1)\"; done";
 
-/// Boots the development image of `target` with the demo app and measures five seconds after the prompt.
+/// Boots the development image of `target` with the demo app and measures when its container runs.
 pub(crate) fn measure(target: &str) -> Result<Vec<Item>, Error> {
     let failed = |text: String| Error::Command(format!("image/shell {target}: {text}"));
     let output = Command::new("image/shell")
-        .args([target, "--", "sh", "-c", SCRIPT])
+        .args([target, "--", SCRIPT])
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| failed(error.to_string()))?;
