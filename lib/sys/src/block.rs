@@ -3,6 +3,14 @@
 //!
 //! Which partition belongs to which disk is asked of sysfs, never guessed from names.
 
+mod ext4;
+mod medium;
+mod table;
+
+pub use ext4::{resize, set_uuid};
+pub use medium::{Checked, check_fat, set_fat_serial};
+pub use table::{Growth, grow, restore_gpt};
+
 use crate::{Context, Result};
 use minke_wire::partition;
 use minke_wire::superblock::{self, Superblock};

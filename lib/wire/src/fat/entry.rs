@@ -64,6 +64,16 @@ impl Entry {
         if folder { kept | FOLDER } else { kept }
     }
 
+    /// Whether the short name only stands in for a long one.
+    pub fn is_hidden_short(&self) -> bool {
+        self.byte(12) & 0x02 != 0
+    }
+
+    /// The bits that show parts of the short name in lower case.
+    pub fn case(&self) -> u8 {
+        self.byte(12) & 0x18
+    }
+
     pub fn name(&self) -> [u8; 11] {
         self.0.first_chunk().copied().unwrap_or_default()
     }

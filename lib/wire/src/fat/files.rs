@@ -128,9 +128,9 @@ impl Check<'_> {
     fn copy(&mut self, crossing: &Crossing, free: &mut u32) -> Result<Option<(u32, u32)>, Failure> {
         let mut pairs = Vec::new();
         let mut from = Some(crossing.shared);
-        while let Some(source) = from.filter(|source| {
-            pairs.len() < crossing.missing as usize && self.table.is_used(*source)
-        }) {
+        while let Some(source) =
+            from.filter(|source| pairs.len() < crossing.missing as usize && self.table.is_used(*source))
+        {
             let Some(target) = self.find_free(free) else { return Ok(None) };
             pairs.push((source, target));
             from = match self.table.link(source) {

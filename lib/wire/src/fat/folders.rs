@@ -171,10 +171,12 @@ impl Check<'_> {
                 return self.remove_all(place, &pieces);
             };
             state.volume = true;
-            if !entry::is_label(&name) {
-                if label == NO_LABEL {
-                    return self.remove_all(place, &pieces);
-                }
+            let valid = entry::is_label(&name);
+            if !valid && label == NO_LABEL {
+                return self.remove_all(place, &pieces);
+            }
+            // Elsewhere the root's counts; ours is what the partition is found by, and never changes.
+            if !valid || name != label && (label.starts_with(b"resin-") || label.starts_with(b"balena-")) {
                 self.report.note(Repair::Entry);
                 self.edit(place, &label)?;
             }
@@ -188,6 +190,10 @@ impl Check<'_> {
             self.report.note(Repair::Entry);
             let folder = entry.is_folder();
             self.edit(place + ATTRIBUTES, &[entry.file_attributes(folder)])?;
+        }
+        if pieces.is_empty() && entry.is_hidden_short() {
+            self.report.note(Repair::Entry);
+            self.edit(place + ATTRIBUTES + 1, &[entry.case()])?;
         }
         let many = state.names.len() >= NAME_LIMIT;
         // What cannot stand in a name and is behind its end goes; else the name is a new one.

@@ -99,7 +99,12 @@ impl Table {
 
     /// Writes each sector of each copy that differs. A copy's first sector, which says that the copy is sound,
     /// comes last. Power cut: each sector is old or new; the next check takes up whatever mixture there is.
-    pub fn write(&self, medium: &mut dyn Medium, geometry: &Geometry, report: &mut Report) -> Result<(), Refused> {
+    pub fn write(
+        &self,
+        medium: &mut dyn Medium,
+        geometry: &Geometry,
+        report: &mut Report,
+    ) -> Result<(), Refused> {
         let (sector, width) = (geometry.sector, geometry.width());
         let per_sector = sector / width;
         let sectors = u64::from(self.end).div_ceil(per_sector);
