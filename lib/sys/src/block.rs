@@ -18,6 +18,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// The folder in which stage 1 leaves what came of each check, in a file by the label: `clean`, `repaired`, `broken`
+/// or `unchecked`.
+pub const CHECKS: &str = "/run/minke/fsck";
+
 /// Where devices are found; a test has its own.
 #[derive(Debug, Clone)]
 pub struct Places {
