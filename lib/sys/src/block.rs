@@ -22,6 +22,10 @@ use std::path::{Path, PathBuf};
 /// or `unchecked`.
 pub const CHECKS: &str = "/run/minke/fsck";
 
+/// How state and data are mounted: the blocks that ext4 keeps back are for a user that nobody is, not for the root of
+/// a container, which is user 0 as well. It takes CAP_SYS_RESOURCE to use them.
+pub const RESERVE_OPTIONS: &str = "resuid=4294967294";
+
 /// Where devices are found; a test has its own.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -132,6 +136,12 @@ pub fn probe(path: &Path) -> Result<Option<Superblock>> {
         }
     }
     Ok(Some(found))
+}
+
+/// The bytes of a block device or image file.
+pub fn size(path: &Path) -> Result<u64> {
+    let file = crate::file::open_to_read(path)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).on("find the size of", path)
 }
 
 /// Up to `length` bytes from `offset`; fewer at the end.

@@ -25,7 +25,9 @@ pub fn check(devices: &Devices) {
         let kind = found.superblock.as_ref().map(|superblock| superblock.kind);
         let name = name_of(found).unwrap_or_default();
         let boot = matches!(name, "boot" | "efi" | "rpi" | "imx");
-        if matches!(kind, Some(Kind::Fat(16 | 32))) && boot || kind.is_none() && found.device.number == Some(1) {
+        if matches!(kind, Some(Kind::Fat(16 | 32))) && boot
+            || kind.is_none() && found.device.number == Some(1)
+        {
             fat(found);
         }
     }

@@ -110,9 +110,9 @@ impl Devices {
     /// The file systems and partitions of the root device's disk.
     pub fn on_root_disk(&self) -> impl Iterator<Item = &Found> {
         let disk = self.root().map(|root| root.device.whole_disk());
-        self.found.iter().filter(move |found| {
-            found.device.number.is_some() && Some(found.device.whole_disk()) == disk
-        })
+        self.found
+            .iter()
+            .filter(move |found| found.device.number.is_some() && Some(found.device.whole_disk()) == disk)
     }
 
     /// The root device's disk.
@@ -148,7 +148,10 @@ impl Devices {
                 Ok(false) => {}
                 Ok(true) => {
                     restored = true;
-                    log::line(log::WARNING, format_args!("the GPT of {name} was restored from its second one"));
+                    log::line(
+                        log::WARNING,
+                        format_args!("the GPT of {name} was restored from its second one"),
+                    );
                 }
                 Err(error) => log::line(log::WARNING, format_args!("the GPT of {name} is broken: {error}")),
             }

@@ -27,7 +27,9 @@ pub fn renew(devices: &Devices) -> bool {
             Ok(Checked::LeftAlone(why)) => {
                 log::line(log::WARNING, format_args!("resin-boot keeps its serial number: {why}"));
             }
-            Err(error) => log::line(log::WARNING, format_args!("resin-boot keeps its serial number: {error}")),
+            Err(error) => {
+                log::line(log::WARNING, format_args!("resin-boot keeps its serial number: {error}"))
+            }
         }
     }
     if devices.labelled("rootA").and_then(Found::uuid).is_none_or(is_ours) {
