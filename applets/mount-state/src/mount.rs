@@ -1,7 +1,7 @@
 //! Mounting the partitions, with what stands in for a state or data partition that cannot be written.
 
 use crate::devices::Devices;
-use crate::plan::{DATA, PARTITIONS, Partition, STATE};
+use crate::plan::{BOOT, DATA, PARTITIONS, Partition, STATE};
 use crate::recovery;
 use minke_applet::log;
 use minke_sys::mount::{self, Flags};
@@ -108,9 +108,15 @@ fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<
             }
             return Ok(());
         };
-        log::warn(format_args!("{} is not mounted for writing: {error}", partition.label));
+        // A medium that refuses writes can often be read: better its content than none.
+        if mount::mount(&source, &target, found.kind.name(), Flags::RDONLY, "").is_err() {
+            return Err(error);
+        }
+        if partition.label == BOOT.label {
+            log::warn(format_args!("{} is mounted read-only: {error}", partition.label));
+        }
+        return Ok(());
     }
-    // A medium that refuses writes can often be read: better its content than none.
     mount::mount(&source, &target, found.kind.name(), Flags::RDONLY, "")
 }
 

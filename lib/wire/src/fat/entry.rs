@@ -124,7 +124,7 @@ pub fn is_label(label: &[u8; 11]) -> bool {
 
 /// A name with blanks for what cannot stand in one.
 pub fn blanked(name: &[u8; 11]) -> [u8; 11] {
-    name.map(|byte| if byte < 0x20 || b"\x7F*?<>|\":/\\".contains(&byte) { b' ' } else { byte })
+    name.map(|byte| if byte < 0x20 || b"\x7F.*?<>|\":/\\".contains(&byte) { b' ' } else { byte })
 }
 
 /// The sum of a short name that each piece of its long name carries.
