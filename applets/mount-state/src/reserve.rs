@@ -9,7 +9,7 @@
 
 use crate::plan::{DATA, Partition, STATE};
 use minke_applet::log;
-use minke_sys::{file, space, status};
+use minke_sys::{Errno, file, space, status};
 use std::path::Path;
 
 /// The file on either partition.
@@ -24,7 +24,7 @@ pub fn all(root: &Path) {
         let Ok(found) = space::of(&folder) else { continue };
         let path = folder.join(FILE);
         let there = status::exists(&path);
-        if there && found.free < size / 2 {
+        if there && found.available < size / 2 && is_full(&folder, size / 2) {
             log::error(format_args!(
                 "{} is full: its reserve is given up; delete something",
                 partition.label
@@ -37,4 +37,13 @@ pub fn all(root: &Path) {
             let _ = space::occupy(&path, size);
         }
     }
+}
+
+/// Whether not even we can write so many bytes. What is free is no answer: ext4 keeps a part for itself.
+fn is_full(folder: &Path, size: u64) -> bool {
+    let probe = folder.join(".probe");
+    let _ = std::fs::remove_file(&probe);
+    let full = space::occupy(&probe, size).is_err_and(|error| error.errno == Errno::NOSPC);
+    let _ = std::fs::remove_file(&probe);
+    full
 }
