@@ -6,6 +6,7 @@
 mod chain;
 mod config;
 mod disk;
+mod disk_growth;
 mod guest;
 mod preload;
 mod services;
