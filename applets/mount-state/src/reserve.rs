@@ -7,6 +7,7 @@
 //! boot can write what it must (host name, keys, marks of an update), with an alarm in the log; it comes back when
 //! there is room again.
 
+use crate::mount::{find, is_volatile, table};
 use crate::plan::{DATA, Partition, STATE};
 use minke_applet::log;
 use minke_sys::{Errno, file, space, status};
@@ -19,8 +20,13 @@ const SIZES: [(&Partition, u64); 2] = [(&STATE, 256 << 10), (&DATA, 2 << 20)];
 
 /// Sees to the reserve of state and data.
 pub fn all(root: &Path) {
+    let Ok(table) = table() else { return };
     for (partition, size) in SIZES {
         let folder = root.join(partition.target);
+        // What stands in for it in memory has nothing to give.
+        if find(&table, &folder).is_none_or(is_volatile) {
+            continue;
+        }
         let Ok(found) = space::of(&folder) else { continue };
         let path = folder.join(FILE);
         let there = status::exists(&path);
