@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calendar;
 pub mod civil;
 pub mod dhcp;
 pub mod dns;
