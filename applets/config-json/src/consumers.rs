@@ -81,8 +81,10 @@ fn make(product: &Product, config: &Config, root: &Path) -> Result<u8> {
     if file::read_optional(path, LIMIT).ok().flatten().as_deref() == Some(content.as_bytes()) {
         return Ok(0);
     }
-    if let Some(folder) = path.parent() {
-        file::make_folder(folder, if unit == "balena-ntp-config" { 0o770 } else { 0o755 })?;
+    if let Some(folder) = path.parent().filter(|folder| !status::is_dir(folder)) {
+        let mode = if unit == "balena-ntp-config" { 0o770 } else { 0o755 };
+        // The umask takes bits away.
+        file::make_folder(folder, mode).and_then(|()| file::set_mode(folder, mode))?;
     }
     file::write_durable(path, content.as_bytes(), product.mode)?;
     log::info(format_args!("{unit}: {} is written", path.display()));
