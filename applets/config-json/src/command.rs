@@ -69,7 +69,13 @@ pub fn run(args: &Args) -> u8 {
     if let Some((verb, words)) = words.split_first() {
         for (name, least, most, run) in &COMMANDS {
             if name == verb && (*least..=*most).contains(&words.len()) {
-                return run(&Call { store: Store::new(paths), root, words, json: args.has("json"), seed: args.has("seed") });
+                return run(&Call {
+                    store: Store::new(paths),
+                    root,
+                    words,
+                    json: args.has("json"),
+                    seed: args.has("seed"),
+                });
             }
         }
     }

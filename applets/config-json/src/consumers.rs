@@ -104,7 +104,9 @@ fn line<'a>(config: &'a Config, key: &str) -> Option<&'a str> {
 /// Spec os §7.4: an empty line, then `server=` per word; `null` gives none, and so no bad address.
 fn dns_servers(config: &Config) -> Option<String> {
     let mut text = "\n".to_owned();
-    for word in line(config, "dnsServers").unwrap_or("8.8.8.8").split_whitespace().filter(|word| *word != "null") {
+    for word in
+        line(config, "dnsServers").unwrap_or("8.8.8.8").split_whitespace().filter(|word| *word != "null")
+    {
         text.push_str("server=");
         text.push_str(word);
         text.push('\n');
@@ -134,9 +136,7 @@ fn network_manager(config: &Config) -> Option<String> {
     if let Some(uri) = uri.filter(|uri| uri != "null") {
         let interval = config.number("os.network.connectivity.interval").unwrap_or(3600);
         let response = line(config, "os.network.connectivity.response").unwrap_or_default();
-        text.push_str(&format!(
-            "\n[connectivity]\nuri={uri}\ninterval={interval}\nresponse={response}\n"
-        ));
+        text.push_str(&format!("\n[connectivity]\nuri={uri}\ninterval={interval}\nresponse={response}\n"));
     }
     let scan = "os.network.wifi.randomMacAddressScan";
     if config.get(scan).is_some() {
@@ -228,7 +228,10 @@ mod tests {
             (r#"{"dnsServers":7}"#, "\nserver=8.8.8.8\n"),
             (r#"{"dnsServers":"1.1.1.1\nconf-file=/x"}"#, "\nserver=8.8.8.8\n"),
             (r#"{"dnsServers":"null"}"#, "\n"),
-            (r#"{"dnsServers":" /local/10.0.0.1  9.9.9.9#54 "}"#, "\nserver=/local/10.0.0.1\nserver=9.9.9.9#54\n"),
+            (
+                r#"{"dnsServers":" /local/10.0.0.1  9.9.9.9#54 "}"#,
+                "\nserver=/local/10.0.0.1\nserver=9.9.9.9#54\n",
+            ),
         ] {
             assert_eq!(made(dns_servers, text), expected, "{text}");
         }

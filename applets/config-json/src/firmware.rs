@@ -3,8 +3,8 @@
 
 use crate::consumers::refused;
 use minke_applet::log;
-use minke_config::fatrw::{self, WhenFull};
 use minke_config::Config;
+use minke_config::fatrw::{self, WhenFull};
 use minke_sys::{Result, file, status};
 use std::path::Path;
 
@@ -23,7 +23,10 @@ pub fn apply(config: &Config, root: &Path) -> Result<u8> {
     let mut argument = None;
     if let Some(volume) = config.string("os.kernel.extraFirmwareVol") {
         if !is_volume(volume) {
-            log::error(format_args!("os.kernel.extraFirmwareVol '{}' is no volume name", minke_wire::text::shown(volume)));
+            log::error(format_args!(
+                "os.kernel.extraFirmwareVol '{}' is no volume name",
+                minke_wire::text::shown(volume)
+            ));
             return Ok(1);
         }
         let content = format!("/var/lib/docker/volumes/{volume}/_data");
@@ -47,7 +50,11 @@ pub fn apply(config: &Config, root: &Path) -> Result<u8> {
             log::error(format_args!("{}: {VARIABLE} does not fit", path.display()));
         } else if new.as_bytes() != old {
             fatrw::write(&path, new.as_bytes(), None, WhenFull::Fail)?;
-            log::info(format_args!("{}: {VARIABLE} is {}", path.display(), argument.as_deref().unwrap_or("removed")));
+            log::info(format_args!(
+                "{}: {VARIABLE} is {}",
+                path.display(),
+                argument.as_deref().unwrap_or("removed")
+            ));
         }
     }
     Ok(0)
@@ -65,7 +72,8 @@ fn edited(text: &str, argument: Option<&str>) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let name = line.trim_start().trim_start_matches("set ").split('=').next();
-        let junk = block && line != BLOCK.0 && (line.starts_with('#') || !minke_wire::text::contains(line, "="));
+        let junk =
+            block && line != BLOCK.0 && (line.starts_with('#') || !minke_wire::text::contains(line, "="));
         if name.map(str::trim) != Some(VARIABLE) && !junk {
             out.push_str(line);
             out.push('\n');
@@ -87,14 +95,18 @@ mod tests {
     #[test]
     fn only_our_variable_changes() {
         let text = "# comment\nextra_os_cmdline=a=b\nset extra_os_firmware_class_path=\"x\"\nlast";
-        let with = "# comment\nextra_os_cmdline=a=b\nlast\nextra_os_firmware_class_path=firmware_class.path=/v\n";
+        let with =
+            "# comment\nextra_os_cmdline=a=b\nlast\nextra_os_firmware_class_path=firmware_class.path=/v\n";
         assert_eq!(edited(text, Some("firmware_class.path=/v")), with);
         assert_eq!(edited(with, Some("firmware_class.path=/v")), with);
         assert_eq!(edited(with, None), "# comment\nextra_os_cmdline=a=b\nlast\n");
         let block = format!("{}\na=b\njunk\n{}", BLOCK.0, "#".repeat(900));
         let with = edited(&block, Some("x"));
         assert_eq!(with.len(), BLOCK.1);
-        assert!(with.starts_with("# GRUB Environment Block\na=b\nextra_os_firmware_class_path=x\n##"), "{with}");
+        assert!(
+            with.starts_with("# GRUB Environment Block\na=b\nextra_os_firmware_class_path=x\n##"),
+            "{with}"
+        );
         assert_eq!(edited(&with, None).trim_end_matches('#'), "# GRUB Environment Block\na=b\n");
         for bad in ["", "..", "a/b", ".x", "a b", "a\nb"] {
             assert!(!is_volume(bad) || bad.is_empty(), "{bad}");

@@ -7,8 +7,8 @@ mod boot;
 mod command;
 mod consumers;
 mod dispatch;
-mod firmware;
 mod fatrw;
+mod firmware;
 
 use minke_applet::{Applet, Flag, Parsing, Program};
 
@@ -32,8 +32,14 @@ pub static APPLET: Applet = Applet {
                     "Say what is wrong with a config.json, one finding a line; exit 1 if anything is",
                 ),
                 ("show", "Print the configuration that is in effect, also when the file is broken"),
-                ("explain [KEY]", "Say what a key does, its default, which units a change restarts; or list all"),
-                ("status", "Print which file is in effect, what is wrong with it, and the settings of each unit"),
+                (
+                    "explain [KEY]",
+                    "Say what a key does, its default, which units a change restarts; or list all",
+                ),
+                (
+                    "status",
+                    "Print which file is in effect, what is wrong with it, and the settings of each unit",
+                ),
                 ("dispatch", "Hand changed settings to their units and restart these"),
                 ("apply UNIT", "Do the work of one of the units that config.json feeds"),
                 ("uuid", "Make sure that the device has a uuid, keep the last good copy, print the uuid"),

@@ -17,7 +17,8 @@ pub fn write_development_flag(config: &Config, root: &Path) -> Result<bool> {
         return file::remove_all(&path).map(|()| present);
     }
     // Any entry counts, also one that is no key: who has asked for keys does not want a door without a lock.
-    let keyed = config.get("os.sshKeys").is_some_and(|keys| keys.as_array().is_none_or(|keys| !keys.is_empty()));
+    let keyed =
+        config.get("os.sshKeys").is_some_and(|keys| keys.as_array().is_none_or(|keys| !keys.is_empty()));
     let keys = if keyed { " -o PasswordAuthentication=no" } else { "" };
     let text = format!(
         "SSHD_OPTS='-f /etc/ssh/sshd_config_development{keys}'\n\

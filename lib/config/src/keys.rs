@@ -211,7 +211,10 @@ mod tests {
     fn settings_are_named_by_the_last_part_of_their_path() {
         let paths = ["a.b.c.0", "x.one"];
         let text = |text: &str| select(&config(text), &paths).to_text();
-        assert_eq!(text(r#"{"x":{"one":{"k":[1]}},"a":{"b":{"c":["z",2]}}}"#), r#"{"0":"z","one":{"k":[1]}}"#);
+        assert_eq!(
+            text(r#"{"x":{"one":{"k":[1]}},"a":{"b":{"c":["z",2]}}}"#),
+            r#"{"0":"z","one":{"k":[1]}}"#
+        );
         assert_eq!(text(r#"{"x":{"one":1},"a":{"b":{"c":[]}}}"#), r#"{"one":1}"#);
         assert_eq!(text(r#"{"x":{"one":null},"a":{"b":7}}"#), "{}");
         let both = config(r#"{"hostname":"h","dnsServers":"","unknown":1}"#);

@@ -45,9 +45,8 @@ fn only_what_changed_is_handed_over() {
     }
     assert_eq!(device.settings("balena"), "{}");
     assert_eq!(device.settings("dnsmasq"), r#"{"hostname":"kitchen"}"#);
-    let inode = |unit: &str| {
-        std::fs::metadata(device.0.join(format!("var/volatile/{unit}.json"))).unwrap().ino()
-    };
+    let inode =
+        |unit: &str| std::fs::metadata(device.0.join(format!("var/volatile/{unit}.json"))).unwrap().ino();
     let before = UNITS.map(inode);
     // The same content in another order and layout, with a key that nobody knows.
     device.put("\u{FEFF}{\"mine\":1,\r\n\"os\":{\"udevRules\":{\"20\":\"b\",\"10\":\"a\"}},\r\n\"hostname\" : \"kitchen\"}");
@@ -67,8 +66,12 @@ fn only_what_changed_is_handed_over() {
             "+udevRules.30: \"d\""
         ]
     );
-    let changed: Vec<&str> =
-        UNITS.into_iter().zip(before).filter(|(unit, old)| inode(unit) != *old).map(|(unit, _)| unit).collect();
+    let changed: Vec<&str> = UNITS
+        .into_iter()
+        .zip(before)
+        .filter(|(unit, old)| inode(unit) != *old)
+        .map(|(unit, _)| unit)
+        .collect();
     assert_eq!(changed, ["os-udevrules"]);
     // Nothing is left for a unit.
     device.put(r#"{"os":{"udevRules":{"20":"c","30":"d"}}}"#);
@@ -143,7 +146,11 @@ fn one_unit_s_failure_does_not_stop_the_others() {
     std::fs::create_dir_all(device.0.join("var/volatile/balena-hostname.json/x")).unwrap();
     let (status, log) = device.dispatch();
     assert_eq!(status, 1);
-    assert_eq!(log.iter().filter(|line| line.contains("balena-hostname keeps its settings")).count(), 1, "{log:?}");
+    assert_eq!(
+        log.iter().filter(|line| line.contains("balena-hostname keeps its settings")).count(),
+        1,
+        "{log:?}"
+    );
     assert_eq!(device.settings("balena"), r#"{"developmentMode":true}"#);
     assert_eq!(device.settings("dnsmasq"), r#"{"hostname":"kitchen"}"#);
 }
@@ -153,12 +160,13 @@ fn secrets_and_long_values_do_not_fill_the_log() {
     let device = Device::new("longlog");
     device.put(r#"{"os":{"udevRules":{"x":""}}}"#);
     device.run(&["dispatch", "--seed"]);
-    let rules: Vec<String> =
-        (0..300).map(|number| format!("\"{number}\":\"{}\"", "ü".repeat(500))).collect();
+    let rules: Vec<String> = (0..300).map(|number| format!("\"{number}\":\"{}\"", "ü".repeat(500))).collect();
     device.put(format!(r#"{{"apiKey":"verysecret","os":{{"udevRules":{{{}}}}}}}"#, rules.join(",")));
     let (_, log) = device.dispatch();
     assert!(log.len() < 30 && log.iter().all(|line| line.len() < 300), "{log:?}");
-    assert!(!log.join("").contains("verysecret") && device.settings("prepare-openvpn").contains("verysecret"));
+    assert!(
+        !log.join("").contains("verysecret") && device.settings("prepare-openvpn").contains("verysecret")
+    );
     assert!(log.contains(&"… and 281 more".to_owned()), "{log:?}");
     let mode = std::fs::metadata(device.0.join("var/volatile/prepare-openvpn.json")).unwrap().mode();
     assert_eq!(mode & 0o777, 0o600);

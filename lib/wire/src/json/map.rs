@@ -151,7 +151,8 @@ impl Eq for Map {}
 
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
-        let same = |(place, (key, value)): (usize, (&String, &Value))| other.get_near(place, key) == Some(value);
+        let same =
+            |(place, (key, value)): (usize, (&String, &Value))| other.get_near(place, key) == Some(value);
         self.len() == other.len() && self.iter().enumerate().all(same)
     }
 }
