@@ -155,7 +155,7 @@ fn restart(unit: &str, daemon: bool) {
     match init::job(verb, &[&format!("{unit}.service")], false) {
         Ok(()) => {}
         Err(minke_control::Error::Refused(why)) => {
-            log::info(format_args!("{why}; its settings are kept for it"))
+            log::info(format_args!("{why}; its settings are kept for it"));
         }
         Err(error) => log::warn(format_args!("{unit} is not restarted: {error}")),
     }
