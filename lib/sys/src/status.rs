@@ -22,6 +22,8 @@ pub struct Status {
     pub inode: u64,
     /// The length in bytes.
     pub length: u64,
+    /// When the content was last written, seconds since 1970.
+    pub modified: i64,
 }
 
 impl Status {
@@ -96,6 +98,7 @@ fn status(stat: Stat) -> Status {
         device: stat.st_dev.into(),
         inode: stat.st_ino.into(),
         length: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: i64::try_from(stat.st_mtime).unwrap_or(0),
     }
 }
 
@@ -110,6 +113,7 @@ mod tests {
             let (ours, theirs) = (of(path).unwrap(), std::fs::metadata(path).unwrap());
             assert_eq!((ours.st_mode, ours.uid, ours.gid), (theirs.mode(), theirs.uid(), theirs.gid()));
             assert_eq!((ours.device, ours.length), (theirs.dev(), theirs.len()));
+            assert_eq!(ours.modified, theirs.mtime());
             assert_eq!((ours.is_dir(), ours.is_file()), (theirs.is_dir(), theirs.is_file()));
             assert!(exists(path) && is_dir(path) == theirs.is_dir());
         }
