@@ -192,7 +192,7 @@ pub fn show(store: &Store, root: &Path) -> u8 {
             Some(handed) if *handed != wanted => " (config.json has others)",
             Some(_) => "",
         };
-        print(&format!("{unit:20}"));
+        print(&format!("{unit:21}"));
         for (name, value) in handed.unwrap_or(wanted).as_object().into_iter().flatten() {
             print(&shown(' ', "", name, value));
         }
@@ -203,11 +203,11 @@ pub fn show(store: &Store, root: &Path) -> u8 {
 
 /// When a file was written, for people.
 fn time_of(path: &Path) -> String {
-    match status::of(path) {
-        Err(_) => "never".to_owned(),
-        Ok(status) => {
-            let time = Civil::from_unix(status.modified);
-            format!("{time} UTC")
+    match status::stamp(path) {
+        None => "never".to_owned(),
+        Some(stamp) => {
+            let seconds = i64::try_from(stamp.modified.as_secs()).unwrap_or(0);
+            format!("{} UTC", Civil::from_unix(seconds))
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod authorized_keys;
 pub mod base64;
+pub mod calendar;
 pub mod civil;
 pub mod dhcp;
 pub mod dns;

@@ -182,7 +182,7 @@ fn status_names_the_file_the_problem_and_the_units() {
     assert_eq!(status, 0);
     assert!(text.contains("In effect: ") && text.contains("/mnt/boot/config.json, of 20"), "{text}");
     assert!(text.contains("Ignored:   listenPort is an array"), "{text}");
-    assert!(text.contains("\nbalena-hostname      hostname: \"kitchen\"\n"), "{text}");
+    assert!(text.contains("\nbalena-hostname       hostname: \"kitchen\"\n"), "{text}");
     device.put(r#"{"hostname":"cellar"}"#);
     let (_, text, _) = device.run(&["status"]);
     assert!(text.contains("hostname: \"kitchen\" (config.json has others)\n"), "{text}");
