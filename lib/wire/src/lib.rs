@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authorized_keys;
+pub mod base64;
 pub mod calendar;
 pub mod civil;
 pub mod dhcp;
