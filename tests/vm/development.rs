@@ -2,8 +2,8 @@
 
 use crate::guest::{FASTEST, direct, first_line, sh, start, until, wait};
 
-/// Says the engine on the TCP port that it is there?
-const PING: &str = "wget -q -T 3 -O - http://127.0.0.1:2375/_ping";
+/// Asks the engine on its TCP port. (BusyBox on aarch64 crashes with a time limit, `-T`.)
+const PING: &str = "wget -q -O - http://127.0.0.1:2375/_ping";
 /// The container's main process, and those of units that have nothing to do with the mode.
 const BYSTANDERS: &str = "ps | grep '[/]service' | awk '{print $1}' | head -1; \
     for u in balena-supervisor NetworkManager systemd-journald; do systemctl show -p MainPID --value $u; done";

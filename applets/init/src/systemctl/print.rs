@@ -127,10 +127,13 @@ pub fn show(command: &Command<'_>) -> Result<u8, Failure> {
     for value in args.values("property") {
         wanted.extend(value.split(','));
     }
-    for unit in properties(command.some()?)? {
+    for (index, unit) in properties(command.some()?)?.iter().enumerate() {
         if args.has("json") {
             minke_applet::outln!("{unit}");
             continue;
+        }
+        if index > 0 {
+            minke_applet::outln!();
         }
         for (name, value) in unit.as_object().into_iter().flatten() {
             if !wanted.is_empty() && !wanted.contains(&name.as_str()) {
@@ -143,7 +146,6 @@ pub fn show(command: &Command<'_>) -> Result<u8, Failure> {
                 minke_applet::outln!("{name}={value}");
             }
         }
-        minke_applet::outln!();
     }
     Ok(0)
 }
