@@ -181,3 +181,9 @@ fn init(args: &Args) -> u8 {
 fn read_text(path: &Path, limit: usize) -> String {
     String::from_utf8_lossy(&read_bounded(path, limit).unwrap_or_default()).into_owned()
 }
+
+/// A moment, in seconds since 1970, as systemctl(1) shows it.
+fn date(seconds: i64) -> String {
+    let civil = minke_wire::civil::Civil::from_unix(seconds);
+    format!("{} {civil} UTC", civil.weekday_name())
+}
