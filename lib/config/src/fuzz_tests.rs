@@ -96,7 +96,7 @@ fn the_model_takes_any_document_and_any_change() {
                 Err(why) => assert!(why.contains(path)),
             }
             if random.below(3) == 0 {
-                let gone: &str = *random.one_of(&paths);
+                let gone: &str = random.one_of(&paths);
                 config.remove(gone);
             }
         }
@@ -198,7 +198,7 @@ fn any_leftovers_are_cleared_away() {
         let read = fatrw::read(&target).unwrap();
         match &read {
             Some(content) if whole.is_empty() => {
-                assert_eq!(Some(content), target_content.as_ref(), "{round}")
+                assert_eq!(Some(content), target_content.as_ref(), "{round}");
             }
             Some(content) => assert!(whole.contains(content), "{round}"),
             None => assert!(whole.is_empty() && target_content.is_none(), "{round}"),
