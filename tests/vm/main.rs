@@ -9,4 +9,5 @@ mod disk;
 mod guest;
 mod preload;
 mod services;
+mod settings;
 mod state;

@@ -125,23 +125,12 @@ fn keep_host_name(path: &Path, name: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// `development-features.service`: the flag file of the development mode (spec os §8.5). It is on a tmpfs.
+/// `development-features.service`: the flag file of the development mode (spec os §8.5).
 pub fn development_features(store: &Store, root: &Path) -> Result<u8> {
     let config = &store.load().config;
-    let path = root.join("var/volatile/development-features");
-    if !config.flag("developmentMode") {
-        return file::remove_all(&path).map(|()| 0);
+    if minke_config::write_development_flag(config, root)? {
+        let now = if config.flag("developmentMode") { "on" } else { "off" };
+        log::info(format_args!("development mode is {now}"));
     }
-    let keys = if config.strings("os.sshKeys").is_empty() { "" } else { " -o PasswordAuthentication=no" };
-    let text = format!(
-        "SSHD_OPTS='-f /etc/ssh/sshd_config_development{keys}'\n\
-         BALENA_DEVELOPMENT_ARGS=\"-H tcp://0.0.0.0:2375\"\n"
-    );
-    if file::read_optional(&path, 4096)?.as_deref() == Some(text.as_bytes()) {
-        return Ok(0);
-    }
-    file::make_folder(&root.join("var/volatile"), 0o755)?;
-    file::write_durable(&path, text.as_bytes(), 0o644)?;
-    log::info(format_args!("development mode is on"));
     Ok(0)
 }

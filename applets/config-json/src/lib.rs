@@ -5,7 +5,10 @@
 
 mod boot;
 mod command;
+mod consumers;
+mod dispatch;
 mod fatrw;
+mod firmware;
 
 use minke_applet::{Applet, Flag, Parsing, Program};
 
@@ -29,6 +32,16 @@ pub static APPLET: Applet = Applet {
                     "Say what is wrong with a config.json, one finding a line; exit 1 if anything is",
                 ),
                 ("show", "Print the configuration that is in effect, also when the file is broken"),
+                (
+                    "explain [KEY]",
+                    "Say what a key does, its default, which units a change restarts; or list all",
+                ),
+                (
+                    "status",
+                    "Print which file is in effect, what is wrong with it, and the settings of each unit",
+                ),
+                ("dispatch", "Hand changed settings to their units and restart these"),
+                ("apply UNIT", "Do the work of one of the units that config.json feeds"),
                 ("uuid", "Make sure that the device has a uuid, keep the last good copy, print the uuid"),
                 ("generate-api-key", "Make the device's API key, if the device is managed and has none"),
                 ("hostname", "Set the host name by config.json"),
@@ -42,6 +55,7 @@ pub static APPLET: Applet = Applet {
                     help: "Use this config.json (also CONFIG_PATH in the environment)",
                 },
                 Flag { short: None, long: "json", value: None, help: "VALUE of 'set' is JSON" },
+                Flag { short: None, long: "seed", value: None, help: "dispatch: restart nothing" },
                 Flag {
                     short: None,
                     long: "root",
@@ -52,6 +66,7 @@ pub static APPLET: Applet = Applet {
             examples: &[
                 ("config-json get os.network.connectivity.uri", "Print one key"),
                 ("config-json set hostname kitchen", "Name the device"),
+                ("config-json explain dnsServers", "What may stand there, and what it does"),
                 ("config-json check /mnt/boot/config.json", "Look for mistakes before a reboot"),
             ],
             parsing: Parsing::Gnu,

@@ -12,6 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Files {
     units: BTreeMap<&'static str, &'static str>,
     there: BTreeSet<&'static str>,
+    /// Since 1970.
+    clock: Duration,
+    runs: BTreeMap<String, Duration>,
+    random: u64,
 }
 
 impl World for Files {
@@ -44,6 +48,22 @@ impl World for Files {
     fn read_pid(&mut self, _: &Path) -> Option<i32> {
         Some(77)
     }
+    fn realtime(&mut self) -> Duration {
+        self.clock
+    }
+    fn random(&mut self) -> u64 {
+        self.random += 1_000_003;
+        self.random
+    }
+    fn fixed(&mut self, name: &str) -> u64 {
+        name.len() as u64 * 1_000_003
+    }
+    fn last_run(&mut self, name: &str) -> Option<Duration> {
+        self.runs.get(name).copied()
+    }
+    fn record_run(&mut self, name: &str) {
+        self.runs.insert(name.to_owned(), self.clock);
+    }
 }
 
 /// A machine in which processes start at once and end when a test says so.
@@ -62,7 +82,7 @@ struct Sim {
 
 impl Sim {
     fn new(units: &[(&'static str, &'static str)]) -> Self {
-        let files = Files { units: units.iter().copied().collect(), there: BTreeSet::new() };
+        let files = Files { units: units.iter().copied().collect(), ..Files::default() };
         Self {
             manager: Manager::default(),
             files,
@@ -120,6 +140,10 @@ impl Sim {
             Action::JobEnded { id, verdict } => {
                 self.verdicts.insert(id, verdict);
             }
+            Action::Watch { unit, on } => {
+                self.story.push(format!("{unit} {}", if on { "watches" } else { "is blind" }));
+                self.manager.path_event(&mut self.files, &unit, false, self.now);
+            }
             Action::System { unit, action } => self.story.push(format!("{unit} wants {action:?}")),
             _ => {}
         }
@@ -157,6 +181,10 @@ impl Sim {
         self.manager.time(&mut self.files, self.now);
         self.act();
         Some(slept)
+    }
+
+    fn sub_state(&self, unit: &str) -> &'static str {
+        self.manager.sub_state(self.manager.units().get(unit).unwrap())
     }
 
     fn state(&self, unit: &str) -> &'static str {
@@ -499,10 +527,7 @@ fn oneshots_forks_and_what_remains() {
     sim.exit("/1", 0);
     assert!(!sim.verdicts.contains_key(&one));
     sim.exit("/2", 0);
-    assert_eq!(
-        (sim.verdicts[&one], sim.manager.units().get("one.service").unwrap().sub_state()),
-        (Verdict::Done, "exited")
-    );
+    assert_eq!((sim.verdicts[&one], sim.sub_state("one.service")), (Verdict::Done, "exited"));
     sim.request(Kind::Stop, "one.service");
     sim.exit("/undo", 0);
     assert_eq!(sim.state("one.service"), "inactive");
@@ -644,3 +669,6 @@ fn random_histories_come_to_rest() {
         assert!(up.is_empty(), "{up:?} {:?}", sim.story);
     }
 }
+
+#[path = "trigger_tests.rs"]
+mod trigger_tests;

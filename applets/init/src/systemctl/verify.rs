@@ -2,9 +2,8 @@
 //! the project's checks; at boot the same faults are warnings (decision 11).
 
 use super::EXIT_NO_UNIT;
-use crate::manager::bad_setting;
-use crate::unit::Unit;
 use crate::unit::load::{Folders, Loaded, Warning, read_into};
+use crate::unit::{Unit, bad_setting};
 use minke_applet::log;
 use minke_wire::unit::Name;
 use std::path::Path;

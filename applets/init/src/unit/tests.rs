@@ -142,7 +142,7 @@ fn the_units_that_ship_have_no_faults() {
     for name in names {
         let mut warnings = Vec::new();
         match folders.load(&name, &mut warnings) {
-            Loaded::Unit(unit) => assert_eq!(crate::manager::bad_setting(&unit), None, "{name}"),
+            Loaded::Unit(unit) => assert_eq!(bad_setting(&unit), None, "{name}"),
             other => panic!("{name}: {other:?}"),
         }
         assert!(

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod dispatch;
+
 use minke_applet::Build;
 use std::ffi::OsString;
 use std::io::Write;
