@@ -9,7 +9,7 @@ def respond(query, tcp):
         labels.append(query[at + 1 : at + 1 + query[at]].decode())
         at += 1 + query[at]
     kind = struct.unpack("!H", query[at + 1 : at + 3])[0]
-    name = ".".join(labels)
+    name = ".".join(labels).lower()
     flags, answers = 0x8180, []
     data = {1: bytes([127, 0, 0, 1]), 28: bytes(15) + b"\x01"}[kind]
     if name == "both.test" or name == "four.test" and kind == 1 or name == "late.test" and tcp:
