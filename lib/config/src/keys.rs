@@ -14,8 +14,8 @@ const KEYS: &str = include_str!("keys.tsv");
 /// what others read, the engine last. `~` marks a daemon, which stays down when it is down; the others do
 /// their work anew (spec os §4.4.6).
 const UNITS: &str = "balena-hostname balena-net-config ~dnsmasq balena-ntp-config os-networkmanager os-sshkeys \
-    os-udevrules os-fan-profile os-extra-firmware prepare-openvpn os-config development-features ~balena-info \
-    ~balena-supervisor ~balena";
+    os-udevrules os-fan-profile os-extra-firmware prepare-openvpn extract-balena-ca os-config development-features \
+    ~balena-info ~balena-supervisor ~balena";
 
 /// A key of `config.json`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -172,13 +172,14 @@ mod tests {
         assert_eq!(seen.len(), 48);
     }
 
-    /// Spec os §4.4.6, but for two: `hostname` does not reach the engine (DEFECT 2464), and
-    /// `os.network.connectivity.response` is watched (DEFECT of §4.3).
+    /// Spec os §4.4.6, but for three: `hostname` does not reach the engine (DEFECT 2464), `os.network.connectivity.response`
+    /// is watched (DEFECT of §4.3), and `balenaRootCA` reaches the bundle too (DEFECT of §4.7.3).
     #[test]
     fn each_unit_has_its_paths() {
         for (unit, paths) in [
             ("balena", "developmentMode"),
             ("balena-supervisor", "balenaRootCA listenPort"),
+            ("extract-balena-ca", "balenaRootCA"),
             ("development-features", "developmentMode"),
             ("balena-info", "developmentMode"),
             ("balena-hostname", "hostname"),
@@ -203,7 +204,7 @@ mod tests {
                 .collect();
             assert_eq!(own.join(" "), paths, "{unit}");
         }
-        assert_eq!(units().count(), 15);
+        assert_eq!(units().count(), 16);
     }
 
     /// Spec os §4.4.5.
