@@ -96,7 +96,7 @@ fn the_model_takes_any_document_and_any_change() {
                 Err(why) => assert!(why.contains(path)),
             }
             if random.below(3) == 0 {
-                let gone: &str = *random.one_of(&paths);
+                let gone = random.one_of(&paths);
                 config.remove(gone);
             }
         }
