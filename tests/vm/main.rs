@@ -5,9 +5,11 @@
 
 mod chain;
 mod config;
+mod development;
 mod disk;
 mod guest;
 mod preload;
 mod services;
 mod settings;
 mod state;
+mod triggers;

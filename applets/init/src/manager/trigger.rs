@@ -72,7 +72,7 @@ impl Manager {
         let mut next = self.wake(|armed| armed.next);
         for slot in self.units.values() {
             let (Some(armed), Some(trigger)) = (&slot.armed, &slot.unit.trigger) else { continue };
-            if armed.due.is_some() && self.is_at_rest(&trigger.unit) {
+            if armed.due.is_some() && !self.ending && self.is_at_rest(&trigger.unit) {
                 next = earlier(next, armed.due);
             }
         }
@@ -81,6 +81,10 @@ impl Manager {
 
     /// The one moment for all timers that may run out until the first must.
     fn wake(&self, moment: fn(&Armed) -> Option<Duration>) -> Option<Duration> {
+        // A system that goes down starts nothing, and nothing wakes it for that.
+        if self.ending {
+            return None;
+        }
         let mut limit = None;
         let mut moments = Vec::new();
         for slot in self.units.values() {
