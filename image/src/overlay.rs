@@ -47,7 +47,11 @@ impl Overlay {
 
     /// Makes the disk larger, as a larger card is than the image written to it. The guest must be off.
     pub fn grow(&self, bytes: u64) -> Result<()> {
-        Tool::new("qemu-img").args(["resize", "-q", "-f", "qcow2"]).arg(&self.path).arg(format!("+{bytes}")).run()
+        Tool::new("qemu-img")
+            .args(["resize", "-q", "-f", "qcow2"])
+            .arg(&self.path)
+            .arg(format!("+{bytes}"))
+            .run()
     }
 
     /// Writes `config.json` on the boot partition. The guest must be off.

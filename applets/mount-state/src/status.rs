@@ -1,6 +1,5 @@
 //! What is mounted and what is not.
 
-use crate::bind::wanted;
 use crate::mount::{find, is_read_only, is_volatile, table};
 use crate::plan::{BINDS, PARTITIONS};
 use minke_applet::log;
@@ -34,7 +33,7 @@ fn show(root: &Path, json: bool) -> Option<bool> {
     for partition in &PARTITIONS {
         entries.push(entry(root, &table, partition.target));
     }
-    for bind in BINDS.iter().filter(|bind| wanted(root, bind)) {
+    for bind in &BINDS {
         entries.push(entry(root, &table, bind.target));
     }
     minke_applet::print(&if json { as_json(&entries) } else { as_text(&entries) });
