@@ -87,18 +87,34 @@ impl Device<'_> {
 
     fn update(&self) -> Result<()> {
         generate_api_key(&self.store)?;
-        let config = self.store.load().config;
         let table = self.table()?;
-        if !config.managed() {
-            return self.finish_leaving(&table);
+        loop {
+            let config = self.store.load().config;
+            if !config.managed() {
+                let _lock = self.lock()?;
+                return self.finish_leaving(&table);
+            }
+            let answer = cloud::fetch(&config, self.root, true)?;
+            let contents = self.contents(&answer, &table)?;
+            let _lock = self.lock()?;
+            let now = self.store.load().config;
+            if ["apiEndpoint", "deviceApiKey"].iter().any(|key| now.string(key) != config.string(key)) {
+                // Somebody has moved the device to another fleet meanwhile: the answer is the old one's.
+                continue;
+            }
+            if contents.are_there(&table, self.root) {
+                outln!("No configuration changes");
+                return Ok(());
+            }
+            return self.without_supervisor(&mut |units| self.configure(units, &table, &contents));
         }
-        let answer = cloud::fetch(&config, self.root, true)?;
-        let contents = self.contents(&answer, &table)?;
-        if contents.are_there(&table, self.root) {
-            outln!("No configuration changes");
-            return Ok(());
-        }
-        self.without_supervisor(&mut |units| self.configure(units, &table, &contents))
+    }
+
+    /// One process at a time changes the services: a join starts an update by its change of `config.json`.
+    fn lock(&self) -> Result<std::fs::File> {
+        let file = file::open_to_read(self.root.join(TABLE)).map_err(text)?;
+        file.lock().map_err(text)?;
+        Ok(file)
     }
 
     fn contents(&self, answer: &[u8], table: &Table) -> Result<Contents> {
@@ -120,6 +136,7 @@ impl Device<'_> {
         join(&mut wanted)?;
         let answer = cloud::fetch(&wanted, self.root, false)?;
         let contents = self.contents(&answer, &table)?;
+        let _lock = self.lock()?;
         self.without_supervisor(&mut |units| {
             self.write_config(&mut |config| join(config))?;
             self.configure(units, &table, &contents)
@@ -128,6 +145,7 @@ impl Device<'_> {
 
     fn leave(&self) -> Result<()> {
         let table = self.table()?;
+        let _lock = self.lock()?;
         if !self.changeable()?.managed() {
             log::info(format_args!("Unconfigured device"));
             return self.finish_leaving(&table);
