@@ -126,6 +126,7 @@ pub fn fill(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     authorities(root, from)?;
     modules(root, from)?;
     crate::units::install(from.units, root)?;
+    crate::units::enable_serial_console(from.arch.console(), root)?;
     copy_tree(from.boot_files, root, "resin-boot")?;
     modes(root)?;
     root.file("balenaos.fingerprint", fingerprint(root.top(), "/", &unlisted)?)?;
@@ -200,6 +201,7 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     for name in ["etc/issue", "etc/issue.net"] {
         root.file(name, format!("balenaOS {OS_VERSION} (minke {})\n\n", env!("CARGO_PKG_VERSION")))?;
     }
+    root.file("usr/share/minke/banner", include_str!("../files/banner"))?;
     root.file("etc/timestamp", format!("{}\n", stamp_digits(from.stamp)))?;
     root.file("etc/build", build_information(from.arch, from.stamp))?;
     let supervisor = format!(

@@ -1,8 +1,9 @@
 //! `os-config`: what the cloud decides about this device (spec os §4.6).
 //!
 //! Power cut at each step of `join`: before `config.json` is written the device is in the old fleet with the old files;
-//! after it, in the new fleet with old files or some new ones, and the `update` of the next boot gets the others. `leave`:
-//! before the write in the old fleet; after it unmanaged, and the next `update` deletes what files are left.
+//! after it, in the new fleet with old files or some new ones, and the `update` of the next boot gets the others. `leave`
+//! deletes the files first: before `config.json` is written the device is in its fleet, and the next `update` gets the files
+//! again; after it the device is nobody's.
 
 mod cloud;
 mod fleet;
@@ -13,7 +14,7 @@ use minke_applet::{Args, EXIT_USAGE, errln, log, outln};
 use minke_config::{Config, DeviceType, Paths, Store, generate_key};
 use minke_sys::file;
 use minke_wire::json::Value;
-use services::{Contents, Service, Table, below};
+use services::{Contents, Table, below};
 use std::fmt::Display;
 use std::path::Path;
 use units::Units;
@@ -91,8 +92,7 @@ impl Device<'_> {
         loop {
             let config = self.store.load().config;
             if !config.managed() {
-                let _lock = self.lock()?;
-                return self.finish_leaving(&table);
+                return Ok(());
             }
             let answer = cloud::fetch(&config, self.root, true)?;
             let contents = self.contents(&answer, &table)?;
@@ -148,27 +148,25 @@ impl Device<'_> {
         let _lock = self.lock()?;
         if !self.changeable()?.managed() {
             log::info(format_args!("Unconfigured device"));
-            return self.finish_leaving(&table);
+            return Ok(());
         }
         self.without_supervisor(&mut |units| {
             outln!("Deleting config.json keys");
+            for service in &table.services {
+                for file in &service.files {
+                    file::remove_durable(&below(self.root, &file.path)).map_err(text)?;
+                    outln!("{} deleted", file.path.display());
+                }
+            }
             self.write_config(&mut |config| {
                 fleet::leave(config, &table.keys);
                 Ok(())
             })?;
-            self.deconfigure(units, &table)
+            for unit in table.services.iter().flat_map(|service| &service.units) {
+                units.reload(unit)?;
+            }
+            Ok(())
         })
-    }
-
-    /// Deletes the files that an interrupted `leave` has left.
-    fn finish_leaving(&self, table: &Table) -> Result<()> {
-        let left = |service: &Service| {
-            service.files.iter().any(|file| minke_sys::status::exists(below(self.root, &file.path)))
-        };
-        if !table.services.iter().any(left) {
-            return Ok(());
-        }
-        self.deconfigure(&Units::here(), table)
     }
 
     /// The configuration, where its file is in a state that can be changed.
@@ -215,19 +213,6 @@ impl Device<'_> {
                 done = done.and(started);
             }
             done?;
-        }
-        Ok(())
-    }
-
-    fn deconfigure(&self, units: &Units, table: &Table) -> Result<()> {
-        for service in &table.services {
-            for file in &service.files {
-                file::remove_durable(&below(self.root, &file.path)).map_err(text)?;
-                outln!("{} deleted", file.path.display());
-            }
-            for unit in &service.units {
-                units.reload(unit)?;
-            }
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ mod config;
 mod development;
 mod device_type;
 pub mod fatrw;
+#[cfg(test)]
+mod fuzz_tests;
 mod host_name;
 mod identity;
 mod keys;

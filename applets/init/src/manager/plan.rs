@@ -149,8 +149,17 @@ impl Manager {
         self.plan_start(world, name, plan)?;
         let mut names = vec![name.to_owned()];
         while let Some(name) = names.pop() {
-            if plan.insert(name.clone(), Kind::Restart) != Some(Kind::Restart) {
-                names.extend(self.dependents(&name, true).into_iter().filter(|other| self.is_busy(other)));
+            if plan.insert(name.clone(), Kind::Restart) == Some(Kind::Restart) {
+                continue;
+            }
+            for other in self.dependents(&name, true) {
+                if self.is_busy(&other) {
+                    // What it pulls in comes up with it, also what a condition kept down before.
+                    if let Err(refusal) = self.plan_start(world, &other, plan) {
+                        self.note(log::WARNING, &other, format_args!("restarts, but {refusal}"));
+                    }
+                    names.push(other);
+                }
             }
         }
         Ok(())

@@ -670,5 +670,50 @@ fn random_histories_come_to_rest() {
     }
 }
 
+#[test]
+fn a_restart_takes_parts_along_and_their_conditions_decide_anew() {
+    let mut sim = Sim::new(&[
+        ("mode.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/mode\n"),
+        ("mode.target", "[Unit]\nPartOf=mode.service\nAfter=mode.service\nWants=shell.service\n"),
+        (
+            "shell.service",
+            "[Unit]\nPartOf=mode.target\nAfter=mode.service\nConditionPathExists=/flag\n[Service]\nExecStart=/shell\n",
+        ),
+        ("engine.service", "[Unit]\nPartOf=mode.target\nAfter=mode.service\n[Service]\nExecStart=/engine\n"),
+        ("user.service", "[Unit]\nWants=engine.service\nAfter=engine.service\n[Service]\nExecStart=/user\n"),
+        ("idle.service", "[Unit]\nPartOf=mode.target\n[Service]\nExecStart=/idle\n"),
+    ]);
+    let restart = |sim: &mut Sim| {
+        sim.story.clear();
+        sim.request(Kind::Restart, "mode.service");
+        for program in ["/shell", "/engine"] {
+            if sim.running.values().any(|run| run.1 == program) {
+                sim.exit(program, 0);
+            }
+        }
+        sim.exit("/mode", 0);
+        assert!(sim.manager.is_idle(), "{:?}", sim.story);
+        sim.story
+            .iter()
+            .filter(|line| line.contains("runs"))
+            .map(|line| line.split(' ').last().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for unit in ["mode.service", "mode.target", "user.service"] {
+        sim.request(Kind::Start, unit);
+        if unit == "mode.service" {
+            sim.exit("/mode", 0);
+        }
+    }
+    assert_eq!((sim.state("shell.service"), sim.state("user.service")), ("inactive", "active"));
+    sim.files.there.insert("/flag");
+    assert_eq!(restart(&mut sim), ["/mode", "/engine", "/shell"]);
+    assert_eq!((sim.state("shell.service"), sim.state("mode.target")), ("active", "active"));
+    sim.files.there.remove("/flag");
+    assert_eq!(restart(&mut sim), ["/mode", "/engine"]);
+    assert_eq!((sim.state("shell.service"), sim.state("engine.service")), ("inactive", "active"));
+    assert_eq!((sim.state("user.service"), sim.state("idle.service")), ("active", "unloaded"));
+}
+
 #[path = "trigger_tests.rs"]
 mod trigger_tests;

@@ -63,6 +63,9 @@ impl Init {
             ] {
                 members.insert(name.to_owned(), list.join(" ").into());
             }
+            let (required, wanted) = self.pulled_in_by(name);
+            members.insert("RequiredBy".to_owned(), required.join(" ").into());
+            members.insert("WantedBy".to_owned(), wanted.join(" ").into());
             members.insert("TriggeredBy".to_owned(), self.manager.starters(name).join(" ").into());
             if let Some(trigger) = &unit.trigger {
                 members.insert("Triggers".to_owned(), trigger.unit.as_str().into());
@@ -73,6 +76,21 @@ impl Init {
             }
         }
         properties
+    }
+
+    /// The loaded units that require a unit, and those that want it.
+    fn pulled_in_by(&self, name: &str) -> (Vec<&str>, Vec<&str>) {
+        let (mut required, mut wanted) = (Vec::new(), Vec::new());
+        let has = |list: &[String]| list.iter().any(|entry| entry == name);
+        for (other, slot) in self.manager.units().iter() {
+            let relations = &slot.unit.relations;
+            if has(&relations.requires) || has(&relations.binds_to) {
+                required.push(other.as_str());
+            } else if has(&relations.wants) {
+                wanted.push(other.as_str());
+            }
+        }
+        (required, wanted)
     }
 
     /// The timers that are up, as systemctl(1) `list-timers` has them: microseconds since 1970, or from now.

@@ -2,6 +2,7 @@
 
 mod power;
 mod print;
+mod trigger;
 mod verify;
 
 pub use power::{halt, poweroff, reboot, shutdown};
@@ -70,7 +71,7 @@ struct Command<'a> {
 
 type Run = fn(&Command<'_>) -> Result<u8, Failure>;
 
-const COMMANDS: [(&str, Run); 29] = [
+const COMMANDS: [(&str, Run); 32] = [
     ("start", job),
     ("stop", job),
     ("restart", job),
@@ -85,6 +86,9 @@ const COMMANDS: [(&str, Run); 29] = [
     ("is-enabled", print::is_enabled),
     ("list-units", print::list_units),
     ("list-jobs", print::list_jobs),
+    ("list-timers", trigger::list_timers),
+    ("list-paths", trigger::list_paths),
+    ("list-dependencies", trigger::list_dependencies),
     ("list-unit-files", print::list_unit_files),
     ("cat", print::cat),
     ("kill", kill),

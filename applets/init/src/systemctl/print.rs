@@ -56,6 +56,9 @@ fn print_status(args: &Args, unit: &Value) {
     }
     page.property("Restarts", "NRestarts");
     page.property("Status", "StatusText");
+    page.property("Trigger", "NextElapseUSecRealtime");
+    page.property("Triggers", "Triggers");
+    page.property("TriggeredBy", "TriggeredBy");
     if let Some(bytes) = minke_wire::text::number::<u64>(text("MemoryCurrent")) {
         page.row("Memory", &format!("{} KiB", bytes / 1024));
     }
@@ -114,7 +117,7 @@ fn system_status() -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn list(command: &str, member: &str) -> Result<Vec<Value>, Failure> {
+pub fn list(command: &str, member: &str) -> Result<Vec<Value>, Failure> {
     ask_list(&json!({ "command": command }), member)
 }
 
@@ -172,7 +175,7 @@ pub fn list_jobs(command: &Command<'_>) -> Result<u8, Failure> {
 }
 
 /// Rows with aligned columns under upper-case headings, or the same as JSON.
-fn table(args: &Args, rows: Vec<Value>, columns: &[&str]) {
+pub fn table(args: &Args, rows: Vec<Value>, columns: &[&str]) {
     if args.has("json") {
         minke_applet::outln!("{}", Value::Array(rows));
         return;
