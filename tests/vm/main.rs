@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod chain;
+mod cloud;
 mod config;
 mod development;
 mod disk;

@@ -1,8 +1,9 @@
 //! `os-config`: what the cloud decides about this device (spec os §4.6).
 //!
 //! Power cut at each step of `join`: before `config.json` is written the device is in the old fleet with the old files;
-//! after it, in the new fleet with old files or some new ones, and the `update` of the next boot gets the others. `leave`:
-//! before the write in the old fleet; after it unmanaged, and the next `update` deletes what files are left.
+//! after it, in the new fleet with old files or some new ones, and the `update` of the next boot gets the others. `leave`
+//! deletes the files first: before `config.json` is written the device is in its fleet, and the next `update` gets the files
+//! again; after it the device is nobody's.
 
 mod cloud;
 mod fleet;
@@ -13,7 +14,7 @@ use minke_applet::{Args, EXIT_USAGE, errln, log, outln};
 use minke_config::{Config, DeviceType, Paths, Store, generate_key};
 use minke_sys::file;
 use minke_wire::json::Value;
-use services::{Contents, Service, Table, below};
+use services::{Contents, Table, below};
 use std::fmt::Display;
 use std::path::Path;
 use units::Units;
@@ -87,18 +88,33 @@ impl Device<'_> {
 
     fn update(&self) -> Result<()> {
         generate_api_key(&self.store)?;
-        let config = self.store.load().config;
         let table = self.table()?;
-        if !config.managed() {
-            return self.finish_leaving(&table);
+        loop {
+            let config = self.store.load().config;
+            if !config.managed() {
+                return Ok(());
+            }
+            let answer = cloud::fetch(&config, self.root, true)?;
+            let contents = self.contents(&answer, &table)?;
+            let _lock = self.lock()?;
+            let now = self.store.load().config;
+            if ["apiEndpoint", "deviceApiKey"].iter().any(|key| now.string(key) != config.string(key)) {
+                // Somebody has moved the device to another fleet meanwhile: the answer is the old one's.
+                continue;
+            }
+            if contents.are_there(&table, self.root) {
+                outln!("No configuration changes");
+                return Ok(());
+            }
+            return self.without_supervisor(&mut |units| self.configure(units, &table, &contents));
         }
-        let answer = cloud::fetch(&config, self.root, true)?;
-        let contents = self.contents(&answer, &table)?;
-        if contents.are_there(&table, self.root) {
-            outln!("No configuration changes");
-            return Ok(());
-        }
-        self.without_supervisor(&mut |units| self.configure(units, &table, &contents))
+    }
+
+    /// One process at a time changes the services: a join starts an update by its change of `config.json`.
+    fn lock(&self) -> Result<std::fs::File> {
+        let file = file::open_to_read(self.root.join(TABLE)).map_err(text)?;
+        file.lock().map_err(text)?;
+        Ok(file)
     }
 
     fn contents(&self, answer: &[u8], table: &Table) -> Result<Contents> {
@@ -120,6 +136,7 @@ impl Device<'_> {
         join(&mut wanted)?;
         let answer = cloud::fetch(&wanted, self.root, false)?;
         let contents = self.contents(&answer, &table)?;
+        let _lock = self.lock()?;
         self.without_supervisor(&mut |units| {
             self.write_config(&mut |config| join(config))?;
             self.configure(units, &table, &contents)
@@ -128,29 +145,28 @@ impl Device<'_> {
 
     fn leave(&self) -> Result<()> {
         let table = self.table()?;
+        let _lock = self.lock()?;
         if !self.changeable()?.managed() {
             log::info(format_args!("Unconfigured device"));
-            return self.finish_leaving(&table);
+            return Ok(());
         }
         self.without_supervisor(&mut |units| {
             outln!("Deleting config.json keys");
+            for service in &table.services {
+                for file in &service.files {
+                    file::remove_durable(&below(self.root, &file.path)).map_err(text)?;
+                    outln!("{} deleted", file.path.display());
+                }
+            }
             self.write_config(&mut |config| {
                 fleet::leave(config, &table.keys);
                 Ok(())
             })?;
-            self.deconfigure(units, &table)
+            for unit in table.services.iter().flat_map(|service| &service.units) {
+                units.reload(unit)?;
+            }
+            Ok(())
         })
-    }
-
-    /// Deletes the files that an interrupted `leave` has left.
-    fn finish_leaving(&self, table: &Table) -> Result<()> {
-        let left = |service: &Service| {
-            service.files.iter().any(|file| minke_sys::status::exists(below(self.root, &file.path)))
-        };
-        if !table.services.iter().any(left) {
-            return Ok(());
-        }
-        self.deconfigure(&Units::here(), table)
     }
 
     /// The configuration, where its file is in a state that can be changed.
@@ -197,19 +213,6 @@ impl Device<'_> {
                 done = done.and(started);
             }
             done?;
-        }
-        Ok(())
-    }
-
-    fn deconfigure(&self, units: &Units, table: &Table) -> Result<()> {
-        for service in &table.services {
-            for file in &service.files {
-                file::remove_durable(&below(self.root, &file.path)).map_err(text)?;
-                outln!("{} deleted", file.path.display());
-            }
-            for unit in &service.units {
-                units.reload(unit)?;
-            }
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ fn ask(servers: &[IpAddr], host: &str, until: Duration) -> Result<Vec<IpAddr>, E
                     }
                     Answer::NoName => return wrong("there is no such name"),
                     Answer::Failed(_) | Answer::Truncated => {
-                        problem = "the DNS server could not find the name"
+                        problem = "the DNS server could not find the name";
                     }
                 }
             }

@@ -217,11 +217,11 @@ impl Tls {
     }
 }
 
+/// The bytes that were written, or the room that is missing; `None`: nothing can be written any more.
+type Encoded = Result<usize, Option<InsufficientSizeError>>;
+
 /// Appends what `encode` writes, in as much room as it asks for.
-fn grow(
-    out: &mut Vec<u8>,
-    encode: &mut dyn FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
-) {
+fn grow(out: &mut Vec<u8>, encode: &mut dyn FnMut(&mut [u8]) -> Encoded) {
     let start = out.len();
     let mut room = 0usize;
     loop {
