@@ -8,6 +8,7 @@ mod cloud;
 mod config;
 mod development;
 mod disk;
+mod disk_growth;
 mod guest;
 mod preload;
 mod services;

@@ -1,6 +1,6 @@
 //! Second part of the check: each file takes its clusters, and shared ones are copied.
 
-use super::check::{Check, Crossing};
+use super::check::{Check, Crossing, Slot};
 use super::entry::{Entry, LENGTH};
 use super::folders::Folder;
 use super::table::{END, Link};
@@ -13,7 +13,7 @@ impl Check<'_> {
     /// Lets all files take their clusters.
     pub fn files(&mut self, folders: &[Folder]) -> Result<(), Failure> {
         for folder in folders {
-            self.entries(folder.start, &mut |check, place, _, entry| match entry {
+            self.entries(folder.start, &mut |check, Slot { place, entry, .. }| match entry {
                 Some(entry) if !entry.is_folder() && !entry.is_volume() => check.file(place, &entry),
                 _ => Ok(()),
             })?;
