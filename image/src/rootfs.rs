@@ -123,6 +123,7 @@ pub fn fill(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     programs(root, from)?;
     accounts(root)?;
     identity(root, from)?;
+    authorities(root, from)?;
     modules(root, from)?;
     crate::units::install(from.units, root)?;
     crate::units::enable_serial_console(from.arch.console(), root)?;
@@ -208,6 +209,15 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
          LED_FILE=/dev/null\n"
     );
     root.file("etc/balena-supervisor/supervisor.conf", supervisor)
+}
+
+/// The certificate authorities, and what the cloud configures (spec os §4.6.1, §4.7). The bundle is there twice, once
+/// where nothing is mounted over it; squashfs stores the content once.
+fn authorities(root: &Root, from: &Ingredients<'_>) -> Result<()> {
+    for place in ["etc/ssl/certs", "usr/share/ca-certificates"] {
+        root.copy(&from.parts.path("ca-certificates.crt"), &format!("{place}/ca-certificates.crt"), false)?;
+    }
+    root.file("etc/os-config.json", include_str!("../files/os-config.json"))
 }
 
 /// `/etc/os-release` (spec os §18.1); minke's own version is one more key.

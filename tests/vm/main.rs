@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod chain;
+mod cloud;
 mod config;
 mod development;
 mod disk;
+mod disk_growth;
 mod guest;
 mod preload;
 mod services;

@@ -1,7 +1,7 @@
 //! What the boot makes of `config.json`.
 
 use minke_applet::{log, print};
-use minke_config::{Config, Error, Identity, Store, fatrw, generate_key, host_name, mistyped};
+use minke_config::{Identity, Store, fatrw, host_name, mistyped};
 use minke_sys::{Result, file};
 use std::path::Path;
 
@@ -46,46 +46,6 @@ fn keep_good_copy(store: &Store) {
     {
         log::warn(format_args!("the last good copy of config.json is not current: {error}"));
     }
-}
-
-/// `os-config-devicekey.service`: the key by which a managed device proves who it is (spec os §4.6.2).
-///
-/// It is durable before this returns, so before anybody sends it anywhere.
-pub fn generate_api_key(store: &Store) -> std::result::Result<u8, Error> {
-    let loaded = store.load();
-    let Some(host) = loaded.config.string("apiEndpoint").map(endpoint_host) else {
-        log::info(format_args!("Unconfigured device"));
-        return Ok(0);
-    };
-    if loaded.config.string("deviceApiKey").is_some() {
-        return Ok(0);
-    }
-    let fresh = generate_key()?;
-    store.update(&mut |config: &mut Config| {
-        // Another writer may have set it since.
-        if config.string("deviceApiKey").is_some() {
-            return;
-        }
-        let mut keys = match config.get("deviceApiKeys") {
-            Some(minke_config::Value::Object(keys)) => keys.clone(),
-            _ => minke_config::Map::new(),
-        };
-        // A host has dots, so its key is no dotted path.
-        let remembered = keys.get(&host).and_then(|key| key.as_str()).filter(|key| !key.is_empty());
-        let key = remembered.unwrap_or(&fresh).to_owned();
-        keys.insert(host.clone(), key.as_str().into());
-        config.set("deviceApiKey", key.into());
-        config.set("deviceApiKeys", keys.into());
-    })?;
-    Ok(0)
-}
-
-/// An endpoint without its scheme, as `deviceApiKeys` is indexed.
-fn endpoint_host(endpoint: &str) -> String {
-    minke_wire::text::split_once(endpoint, "://")
-        .map_or(endpoint, |(_, rest)| rest)
-        .trim_end_matches('/')
-        .to_owned()
 }
 
 /// `balena-hostname.service`: the kernel's host name and `/etc/hostname` (spec os §6.1).

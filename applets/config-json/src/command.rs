@@ -1,7 +1,7 @@
 //! The command line of `config-json`.
 
 use crate::dispatch::{self, Purpose};
-use crate::{boot, consumers};
+use crate::{boot, consumers, os_config, root_ca};
 use minke_applet::{Args, EXIT_USAGE, log};
 use minke_config::{Config, Error, Key, Loaded, Paths, Store, Value, host_name, mistyped, value_of};
 use std::path::Path;
@@ -33,7 +33,7 @@ impl Call<'_> {
 type Run = fn(&Call<'_>) -> u8;
 
 /// The commands with the least and the largest number of their arguments.
-const COMMANDS: [(&str, usize, usize, Run); 13] = [
+const COMMANDS: [(&str, usize, usize, Run); 14] = [
     ("get", 1, 1, get),
     ("set", 2, 2, set),
     ("unset", 1, 1, unset),
@@ -44,7 +44,10 @@ const COMMANDS: [(&str, usize, usize, Run); 13] = [
     ("dispatch", 0, 0, |call| minke_applet::report(dispatch::run(&call.store, call.root, call.purpose()))),
     ("apply", 1, 1, |call| consumers::run(&call.store, call.root, call.word(0))),
     ("uuid", 0, 0, |call| boot::uuid(&call.store)),
-    ("generate-api-key", 0, 0, |call| minke_applet::report(boot::generate_api_key(&call.store))),
+    ("generate-api-key", 0, 0, |call| {
+        minke_applet::report(os_config::generate_api_key(&call.store).map(|()| 0))
+    }),
+    ("root-ca", 0, 0, |call| minke_applet::report(root_ca::apply(&call.store, call.root))),
     ("hostname", 0, 0, |call| boot::hostname(&call.store, call.root)),
     ("development-features", 0, 0, |call| {
         minke_applet::report(boot::development_features(&call.store, call.root))

@@ -9,6 +9,8 @@ mod consumers;
 mod dispatch;
 mod fatrw;
 mod firmware;
+mod os_config;
+mod root_ca;
 
 use minke_applet::{Applet, Flag, Parsing, Program};
 
@@ -44,6 +46,10 @@ pub static APPLET: Applet = Applet {
                 ("apply UNIT", "Do the work of one of the units that config.json feeds"),
                 ("uuid", "Make sure that the device has a uuid, keep the last good copy, print the uuid"),
                 ("generate-api-key", "Make the device's API key, if the device is managed and has none"),
+                (
+                    "root-ca",
+                    "Believe the certificate authority of balenaRootCA, and no longer one that is gone",
+                ),
                 ("hostname", "Set the host name by config.json"),
                 ("development-features", "Write or remove the development mode's flag file"),
             ],
@@ -71,6 +77,35 @@ pub static APPLET: Applet = Applet {
             ],
             parsing: Parsing::Gnu,
             run: command::run,
+        },
+        Program {
+            name: "os-config",
+            about: "Get from the cloud what it decides about this device; change clouds and fleets",
+            usage: "[OPTIONS] COMMAND [JSON]",
+            commands: &[
+                ("generate-api-key", "Make the device's API key, if the device is managed and has none"),
+                (
+                    "update",
+                    "Get the configuration of the cloud's services; what differs is written, and its units restart",
+                ),
+                ("join JSON", "Become a member of the fleet whose config.json this is"),
+                ("leave", "Leave the cloud; the device stays as it is otherwise, and remembers its key"),
+            ],
+            flags: &[
+                Flag {
+                    short: None,
+                    long: "config-path",
+                    value: Some("FILE"),
+                    help: "Use this config.json (also CONFIG_PATH in the environment)",
+                },
+                Flag { short: None, long: "root", value: Some("DIR"), help: "Work on the system below DIR" },
+            ],
+            examples: &[
+                ("os-config update", "Ask the cloud now"),
+                ("os-config join \"$(cat fleet.json)\"", "Move the device to another fleet"),
+            ],
+            parsing: Parsing::Gnu,
+            run: os_config::run,
         },
         Program {
             name: "fatrw",

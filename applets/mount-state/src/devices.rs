@@ -38,12 +38,16 @@ impl Devices {
     }
 
     /// The device with this label, `resin-…` or with the newer prefix `balena-…`: by-state, by-label,
-    /// by-partlabel (spec os §1.2).
+    /// by-partlabel (spec os §1.2). Also `active` and `inactive`.
     pub fn find(&self, label: &str) -> Option<PathBuf> {
         let name = label.strip_prefix("resin-").unwrap_or(label);
         for folder in ["by-state", "by-label", "by-partlabel"] {
-            for prefix in ["resin", "balena"] {
-                let link = self.links.join(format!("{folder}/{prefix}-{name}"));
+            for prefix in ["resin-", "balena-", ""] {
+                // The slots have names without a prefix, which only we give.
+                if prefix.is_empty() && (name != label || folder != "by-state") {
+                    continue;
+                }
+                let link = self.links.join(format!("{folder}/{prefix}{name}"));
                 if let Ok(device) = file::real_path(&link) {
                     return Some(device);
                 }

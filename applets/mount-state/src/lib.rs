@@ -1,5 +1,5 @@
-//! The boot, state and data partitions and all that is bound from them: waiting for the devices, state and data
-//! reset, bind mounts, machine-id.
+//! The boot, state and data partitions and all that is bound from them: waiting for the devices, growth of the data
+//! file system, state and data reset, reserves of space, bind mounts, machine-id.
 //!
 //! One program does what the reference does with some twenty units. Each step repeats safely: an interrupted
 //! run is simply run again. A step that fails is logged, and the next ones go on, because a device that is
@@ -11,6 +11,8 @@ mod bind;
 mod devices;
 mod mount;
 mod plan;
+mod recovery;
+mod reserve;
 mod reset;
 mod run;
 mod status;
@@ -27,8 +29,16 @@ pub static APPLET: Applet = Applet {
         commands: &[
             ("start", "Mount everything; what is mounted already stays"),
             ("stop", "Unmount everything that start mounts, in reverse order"),
-            ("status", "Print what is mounted and what is not"),
-            ("check", "As status, and exit 1 if anything is missing, read-only or volatile"),
+            (
+                "mount NAME",
+                "Mount boot, state, data, active or inactive (the other slot, /mnt/sysroot/inactive)",
+            ),
+            ("umount NAME", "Unmount one of them; one that is not mounted is fine"),
+            ("status", "Print what is mounted, with UUIDs, sizes in MiB and what the check at boot said"),
+            (
+                "check",
+                "As status, and exit 1 if anything is missing, read-only, volatile or was not repaired",
+            ),
         ],
         flags: &[
             Flag { short: None, long: "json", value: None, help: "Print the status as JSON" },
@@ -48,6 +58,7 @@ pub static APPLET: Applet = Applet {
         ],
         examples: &[
             ("mount-state status", "What is mounted, from where"),
+            ("mount-state mount inactive", "Look into the slot that does not run"),
             ("rm /mnt/state/remove_me_to_reset && reboot", "Reset the state partition at the next boot"),
             ("rm /mnt/data/remove_me_to_reset && reboot", "Delete all applications at the next boot"),
         ],

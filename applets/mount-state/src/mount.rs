@@ -2,10 +2,12 @@
 
 use crate::devices::Devices;
 use crate::plan::{BOOT, DATA, PARTITIONS, Partition, STATE};
+use crate::recovery;
 use minke_applet::log;
 use minke_sys::mount::{self, Flags};
 use minke_sys::{Errno, Error, Result, block, file};
 use minke_wire::mountinfo::{self, Mount};
+use minke_wire::superblock::{Kind, Superblock};
 use std::path::{Path, PathBuf};
 
 /// Where the upper layers of volatile file systems lie, below the root.
@@ -67,6 +69,11 @@ pub fn partitions(root: &Path, devices: &mut Devices) {
             }
         }
     }
+    if waiting.iter().any(|partition| partition.label == DATA.label) {
+        recovery::data_missing(root);
+    } else {
+        recovery::data_found(root);
+    }
     for partition in waiting {
         log::error(format_args!("{}: no partition with this label was found", partition.label));
     }
@@ -74,22 +81,93 @@ pub fn partitions(root: &Path, devices: &mut Devices) {
     make_writable(root, &DATA, DATA_OPTIONS);
 }
 
+/// What stage 1's check of this file system said; empty when it did not look.
+pub fn last_check(root: &Path, label: &str) -> String {
+    file::text(root.join(block::CHECKS.trim_start_matches('/')).join(label))
+}
+
+/// Whether even the second pass of the check gave up: what is written there may destroy more.
+fn is_broken(root: &Path, partition: &Partition) -> bool {
+    last_check(root, partition.label) == "broken"
+}
+
 fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<()> {
     let target = root.join(partition.target);
     let found = block::probe(device)?
         .ok_or_else(|| Error::new("recognise the file system of", device.display(), Errno::INVAL))?;
     let source = device.to_string_lossy();
-    let mounted = mount::mount(&source, &target, found.kind.name(), Flags::empty(), "");
-    let Err(error) = mounted else { return Ok(()) };
-    // A medium that refuses writes can often be read: better its content than none.
-    let read_only = mount::mount(&source, &target, found.kind.name(), Flags::RDONLY, "");
-    if read_only.is_err() {
-        return Err(error);
+    let options = if found.kind == Kind::Ext4 { block::RESERVE_OPTIONS } else { "" };
+    let broken = is_broken(root, partition);
+    if broken {
+        log::error(format_args!("{} has faults that were not repaired: it is read-only", partition.label));
+    } else {
+        let mounted = mount::mount(&source, &target, found.kind.name(), Flags::empty(), options);
+        let Err(error) = mounted else {
+            if partition.label == DATA.label {
+                grow(&target, device, &found);
+            }
+            return Ok(());
+        };
+        // A medium that refuses writes can often be read: better its content than none.
+        if mount::mount(&source, &target, found.kind.name(), Flags::RDONLY, "").is_err() {
+            return Err(error);
+        }
+        if partition.label == BOOT.label {
+            log::warn(format_args!("{} is mounted read-only: {error}", partition.label));
+        }
+        return Ok(());
     }
-    if partition.label == BOOT.label {
-        log::warn(format_args!("{} is mounted read-only: {error}", partition.label));
+    mount::mount(&source, &target, found.kind.name(), Flags::RDONLY, "")
+}
+
+/// Lets the file system fill its partition, which stage 1 may have grown, in this boot or in one that was cut
+/// (spec os §1.9.4). When it does already, nothing is asked of the kernel.
+fn grow(target: &Path, device: &Path, found: &Superblock) {
+    let size = match block::size(device) {
+        Ok(size) => size,
+        Err(error) => return log::warn(format_args!("{error}")),
+    };
+    let block_size = u64::from(found.block_size).max(1);
+    let blocks = size / block_size;
+    if found.kind != Kind::Ext4 || blocks <= found.size / block_size {
+        return;
     }
-    Ok(())
+    match block::resize(target, blocks) {
+        Ok(()) => log::info(format_args!("{} holds {} MiB now", DATA.label, size >> 20)),
+        Err(error) => log::error(format_args!("{} keeps its size: {error}", DATA.label)),
+    }
+}
+
+/// Mounts one partition by its name (spec os §1.5.1): `boot`, `state`, `data`, `active`, `inactive`. One that is mounted
+/// stays.
+pub fn one(root: &Path, name: &str, devices: &mut Devices) -> Result<()> {
+    let target = place_of(root, name);
+    if is_mounted(&target) {
+        return Ok(());
+    }
+    let label = if is_slot(name) { name.to_owned() } else { format!("resin-{name}") };
+    devices.refresh()?;
+    let device = loop {
+        match devices.find(&label) {
+            Some(device) => break device,
+            None if devices.wait()? => {}
+            None => return Err(Error::new("find partition", label, Errno::NOENT)),
+        }
+    };
+    if let Some(partition) = PARTITIONS.iter().find(|partition| partition.label == label) {
+        return mount_partition(root, partition, &device);
+    }
+    mount::mount(&device.to_string_lossy(), &target, "ext4", Flags::empty(), "")
+}
+
+/// Where [`one`] mounts.
+pub fn place_of(root: &Path, name: &str) -> PathBuf {
+    root.join(if is_slot(name) { "mnt/sysroot" } else { "mnt" }).join(name)
+}
+
+/// Whether it is the name of a slot.
+fn is_slot(name: &str) -> bool {
+    matches!(name, "active" | "inactive")
 }
 
 /// Makes sure that the mount point of `partition` takes writes: an overlay in memory over a file system that is
@@ -102,7 +180,9 @@ fn make_writable(root: &Path, partition: &Partition, options: &str) {
     };
     let result = match find(&table, &target) {
         Some(mount) if !is_read_only(mount) => return,
-        Some(_) if mount::remount(&target, Flags::empty(), "").is_ok() => return,
+        Some(_) if !is_broken(root, partition) && mount::remount(&target, Flags::empty(), "").is_ok() => {
+            return;
+        }
         Some(_) => {
             cover(root, partition, &target, options).map(|()| "is read-only: changes are kept in memory only")
         }

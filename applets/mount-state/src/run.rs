@@ -3,7 +3,7 @@
 use crate::devices::Devices;
 use crate::mount::{VOLATILE, is_mounted};
 use crate::plan::{BINDS, PARTITIONS, STATE};
-use crate::{bind, mount, reset, status};
+use crate::{bind, mount, reserve, reset, status};
 use minke_applet::{Args, EXIT_USAGE, log};
 use minke_config::machine_id;
 use minke_sys::{Errno, file};
@@ -30,13 +30,34 @@ pub fn run(args: &Args) -> u8 {
     match (args.operand(0), args.operands().len()) {
         (Some("start"), 1) => start(&root, args.value("devices").map(Path::new), Duration::from_secs(wait)),
         (Some("stop"), 1) => stop(&root),
+        (Some("mount"), 2) => {
+            let mut devices = Devices::new(args.value("devices").map(Path::new), Duration::from_secs(wait));
+            one(&root, args.operand(1).unwrap_or_default(), Some(&mut devices))
+        }
+        (Some("umount"), 2) => one(&root, args.operand(1).unwrap_or_default(), None),
         (Some("status"), 1) => status::print(&root, args.has("json")),
         (Some("check"), 1) => status::check(&root, args.has("json")),
         _ => {
             minke_applet::errln!(
-                "mount-state: expected start, stop, status or check; see 'mount-state --help'"
+                "mount-state: expected start, stop, mount NAME, umount NAME, status or check; see 'mount-state --help'"
             );
             EXIT_USAGE
+        }
+    }
+}
+
+/// Mounts one partition by its name, or without devices unmounts it.
+fn one(root: &Path, name: &str, devices: Option<&mut Devices>) -> u8 {
+    if !matches!(name, "boot" | "state" | "data" | "active" | "inactive") {
+        minke_applet::errln!("mount-state: '{name}' is none of boot, state, data, active, inactive");
+        return EXIT_USAGE;
+    }
+    let Some(devices) = devices else { return u8::from(!unmount(&mount::place_of(root, name))) };
+    match mount::one(root, name, devices) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::error(format_args!("{name} is not mounted: {error}"));
+            1
         }
     }
 }
@@ -46,6 +67,7 @@ pub fn run(args: &Args) -> u8 {
 fn start(root: &Path, links: Option<&Path>, wait: Duration) -> u8 {
     mount::partitions(root, &mut Devices::new(links, wait));
     reset::all(root);
+    reserve::all(root);
     let kept = root.join(STATE.target).join("machine-id");
     match machine_id::ensure(&kept) {
         Ok(true) => log::info(format_args!("made a new machine-id")),

@@ -3,12 +3,28 @@
 //!
 //! Which partition belongs to which disk is asked of sysfs, never guessed from names.
 
+mod ext4;
+mod medium;
+mod table;
+
+pub use ext4::{resize, set_uuid};
+pub use medium::{Checked, check_fat, set_fat_serial};
+pub use table::{Growth, grow, restore_gpt};
+
 use crate::{Context, Result};
 use minke_wire::partition;
 use minke_wire::superblock::{self, Superblock};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+/// The folder in which stage 1 leaves what came of each check, in a file by the label: `clean`, `repaired`, `broken`
+/// or `unchecked`.
+pub const CHECKS: &str = "/run/minke/fsck";
+
+/// How state and data are mounted: the blocks that ext4 keeps back are for a user that nobody is, not for the root of
+/// a container, which is user 0 as well. It takes CAP_SYS_RESOURCE to use them.
+pub const RESERVE_OPTIONS: &str = "resuid=4294967294";
 
 /// Where devices are found; a test has its own.
 #[derive(Debug, Clone)]
@@ -120,6 +136,12 @@ pub fn probe(path: &Path) -> Result<Option<Superblock>> {
         }
     }
     Ok(Some(found))
+}
+
+/// The bytes of a block device or image file.
+pub fn size(path: &Path) -> Result<u64> {
+    let file = crate::file::open_to_read(path)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).on("find the size of", path)
 }
 
 /// Up to `length` bytes from `offset`; fewer at the end.

@@ -30,6 +30,7 @@ pub mod random;
 pub mod rootfs;
 pub mod signal;
 pub mod socket;
+pub mod space;
 pub mod status;
 pub mod stdio;
 pub mod tcp;

@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod civil;
 pub mod dhcp;
 pub mod dns;
+pub mod fat;
 pub mod http;
 pub mod journal;
 pub mod json;

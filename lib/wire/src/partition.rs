@@ -1,10 +1,13 @@
-//! Partition tables, read: msdos with logical partitions, and GPT.
+//! Partition tables: msdos with logical partitions, and GPT; reading them, and growing the last partition.
 //!
 //! The caller reads the disk: [`read`] asks for pieces by byte offset, so that the same code serves a disk, an
 //! image file and a test. Layouts: UEFI 2.10 §5.3 (GPT), and for msdos the usual one with a chain of extended
 //! boot records.
 
+mod grow;
+
 use crate::superblock::{le16, le32, le64, uuid};
+pub use grow::{Disk, Plan, Source, Write, plan, restore};
 
 /// The most logical partitions that are followed: a chain that loops must end.
 const LOGICAL_LIMIT: u32 = 64;
@@ -50,6 +53,18 @@ pub fn read(sector: u32, source: &mut dyn FnMut(u64, usize) -> Option<Vec<u8>>) 
     if protective { gpt(sector, length, source) } else { msdos(sector, length, &first, source) }
 }
 
+/// CRC-32 as in zlib and UEFI (reflected, polynomial 0xEDB88320).
+pub fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
 /// The bytes of this many sectors.
 #[inline(never)]
 fn bytes(sectors: u64, sector: u32) -> Option<u64> {
@@ -57,6 +72,7 @@ fn bytes(sectors: u64, sector: u32) -> Option<u64> {
 }
 
 /// One of the four records of a boot sector; start and size in sectors.
+#[derive(Debug, Clone, Copy)]
 struct Entry {
     kind: u8,
     start: u32,
@@ -173,117 +189,4 @@ fn guid(bytes: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::process::{Command, Stdio};
-
-    fn from_memory(image: &[u8]) -> impl FnMut(u64, usize) -> Option<Vec<u8>> + '_ {
-        |offset, length| {
-            let offset = usize::try_from(offset).ok()?;
-            image.get(offset..offset.checked_add(length)?).map(<[u8]>::to_vec)
-        }
-    }
-
-    /// A 64 MiB disk made by sfdisk.
-    fn made_by_sfdisk(name: &str, script: &str) -> Vec<u8> {
-        let path = std::env::temp_dir().join(format!("minke-pt-{}-{name}", std::process::id()));
-        std::fs::File::create(&path).unwrap().set_len(64 << 20).unwrap();
-        let mut child = Command::new("sfdisk")
-            .arg("-q")
-            .arg(&path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success());
-        let image = std::fs::read(&path).unwrap();
-        std::fs::remove_file(path).unwrap();
-        image
-    }
-
-    const MSDOS: &str = "label: dos\nlabel-id: 0x62616c65\n\
-        start=8192, size=8192, type=c\nstart=16384, size=8192\nstart=24576, size=8192\n\
-        start=32768, type=5\nstart=40960, size=8192\nstart=57344, size=4096\n";
-    const GPT: &str = "label: gpt\n\
-        size=8192, uuid=01234567-89AB-CDEF-0123-456789ABCDEF, name=resin-boot\n\
-        size=8192, name=\"größe\"\n";
-
-    #[test]
-    fn msdos_with_logical_partitions() {
-        let image = made_by_sfdisk("msdos", MSDOS);
-        let table = read(512, &mut from_memory(&image)).unwrap();
-        assert!(!table.gpt);
-        let numbers: Vec<u32> = table.partitions.iter().map(|partition| partition.number).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
-        assert_eq!(table.partitions[0].uuid.as_deref(), Some("62616c65-01"));
-        assert_eq!((table.partitions[0].start, table.partitions[0].size), (8192 * 512, 8192 * 512));
-        assert_eq!(table.partitions[4].uuid.as_deref(), Some("62616c65-05"));
-        assert_eq!(table.partitions[4].size, 8192 * 512);
-        assert_eq!(table.partitions[5].size, 4096 * 512);
-        assert_eq!((table.partitions[4].start, table.partitions[5].start), (40960 * 512, 57344 * 512));
-    }
-
-    #[test]
-    fn gpt_with_names() {
-        let image = made_by_sfdisk("gpt", GPT);
-        let table = read(512, &mut from_memory(&image)).unwrap();
-        assert!(table.gpt);
-        assert_eq!(table.partitions.len(), 2);
-        assert_eq!(table.partitions[0].uuid.as_deref(), Some("01234567-89ab-cdef-0123-456789abcdef"));
-        assert_eq!(table.partitions[0].name.as_deref(), Some("resin-boot"));
-        assert_eq!(table.partitions[0].size, 8192 * 512);
-        assert_eq!(table.partitions[1].name.as_deref(), Some("größe"));
-    }
-
-    #[test]
-    fn no_table() {
-        assert_eq!(read(512, &mut from_memory(&[0; 4096])), None);
-        assert_eq!(read(512, &mut from_memory(&[])), None);
-        assert_eq!(read(1 << 30, &mut from_memory(&[0; 4096])), None);
-    }
-
-    #[test]
-    fn a_chain_that_loops_ends() {
-        let mut image = made_by_sfdisk("loop", MSDOS);
-        let table = read(512, &mut from_memory(&image)).unwrap();
-        let record = usize::try_from(table.partitions[3].start).unwrap();
-        // The second record of the first extended boot record points back to itself.
-        image[record + 446 + 16 + 8..record + 446 + 16 + 12].fill(0);
-        let table = read(512, &mut from_memory(&image)).unwrap();
-        assert!(table.partitions.len() <= 4 + LOGICAL_LIMIT as usize);
-    }
-
-    #[test]
-    fn never_panics_on_mutated_tables() {
-        let mut images = [made_by_sfdisk("m1", MSDOS), made_by_sfdisk("m2", GPT)];
-        let hot: [Vec<usize>; 2] = [
-            {
-                let base = read(512, &mut from_memory(&images[0])).unwrap().partitions[3].start as usize;
-                (440..512).chain(base + 440..base + 512).collect()
-            },
-            (446..512).chain(512..604).chain(1024..1280).collect(),
-        ];
-        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut random = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state >> 16).unwrap()
-        };
-        for _ in 0..40_000 {
-            for (image, hot) in images.iter_mut().zip(&hot) {
-                let hits: Vec<usize> = (0..1 + random() % 4).map(|_| hot[random() % hot.len()]).collect();
-                let before: Vec<u8> = hits.iter().map(|at| image[*at]).collect();
-                for at in &hits {
-                    image[*at] = [0, 0xFF, 0x05, random() as u8][random() % 4];
-                }
-                let _ = read([512, 4096][random() % 2], &mut from_memory(image));
-                for (at, byte) in hits.iter().zip(before).rev() {
-                    image[*at] = byte;
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -168,18 +168,18 @@ fn squashfs(head: &[u8]) -> Option<Superblock> {
 }
 
 /// The BIOS parameter block, as far as it is needed.
-struct Bpb {
-    sector: u64,
-    cluster: u64,
-    reserved: u64,
-    tables: u64,
-    root_entries: u64,
-    sectors: u64,
-    table_sectors: u64,
-    wide: bool,
+pub(crate) struct Bpb {
+    pub(crate) sector: u64,
+    pub(crate) cluster: u64,
+    pub(crate) reserved: u64,
+    pub(crate) tables: u64,
+    pub(crate) root_entries: u64,
+    pub(crate) sectors: u64,
+    pub(crate) table_sectors: u64,
+    pub(crate) wide: bool,
 }
 
-fn bpb(head: &[u8]) -> Option<Bpb> {
+pub(crate) fn bpb(head: &[u8]) -> Option<Bpb> {
     let (sector, cluster) = (le16(head, 11)?, *head.get(13)?);
     let (short_table, short_sectors) = (le16(head, 22)?, le16(head, 19)?);
     let wide = short_table == 0;

@@ -1,7 +1,11 @@
 //! File-system checks before anything is mounted (spec os §1.10.1). Whatever they find, the boot goes on.
+//!
+//! A file system that e2fsck's careful pass gives up on gets a second one that answers every question with yes. What
+//! even that does not mend is told to mount-state, which mounts it read-only.
 
-use super::root::Devices;
+use super::root::{Devices, name_of};
 use crate::log;
+use minke_sys::block::{CHECKS, Checked, Found, check_fat};
 use minke_sys::process::{Exit, Spawn};
 use minke_wire::superblock::Kind;
 use std::ffi::CString;
@@ -13,8 +17,20 @@ const CHECKER: &str = "/sbin/e2fsck";
 const CONFIG: &str = "/run/initramfs/e2fsck.conf";
 const REPORT: &str = "/run/initramfs/fsck.log";
 
-/// Checks and repairs the slots, state and data, one after the other.
+/// Checks and repairs the boot partition, the slots, state and data, one after the other.
 pub fn check(devices: &Devices) {
+    let _ = minke_sys::file::make_folder(Path::new(CHECKS), 0o755);
+    // Also partitions whose label is lost: it may come back.
+    for found in devices.on_root_disk() {
+        let kind = found.superblock.as_ref().map(|superblock| superblock.kind);
+        let name = name_of(found).unwrap_or_default();
+        let boot = matches!(name, "boot" | "efi" | "rpi" | "imx");
+        if matches!(kind, Some(Kind::Fat(16 | 32))) && boot
+            || kind.is_none() && found.device.number == Some(1)
+        {
+            fat(found);
+        }
+    }
     if !minke_sys::status::exists(CHECKER) {
         log::line(log::WARNING, format_args!("no {CHECKER}: file systems are not checked"));
         return;
@@ -22,34 +38,81 @@ pub fn check(devices: &Devices) {
     let _ = minke_sys::file::make_folder(Path::new("/run/initramfs"), 0o755);
     let _ = minke_sys::file::write(CONFIG, "[options]\nbroken_system_clock = 1\n");
     for name in &["rootA", "rootB", "state", "data"] {
-        let Some(found) = devices.labelled(name) else { continue };
-        if found.superblock.as_ref().is_some_and(|superblock| superblock.kind == Kind::Ext4) {
-            check_one(found.label().unwrap_or(name), &found.device.path);
+        if let Some(found) = devices.labelled(name)
+            && found.superblock.as_ref().is_some_and(|superblock| superblock.kind == Kind::Ext4)
+        {
+            ext4(found.label().unwrap_or(name), &found.device.path, c"-p");
+        }
+    }
+    if devices.labelled("state").is_none() || devices.labelled("data").is_none() {
+        for found in devices.on_root_disk() {
+            // What may have been one of them; an extended partition has no content.
+            let storage = found.device.number.is_some_and(|number| number > 3) && found.device.size > 1 << 20;
+            if found.superblock.is_none() && storage {
+                ext4(&found.device.name, &found.device.path, c"-fp");
+            }
         }
     }
 }
 
-fn check_one(label: &str, device: &Path) {
-    match run(device) {
+/// The result for mount-state, which reads it by the label.
+fn note(label: &str, result: &str) {
+    let path = Path::new(CHECKS).join(label);
+    let _ = minke_sys::file::write(path, result);
+}
+
+fn fat(found: &Found) {
+    let label = found.label().unwrap_or(&found.device.name);
+    let (result, priority, text) = match check_fat(&found.device.path, 0, found.device.size) {
+        Ok(Checked::Whole(report)) if report.is_clean() => ("clean", log::INFO, "is clean".to_owned()),
+        Ok(Checked::Whole(report)) => ("repaired", log::WARNING, format!("was repaired: {}", report.text())),
+        Ok(Checked::LeftAlone(why)) => ("broken", log::ERROR, format!("was not repaired: {why}")),
+        Err(error) => ("unchecked", log::ERROR, format!("was not checked: {error}")),
+    };
+    note(label, result);
+    log::line(priority, format_args!("{label} {text}"));
+}
+
+fn ext4(label: &str, device: &Path, careful: &std::ffi::CStr) {
+    let mut result = "unchecked";
+    for option in [careful, c"-y"] {
+        let exit = match run(device, option) {
+            Ok(exit) => exit,
+            Err(error) => {
+                log::line(log::ERROR, format_args!("{label} was not checked: {error}"));
+                break;
+            }
+        };
         // The exit status is a sum of bits: e2fsck(8). 1 and 2 mean that errors were corrected.
-        Ok(Exit::Code(0)) => log::line(log::INFO, format_args!("{label} is clean")),
-        Ok(Exit::Code(code @ 1..=3)) => {
-            log::line(
-                log::WARNING,
-                format_args!("{label} was repaired (e2fsck status {code}; see {REPORT})"),
-            );
+        match exit {
+            Exit::Code(0) => {
+                result = "clean";
+                log::line(log::INFO, format_args!("{label} is clean"));
+                break;
+            }
+            Exit::Code(code @ 1..=3) => {
+                result = "repaired";
+                log::line(
+                    log::WARNING,
+                    format_args!("{label} was repaired (e2fsck status {code}; see {REPORT})"),
+                );
+                break;
+            }
+            exit => {
+                result = "broken";
+                let option = option.to_string_lossy();
+                let text = format_args!("{label} was not repaired (e2fsck {option} {exit}; see {REPORT})");
+                log::line(log::ERROR, text);
+            }
         }
-        Ok(exit) => {
-            log::line(log::ERROR, format_args!("{label} was not repaired (e2fsck {exit}; see {REPORT})"));
-        }
-        Err(error) => log::line(log::ERROR, format_args!("{label} was not checked: {error}")),
     }
+    note(label, result);
 }
 
-fn run(device: &Path) -> minke_sys::Result<Exit> {
+fn run(device: &Path, option: &std::ffi::CStr) -> minke_sys::Result<Exit> {
     let mut spawn = Spawn::new(c"/sbin/e2fsck");
     let device = CString::new(device.as_os_str().as_encoded_bytes()).unwrap_or_default();
-    spawn.arguments = vec![c"e2fsck".into(), c"-p".into(), device];
+    spawn.arguments = vec![c"e2fsck".into(), option.into(), device];
     spawn.environment =
         vec![CString::new(format!("E2FSCK_CONFIG={CONFIG}")).unwrap_or_default(), c"PATH=/sbin:/bin".into()];
     let report = || minke_sys::file::open(REPORT, minke_sys::file::APPEND).ok().map(Into::into);

@@ -2,7 +2,7 @@
 
 use super::root::Devices;
 use minke_sys::mount::{self, Flags};
-use minke_sys::{Errno, Error, Result};
+use minke_sys::{Errno, Error, Result, block};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,12 @@ pub fn provide(devices: &mut Devices, system: &Path) -> Result<()> {
         return Err(Error::new("find", "the partition resin-state", Errno::NOENT));
     };
     let target = system.join("mnt/state");
-    mount::mount(&state.device.path.to_string_lossy(), &target, "ext4", Flags::empty(), "")?;
+    let source = state.device.path.to_string_lossy();
+    // With faults that were not repaired it is left to mount-state, which says so.
+    if minke_sys::file::text(Path::new(block::CHECKS).join("resin-state")) == "broken" {
+        return Err(Error::new("write", source, Errno::UCLEAN));
+    }
+    mount::mount(&source, &target, "ext4", Flags::empty(), block::RESERVE_OPTIONS)?;
     let file = target.join("machine-id");
     // Power cut: the empty file is there or not; both are handled at the next boot.
     minke_sys::file::open(&file, minke_sys::file::APPEND)?;

@@ -2,9 +2,11 @@
 //! the root image in it, and hands over to `/sbin/init` there.
 
 mod check;
+mod grow;
 mod handover;
 mod machine_id;
 mod root;
+mod unique;
 
 use crate::cmdline::Cmdline;
 use crate::why::Why;
@@ -40,13 +42,28 @@ fn boot(cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
     load_modules();
     let mut devices = root::Devices::watch(cmdline)?;
     devices.wait_for_root()?;
-    check::check(&devices);
+    // An installer's medium stays as it is.
+    if !cmdline.has("flasher") {
+        prepare(&mut devices);
+    }
     let system = root::mount_system(&devices, cmdline)?;
     if let Err(error) = machine_id::provide(&mut devices, system) {
         log::line(log::WARNING, format_args!("the machine id is not kept over this boot: {error}"));
     }
     let init = CString::new(cmdline.value("init").unwrap_or("/sbin/init")).unwrap_or_default();
     handover::hand_over(system, &init)
+}
+
+/// Brings the disk in order, each step whatever became of the others.
+fn prepare(devices: &mut root::Devices) {
+    check::check(devices);
+    // A repair may have brought a label or a UUID back.
+    devices.refresh();
+    let renewed = unique::renew(devices);
+    if grow::grow(devices) || renewed {
+        devices.refresh();
+    }
+    devices.publish_root();
 }
 
 fn mount_api_file_systems() {
