@@ -47,7 +47,7 @@ fi
 setenv label resin-rootA
 if test "${slot}" = "3"; then setenv label resin-rootB; fi
 if test -n "${extra_os_firmware_class_path}"; then
-  setenv extra_os_cmdline "${extra_os_cmdline} firmware_class.path=${extra_os_firmware_class_path}"
+  setenv extra_os_cmdline "${extra_os_cmdline} ${extra_os_firmware_class_path}"
 fi
 @BOARD@
 echo "minke: U-Boot starts partition ${slot} (upgrade_available=${upgrade_available} bootcount=${bootcount})"

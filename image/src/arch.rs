@@ -67,7 +67,7 @@ impl Arch {
 
     /// What else comes from Debian's archive for this architecture.
     pub fn packages(self) -> Vec<&'static str> {
-        let mut packages = vec!["busybox-static", "e2fsck-static"];
+        let mut packages = vec!["busybox-static", "ca-certificates", "e2fsck-static"];
         if self == Arch::Armv6 {
             packages.push("u-boot-rpi");
         }

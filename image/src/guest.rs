@@ -61,6 +61,9 @@ pub struct Settings {
     pub no_reboot: bool,
     /// Show the console on standard output.
     pub echo: bool,
+    /// Log every write and flush of the disk to this file, which each power-on makes anew. Not on the emulated Pi,
+    /// whose disk is an SD card.
+    pub write_log: Option<PathBuf>,
     /// Content of `config.json` on the overlay's boot partition.
     pub config: Option<Vec<u8>>,
     /// Where overlay and logs stay; without it they go away with the guest.
@@ -81,6 +84,7 @@ impl Settings {
             options: Vec::new(),
             no_reboot: false,
             echo: false,
+            write_log: None,
             config: None,
             keep: None,
         }
@@ -154,6 +158,11 @@ impl Guest {
             Ok(output)
         });
         self.explained(result)
+    }
+
+    /// The shell on the console is another one than before.
+    pub fn forget_shell(&mut self) {
+        self.session = None;
     }
 
     /// Waits until the shell on the console is there. Whoever types earlier may make the serial port deaf.
@@ -257,6 +266,9 @@ fn power_on(settings: &Settings, folder: &Path, disk: &Path) -> Result<Power> {
     let mut tries = 0;
     loop {
         tries += 1;
+        if let Some(log) = &settings.write_log {
+            fs::File::create(log).on("making", log)?;
+        }
         let forwards = free_ports(&settings.ports)?;
         let _ = fs::remove_file(&socket);
         let line = command_line(settings, folder, disk, &socket, &forwards)?;
@@ -295,6 +307,7 @@ fn command_line(
         kvm: settings.kvm,
         boot: &settings.boot,
         disk,
+        write_log: settings.write_log.as_deref(),
         folder,
         forwards: &forwarding,
         arguments: &settings.arguments,

@@ -1,4 +1,4 @@
-//! Kernel, modules and the other files from Debian's packages: the selection that an image needs, cached as one folder.
+//! Kernel, modules, certificate authorities and the other files from Debian's packages: the selection that an image needs, cached as one folder.
 
 use crate::arch::Arch;
 use crate::cache::{Cache, Key};
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Raised when the selection's form changes, so that old cache entries are not used.
-const FORM: &str = "parts 1";
+const FORM: &str = "parts 2";
 
 /// Module folder entries that are worth shipping (the binary indices serve only kmod's own tools).
 const INDICES: [&str; 4] = ["modules.dep", "modules.alias", "modules.softdep", "modules.builtin"];
@@ -26,7 +26,7 @@ pub struct Parts {
 impl Parts {
     /// Takes the selection from the cache, or fetches and selects.
     pub fn get(cache: &Cache, arch: Arch, refresh: bool) -> Result<Parts> {
-        let step = progress::step("kernel, modules, BusyBox, e2fsck");
+        let step = progress::step("kernel, modules, BusyBox, e2fsck, CA certificates");
         let mut names = vec![arch.kernel_package()];
         names.extend(arch.packages());
         let archive_lock = cache.lock(&format!("apt-{}", arch.debian()))?;
@@ -85,6 +85,7 @@ fn select(arch: Arch, from: &Path, to: &Root) -> Result<()> {
     to.copy(&from.join(format!("boot/vmlinuz-{version}")), "vmlinuz", false)?;
     to.copy(&first_of(from, &["bin/busybox", "usr/bin/busybox"])?, "busybox", true)?;
     to.copy(&first_of(from, &["sbin/e2fsck.static", "usr/sbin/e2fsck.static"])?, "e2fsck", true)?;
+    to.file("ca-certificates.crt", authorities(&from.join("usr/share/ca-certificates/mozilla"))?)?;
     if let Some(name) = arch.device_tree() {
         to.copy(&from.join(format!("usr/lib/linux-image-{version}/{name}")), name, false)?;
     }
@@ -102,6 +103,27 @@ fn select(arch: Arch, from: &Path, to: &Root) -> Result<()> {
     modules.copy(&root, to, "root-modules", &version)?;
     to.file("boot-modules", modules.loadable(arch.boot_modules()))?;
     to.file("load-modules", modules.loadable(arch.load_modules()))
+}
+
+/// The bundle that `update-ca-certificates` makes of Debian's files: one after the other, by name.
+fn authorities(folder: &Path) -> Result<String> {
+    let mut bundle = String::new();
+    let mut files = walk(folder)?;
+    files.sort();
+    for (name, path) in files {
+        if name.ends_with(".crt") {
+            bundle.push_str(fs::read_to_string(&path).on("reading", &path)?.trim_end());
+            bundle.push('\n');
+        }
+    }
+    let found = bundle.matches("-----BEGIN CERTIFICATE-----").count();
+    if found < 50 {
+        return Err(Error::Invalid(format!(
+            "{} has {found} certificates, which are too few",
+            folder.display()
+        )));
+    }
+    Ok(bundle)
 }
 
 fn kernel_version(from: &Path) -> Result<String> {

@@ -40,6 +40,8 @@ pub struct Machine<'a> {
     pub boot: &'a Path,
     /// The disk, a qcow2 overlay.
     pub disk: &'a Path,
+    /// Where every write and flush of the disk is logged, if it shall be.
+    pub write_log: Option<&'a Path>,
     /// A folder of this guest for its variable store.
     pub folder: &'a Path,
     /// The `-netdev user` forwarding options, each beginning with a comma.
@@ -63,11 +65,10 @@ impl Machine<'_> {
             Arch::Armv6 => words("qemu-system-arm -M raspi0 -accel tcg -icount shift=auto"),
         };
         line.extend(words("-nodefaults -no-user-config -display none"));
-        let disk = format!("format=qcow2,file={}", self.disk.display());
         let network = format!("user,id=net0{}", self.forwards);
         match self.arch {
             Arch::X86_64 => {
-                line.extend(["-drive".into(), format!("if=none,id=disk0,{disk}")]);
+                line.extend(self.disk());
                 line.extend(words(
                     "-device virtio-blk-pci,drive=disk0,bootindex=1 -device virtio-rng-pci -netdev",
                 ));
@@ -75,13 +76,14 @@ impl Machine<'_> {
                 line.extend(words("-device virtio-net-pci,netdev=net0,romfile="));
             }
             Arch::Aarch64 | Arch::Armv7 => {
-                line.extend(["-drive".into(), format!("if=none,id=disk0,{disk}")]);
+                line.extend(self.disk());
                 line.extend(words("-device virtio-blk-device,drive=disk0 -device virtio-rng-device -netdev"));
                 line.push(network);
                 line.extend(words("-device virtio-net-device,netdev=net0"));
             }
             Arch::Armv6 => {
-                line.extend(["-drive".into(), format!("if=sd,{disk}"), "-netdev".into(), network]);
+                let disk = format!("if=sd,format=qcow2,file={}", self.disk.display());
+                line.extend(["-drive".into(), disk, "-netdev".into(), network]);
                 line.extend(words("-device usb-net,netdev=net0"));
             }
         }
@@ -90,6 +92,21 @@ impl Machine<'_> {
             Start::Firmware => self.firmware(&mut line)?,
         }
         Ok(line)
+    }
+
+    /// The disk as node `disk0`, with a log of its writes in between where one is wanted (blklogwrites: the format
+    /// of the kernel's dm-log-writes).
+    fn disk(&self) -> Vec<String> {
+        let disk = self.disk.display();
+        let Some(log) = self.write_log else {
+            return vec!["-drive".into(), format!("if=none,id=disk0,format=qcow2,file={disk}")];
+        };
+        let nodes = [
+            format!("driver=qcow2,node-name=image0,file.driver=file,file.filename={disk}"),
+            format!("driver=file,node-name=log0,filename={}", log.display()),
+            "driver=blklogwrites,node-name=disk0,file=image0,log=log0,log-sector-size=512".to_owned(),
+        ];
+        nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect()
     }
 
     fn direct(&self, line: &mut Vec<String>) -> Result<()> {

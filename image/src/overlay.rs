@@ -45,6 +45,15 @@ impl Overlay {
         Tool::new("qemu-img").args(["convert", "-f", "qcow2", "-O", "raw"]).arg(&self.path).arg(to).run()
     }
 
+    /// Makes the disk larger, as a larger card is than the image written to it. The guest must be off.
+    pub fn grow(&self, bytes: u64) -> Result<()> {
+        Tool::new("qemu-img")
+            .args(["resize", "-q", "-f", "qcow2"])
+            .arg(&self.path)
+            .arg(format!("+{bytes}"))
+            .run()
+    }
+
     /// Writes `config.json` on the boot partition. The guest must be off.
     pub fn write_config(&self, content: &[u8]) -> Result<()> {
         self.write_boot_file("config.json", content)

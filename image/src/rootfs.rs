@@ -123,8 +123,10 @@ pub fn fill(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     programs(root, from)?;
     accounts(root)?;
     identity(root, from)?;
+    authorities(root, from)?;
     modules(root, from)?;
     crate::units::install(from.units, root)?;
+    crate::units::enable_serial_console(from.arch.console(), root)?;
     copy_tree(from.boot_files, root, "resin-boot")?;
     modes(root)?;
     root.file("balenaos.fingerprint", fingerprint(root.top(), "/", &unlisted)?)?;
@@ -199,6 +201,7 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     for name in ["etc/issue", "etc/issue.net"] {
         root.file(name, format!("balenaOS {OS_VERSION} (minke {})\n\n", env!("CARGO_PKG_VERSION")))?;
     }
+    root.file("usr/share/minke/banner", include_str!("../files/banner"))?;
     root.file("etc/timestamp", format!("{}\n", stamp_digits(from.stamp)))?;
     root.file("etc/build", build_information(from.arch, from.stamp))?;
     let supervisor = format!(
@@ -206,6 +209,15 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
          LED_FILE=/dev/null\n"
     );
     root.file("etc/balena-supervisor/supervisor.conf", supervisor)
+}
+
+/// The certificate authorities, and what the cloud configures (spec os §4.6.1, §4.7). The bundle is there twice, once
+/// where nothing is mounted over it; squashfs stores the content once.
+fn authorities(root: &Root, from: &Ingredients<'_>) -> Result<()> {
+    for place in ["etc/ssl/certs", "usr/share/ca-certificates"] {
+        root.copy(&from.parts.path("ca-certificates.crt"), &format!("{place}/ca-certificates.crt"), false)?;
+    }
+    root.file("etc/os-config.json", include_str!("../files/os-config.json"))
 }
 
 /// `/etc/os-release` (spec os §18.1); minke's own version is one more key.

@@ -54,6 +54,12 @@ fn enable(name: &str, text: &str, root: &Root) -> Result<()> {
     Ok(())
 }
 
+/// Lets a serial port have a shell in development mode, where it is not the kernel's console.
+pub fn enable_serial_console(port: &str, root: &Root) -> Result<()> {
+    let place = format!("{UNITS}/development-features.target.wants/serial-getty@{port}.service");
+    root.link("../serial-getty@.service", &place)
+}
+
 /// A unit that names an account which the image lacks would fail on the device only.
 fn check_accounts(path: &Path, text: &str) -> Result<()> {
     for line in text.lines() {
@@ -85,6 +91,9 @@ struct Link {
 fn links(name: &str, text: &str) -> Vec<Link> {
     let mut links = Vec::new();
     let mut section = "";
+    // A template is pulled in as its default instance.
+    let instance = text.lines().find_map(|line| line.strip_prefix("DefaultInstance=")).unwrap_or_default();
+    let pulled = name.replacen("@.", &format!("@{instance}."), 1);
     for line in text.lines().map(str::trim) {
         if line.starts_with('[') {
             section = line;
@@ -92,8 +101,8 @@ fn links(name: &str, text: &str) -> Vec<Link> {
         let Some((key, value)) = line.split_once('=').filter(|_| section == "[Install]") else { continue };
         for word in value.split_whitespace() {
             let (target, place) = match key.trim() {
-                "WantedBy" => (format!("../{name}"), format!("{word}.wants/{name}")),
-                "RequiredBy" => (format!("../{name}"), format!("{word}.requires/{name}")),
+                "WantedBy" => (format!("../{name}"), format!("{word}.wants/{pulled}")),
+                "RequiredBy" => (format!("../{name}"), format!("{word}.requires/{pulled}")),
                 "Alias" => (name.to_owned(), word.to_owned()),
                 _ => continue,
             };
@@ -122,6 +131,13 @@ mod tests {
                 "y.service"
             ]
         );
+    }
+
+    #[test]
+    fn a_template_is_pulled_in_as_its_default_instance() {
+        let text = "[Service]\nExecStart=/x\n[Install]\nWantedBy=a.target\nDefaultInstance=tty1\n";
+        let link = Link { target: "../g@.service".into(), place: "a.target.wants/g@tty1.service".into() };
+        assert_eq!(links("g@.service", text), [link]);
     }
 
     #[test]

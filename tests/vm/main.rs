@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod chain;
+mod cloud;
 mod config;
+mod development;
 mod disk;
 mod disk_growth;
 mod guest;
 mod preload;
 mod services;
+mod settings;
 mod state;
+mod triggers;

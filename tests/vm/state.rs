@@ -6,7 +6,7 @@ const BINDS: [&str; 6] = [
     "/etc/ssh/hostkeys",
     "/etc/NetworkManager/system-connections",
     "/home/root/.ssh",
-    "/etc/udev/rules.d",
+    "/var/lib/bluetooth",
     "/var/lib/systemd",
     "/etc/docker",
 ];

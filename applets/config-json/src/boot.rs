@@ -1,7 +1,7 @@
 //! What the boot makes of `config.json`.
 
 use minke_applet::{log, print};
-use minke_config::{Config, Error, Identity, Store, fatrw, generate_key, host_name, mistyped};
+use minke_config::{Identity, Store, fatrw, host_name, mistyped};
 use minke_sys::{Result, file};
 use std::path::Path;
 
@@ -48,46 +48,6 @@ fn keep_good_copy(store: &Store) {
     }
 }
 
-/// `os-config-devicekey.service`: the key by which a managed device proves who it is (spec os §4.6.2).
-///
-/// It is durable before this returns, so before anybody sends it anywhere.
-pub fn generate_api_key(store: &Store) -> std::result::Result<u8, Error> {
-    let loaded = store.load();
-    let Some(host) = loaded.config.string("apiEndpoint").map(endpoint_host) else {
-        log::info(format_args!("Unconfigured device"));
-        return Ok(0);
-    };
-    if loaded.config.string("deviceApiKey").is_some() {
-        return Ok(0);
-    }
-    let fresh = generate_key()?;
-    store.update(&mut |config: &mut Config| {
-        // Another writer may have set it since.
-        if config.string("deviceApiKey").is_some() {
-            return;
-        }
-        let mut keys = match config.get("deviceApiKeys") {
-            Some(minke_config::Value::Object(keys)) => keys.clone(),
-            _ => minke_config::Map::new(),
-        };
-        // A host has dots, so its key is no dotted path.
-        let remembered = keys.get(&host).and_then(|key| key.as_str()).filter(|key| !key.is_empty());
-        let key = remembered.unwrap_or(&fresh).to_owned();
-        keys.insert(host.clone(), key.as_str().into());
-        config.set("deviceApiKey", key.into());
-        config.set("deviceApiKeys", keys.into());
-    })?;
-    Ok(0)
-}
-
-/// An endpoint without its scheme, as `deviceApiKeys` is indexed.
-fn endpoint_host(endpoint: &str) -> String {
-    minke_wire::text::split_once(endpoint, "://")
-        .map_or(endpoint, |(_, rest)| rest)
-        .trim_end_matches('/')
-        .to_owned()
-}
-
 /// `balena-hostname.service`: the kernel's host name and `/etc/hostname` (spec os §6.1).
 pub fn hostname(store: &Store, root: &Path) -> u8 {
     let host = host_name(&store.load().config);
@@ -125,23 +85,12 @@ fn keep_host_name(path: &Path, name: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// `development-features.service`: the flag file of the development mode (spec os §8.5). It is on a tmpfs.
+/// `development-features.service`: the flag file of the development mode (spec os §8.5).
 pub fn development_features(store: &Store, root: &Path) -> Result<u8> {
     let config = &store.load().config;
-    let path = root.join("var/volatile/development-features");
-    if !config.flag("developmentMode") {
-        return file::remove_all(&path).map(|()| 0);
+    if minke_config::write_development_flag(config, root)? {
+        let now = if config.flag("developmentMode") { "on" } else { "off" };
+        log::info(format_args!("development mode is {now}"));
     }
-    let keys = if config.strings("os.sshKeys").is_empty() { "" } else { " -o PasswordAuthentication=no" };
-    let text = format!(
-        "SSHD_OPTS='-f /etc/ssh/sshd_config_development{keys}'\n\
-         BALENA_DEVELOPMENT_ARGS=\"-H tcp://0.0.0.0:2375\"\n"
-    );
-    if file::read_optional(&path, 4096)?.as_deref() == Some(text.as_bytes()) {
-        return Ok(0);
-    }
-    file::make_folder(&root.join("var/volatile"), 0o755)?;
-    file::write_durable(&path, text.as_bytes(), 0o644)?;
-    log::info(format_args!("development mode is on"));
     Ok(0)
 }

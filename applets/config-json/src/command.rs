@@ -1,8 +1,9 @@
 //! The command line of `config-json`.
 
-use crate::boot;
+use crate::dispatch::{self, Purpose};
+use crate::{boot, consumers, os_config, root_ca};
 use minke_applet::{Args, EXIT_USAGE, log};
-use minke_config::{Config, Error, Loaded, Paths, Store, Value, host_name, mistyped, value_of};
+use minke_config::{Config, Error, Key, Loaded, Paths, Store, Value, host_name, mistyped, value_of};
 use std::path::Path;
 
 /// A command line.
@@ -12,25 +13,41 @@ struct Call<'a> {
     /// The command's arguments.
     words: &'a [&'a str],
     json: bool,
+    seed: bool,
 }
 
 impl Call<'_> {
     fn word(&self, index: usize) -> &str {
         self.words.get(index).copied().unwrap_or_default()
     }
+
+    fn purpose(&self) -> Purpose {
+        match (self.seed, self.root == Path::new("/")) {
+            (true, _) => Purpose::Seed,
+            (false, true) => Purpose::Change,
+            (false, false) => Purpose::Elsewhere,
+        }
+    }
 }
 
 type Run = fn(&Call<'_>) -> u8;
 
 /// The commands with the least and the largest number of their arguments.
-const COMMANDS: [(&str, usize, usize, Run); 9] = [
+const COMMANDS: [(&str, usize, usize, Run); 14] = [
     ("get", 1, 1, get),
     ("set", 2, 2, set),
     ("unset", 1, 1, unset),
     ("check", 0, 1, check),
     ("show", 0, 0, show),
+    ("explain", 0, 1, explain),
+    ("status", 0, 0, |call| dispatch::show(&call.store, call.root)),
+    ("dispatch", 0, 0, |call| minke_applet::report(dispatch::run(&call.store, call.root, call.purpose()))),
+    ("apply", 1, 1, |call| consumers::run(&call.store, call.root, call.word(0))),
     ("uuid", 0, 0, |call| boot::uuid(&call.store)),
-    ("generate-api-key", 0, 0, |call| minke_applet::report(boot::generate_api_key(&call.store))),
+    ("generate-api-key", 0, 0, |call| {
+        minke_applet::report(os_config::generate_api_key(&call.store).map(|()| 0))
+    }),
+    ("root-ca", 0, 0, |call| minke_applet::report(root_ca::apply(&call.store, call.root))),
     ("hostname", 0, 0, |call| boot::hostname(&call.store, call.root)),
     ("development-features", 0, 0, |call| {
         minke_applet::report(boot::development_features(&call.store, call.root))
@@ -55,7 +72,13 @@ pub fn run(args: &Args) -> u8 {
     if let Some((verb, words)) = words.split_first() {
         for (name, least, most, run) in &COMMANDS {
             if name == verb && (*least..=*most).contains(&words.len()) {
-                return run(&Call { store: Store::new(paths), root, words, json: args.has("json") });
+                return run(&Call {
+                    store: Store::new(paths),
+                    root,
+                    words,
+                    json: args.has("json"),
+                    seed: args.has("seed"),
+                });
             }
         }
     }
@@ -109,6 +132,27 @@ fn change(store: &Store, change: &mut dyn FnMut(&mut Config)) -> u8 {
 
 fn show(call: &Call<'_>) -> u8 {
     minke_applet::print(&load(&call.store).config.to_text())
+}
+
+fn explain(call: &Call<'_>) -> u8 {
+    if call.words.is_empty() {
+        for key in minke_config::keys() {
+            minke_applet::outln!("{:36}{}", key.path, key.about);
+        }
+        return 0;
+    }
+    let Some(key) = minke_config::key(call.word(0)) else {
+        minke_applet::errln!("config-json: nothing here reads '{}'; see 'config-json explain'", call.word(0));
+        return 1;
+    };
+    let Key { path, default, units, about, .. } = key;
+    minke_applet::outln!("{path}: {}\n  {about}.", key.wanted());
+    if !default.is_empty() {
+        minke_applet::outln!("  Default: {default}");
+        let units = if units.is_empty() { "nothing at once" } else { units };
+        minke_applet::outln!("  A change restarts: {units}");
+    }
+    0
 }
 
 fn check(call: &Call<'_>) -> u8 {

@@ -5,7 +5,12 @@
 
 mod boot;
 mod command;
+mod consumers;
+mod dispatch;
 mod fatrw;
+mod firmware;
+mod os_config;
+mod root_ca;
 
 use minke_applet::{Applet, Flag, Parsing, Program};
 
@@ -29,8 +34,22 @@ pub static APPLET: Applet = Applet {
                     "Say what is wrong with a config.json, one finding a line; exit 1 if anything is",
                 ),
                 ("show", "Print the configuration that is in effect, also when the file is broken"),
+                (
+                    "explain [KEY]",
+                    "Say what a key does, its default, which units a change restarts; or list all",
+                ),
+                (
+                    "status",
+                    "Print which file is in effect, what is wrong with it, and the settings of each unit",
+                ),
+                ("dispatch", "Hand changed settings to their units and restart these"),
+                ("apply UNIT", "Do the work of one of the units that config.json feeds"),
                 ("uuid", "Make sure that the device has a uuid, keep the last good copy, print the uuid"),
                 ("generate-api-key", "Make the device's API key, if the device is managed and has none"),
+                (
+                    "root-ca",
+                    "Believe the certificate authority of balenaRootCA, and no longer one that is gone",
+                ),
                 ("hostname", "Set the host name by config.json"),
                 ("development-features", "Write or remove the development mode's flag file"),
             ],
@@ -42,6 +61,7 @@ pub static APPLET: Applet = Applet {
                     help: "Use this config.json (also CONFIG_PATH in the environment)",
                 },
                 Flag { short: None, long: "json", value: None, help: "VALUE of 'set' is JSON" },
+                Flag { short: None, long: "seed", value: None, help: "dispatch: restart nothing" },
                 Flag {
                     short: None,
                     long: "root",
@@ -52,10 +72,40 @@ pub static APPLET: Applet = Applet {
             examples: &[
                 ("config-json get os.network.connectivity.uri", "Print one key"),
                 ("config-json set hostname kitchen", "Name the device"),
+                ("config-json explain dnsServers", "What may stand there, and what it does"),
                 ("config-json check /mnt/boot/config.json", "Look for mistakes before a reboot"),
             ],
             parsing: Parsing::Gnu,
             run: command::run,
+        },
+        Program {
+            name: "os-config",
+            about: "Get from the cloud what it decides about this device; change clouds and fleets",
+            usage: "[OPTIONS] COMMAND [JSON]",
+            commands: &[
+                ("generate-api-key", "Make the device's API key, if the device is managed and has none"),
+                (
+                    "update",
+                    "Get the configuration of the cloud's services; what differs is written, and its units restart",
+                ),
+                ("join JSON", "Become a member of the fleet whose config.json this is"),
+                ("leave", "Leave the cloud; the device stays as it is otherwise, and remembers its key"),
+            ],
+            flags: &[
+                Flag {
+                    short: None,
+                    long: "config-path",
+                    value: Some("FILE"),
+                    help: "Use this config.json (also CONFIG_PATH in the environment)",
+                },
+                Flag { short: None, long: "root", value: Some("DIR"), help: "Work on the system below DIR" },
+            ],
+            examples: &[
+                ("os-config update", "Ask the cloud now"),
+                ("os-config join \"$(cat fleet.json)\"", "Move the device to another fleet"),
+            ],
+            parsing: Parsing::Gnu,
+            run: os_config::run,
         },
         Program {
             name: "fatrw",

@@ -32,6 +32,7 @@ cp "$1"/units/* /run/systemd/system/
 cp "$1/minke" /run/bin/minke
 mount --bind "$1/out" /mnt
 mount -t tmpfs tmp /tmp
+mount -t tmpfs lib /var/lib
 for folder in /usr/lib/systemd/system /etc/systemd/system; do
   [ ! -d $folder ] || mount -t tmpfs units $folder
 done
@@ -179,4 +180,79 @@ fn a_fault_in_pid_1_leaves_its_services_running() {
     assert_eq!(machine.told("half"), "run\nrun\n", "{story}");
     assert!(machine.told("halves").trim().parse::<u32>().is_ok_and(|count| count <= 3), "{story}");
     assert_eq!(machine.told("restarts").trim(), "1", "the new PID 1 sees its service end\n{story}");
+}
+
+#[test]
+fn paths_and_timers_start_their_units() {
+    let main = script(
+        "ctl=\"/run/bin/minke systemctl\"; runs() { n=0; while [ \"$$(grep -c . /mnt/$$1 2>/dev/null)\" != $$2 ] && [ $$n -lt 60 ]; \
+         do n=$$((n+1)); sleep 0.1; done; sleep 0.5; echo \"$$1 $$(grep -c . /mnt/$$1 2>/dev/null)\" >> /mnt/story; }; \
+         mkdir /run/w; echo a > /run/w/f; $$ctl start w.path soon.timer often.timer kept.timer; $$ctl list-paths --json > /mnt/paths; \
+         $$ctl show -p SubState --value w.path often.timer > /mnt/states; runs soon 1; \
+         echo b > /run/w/f; runs job 1; \
+         for i in 1 2 3 4 5 6 7 8 9; do echo $$i > /run/w/f.new; mv /run/w/f.new /run/w/f; done; runs job 2; \
+         mount -t tmpfs over /run/w; runs job 2; echo c > /run/w/f; runs job 3; umount /run/w; runs job 4; \
+         rm -r /run/w; runs job 5; mkdir /run/w; echo d > /run/w/f; runs job 6; \
+         $$ctl restart w.path; echo e > /run/w/f; runs job 7; \
+         kill -SEGV 1; sleep 3; until $$ctl is-active -q w.path; do sleep 0.2; done; echo g > /run/w/f; runs job 8; \
+         $$ctl stop w.path; echo f > /run/w/f; runs job 8; \
+         $$ctl list-timers --json > /mnt/timers; $$ctl list-timers > /mnt/table; ls /var/lib/systemd/timers > /mnt/stamps; \
+         cp /mnt/often /mnt/often.now; $$ctl status w.path -n 0 > /mnt/status; $$ctl poweroff; true",
+    );
+    // A unit that is up when PID 1 starts again.
+    let main = main.replace("Type=oneshot", "Type=simple");
+    let job = |file: &str| {
+        format!(
+            "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 0.2; date +%%s.%%N >> /mnt/{file}'\n"
+        )
+    };
+    let timer =
+        |settings: &str| format!("[Unit]\nDefaultDependencies=no\n[Timer]\nAccuracySec=1ms\n{settings}\n");
+    let (often, soon, kept) = (
+        timer("OnCalendar=*:*:0/2"),
+        timer("OnActiveSec=500ms"),
+        timer("OnCalendar=2199-1-1\nPersistent=yes"),
+    );
+    let units = [
+        ("default.target", "[Unit]\nWants=main.service\n"),
+        ("main.service", main.as_str()),
+        ("w.path", "[Unit]\nDefaultDependencies=no\n[Path]\nPathChanged=/run/w/f\nUnit=job.service\n"),
+        ("job.service", &job("job")),
+        ("soon.timer", &soon),
+        ("soon.service", &job("soon")),
+        ("often.timer", &often),
+        ("often.service", &job("often")),
+        ("kept.timer", &kept),
+        ("kept.service", &job("kept")),
+    ];
+    let Some(machine) = Machine::new("triggers", &units) else { return };
+    let output = machine.run();
+    let log = format!("{output:?}\n{}", machine.told("log"));
+    let story = machine.told("story");
+    let story: Vec<&str> = story.lines().collect();
+    let wanted =
+        ["soon 1", "job 1", "job 2", "job 2", "job 3", "job 4", "job 5", "job 6", "job 7", "job 8", "job 8"];
+    assert_eq!(story, wanted, "{log}");
+    assert_eq!(
+        machine.told("states").split_whitespace().collect::<Vec<_>>(),
+        ["waiting", "waiting"],
+        "{log}"
+    );
+    assert_eq!(
+        machine.told("paths").trim(),
+        r#"[{"path":"/run/w/f","condition":"PathChanged","unit":"w.path","activates":"job.service"}]"#
+    );
+    let timers = machine.told("timers");
+    assert!(timers.contains(r#""unit":"often.timer","activates":"often.service""#), "{timers}");
+    let table = machine.told("table");
+    assert!(table.contains("NEXT") && table.contains("2199-01-01 00:00:00 UTC"), "{table}");
+    assert!(machine.told("status").contains("Triggers: job.service"), "{}", machine.told("status"));
+    assert_eq!(machine.told("stamps").trim(), "stamp-kept.timer");
+    // Every even second, and a little more for the job's own sleep.
+    let often = machine.told("often.now");
+    let moments: Vec<f64> = often.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(moments.len() > 3, "{often}");
+    for moment in moments {
+        assert!(moment % 2.0 > 0.15 && moment % 2.0 < 1.9, "{often}");
+    }
 }

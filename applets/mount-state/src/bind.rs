@@ -1,7 +1,7 @@
 //! Bind mounts from the state and data partitions (spec os §3.1.1).
 
 use crate::mount::{find, table, volatile_folder};
-use crate::plan::{BINDS, Bind, CA_CERTIFICATES, DATA, OVERLAY, SSL_CERTS, STATE, Source};
+use crate::plan::{BINDS, Bind, DATA, OVERLAY, STATE, Source};
 use minke_applet::log;
 use minke_sys::file::{self, Flags};
 use minke_sys::status::{self, Status};
@@ -37,17 +37,10 @@ pub fn all(root: &Path) {
         }
     }
     for (bind, source) in due {
-        if wanted(root, bind)
-            && let Err(error) = mount::bind(&source, &root.join(bind.target), false)
-        {
+        if let Err(error) = mount::bind(&source, &root.join(bind.target), false) {
             log::error(format_args!("/{} is not bound: {error}", bind.target));
         }
     }
-}
-
-/// The certificate bundle is bound only over certificates that were added (spec os §3.1).
-pub fn wanted(root: &Path, bind: &Bind) -> bool {
-    bind.target != SSL_CERTS || !is_empty(&root.join(CA_CERTIFICATES))
 }
 
 /// Makes the source if needed, and tells in `made` if one on a disk was; `None`: the target is mounted already.

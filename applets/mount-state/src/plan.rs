@@ -38,24 +38,20 @@ pub enum Source {
 pub const OVERLAY: &str = "mnt/state/root-overlay";
 /// The supervisor's settings, which a state reset takes from the root image.
 pub const SUPERVISOR_CONF: &str = "etc/balena-supervisor/supervisor.conf";
-/// Certificates that the owner of the fleet adds; when there are any, the bundle is bound too.
-pub const CA_CERTIFICATES: &str = "usr/share/ca-certificates/balena";
-/// The bundle.
-pub const SSL_CERTS: &str = "etc/ssl/certs";
 
 const fn overlay(target: &'static str) -> Bind {
     Bind { target, source: Source::Overlay, shadows: false }
 }
 
 /// All bind mounts, in the order in which they are made. `var/log/journal` is not among them: the journal
-/// mounts it when it is to be persistent.
-pub const BINDS: [Bind; 22] = [
+/// mounts it when it is to be persistent. Nor is `etc/ssl/certs`: a bundle kept on the state partition would hide a newer
+/// system's authorities (a DEFECT of spec os §4.7.3), so `config-json root-ca` makes one at each boot.
+pub const BINDS: [Bind; 21] = [
     overlay("etc/ssh/hostkeys"),
     overlay("etc/hostname"),
     overlay("etc/openvpn"),
     overlay("etc/udev/rules.d"),
-    overlay(CA_CERTIFICATES),
-    Bind { target: SSL_CERTS, source: Source::Overlay, shadows: true },
+    overlay("usr/share/ca-certificates/balena"),
     overlay("etc/NetworkManager/conf.d"),
     overlay("etc/NetworkManager/system-connections"),
     overlay("etc/NetworkManager/dispatcher.d"),
@@ -91,11 +87,5 @@ mod tests {
             .collect();
         assert!(wanted.iter().all(|name| aliases.contains(&name.as_str())), "{wanted:?}");
         assert_eq!(aliases.len(), wanted.len());
-    }
-
-    #[test]
-    fn certificates_are_bound_before_the_bundle() {
-        let place = |target| BINDS.iter().position(|bind| bind.target == target);
-        assert!(place(CA_CERTIFICATES) < place(SSL_CERTS));
     }
 }

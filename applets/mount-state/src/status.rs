@@ -1,6 +1,5 @@
 //! What is mounted and what is not.
 
-use crate::bind::wanted;
 use crate::mount::{find, is_read_only, is_volatile, last_check, table};
 use crate::plan::{BINDS, PARTITIONS, Partition};
 use minke_applet::log;
@@ -48,7 +47,7 @@ fn show(root: &Path, json: bool) -> Option<bool> {
         entry.details = details(root, partition, &entry.source);
         entries.push(entry);
     }
-    for bind in BINDS.iter().filter(|bind| wanted(root, bind)) {
+    for bind in &BINDS {
         entries.push(entry(root, &table, bind.target));
     }
     minke_applet::print(&if json { as_json(&entries) } else { as_text(&entries) });

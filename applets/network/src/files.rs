@@ -42,10 +42,9 @@ impl Places {
 
     /// Names in folders that belong to root, and what they lead to: so a program without rights there can
     /// replace the files whole.
-    pub fn links(&self) -> [(PathBuf, &'static str); 3] {
+    pub fn links(&self) -> [(PathBuf, &'static str); 2] {
         [
             (self.run.join("resolv.conf"), "minke/network/resolv.conf"),
-            (self.run.join("dnsmasq.servers"), "minke/network/dnsmasq.servers"),
             (self.run.join("minke/network.sock"), "network/control.sock"),
         ]
     }

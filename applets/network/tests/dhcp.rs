@@ -213,7 +213,7 @@ fn an_address_is_obtained_set_up_renewed_and_asked_for_again() {
     let resolver = "search eng.test lan.test\nnameserver 10.77.0.1\nnameserver 10.77.0.2\n";
     assert_eq!(lab.read("run/resolv.conf"), resolver);
     assert_eq!(lab.read("run/resolvconf/interface/NetworkManager"), resolver);
-    assert_eq!(lab.read("run/dnsmasq.servers"), "\n");
+    assert_eq!(lab.read("run/minke/network/dnsmasq.servers"), "\n");
     let sources = "pool 10.77.0.3 iburst minpoll 14 maxpoll 14 maxsources 1\n";
     assert_eq!(lab.read("run/chrony/added_dhcp_eth0.sources"), sources);
     let online = minke_wire::json::json!({ "command": "wait-online" });

@@ -128,7 +128,8 @@ impl Machine {
 
     fn stop_engine(&mut self) {
         if let Ok(pid) = std::fs::read_to_string(self.folder.join("pid")) {
-            run(Command::new("kill").arg(pid.trim()));
+            // The program of that name is not everywhere.
+            run(Command::new("sh").args(["-c", &format!("kill {}", pid.trim())]));
         }
         self.engine.take().unwrap().wait().unwrap();
     }

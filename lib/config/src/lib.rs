@@ -9,8 +9,11 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod development;
 mod device_type;
 pub mod fatrw;
+#[cfg(test)]
+mod fuzz_tests;
 mod host_name;
 mod identity;
 mod keys;
@@ -20,10 +23,11 @@ mod os_release;
 mod store;
 
 pub use config::{Config, Problem};
+pub use development::{DEVELOPMENT_FLAG, write_development_flag};
 pub use device_type::DeviceType;
 pub use host_name::{FALLBACK_HOST_NAME, HostName, host_name, is_host_name};
 pub use identity::{Identity, generate_key};
-pub use keys::{mistyped, value_of};
+pub use keys::{Key, Restart, key, keys, mistyped, settings, units, value_of};
 pub use minke_wire::json::{Map, Value};
 pub use os_release::{OsRelease, os_release};
 pub use store::{Error, Loaded, Origin, Paths, Store};

@@ -2,8 +2,13 @@
 
 use crate::Error;
 use crate::message::Response;
+use crate::resolve::resolve;
 use crate::socket::Socket;
-use minke_sys::Context;
+use crate::tls::Tls;
+use crate::trust::{Trust, Verifier};
+use crate::url::Url;
+use crate::wire::{Link, Wire};
+use minke_sys::{Context, Errno, clock};
 use minke_wire::http::{
     BodyDecoder, Headers, LAST_CHUNK, ResponseHead, parse_response, response_framing, write_chunk,
     write_request_head,
@@ -17,8 +22,10 @@ use std::time::Duration;
 /// Most bytes of a response head.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// Bytes that one read takes.
-const READ: usize = 8 * 1024;
+/// Bytes of a request body that are sent at once.
+const PIECE: usize = 8 * 1024;
+/// How long one of several addresses may take to answer.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection may take where no other limit was set: the kernel's own tries take about as long.
 const CONNECT_LIMIT: Duration = Duration::from_secs(130);
 
@@ -27,6 +34,18 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(130);
 enum Address {
     Unix(PathBuf),
     Tcp(SocketAddr),
+    Web(Box<Web>),
+}
+
+/// A server of the web.
+#[derive(Debug, Clone)]
+struct Web {
+    tls: bool,
+    host: Box<str>,
+    port: u16,
+    trust: Trust,
+    clock: Option<Duration>,
+    etc: PathBuf,
 }
 
 /// A client of one server.
@@ -34,6 +53,7 @@ enum Address {
 pub struct Client {
     address: Address,
     timeout: Option<Duration>,
+    deadline: Option<Duration>,
     limit: usize,
 }
 
@@ -58,8 +78,56 @@ impl Client {
         Self::new(Address::Tcp(address))
     }
 
+    /// A client of the server of a URL. The name is looked up for every request: in `/etc/hosts`, then by the servers of
+    /// `/etc/resolv.conf`. Redirections are answers as others are. The URL's target is the caller's to send.
+    pub fn web(url: &Url<'_>) -> Self {
+        Self::new(Address::Web(Box::new(Web {
+            tls: url.tls,
+            host: url.host.into(),
+            port: url.port,
+            trust: Trust::default(),
+            clock: None,
+            etc: "/etc".into(),
+        })))
+    }
+
     fn new(address: Address) -> Self {
-        Self { address, timeout: Some(Duration::from_secs(60)), limit: 8 * 1024 * 1024 }
+        Self { address, timeout: Some(Duration::from_secs(60)), deadline: None, limit: 8 * 1024 * 1024 }
+    }
+
+    /// Which authorities' certificates a web server may have (those of the system's bundle unless told).
+    #[must_use]
+    pub fn with_trust(mut self, trust: Trust) -> Self {
+        if let Address::Web(web) = &mut self.address {
+            web.trust = trust;
+        }
+        self
+    }
+
+    /// The time since 1970 that a web server's certificate is checked against (the system's clock unless told).
+    #[must_use]
+    pub fn with_clock(mut self, clock: Duration) -> Self {
+        if let Address::Web(web) = &mut self.address {
+            web.clock = Some(clock);
+        }
+        self
+    }
+
+    /// The folder of `hosts` and `resolv.conf` (`/etc` unless told).
+    #[must_use]
+    pub fn with_names_of(mut self, etc: impl Into<PathBuf>) -> Self {
+        if let Address::Web(web) = &mut self.address {
+            web.etc = etc.into();
+        }
+        self
+    }
+
+    /// How long a request may take altogether, from looking up the name to the last byte of the body (for ever, unless
+    /// told).
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
     }
 
     /// How long the server may stay silent (60 s unless told; `None`: for ever).
@@ -95,10 +163,10 @@ impl Client {
         headers: &[(&str, &str)],
         body: Body<'_>,
     ) -> Result<Box<Stream>, Error> {
-        let mut socket = self.connect()?;
+        let mut link = self.connect()?;
         let close = [("Connection", "close")];
-        let sent = send(&mut socket, method, target, &[headers, &close], body);
-        let mut stream = Stream::open(socket, method);
+        let sent = send(&mut link, method, target, &self.host(), &[headers, &close], body);
+        let mut stream = Stream::open(link, method);
         // A server that refuses a body answers before it has read it all: its answer says more than the
         // failed write.
         match (stream.read_head(), sent) {
@@ -116,36 +184,75 @@ impl Client {
         headers: &[(&str, &str)],
         body: Body<'_>,
     ) -> Result<Box<Stream>, Error> {
-        let mut socket = self.connect()?;
+        let mut link = self.connect()?;
         let asks = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
-        send(&mut socket, method, target, &[headers, &asks], body)?;
-        let mut stream = Stream::open(socket, method);
+        send(&mut link, method, target, &self.host(), &[headers, &asks], body)?;
+        let mut stream = Stream::open(link, method);
         stream.read_head()?;
         Ok(stream)
     }
 
-    fn connect(&self) -> Result<Socket, Error> {
+    fn connect(&self) -> Result<Link, Error> {
+        let limit = self.timeout.unwrap_or(CONNECT_LIMIT);
+        let until = self.deadline.map(|deadline| clock::boottime().saturating_add(deadline));
         let socket = match &self.address {
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).on("connect to", path)?),
-            Address::Tcp(address) => {
-                let limit = self.timeout.unwrap_or(CONNECT_LIMIT);
-                Socket::Tcp(minke_sys::tcp::connect_within(*address, limit)?)
+            Address::Tcp(address) => Socket::Tcp(minke_sys::tcp::connect_within(*address, limit)?),
+            Address::Web(web) => {
+                let socket = web.connect(until.unwrap_or(clock::boottime().saturating_add(limit)))?;
+                let wire = Wire::new(socket, self.timeout, until)?;
+                if !web.tls {
+                    return Ok(Link::Plain(wire));
+                }
+                let clock = web.clock.unwrap_or_else(clock::realtime);
+                return Ok(Link::Tls(Tls::open(wire, &web.url(), Verifier(web.trust.clone()), clock)?));
             }
         };
-        socket.set_timeout(self.timeout)?;
-        Ok(socket)
+        Ok(Link::Plain(Wire::new(socket, self.timeout, until)?))
+    }
+
+    /// The value of the field `Host`.
+    fn host(&self) -> String {
+        match &self.address {
+            Address::Web(web) => web.url().authority(),
+            Address::Unix(_) | Address::Tcp(_) => "localhost".into(),
+        }
+    }
+}
+
+impl Web {
+    fn url(&self) -> Url<'_> {
+        Url { tls: self.tls, host: &self.host, port: self.port, target: "/" }
+    }
+
+    /// Tries the addresses in turn, until a time since boot. The error is that of the last one.
+    fn connect(&self, until: Duration) -> Result<Socket, Error> {
+        let addresses = resolve(&self.etc, &self.host, until)?;
+        let mut failed = None;
+        for address in &addresses {
+            let left = until.saturating_sub(clock::boottime());
+            let limit = if addresses.len() > 1 { left.min(ADDRESS_LIMIT) } else { left };
+            match minke_sys::tcp::connect_within(SocketAddr::new(*address, self.port), limit) {
+                Ok(stream) => return Ok(Socket::Tcp(stream)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed
+            .unwrap_or_else(|| minke_sys::Error::new("connect to", &self.host, Errno::HOSTUNREACH))
+            .into())
     }
 }
 
 fn send(
-    socket: &mut Socket,
+    link: &mut Link,
     method: &str,
     target: &str,
+    host: &str,
     headers: &[&[(&str, &str)]],
     body: Body<'_>,
 ) -> Result<(), Error> {
     let mut fields = Headers::new();
-    fields.push("Host", "localhost");
+    fields.push("Host", host);
     for (name, value) in headers.iter().copied().flatten() {
         fields.push(name, value);
     }
@@ -161,9 +268,9 @@ fn send(
     if let Body::Bytes(bytes) = body {
         out.extend_from_slice(bytes);
     }
-    socket.write_all(&out).context("send to", "the HTTP server")?;
+    link.write_all(&out)?;
     let Body::Reader(reader) = body else { return Ok(()) };
-    let mut buffer = vec![0; READ];
+    let mut buffer = vec![0; PIECE];
     loop {
         let count = reader(&mut buffer).context("read", "the request body")?;
         out.clear();
@@ -171,7 +278,7 @@ fn send(
         if count == 0 {
             out.extend_from_slice(LAST_CHUNK);
         }
-        socket.write_all(&out).context("send to", "the HTTP server")?;
+        link.write_all(&out)?;
         if count == 0 {
             return Ok(());
         }
@@ -185,7 +292,7 @@ pub struct Stream {
     pub status: u16,
     /// The header fields.
     pub headers: Headers,
-    socket: Socket,
+    link: Link,
     method: Box<str>,
     input: Vec<u8>,
     /// Decoded body that was not taken yet.
@@ -195,11 +302,11 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn open(socket: Socket, method: &str) -> Box<Self> {
+    fn open(link: Link, method: &str) -> Box<Self> {
         Box::new(Self {
             status: 0,
             headers: Headers::new(),
-            socket,
+            link,
             method: method.into(),
             input: Vec::new(),
             body: Vec::new(),
@@ -236,19 +343,9 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads once from the socket. `false`: the connection has ended.
+    /// Reads once from the connection. `false`: it has ended.
     fn fill(&mut self) -> Result<bool, Error> {
-        let mut buffer = vec![0; READ];
-        loop {
-            match self.socket.read_some(&mut buffer) {
-                Ok(count) => {
-                    self.input.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                    return Ok(count > 0);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => Err(error).context("wait for", "the HTTP server")?,
-            }
-        }
+        self.link.read_into(&mut self.input)
     }
 
     fn decode(&mut self) -> Result<(), Error> {
@@ -320,17 +417,18 @@ impl Stream {
 
     /// Changes how long the server may stay silent.
     pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<(), Error> {
-        Ok(self.socket.set_timeout(timeout)?)
+        Ok(self.link.wire().set_silence(timeout)?)
     }
 
-    /// The connection after [`Client::upgrade`] was granted, and what came on it already.
+    /// The connection after [`Client::upgrade`] was granted, and what came on it already. (Of a TLS session it is the
+    /// bare connection, which nobody can use: upgrades are for sockets of this machine.)
     pub fn into_socket(self) -> (OwnedFd, Vec<u8>) {
-        (self.socket.into(), self.input)
+        (self.link.into_wire().socket.into(), self.input)
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.link.wire().socket.as_fd()
     }
 }

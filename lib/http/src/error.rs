@@ -19,6 +19,14 @@ pub enum Error {
     Truncated,
     /// The answer is larger than this many bytes, the limit of the call.
     TooLarge(usize),
+    /// What is wrong with a URL, and the URL.
+    Url(&'static str, Box<str>),
+    /// A name has no address; the text says which and why.
+    Name(Box<str>),
+    /// The server's certificate is not believed.
+    Certificate(Box<crate::Distrusted>),
+    /// No TLS session could be had; the text names the host and says why.
+    Tls(Box<str>),
 }
 
 impl Error {
@@ -43,6 +51,9 @@ impl fmt::Display for Error {
             Self::Full => f.write_str("the peer reads too slowly"),
             Self::Protocol(what) => write!(f, "the peer sent no proper HTTP: {what}"),
             Self::Truncated => f.write_str("the peer closed the connection in the middle of a message"),
+            Self::Url(what, url) => write!(f, "URL \"{}\" {what}", minke_wire::text::shown(url)),
+            Self::Certificate(distrusted) => distrusted.fmt(f),
+            Self::Name(text) | Self::Tls(text) => f.write_str(text),
             Self::TooLarge(limit) => write!(f, "the answer is larger than {limit} bytes"),
         }
     }

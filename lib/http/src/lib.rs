@@ -1,4 +1,4 @@
-//! One small HTTP/1.1 server and client for all programs, over TCP and Unix sockets.
+//! One small HTTP/1.1 server and client for all programs, over TCP and Unix sockets; the client also over TLS.
 //!
 //! [`Server`] lives in a daemon's event loop: it owns its connections and an inner poller, and answers come
 //! back to it by connection id. [`Client`] blocks, with time-outs, for commands and worker threads. The
@@ -22,11 +22,18 @@
 pub mod client;
 mod error;
 mod message;
+mod resolve;
 mod server;
 mod socket;
+mod tls;
+mod trust;
+mod url;
+mod wire;
 
 pub use client::Client;
 pub use error::Error;
 pub use message::{BodyMode, Conn, Event, Head, Limits, Request, Response};
 pub use minke_wire::http::{Headers, escape};
 pub use server::Server;
+pub use trust::{BUNDLE, Distrust, Distrusted, Trust, count_authorities};
+pub use url::Url;

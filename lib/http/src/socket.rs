@@ -50,10 +50,10 @@ impl Socket {
     }
 
     /// For blocking sockets, as is std's habit.
-    pub(crate) fn write_all(&mut self, data: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn write_some(&mut self, data: &[u8]) -> std::io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.write_all(data),
-            Self::Unix(stream) => stream.write_all(data),
+            Self::Tcp(stream) => stream.write(data),
+            Self::Unix(stream) => stream.write(data),
         }
     }
 

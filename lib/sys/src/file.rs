@@ -118,6 +118,14 @@ fn write_bytes(path: &Path, content: &[u8]) -> Result<()> {
     file.write_all(content).on("write", path)
 }
 
+/// Sets a file's times to now; it is made when missing.
+pub fn touch(path: &Path) -> Result<()> {
+    let file = open(path, Flags::WRONLY | Flags::CREATE)?;
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    rustix::fs::futimens(&file, &times).on("touch", path)
+}
+
 /// Reads a whole file of at most `limit` bytes; a longer one is an error (`EFBIG`), so that nothing a user or
 /// a broken disk left there fills the memory.
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {

@@ -3,6 +3,7 @@
 //! One module per family of system calls. Functions take and return plain types; every error says what was
 //! attempted and on which path or peer.
 
+pub mod alarm;
 pub mod block;
 pub mod capability;
 pub mod cgroup;
@@ -14,6 +15,7 @@ pub mod entry;
 mod error;
 pub mod event;
 pub mod file;
+pub mod inotify;
 pub mod limit;
 pub mod machine;
 pub mod memory;

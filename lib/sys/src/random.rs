@@ -14,3 +14,11 @@ pub fn fill(mut buffer: &mut [u8]) -> Result<()> {
     }
     Ok(())
 }
+
+/// A number for delays and the like, at once: soon after boot it may be one that others can guess.
+pub fn quick() -> u64 {
+    let mut bytes = [0; 8];
+    // Older kernels than 5.6 lack the flag; there it is 0.
+    let _ = getrandom(&mut bytes, GetRandomFlags::INSECURE);
+    u64::from_ne_bytes(bytes)
+}

@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Stat};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// What stat(2) tells of a file.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,34 @@ impl Status {
     }
 }
 
+/// By which it is seen whether a file was changed or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    /// Of the content, since 1970.
+    pub modified: Duration,
+    /// Of the content or the attributes, since 1970.
+    pub changed: Duration,
+}
+
+/// The stamp of what `path` leads to; `None` when there is nothing.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let stat = rustix::fs::statat(CWD, name(path), AtFlags::empty()).ok()?;
+    let Status { device, inode, length, .. } = status(stat);
+    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions, reason = "as below")]
+    let (modified, changed) = (
+        since_1970(stat.st_mtime.try_into().ok()?, stat.st_mtime_nsec.try_into().ok()?),
+        since_1970(stat.st_ctime.try_into().ok()?, stat.st_ctime_nsec.try_into().ok()?),
+    );
+    Some(Stamp { device, inode, length, modified, changed })
+}
+
+fn since_1970(seconds: i64, nanoseconds: u32) -> Duration {
+    Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds.min(999_999_999))
+}
+
 /// What `path` leads to, links followed.
 pub fn of(path: impl AsRef<Path>) -> Result<Status> {
     let path = path.as_ref();
@@ -102,6 +131,24 @@ fn status(stat: Stat) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_tells_a_write_and_a_replacement() {
+        let path = std::env::temp_dir().join(format!("minke-stamp-{}", std::process::id()));
+        assert_eq!(stamp(&path), None);
+        std::fs::write(&path, "a").unwrap();
+        let first = stamp(&path).unwrap();
+        assert_eq!(stamp(&path), Some(first));
+        let now = crate::clock::realtime();
+        assert!(now.abs_diff(first.modified) < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::write(&path, "b").unwrap();
+        let second = stamp(&path).unwrap();
+        assert_ne!(second, first);
+        crate::file::touch(&path).unwrap();
+        assert!(stamp(&path).unwrap().modified >= second.modified);
+        std::fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn as_std_sees_it() {

@@ -1,4 +1,7 @@
-//! DNS messages (RFC 1035 §4): the header and the question, as far as a forwarder needs them.
+//! DNS messages (RFC 1035 §4): the header and the question, as far as a forwarder needs them; in [`lookup`] what asks for
+//! addresses.
+
+pub mod lookup;
 
 /// Bytes of the fixed header.
 const HEADER: usize = 12;

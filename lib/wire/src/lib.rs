@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authorized_keys;
+pub mod base64;
+pub mod calendar;
 pub mod civil;
 pub mod dhcp;
 pub mod dns;

@@ -109,6 +109,8 @@ impl Manager {
                     format_args!("is part of an ordering cycle, which is broken here"),
                 );
                 self.run_job(world, &name);
+            } else if let Some(name) = self.due_trigger(world).filter(|_| !self.ending) {
+                self.fire(world, &name);
             } else {
                 return;
             }
@@ -224,7 +226,12 @@ impl Manager {
         }
         if slot.unit.service.is_none() {
             slot.reached = true;
-            self.note(log::INFO, name, format_args!("reached"));
+            // Of a path or timer it is told that it was started.
+            if slot.unit.trigger.is_none() {
+                self.note(log::INFO, name, format_args!("reached"));
+            }
+            self.arm(world, name, true);
+            self.moved(world, name, true);
             return self.end_job(name, Verdict::Done);
         }
         if !slot.may_start(self.now) {
@@ -238,6 +245,7 @@ impl Manager {
             self.system(name, |unit| unit.start_limit_action);
             return self.end_job(name, Verdict::Failed);
         }
+        self.moved(world, name, true);
         self.service(world, name, &Event::Start { by_hand });
     }
 
@@ -247,6 +255,8 @@ impl Manager {
             return self.service(world, name, &Event::Stop);
         }
         slot.reached = false;
+        self.disarm(name);
+        self.moved(world, name, false);
         self.end_job_of(name, Kind::Stop, Verdict::Done);
         self.restart_went_down(name);
         self.stop_bound(name);
@@ -295,6 +305,20 @@ impl Manager {
 }
 
 impl super::Slot {
+    /// When the start limit allows the next start, if it does not now.
+    pub(super) fn start_limit_until(&self, now: Duration) -> Option<Duration> {
+        let (interval, burst) = self.unit.start_limit?;
+        let mut recent = Vec::new();
+        for start in &self.starts {
+            let until = start.saturating_add(interval);
+            if until > now {
+                recent.push(until);
+            }
+        }
+        let full = recent.len() >= usize::try_from(burst).unwrap_or(usize::MAX);
+        if full { recent.first().copied() } else { None }
+    }
+
     /// Counts a start against the start limit.
     fn may_start(&mut self, now: Duration) -> bool {
         let Some((interval, burst)) = self.unit.start_limit else { return true };

@@ -10,12 +10,14 @@ mod service;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod trigger;
 
 pub use job::{Job, Kind, Verdict};
+pub use trigger::Armed;
 
 use crate::log;
 use crate::unit::load::Loaded;
-use crate::unit::{self, Condition, Type, Unit};
+use crate::unit::{self, Condition, Type, Unit, bad_setting};
 use minke_wire::table::Table;
 use runtime::{Event, Runtime, earlier};
 use state::{Effect, Outcome, Phase, State};
@@ -35,6 +37,16 @@ pub trait World {
     fn holds(&mut self, condition: &Condition) -> bool;
     /// Reads a process id from a service's file.
     fn read_pid(&mut self, path: &Path) -> Option<i32>;
+    /// The time since 1970 UTC, as far as the machine knows it.
+    fn realtime(&mut self) -> Duration;
+    /// A random number.
+    fn random(&mut self) -> u64;
+    /// A number that looks random and is always the same for this unit on this machine.
+    fn fixed(&mut self, name: &str) -> u64;
+    /// When a persistent timer last started its unit, since 1970, by what is on the disk.
+    fn last_run(&mut self, name: &str) -> Option<Duration>;
+    /// Keeps on the disk that this is now.
+    fn record_run(&mut self, name: &str);
 }
 
 /// What the loop must do.
@@ -46,6 +58,14 @@ pub enum Action {
         unit: String,
         /// What.
         effect: Effect,
+    },
+    /// Begin to watch an active path unit's paths, or no longer. [`Manager::path_event`] tells what happens to them,
+    /// and once that watching has begun.
+    Watch {
+        /// The unit.
+        unit: String,
+        /// Begin, also with what is changed in its file.
+        on: bool,
     },
     /// A log line.
     Log {
@@ -115,8 +135,14 @@ pub struct Slot {
     pub unit: Rc<Unit>,
     /// A service's run.
     pub runtime: Runtime,
-    /// A target is reached.
+    /// A target is reached; a path or timer is up.
     pub reached: bool,
+    /// What a path or timer does that is up.
+    pub armed: Option<Box<Armed>>,
+    /// When it was last started.
+    pub went_up: Option<Duration>,
+    /// When it last ended.
+    pub went_down: Option<Duration>,
     /// Its last start was skipped because of a condition.
     pub condition_failed: bool,
     /// The number of the watch on its control group.
@@ -133,6 +159,9 @@ impl Slot {
             unit: Rc::from(unit),
             runtime: Runtime::default(),
             reached: false,
+            armed: None,
+            went_up: None,
+            went_down: None,
             condition_failed: false,
             watch: None,
             stored: Vec::new(),
@@ -146,15 +175,6 @@ impl Slot {
             (Some(_), _) => self.runtime.state.active(),
             (None, true) => Phase::Active,
             (None, false) => Phase::Inactive,
-        }
-    }
-
-    /// `SubState`.
-    pub fn sub_state(&self) -> &'static str {
-        match (&self.unit.service, self.reached) {
-            (Some(_), _) => self.runtime.state.name(),
-            (None, true) => "active",
-            (None, false) => "dead",
         }
     }
 }
@@ -223,7 +243,17 @@ impl Manager {
         for job in self.jobs.values() {
             next = earlier(next, job.next_deadline());
         }
-        next
+        earlier(next, self.next_moment())
+    }
+
+    /// `SubState`.
+    pub fn sub_state(&self, slot: &Slot) -> &'static str {
+        match (&slot.unit.service, &slot.unit.trigger, &slot.armed) {
+            (Some(_), ..) => slot.runtime.state.name(),
+            (_, Some(trigger), Some(armed)) => self.trigger_state(armed, trigger),
+            _ if slot.reached => "active",
+            _ => "dead",
+        }
     }
 
     /// The unit that a process of PID 1's own belongs to.
@@ -290,6 +320,9 @@ impl Manager {
             let Some(slot) = self.units.get_mut(&name) else { continue };
             if let Loaded::Unit(unit) = loaded {
                 slot.unit = Rc::from(unit);
+                if slot.armed.is_some() {
+                    self.arm(world, &name, false);
+                }
             } else if slot.active().is_down() && !self.jobs.contains_key(&name) {
                 self.units.remove(&name);
             }
@@ -350,6 +383,7 @@ impl Manager {
             let Ok(slot) = self.load(world, name) else { continue };
             if slot.unit.service.is_none() {
                 slot.reached = true;
+                self.arm(world, name, false);
                 continue;
             }
             let runtime = &mut slot.runtime;
@@ -418,6 +452,7 @@ impl Manager {
         self.end_job_of(name, Kind::Reload, Verdict::Failed);
         self.end_job_of(name, Kind::Stop, Verdict::Done);
         self.restart_went_down(name);
+        self.moved(world, name, false);
         if let Some(delay) = restart {
             let count = self.units.get(name).map_or(0, |slot| slot.runtime.restarts);
             let (result, delay) = (outcome.name(), minke_sys::clock::milliseconds(delay));
@@ -458,20 +493,5 @@ impl Manager {
 
     fn note(&mut self, priority: u8, name: &str, text: fmt::Arguments<'_>) {
         self.out.push(Action::Log { priority, unit: name.to_owned(), text: text.to_string() });
-    }
-}
-
-/// What makes a unit impossible to start.
-pub fn bad_setting(unit: &Unit) -> Option<&'static str> {
-    let service = unit.service.as_ref()?;
-    let starts = service.exec_start.len();
-    match service.kind {
-        Type::Oneshot if starts == 0 && service.exec_stop.is_empty() => {
-            Some("no ExecStart= and no ExecStop=")
-        }
-        Type::Oneshot => None,
-        _ if starts == 0 => Some("no ExecStart="),
-        _ if starts > 1 => Some("more than one ExecStart= (Type=oneshot may have that)"),
-        _ => None,
     }
 }

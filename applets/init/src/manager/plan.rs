@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// The jobs of one request, by unit.
-type Plan = Table<String, Kind>;
+pub(super) type Plan = Table<String, Kind>;
 
 impl Manager {
     /// Accepts a request for a unit and all that follows from it. Returns the number of its job; `None` when
@@ -96,7 +96,7 @@ impl Manager {
         })
     }
 
-    fn plan_start(&mut self, world: &mut dyn World, name: &str, plan: &mut Plan) -> Answer<()> {
+    pub(super) fn plan_start(&mut self, world: &mut dyn World, name: &str, plan: &mut Plan) -> Answer<()> {
         if will_start(plan, name) {
             return Ok(());
         }
@@ -149,8 +149,17 @@ impl Manager {
         self.plan_start(world, name, plan)?;
         let mut names = vec![name.to_owned()];
         while let Some(name) = names.pop() {
-            if plan.insert(name.clone(), Kind::Restart) != Some(Kind::Restart) {
-                names.extend(self.dependents(&name, true).into_iter().filter(|other| self.is_busy(other)));
+            if plan.insert(name.clone(), Kind::Restart) == Some(Kind::Restart) {
+                continue;
+            }
+            for other in self.dependents(&name, true) {
+                if self.is_busy(&other) {
+                    // What it pulls in comes up with it, also what a condition kept down before.
+                    if let Err(refusal) = self.plan_start(world, &other, plan) {
+                        self.note(log::WARNING, &other, format_args!("restarts, but {refusal}"));
+                    }
+                    names.push(other);
+                }
             }
         }
         Ok(())
@@ -161,7 +170,7 @@ impl Manager {
     }
 
     /// Makes the plan's jobs, and takes their opposites away.
-    fn accept(&mut self, plan: &Plan, automatic: bool) {
+    pub(super) fn accept(&mut self, plan: &Plan, automatic: bool) {
         for (name, kind) in plan.iter() {
             let (name, mut kind) = (name.as_str(), *kind);
             let Some(slot) = self.units.get(name) else { continue };

@@ -12,6 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Files {
     units: BTreeMap<&'static str, &'static str>,
     there: BTreeSet<&'static str>,
+    /// Since 1970.
+    clock: Duration,
+    runs: BTreeMap<String, Duration>,
+    random: u64,
 }
 
 impl World for Files {
@@ -44,6 +48,22 @@ impl World for Files {
     fn read_pid(&mut self, _: &Path) -> Option<i32> {
         Some(77)
     }
+    fn realtime(&mut self) -> Duration {
+        self.clock
+    }
+    fn random(&mut self) -> u64 {
+        self.random += 1_000_003;
+        self.random
+    }
+    fn fixed(&mut self, name: &str) -> u64 {
+        name.len() as u64 * 1_000_003
+    }
+    fn last_run(&mut self, name: &str) -> Option<Duration> {
+        self.runs.get(name).copied()
+    }
+    fn record_run(&mut self, name: &str) {
+        self.runs.insert(name.to_owned(), self.clock);
+    }
 }
 
 /// A machine in which processes start at once and end when a test says so.
@@ -62,7 +82,7 @@ struct Sim {
 
 impl Sim {
     fn new(units: &[(&'static str, &'static str)]) -> Self {
-        let files = Files { units: units.iter().copied().collect(), there: BTreeSet::new() };
+        let files = Files { units: units.iter().copied().collect(), ..Files::default() };
         Self {
             manager: Manager::default(),
             files,
@@ -120,6 +140,10 @@ impl Sim {
             Action::JobEnded { id, verdict } => {
                 self.verdicts.insert(id, verdict);
             }
+            Action::Watch { unit, on } => {
+                self.story.push(format!("{unit} {}", if on { "watches" } else { "is blind" }));
+                self.manager.path_event(&mut self.files, &unit, false, self.now);
+            }
             Action::System { unit, action } => self.story.push(format!("{unit} wants {action:?}")),
             _ => {}
         }
@@ -157,6 +181,10 @@ impl Sim {
         self.manager.time(&mut self.files, self.now);
         self.act();
         Some(slept)
+    }
+
+    fn sub_state(&self, unit: &str) -> &'static str {
+        self.manager.sub_state(self.manager.units().get(unit).unwrap())
     }
 
     fn state(&self, unit: &str) -> &'static str {
@@ -499,10 +527,7 @@ fn oneshots_forks_and_what_remains() {
     sim.exit("/1", 0);
     assert!(!sim.verdicts.contains_key(&one));
     sim.exit("/2", 0);
-    assert_eq!(
-        (sim.verdicts[&one], sim.manager.units().get("one.service").unwrap().sub_state()),
-        (Verdict::Done, "exited")
-    );
+    assert_eq!((sim.verdicts[&one], sim.sub_state("one.service")), (Verdict::Done, "exited"));
     sim.request(Kind::Stop, "one.service");
     sim.exit("/undo", 0);
     assert_eq!(sim.state("one.service"), "inactive");
@@ -644,3 +669,51 @@ fn random_histories_come_to_rest() {
         assert!(up.is_empty(), "{up:?} {:?}", sim.story);
     }
 }
+
+#[test]
+fn a_restart_takes_parts_along_and_their_conditions_decide_anew() {
+    let mut sim = Sim::new(&[
+        ("mode.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/mode\n"),
+        ("mode.target", "[Unit]\nPartOf=mode.service\nAfter=mode.service\nWants=shell.service\n"),
+        (
+            "shell.service",
+            "[Unit]\nPartOf=mode.target\nAfter=mode.service\nConditionPathExists=/flag\n[Service]\nExecStart=/shell\n",
+        ),
+        ("engine.service", "[Unit]\nPartOf=mode.target\nAfter=mode.service\n[Service]\nExecStart=/engine\n"),
+        ("user.service", "[Unit]\nWants=engine.service\nAfter=engine.service\n[Service]\nExecStart=/user\n"),
+        ("idle.service", "[Unit]\nPartOf=mode.target\n[Service]\nExecStart=/idle\n"),
+    ]);
+    let restart = |sim: &mut Sim| {
+        sim.story.clear();
+        sim.request(Kind::Restart, "mode.service");
+        for program in ["/shell", "/engine"] {
+            if sim.running.values().any(|run| run.1 == program) {
+                sim.exit(program, 0);
+            }
+        }
+        sim.exit("/mode", 0);
+        assert!(sim.manager.is_idle(), "{:?}", sim.story);
+        sim.story
+            .iter()
+            .filter(|line| line.contains("runs"))
+            .map(|line| line.split(' ').next_back().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for unit in ["mode.service", "mode.target", "user.service"] {
+        sim.request(Kind::Start, unit);
+        if unit == "mode.service" {
+            sim.exit("/mode", 0);
+        }
+    }
+    assert_eq!((sim.state("shell.service"), sim.state("user.service")), ("inactive", "active"));
+    sim.files.there.insert("/flag");
+    assert_eq!(restart(&mut sim), ["/mode", "/engine", "/shell"]);
+    assert_eq!((sim.state("shell.service"), sim.state("mode.target")), ("active", "active"));
+    sim.files.there.remove("/flag");
+    assert_eq!(restart(&mut sim), ["/mode", "/engine"]);
+    assert_eq!((sim.state("shell.service"), sim.state("engine.service")), ("inactive", "active"));
+    assert_eq!((sim.state("user.service"), sim.state("idle.service")), ("active", "unloaded"));
+}
+
+#[path = "trigger_tests.rs"]
+mod trigger_tests;

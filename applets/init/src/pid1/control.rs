@@ -2,7 +2,7 @@
 
 use super::Init;
 use crate::manager::state::State;
-use crate::manager::{Answer, Kind, Refusal, Slot, Verdict, World};
+use crate::manager::{Answer, Kind, Refusal, Verdict, World};
 use minke_control::init::Ending;
 use minke_sys::cgroup;
 use minke_wire::json::{Value, json};
@@ -36,13 +36,15 @@ impl Init {
 
     fn reply(&mut self, conn: u64, request: &Value, uid: u32) -> Reply {
         let command = text(request, "command").unwrap_or_default();
-        let changes = !matches!(command, "show" | "list-units" | "list-jobs" | "list-unit-files");
+        let changes = !matches!(command, "show" | "list-units" | "list-jobs" | "list-timers" | "list-paths");
         if changes && uid != 0 {
             return Err("only root may do that".to_owned());
         }
         let ending = match command {
             "list-units" => return Ok(Some(self.list_units())),
             "list-jobs" => return Ok(Some(self.list_jobs())),
+            "list-timers" => return Ok(Some(self.list_timers())),
+            "list-paths" => return Ok(Some(self.list_paths())),
             "daemon-reload" => {
                 self.reload_units();
                 return Ok(Some(json!({})));
@@ -185,7 +187,7 @@ impl Init {
         for asked in names {
             let name = self.machine.resolve(&asked);
             units.push(match self.manager.load(&mut self.machine, &name) {
-                Ok(slot) => properties(&name, slot),
+                Ok(_) => self.properties(&name),
                 Err(refusal) => {
                     let state = match &*refusal {
                         Refusal::Masked(_) => "masked",
@@ -206,7 +208,7 @@ impl Init {
         let mut units = Vec::new();
         for (name, slot) in self.manager.units().iter() {
             units.push(json!({
-                "unit": name, "load": "loaded", "active": slot.active().name(), "sub": slot.sub_state(),
+                "unit": name, "load": "loaded", "active": slot.active().name(), "sub": self.manager.sub_state(slot),
                 "description": slot.unit.description,
             }));
         }
@@ -240,59 +242,4 @@ fn names(request: &Value) -> Result<Vec<String>, String> {
         names.push(name.full().to_owned());
     }
     Ok(names)
-}
-
-/// A unit's properties, named as in systemctl(1) `show`.
-fn properties(name: &str, slot: &Slot) -> Value {
-    let (unit, runtime) = (&slot.unit, &slot.runtime);
-    let relations = &unit.relations;
-    let path = unit.path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
-    let mut drop_ins = Vec::new();
-    for path in &unit.drop_ins {
-        drop_ins.push(path.to_string_lossy().into_owned());
-    }
-    let (code, status) = match runtime.main_exit {
-        Some(minke_sys::process::Exit::Code(code)) => ("exited", code),
-        Some(minke_sys::process::Exit::Signal(signal)) => ("killed", signal),
-        None => ("", 0),
-    };
-    let mut memory = String::new();
-    if !slot.active().is_down() {
-        memory = cgroup::get(&super::launch::group_of(name), "memory.current").unwrap_or_default();
-    }
-    let mut properties = json!({
-        "Id": name,
-        "Description": unit.description,
-        "LoadState": "loaded",
-        "ActiveState": slot.active().name(),
-        "SubState": slot.sub_state(),
-        "FragmentPath": path,
-        "DropInPaths": drop_ins.join(" "),
-        "UnitFileState": if unit.installed { "enabled" } else { "static" },
-        "MainPID": runtime.main.unwrap_or(0),
-        "ControlPID": runtime.control.unwrap_or(0),
-        "Result": runtime.outcome.name(),
-        "ExecMainCode": code,
-        "ExecMainStatus": status,
-        "NRestarts": runtime.restarts,
-        "StatusText": runtime.status,
-        "ConditionResult": if slot.condition_failed { "no" } else { "yes" },
-        "ActiveEnterTimestampMonotonic": super::microseconds(runtime.since),
-        "MemoryCurrent": memory.trim(),
-        "ControlGroup": format!("/system.slice/{name}"),
-    });
-    if let Value::Object(members) = &mut properties {
-        for (name, list) in [
-            ("Requires", &relations.requires),
-            ("Wants", &relations.wants),
-            ("BindsTo", &relations.binds_to),
-            ("PartOf", &relations.part_of),
-            ("Conflicts", &relations.conflicts),
-            ("After", &relations.after),
-            ("Before", &relations.before),
-        ] {
-            members.insert(name.to_owned(), list.join(" ").into());
-        }
-    }
-    properties
 }

@@ -1,7 +1,9 @@
-//! The last steps, when all units are down: kill what is left, write everything to the disks, take all mounts
+//! Taking the system down: units in order, then the last steps, when all are down: kill what is left, write everything to the disks, take all mounts
 //! away, end the machine.
 
-use crate::{log, mounts};
+use super::Init;
+use crate::{log, mounts, unit};
+use minke_control::init::Ending;
 use minke_sys::mount::{self, Flags};
 use minke_sys::signal::{SIGCONT, SIGKILL, SIGTERM};
 use minke_sys::{clock, file, process};
@@ -9,6 +11,8 @@ use minke_wire::mountinfo::Mount;
 use std::path::Path;
 use std::time::Duration;
 
+/// How long units may take to stop before the machine ends all the same (spec os §2.4.3).
+const ENDING_LIMIT: Duration = Duration::from_secs(600);
 /// How long processes of no unit may take after SIGTERM.
 const TERM_WAIT: Duration = Duration::from_secs(5);
 /// How long killed processes may take to be gone: some wait for a disk.
@@ -18,6 +22,50 @@ const ROUNDS: u32 = 20;
 /// File systems of the kernel's that hold nothing and are left alone.
 const VIRTUAL: &str = "proc sysfs devtmpfs devpts tmpfs cgroup2 cgroup mqueue securityfs efivarfs bpf pstore rootfs \
                        debugfs";
+
+impl Init {
+    /// What a unit's file wants done to the machine.
+    pub(super) fn system(&mut self, name: &str, action: unit::Action) {
+        let word = unit::ACTIONS.iter().find(|(_, known)| *known == action).map_or("", |(word, _)| word);
+        log::line(log::WARNING, format_args!("{name} asks for {word}"));
+        match action {
+            unit::Action::None => {}
+            unit::Action::Reboot => self.begin_ending(Ending::Reboot),
+            unit::Action::PowerOff => self.begin_ending(Ending::PowerOff),
+            unit::Action::RebootForce => finish(process::Ending::Restart),
+            unit::Action::PowerOffForce => finish(process::Ending::PowerOff),
+            unit::Action::RebootImmediate => finish_now(process::Ending::Restart),
+        }
+    }
+
+    /// Takes the system down in order.
+    pub(super) fn begin_ending(&mut self, ending: Ending) {
+        if self.ending.is_some() {
+            return;
+        }
+        let now = clock::boottime();
+        log::line(log::INFO, format_args!("{} begins", ending.verb()));
+        self.ending = Some((ending, now.saturating_add(ENDING_LIMIT)));
+        let target = match ending {
+            Ending::Reboot => "reboot.target",
+            Ending::PowerOff => "poweroff.target",
+            Ending::Halt => "halt.target",
+        };
+        if let Err(refusal) = self.manager.isolate(&mut self.machine, target, now) {
+            log::line(log::ERROR, format_args!("{target}: {refusal}"));
+        }
+        self.manager.set_ending();
+    }
+
+    /// Ends the machine when its time has come.
+    pub(super) fn end_when_idle(&mut self, now: Duration) {
+        let Some((ending, limit)) = self.ending else { return };
+        if self.manager.is_idle() || now >= limit {
+            // The journal is down: the rest of the story is for the kernel's log.
+            finish(super::kernel_ending(ending));
+        }
+    }
+}
 
 /// Ends the machine in order. It does not return.
 pub fn finish(ending: process::Ending) -> ! {

@@ -1,10 +1,10 @@
 //! The environment of a service's processes.
 
 use super::launch::{NOTIFY_SOCKET, PATH};
-use super::microseconds;
 use super::users::Account;
 use crate::manager::Slot;
 use crate::unit::{NotifyAccess, Service, Stream, Type};
+use minke_sys::clock::microseconds;
 use minke_sys::{Result, file};
 
 /// Bytes of an environment file.

@@ -7,7 +7,10 @@ mod guard;
 mod launch;
 mod notify;
 mod setup;
+mod show;
+mod trigger;
 mod users;
+mod watch;
 mod world;
 
 use crate::cmdline::Cmdline;
@@ -20,6 +23,7 @@ use crate::unit::{self};
 use control::Waiter;
 use minke_control::init::{Ending, SOCKET};
 use minke_control::{self as control_socket, Limits, Server};
+use minke_sys::alarm::Alarm;
 use minke_sys::event::{Interest, Poller, Ready};
 use minke_sys::signal::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, Signals};
 use minke_sys::{cgroup, clock, process};
@@ -32,6 +36,9 @@ const SIGNALS: u64 = 1;
 const NOTIFY: u64 = 2;
 const CONTROL: u64 = 3;
 const GROUPS: u64 = 4;
+const PATHS: u64 = 5;
+const MOUNTS: u64 = 6;
+const ALARM: u64 = 7;
 
 /// Signals by which a system is taken down, as systemd(1) has them: SIGRTMIN+3 and on.
 const RTMIN: i32 = 34;
@@ -50,8 +57,6 @@ const TAKEN: [i32; 12] = [
     RTMIN + 5,
     RTMIN + 6,
 ];
-/// How long units may take to stop before the machine ends all the same (spec os §2.4.3).
-const ENDING_LIMIT: Duration = Duration::from_secs(600);
 /// Processes reaped in one turn of the loop, so that a flood of orphans cannot keep it from its other work.
 const REAP_BATCH: u32 = 512;
 /// Notifications read in one turn.
@@ -69,6 +74,12 @@ pub(crate) struct Init {
     notify: Option<UnixDatagram>,
     server: Option<Server>,
     groups: Option<cgroup::Watch>,
+    /// There while a path unit is up.
+    watches: Option<watch::Watches>,
+    /// There when a timer has waited for a moment of the calendar.
+    alarm: Option<Alarm>,
+    /// What it is set to.
+    alarm_time: Option<Duration>,
     waiters: Vec<Waiter>,
     ending: Option<(Ending, Duration)>,
 }
@@ -112,6 +123,9 @@ impl Init {
             notify,
             server,
             groups,
+            watches: None,
+            alarm: None,
+            alarm_time: None,
             waiters: Vec::new(),
             ending: None,
         }))
@@ -126,6 +140,7 @@ impl Init {
         let mut ready: Vec<Ready> = Vec::new();
         loop {
             self.act();
+            self.set_alarm();
             let now = clock::boottime();
             self.end_when_idle(now);
             let limit = self.ending.map(|(_, limit)| limit);
@@ -140,6 +155,9 @@ impl Init {
                     SIGNALS => self.take_signals(),
                     NOTIFY => self.take_notifications(),
                     CONTROL => self.take_requests(),
+                    PATHS => self.take_path_changes(),
+                    MOUNTS => self.take_mount_changes(),
+                    ALARM => self.take_alarm(),
                     _ => self.take_group_changes(),
                 }
             }
@@ -212,6 +230,7 @@ impl Init {
                     Action::Log { priority, unit, text } => {
                         log::about(priority, Some(&unit), format_args!("{unit}: {text}"));
                     }
+                    Action::Watch { unit, on } => self.watch_paths(&unit, on),
                     Action::JobEnded { id, verdict } => self.job_ended(id, verdict),
                     Action::System { unit, action } => self.system(&unit, action),
                 }
@@ -389,51 +408,6 @@ impl Init {
         self.manager.reload(&mut self.machine);
         log::line(log::INFO, format_args!("unit files were read again"));
     }
-
-    fn system(&mut self, name: &str, action: unit::Action) {
-        let word = unit::ACTIONS.iter().find(|(_, known)| *known == action).map_or("", |(word, _)| word);
-        log::line(log::WARNING, format_args!("{name} asks for {word}"));
-        match action {
-            unit::Action::None => {}
-            unit::Action::Reboot => self.begin_ending(Ending::Reboot),
-            unit::Action::PowerOff => self.begin_ending(Ending::PowerOff),
-            unit::Action::RebootForce => ending::finish(process::Ending::Restart),
-            unit::Action::PowerOffForce => ending::finish(process::Ending::PowerOff),
-            unit::Action::RebootImmediate => ending::finish_now(process::Ending::Restart),
-        }
-    }
-
-    /// Takes the system down in order.
-    fn begin_ending(&mut self, ending: Ending) {
-        if self.ending.is_some() {
-            return;
-        }
-        let now = clock::boottime();
-        log::line(log::INFO, format_args!("{} begins", ending.verb()));
-        self.ending = Some((ending, now.saturating_add(ENDING_LIMIT)));
-        let target = match ending {
-            Ending::Reboot => "reboot.target",
-            Ending::PowerOff => "poweroff.target",
-            Ending::Halt => "halt.target",
-        };
-        if let Err(refusal) = self.manager.isolate(&mut self.machine, target, now) {
-            log::line(log::ERROR, format_args!("{target}: {refusal}"));
-        }
-        self.manager.set_ending();
-    }
-
-    fn end_when_idle(&mut self, now: Duration) {
-        let Some((ending, limit)) = self.ending else { return };
-        if self.manager.is_idle() || now >= limit {
-            // The journal is down: the rest of the story is for the kernel's log.
-            ending::finish(kernel_ending(ending));
-        }
-    }
-}
-
-/// A span in whole microseconds. `Duration::as_micros` is 128 bits wide, which costs 1.5 kB where it is shown.
-fn microseconds(span: Duration) -> u64 {
-    span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros()))
 }
 
 fn error_about(unit: &str, message: std::fmt::Arguments<'_>) {

@@ -6,9 +6,13 @@ use crate::manager::World;
 use crate::mounts;
 use crate::unit::load::{Folders, Loaded, Warning};
 use crate::unit::{Condition, Test};
-use minke_sys::{file, status};
+use minke_sys::{clock, file, random, status};
 use minke_wire::mountinfo;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where persistent timers keep when they ran: systemd.timer(5), `Persistent=`.
+const STAMPS: &str = "/var/lib/systemd/timers";
 
 /// The machine that PID 1 runs on.
 #[derive(Debug)]
@@ -69,6 +73,41 @@ impl World for Machine {
     fn read_pid(&mut self, path: &Path) -> Option<i32> {
         minke_wire::text::number(crate::read_text(path, 64).trim()).filter(|pid| *pid > 1)
     }
+
+    fn realtime(&mut self) -> Duration {
+        clock::realtime()
+    }
+
+    fn random(&mut self) -> u64 {
+        random::quick()
+    }
+
+    fn fixed(&mut self, name: &str) -> u64 {
+        // FNV-1a.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in crate::read_text(Path::new("/etc/machine-id"), 64).bytes().chain(name.bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash
+    }
+
+    fn last_run(&mut self, name: &str) -> Option<Duration> {
+        status::stamp(&stamp_file(name)).map(|stamp| stamp.modified)
+    }
+
+    fn record_run(&mut self, name: &str) {
+        // Not synced, as PID 1 must not wait for a slow disk: after a power cut the worst is that the unit runs once
+        // more than it had to.
+        let made = file::make_folder(Path::new(STAMPS), 0o755);
+        if let Err(error) = made.and_then(|()| file::touch(&stamp_file(name))) {
+            log::about(log::WARNING, Some(name), format_args!("{error}"));
+        }
+    }
+}
+
+/// The file whose time is the last run's.
+fn stamp_file(name: &str) -> PathBuf {
+    Path::new(STAMPS).join(format!("stamp-{name}"))
 }
 
 fn is_mount_point(path: &str) -> bool {

@@ -2,6 +2,7 @@
 
 mod power;
 mod print;
+mod trigger;
 mod verify;
 
 pub use power::{halt, poweroff, reboot, shutdown};
@@ -70,7 +71,7 @@ struct Command<'a> {
 
 type Run = fn(&Command<'_>) -> Result<u8, Failure>;
 
-const COMMANDS: [(&str, Run); 29] = [
+const COMMANDS: [(&str, Run); 33] = [
     ("start", job),
     ("stop", job),
     ("restart", job),
@@ -83,8 +84,12 @@ const COMMANDS: [(&str, Run); 29] = [
     ("is-active", is_state),
     ("is-failed", is_state),
     ("is-enabled", print::is_enabled),
+    ("is-system-running", print::is_system_running),
     ("list-units", print::list_units),
     ("list-jobs", print::list_jobs),
+    ("list-timers", trigger::list_timers),
+    ("list-paths", trigger::list_paths),
+    ("list-dependencies", trigger::list_dependencies),
     ("list-unit-files", print::list_unit_files),
     ("cat", print::cat),
     ("kill", kill),

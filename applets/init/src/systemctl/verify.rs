@@ -2,9 +2,8 @@
 //! the project's checks; at boot the same faults are warnings (decision 11).
 
 use super::EXIT_NO_UNIT;
-use crate::manager::bad_setting;
-use crate::unit::Unit;
 use crate::unit::load::{Folders, Loaded, Warning, read_into};
+use crate::unit::{Unit, bad_setting};
 use minke_applet::log;
 use minke_wire::unit::Name;
 use std::path::Path;
@@ -67,6 +66,16 @@ fn check_unit(word: &str, warnings: &mut Vec<Warning>) -> bool {
         Loaded::Unit(unit) => {
             if let (Some(why), Some(path)) = (bad_setting(&unit), unit.path.clone()) {
                 warnings.push(Warning { path, line: 0, text: why.to_owned() });
+            }
+            // What a path or timer starts must be there.
+            if let (Some(trigger), Some(path)) = (&unit.trigger, unit.path.clone())
+                && matches!(Folders::default().load(&trigger.unit, &mut Vec::new()), Loaded::Missing)
+            {
+                warnings.push(Warning {
+                    path,
+                    line: 0,
+                    text: format!("starts {}, which is not there", trigger.unit),
+                });
             }
             true
         }

@@ -1,6 +1,7 @@
 //! The directives: which there are in which section, and what their values mean.
 
 use super::service;
+use super::trigger::{self, PATH, TIMER};
 use super::{ACTIONS, Action, Command, Condition, Exec, Service, Stream, TESTS, Test, Unit};
 use minke_sys::capability::Capabilities;
 use minke_sys::process::Limit;
@@ -32,10 +33,12 @@ impl fmt::Display for Problem {
 }
 
 /// What came of one value; the error says what is wanted.
-type Outcome = Result<(), &'static str>;
+pub(super) type Outcome = Result<(), &'static str>;
+/// A value; the error says what is wanted.
+pub(super) type Wanted<T> = Result<T, &'static str>;
 
 /// Where a directive's value goes, and by that how it is read.
-enum Field<'a> {
+pub(super) enum Field<'a> {
     /// It has gone there already.
     Done(Outcome),
     Flag(&'a mut bool),
@@ -65,7 +68,7 @@ use Field::{
 };
 
 /// A directive: its name, and its field in `S`.
-type Directive<S> = (&'static str, for<'a> fn(&'a mut S, &str) -> Field<'a>);
+pub(super) type Directive<S> = (&'static str, for<'a> fn(&'a mut S, &str) -> Field<'a>);
 
 const UNIT: &[Directive<Unit>] = &[
     ("Description", |unit, value| Done(set(&mut unit.description, value.to_owned()))),
@@ -198,6 +201,11 @@ pub fn apply(unit: &mut Unit, name: &Name, section: &str, key: &str, value: &str
         ("Service", Some(service)) => apply_from(SERVICE, &mut **service, key, value)
             .or_else(|| apply_group(&mut service.exec, key, value))
             .or_else(|| apply_limit(&mut service.exec, key, value)),
+        ("Path" | "Timer", _) if section.to_ascii_lowercase() == name.kind() => {
+            let Some(trigger) = &mut unit.trigger else { return Err(Problem::Section) };
+            apply_from(if section == "Path" { PATH } else { TIMER }, &mut **trigger, key, value)
+                .or_else(|| trigger::apply_list(trigger, section, key, value))
+        }
         _ => return Err(Problem::Section),
     };
     done.ok_or(Problem::Unknown)?.map_err(Problem::Value)
@@ -227,11 +235,11 @@ fn fill(field: Field<'_>, value: &str) -> Outcome {
     }
 }
 
-fn put<T>(field: &mut T, value: Result<T, &'static str>) -> Outcome {
+pub(super) fn put<T>(field: &mut T, value: Wanted<T>) -> Outcome {
     set(field, value?)
 }
 
-fn set<T>(field: &mut T, value: T) -> Outcome {
+pub(super) fn set<T>(field: &mut T, value: T) -> Outcome {
     *field = value;
     Ok(())
 }
@@ -443,7 +451,7 @@ fn one_of<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, &'static str
     found.ok_or("not one of the directive's words")
 }
 
-fn text(value: &str) -> Option<String> {
+pub(super) fn text(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
@@ -459,7 +467,7 @@ fn yes_no(value: &str) -> Result<bool, &'static str> {
     boolean(value).ok_or("yes or no")
 }
 
-fn span(value: &str) -> Result<Span, &'static str> {
+pub(super) fn span(value: &str) -> Wanted<Span> {
     time_span(value).ok_or("a time span, for instance 5min 20s")
 }
 

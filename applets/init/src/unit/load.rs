@@ -132,6 +132,9 @@ impl Folders {
                 }
             }
         }
+        if let Some(trigger) = &mut unit.trigger {
+            trigger.unit = self.resolve(&trigger.unit);
+        }
         unit.add_default_dependencies();
     }
 

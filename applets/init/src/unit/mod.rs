@@ -1,5 +1,5 @@
 //! Units: what their files say, with meaning and defaults. systemd.unit(5), systemd.service(5),
-//! systemd.exec(5), systemd.kill(5).
+//! systemd.exec(5), systemd.kill(5), systemd.path(5), systemd.timer(5).
 
 mod command;
 mod directive;
@@ -7,10 +7,12 @@ pub mod load;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trigger;
 
 pub use command::Command;
 pub use directive::{Problem, apply};
 pub use service::{Exec, KillMode, NotifyAccess, Restart, Service, Stream, Type};
+pub use trigger::{Base, LOOKS, Look, Trigger};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,8 +52,10 @@ pub struct Unit {
     pub refuse_manual_stop: bool,
     /// It stays when the system goes over to another target.
     pub ignore_on_isolate: bool,
-    /// The service; `None` for a target.
+    /// The service; `None` for a unit of another kind.
     pub service: Option<Box<Service>>,
+    /// What a path or timer starts, and when; `None` for a unit of another kind. One with neither is a target.
+    pub trigger: Option<Box<Trigger>>,
     /// `WantedBy=`, `RequiredBy=`, `Alias=`: what the image builder makes links for.
     pub installed: bool,
 }
@@ -205,15 +209,18 @@ impl Unit {
             refuse_manual_stop: false,
             ignore_on_isolate: false,
             service: is_service.then(Box::default),
+            trigger: Trigger::new(name),
             installed: false,
         }
     }
 
-    /// Adds the relations that most units have: systemd.service(5) and systemd.target(5), "Default
+    /// Adds the relations that most units have: systemd.service(5) and others, "Implicit Dependencies" and "Default
     /// Dependencies".
     pub fn add_default_dependencies(&mut self) {
         let relations = &mut self.relations;
-        if self.service.is_none() {
+        if let Some(trigger) = &self.trigger {
+            add(&mut relations.before, &trigger.unit);
+        } else if self.service.is_none() {
             // A target is reached when what it pulls in is up, unless the order is said to be otherwise.
             for pulled in [&relations.wants, &relations.requires, &relations.binds_to] {
                 for name in pulled {
@@ -231,6 +238,16 @@ impl Unit {
             add(&mut relations.after, "sysinit.target");
             add(&mut relations.after, "basic.target");
         }
+        if let Some(trigger) = &self.trigger {
+            let is_path = !trigger.paths.is_empty();
+            add(&mut relations.before, if is_path { "paths.target" } else { "timers.target" });
+            add(&mut relations.requires, "sysinit.target");
+            add(&mut relations.after, "sysinit.target");
+            if !trigger.calendars.is_empty() {
+                add(&mut relations.after, "time-set.target");
+                add(&mut relations.after, "time-sync.target");
+            }
+        }
         if self.name != "shutdown.target" {
             add(&mut relations.conflicts, "shutdown.target");
             add(&mut relations.before, "shutdown.target");
@@ -241,5 +258,23 @@ impl Unit {
 fn add(list: &mut Vec<String>, name: &str) {
     if !list.iter().any(|present| present == name) {
         list.push(name.to_owned());
+    }
+}
+
+/// What makes a unit impossible to start.
+pub fn bad_setting(unit: &Unit) -> Option<&'static str> {
+    if let Some(trigger) = &unit.trigger {
+        return trigger.fault(&unit.name);
+    }
+    let service = unit.service.as_ref()?;
+    let starts = service.exec_start.len();
+    match service.kind {
+        Type::Oneshot if starts == 0 && service.exec_stop.is_empty() => {
+            Some("no ExecStart= and no ExecStop=")
+        }
+        Type::Oneshot => None,
+        _ if starts == 0 => Some("no ExecStart="),
+        _ if starts > 1 => Some("more than one ExecStart= (Type=oneshot may have that)"),
+        _ => None,
     }
 }

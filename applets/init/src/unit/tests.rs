@@ -132,6 +132,52 @@ fn directives_have_their_meaning() {
     std::fs::remove_dir_all(lib).unwrap();
 }
 
+#[test]
+fn paths_and_timers() {
+    let lib = folder("triggers");
+    symlink("real.service", lib.join("alias.service")).unwrap();
+    write(&lib, "real.service", "[Service]\nExecStart=/r\n");
+    write(
+        &lib,
+        "p.path",
+        "[Path]\nPathExists=/gone\nPathChanged=\nPathChanged=/a\nDirectoryNotEmpty=/b\nPathModified=%t/c\n\
+         Unit=alias.service\nMakeDirectory=yes\nDirectoryMode=0700\nTriggerLimitIntervalSec=0\nTriggerLimitBurst=3\n",
+    );
+    let (unit, warnings) = load(&[&lib], "p.path");
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let path = unit.trigger.as_ref().unwrap();
+    let paths: Vec<_> = path.paths.iter().map(|(look, path)| (*look, path.as_str())).collect();
+    assert_eq!(paths, [(Look::Changed, "/a"), (Look::NotEmpty, "/b"), (Look::Modified, "/run/c")]);
+    assert_eq!((path.unit.as_str(), path.limit_interval, path.limit_burst), ("real.service", None, 3));
+    assert_eq!(unit.relations.before, ["real.service", "paths.target", "shutdown.target"]);
+    assert_eq!(unit.relations.after, ["sysinit.target"]);
+    write(
+        &lib,
+        "t@.timer",
+        "[Timer]\nOnBootSec=5min\nOnCalendar=\nOnUnitActiveSec=1d\nOnUnitInactiveSec=infinity\nOnCalendar=hourly\n\
+         OnCalendar=Mon 6:00\nAccuracySec=1us\nRandomizedDelaySec=6h\nPersistent=true\nWakeSystem=no\n",
+    );
+    let (unit, warnings) = load(&[&lib], "t@x.timer");
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let timer = unit.trigger.as_ref().unwrap();
+    assert_eq!((timer.unit.as_str(), timer.moments.len(), timer.calendars.len()), ("t@x.service", 1, 2));
+    assert_eq!(timer.accuracy, Some(Duration::from_micros(1)));
+    assert_eq!(unit.relations.before, ["t@x.service", "timers.target", "shutdown.target"]);
+    assert_eq!(unit.relations.after, ["sysinit.target", "time-set.target", "time-sync.target"]);
+    write(
+        &lib,
+        "bad.timer",
+        "[Timer]\nOnCalendar=whenever\nOnBootSec=soon\nWakeSystem=yes\nPathChanged=/x\nUnit=x\n[Path]\nPathChanged=/x\n\
+         [Service]\nExecStart=/x\n",
+    );
+    let (unit, warnings) = load(&[&lib], "bad.timer");
+    assert_eq!(warnings.len(), 7, "{warnings:?}");
+    assert!(bad_setting(&unit).is_some());
+    write(&lib, "bad.path", "[Path]\nPathChanged=relative\nOnBootSec=1\n[Timer]\nOnBootSec=1\n");
+    assert_eq!(load(&[&lib], "bad.path").1.len(), 3);
+    std::fs::remove_dir_all(lib).unwrap();
+}
+
 /// Every unit that ships is free of faults (decision 11).
 #[test]
 fn the_units_that_ship_have_no_faults() {
@@ -142,7 +188,7 @@ fn the_units_that_ship_have_no_faults() {
     for name in names {
         let mut warnings = Vec::new();
         match folders.load(&name, &mut warnings) {
-            Loaded::Unit(unit) => assert_eq!(crate::manager::bad_setting(&unit), None, "{name}"),
+            Loaded::Unit(unit) => assert_eq!(bad_setting(&unit), None, "{name}"),
             other => panic!("{name}: {other:?}"),
         }
         assert!(

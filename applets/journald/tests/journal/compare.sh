@@ -5,7 +5,7 @@ export TZ=UTC
 mount -t tmpfs tmpfs /run
 
 # Sends everything, one socket after the other, as nothing orders messages on different sockets. The arguments
-# are the journalctl that shows what has arrived.
+# are the journalctl that shows what has arrived. A sender stays until then, so that its name can be looked up.
 messages() {
   systemd-cat -t cat -p warning bash -c '
     echo plain
@@ -18,8 +18,8 @@ messages() {
     printf "zero\0byte\n"
     echo end of stream'
   wait_for "end of stream" "$@"
-  python3 - <<'PYTHON'
-import socket
+  python3 - <<'PYTHON' &
+import socket, time
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.connect("/run/systemd/journal/socket")
 for message in [
@@ -31,10 +31,12 @@ for message in [
     b"MESSAGE=end of native\nSYSLOG_IDENTIFIER=native\n",
 ]:
     s.send(message)
+time.sleep(60)
 PYTHON
   wait_for "end of native" "$@"
-  python3 - <<'PYTHON'
-import socket
+  kill $!
+  python3 - <<'PYTHON' &
+import socket, time
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.connect("/run/systemd/journal/dev-log")
 for message in [
@@ -46,8 +48,10 @@ for message in [
     b"<13>end of syslog",
 ]:
     s.send(message)
+time.sleep(60)
 PYTHON
   wait_for "end of syslog" "$@"
+  kill $!
 }
 
 # Times and process ids differ from run to run, and with the ids' digits the indent of further lines.

@@ -7,7 +7,7 @@ use std::fmt;
 pub const MAX_DEPTH: usize = 128;
 
 /// How many members one object may have: a lookup goes through all of them.
-pub const MAX_MEMBERS: usize = 4096;
+pub const MAX_MEMBERS: usize = 16_384;
 
 /// Why a text is no JSON document, and where. Lines and columns (in bytes) begin with 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,12 +189,13 @@ impl<'a> Parser<'a> {
                 _ => return Err("expected `:`"),
             }
             let value = self.value(depth)?;
-            map.insert(key, value);
+            map.add(key, value);
             if map.len() > MAX_MEMBERS {
                 return Err("too many members in an object");
             }
             more = self.more(b'}', "expected `,` or `}`")?;
         }
+        map.unite();
         Ok(Value::Object(map))
     }
 

@@ -116,6 +116,12 @@ fn depth_and_members_are_limited() {
 #[test]
 fn the_last_of_equal_names_counts_in_the_first_ones_place() {
     assert_eq!(parse_str("{\"a\":1,\"b\":2,\"a\":3}").unwrap().to_text(), "{\"a\":3,\"b\":2}");
+    // Also of an object that is too long to look through at each member.
+    let members = |range: std::ops::Range<usize>, value: &str| {
+        range.map(|number| format!("\"k{number}\":{value}")).collect::<Vec<_>>().join(",")
+    };
+    let twice = format!("{{{},{}}}", members(0..1000, "1"), members(0..1000, "2"));
+    assert_eq!(parse_str(&twice).unwrap().to_text(), format!("{{{}}}", members(0..1000, "2")));
 }
 
 #[test]

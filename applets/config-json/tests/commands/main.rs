@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod dispatch;
+mod os_config;
+mod root_ca;
+
 use minke_applet::Build;
 use std::ffi::OsString;
 use std::io::Write;

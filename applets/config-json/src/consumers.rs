@@ -1,0 +1,281 @@
+//! The units whose whole work is to put settings where their program looks for them: `config-json apply UNIT`.
+
+use crate::firmware;
+use minke_applet::{EXIT_USAGE, errln, log, report};
+use minke_config::{Config, Store};
+use minke_sys::mount::Flags;
+use minke_sys::{Errno, Error, Result, file, mount, process, status};
+use std::ffi::CString;
+use std::path::Path;
+
+/// A file that a unit makes of the settings.
+struct Product {
+    unit: &'static str,
+    path: &'static str,
+    mode: u32,
+    /// Its content; `None`: there shall be no such file.
+    content: fn(&Config) -> Option<String>,
+}
+
+const PRODUCTS: [Product; 4] = [
+    Product { unit: "balena-net-config", path: "run/dnsmasq.servers", mode: 0o644, content: dns_servers },
+    Product {
+        unit: "balena-ntp-config",
+        path: "run/chrony/added_config.sources",
+        mode: 0o644,
+        content: time_servers,
+    },
+    Product {
+        unit: "os-networkmanager",
+        path: "etc/NetworkManager/conf.d/os-networkmanager.conf",
+        mode: 0o644,
+        content: network_manager,
+    },
+    Product { unit: "prepare-openvpn", path: "var/volatile/vpn-auth", mode: 0o600, content: credentials },
+];
+
+/// What a unit does besides.
+type Work = fn(&Config, &Path) -> Result<u8>;
+
+const WORKS: [(&str, Work); 4] = [
+    ("balena-net-config", set_country),
+    ("balena-persistent-logs", keep_journal),
+    ("os-fan-profile", |config, _| Ok(not_supported(config))),
+    ("os-extra-firmware", firmware::apply),
+];
+
+/// Does the work of `unit`.
+pub fn run(store: &Store, root: &Path, unit: &str) -> u8 {
+    let unit = unit.strip_suffix(".service").unwrap_or(unit);
+    let config = &store.load().config;
+    let (mut known, mut worst) = (false, 0);
+    for product in PRODUCTS.iter().filter(|product| product.unit == unit) {
+        known = true;
+        worst = worst.max(report(make(product, config, root)));
+    }
+    for (_, work) in WORKS.iter().filter(|(name, _)| *name == unit) {
+        known = true;
+        worst = worst.max(report(work(config, root)));
+    }
+    if !known {
+        errln!("config-json: '{unit}' is no unit that config.json feeds by this command");
+        return EXIT_USAGE;
+    }
+    worst
+}
+
+/// Brings a file into the state that the settings ask for. Power cut: it has the old or the new content; what lies
+/// below `/run` and `/var/volatile` is made anew at the boot anyway.
+fn make(product: &Product, config: &Config, root: &Path) -> Result<u8> {
+    /// More than any of these files has.
+    const LIMIT: usize = 4 << 20;
+    let path = &root.join(product.path);
+    let unit = product.unit;
+    let Some(content) = (product.content)(config) else {
+        if status::exists(path) {
+            file::remove_durable(path)?;
+            log::info(format_args!("{unit}: {} is removed", path.display()));
+        }
+        return Ok(0);
+    };
+    if file::read_optional(path, LIMIT).ok().flatten().as_deref() == Some(content.as_bytes()) {
+        return Ok(0);
+    }
+    if let Some(folder) = path.parent().filter(|folder| !status::is_dir(folder)) {
+        let mode = if unit == "balena-ntp-config" { 0o770 } else { 0o755 };
+        // The umask takes bits away.
+        file::make_folder(folder, mode).and_then(|()| file::set_mode(folder, mode))?;
+    }
+    file::write_durable(path, content.as_bytes(), product.mode)?;
+    log::info(format_args!("{unit}: {} is written", path.display()));
+    Ok(0)
+}
+
+/// A text for a line of a file of another program: control characters would make other lines of it.
+fn line<'a>(config: &'a Config, key: &str) -> Option<&'a str> {
+    let text = config.string(key)?;
+    if text.bytes().any(|byte| byte.is_ascii_control()) {
+        log::warn(format_args!("{key} is ignored: it has a control character"));
+        return None;
+    }
+    Some(text)
+}
+
+/// Spec os §7.4: an empty line, then `server=` per word; `null` gives none, and so no bad address.
+fn dns_servers(config: &Config) -> Option<String> {
+    let mut text = "\n".to_owned();
+    for word in
+        line(config, "dnsServers").unwrap_or("8.8.8.8").split_whitespace().filter(|word| *word != "null")
+    {
+        text.push_str("server=");
+        text.push_str(word);
+        text.push('\n');
+    }
+    Some(text)
+}
+
+/// Spec os §5.6.3.
+fn time_servers(config: &Config) -> Option<String> {
+    let mut text = String::new();
+    for word in line(config, "ntpServers").unwrap_or_default().split_whitespace() {
+        text.push_str("pool ");
+        text.push_str(word);
+        text.push_str(" iburst minpoll 14 maxpoll 14 maxsources 1\n");
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// Spec os §11.3, §11.4.
+fn network_manager(config: &Config) -> Option<String> {
+    let mut text = "# Made from config.json by os-networkmanager.service; changes here are lost\n".to_owned();
+    let uri = match line(config, "os.network.connectivity.uri") {
+        Some(uri) => Some(uri.to_owned()),
+        None => line(config, "apiEndpoint")
+            .map(|endpoint| format!("{}/connectivity-check", endpoint.trim_end_matches('/'))),
+    };
+    if let Some(uri) = uri.filter(|uri| uri != "null") {
+        let interval = config.number("os.network.connectivity.interval").unwrap_or(3600);
+        let response = line(config, "os.network.connectivity.response").unwrap_or_default();
+        text.push_str(&format!("\n[connectivity]\nuri={uri}\ninterval={interval}\nresponse={response}\n"));
+    }
+    let scan = "os.network.wifi.randomMacAddressScan";
+    if config.get(scan).is_some() {
+        let answer = if config.flag(scan) { "yes" } else { "no" };
+        text.push_str(&format!("\n[device]\nwifi.scan-rand-mac-address={answer}\n"));
+    }
+    Some(text)
+}
+
+/// Spec os §14.2: the name and password with which the VPN client logs in. Without both there is none.
+fn credentials(config: &Config) -> Option<String> {
+    let own = |variable: &str| std::env::var(variable).ok();
+    let of = |key: &str| line(config, key).map(str::to_owned);
+    let user = own("VPN_AUTH_USER").or_else(|| of("uuid"))?;
+    let password = own("VPN_AUTH_PASSWORD").or_else(|| of("apiKey")).or_else(|| of("deviceApiKey"))?;
+    Some(format!("{user}\n{password}\n"))
+}
+
+/// Wi-Fi's regulatory domain (spec os §11.4). Without the key the driver's own stays.
+fn set_country(config: &Config, root: &Path) -> Result<u8> {
+    let Some(country) = config.string("country") else { return Ok(0) };
+    if country.len() != 2 || !country.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        log::warn(format_args!("country is ignored: it should be two letters, as in DE"));
+        return Ok(0);
+    }
+    let iw = root.join("usr/sbin/iw");
+    if !status::exists(&iw) {
+        log::warn(format_args!("country {country} has no effect: there is no {}", iw.display()));
+        return Ok(0);
+    }
+    log::info(format_args!("country is {country}"));
+    let text = |text: &str| CString::new(text).unwrap_or_default();
+    let words = [text("iw"), text("reg"), text("set"), text(country)];
+    process::execute(&text(&iw.to_string_lossy()), &words, &process::environment()).map(|()| 0)
+}
+
+/// `balena-persistent-logs.service` (spec os §10.4): the journal's folder on the data partition, which makes the
+/// journal persistent. Once at a boot: what comes of a change waits for the next.
+fn keep_journal(config: &Config, root: &Path) -> Result<u8> {
+    let source = root.join("mnt/data/root-overlay/var/log/journal");
+    let target = root.join("var/log/journal");
+    let bound = status::is_dir(&target);
+    match (config.flag("persistentLogging"), bound) {
+        (false, false) => log::info(format_args!("Persistent logging deactivated.")),
+        (false, true) => log::info(format_args!("Persistent logging ends with a reboot.")),
+        (true, _) => {
+            file::make_folder(&source, 0o755)?;
+            file::make_folder(&target, 0o755)?;
+            let same = |path: &Path| status::of(path).map(|status| (status.device, status.inode));
+            if same(&source)? != same(&target)? {
+                mount::bind(&source, &target, false)?;
+                mount::remount_bind(&target, Flags::NODEV | Flags::NOSUID | Flags::NOEXEC)?;
+            }
+            file::sync_file_system(&source)?;
+            log::info(format_args!("Persistent logging activated."));
+        }
+    }
+    Ok(0)
+}
+
+/// What only some boards can.
+fn not_supported(config: &Config) -> u8 {
+    for key in ["os.fan.profile", "os.power.mode"] {
+        if let Some(value) = config.get(key) {
+            log::warn(format_args!("{key} {value} is not supported on this board"));
+        }
+    }
+    0
+}
+
+/// An error of a setting that cannot be carried out.
+pub(crate) fn refused(operation: &'static str, object: &Path) -> Error {
+    Error::new(operation, object.display(), Errno::NOENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(of: fn(&Config) -> Option<String>, text: &str) -> String {
+        of(&Config::parse(text.as_bytes()).unwrap()).unwrap_or_default()
+    }
+
+    #[test]
+    fn resolvers() {
+        for (text, expected) in [
+            ("{}", "\nserver=8.8.8.8\n"),
+            (r#"{"dnsServers":""}"#, "\nserver=8.8.8.8\n"),
+            (r#"{"dnsServers":7}"#, "\nserver=8.8.8.8\n"),
+            (r#"{"dnsServers":"1.1.1.1\nconf-file=/x"}"#, "\nserver=8.8.8.8\n"),
+            (r#"{"dnsServers":"null"}"#, "\n"),
+            (
+                r#"{"dnsServers":" /local/10.0.0.1  9.9.9.9#54 "}"#,
+                "\nserver=/local/10.0.0.1\nserver=9.9.9.9#54\n",
+            ),
+        ] {
+            assert_eq!(made(dns_servers, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn time_sources() {
+        assert_eq!(made(time_servers, "{}"), "");
+        assert_eq!(
+            made(time_servers, r#"{"ntpServers":"a.example  b"}"#),
+            "pool a.example iburst minpoll 14 maxpoll 14 maxsources 1\n\
+             pool b iburst minpoll 14 maxpoll 14 maxsources 1\n"
+        );
+    }
+
+    #[test]
+    fn the_fragment_of_networkmanager() {
+        let body = |text: &str| made(network_manager, text).split_once('\n').unwrap().1.to_owned();
+        assert_eq!(body("{}"), "");
+        assert!(made(network_manager, "{}").starts_with("# "));
+        assert_eq!(
+            body(r#"{"apiEndpoint":"https://api.example.com/"}"#),
+            "\n[connectivity]\nuri=https://api.example.com/connectivity-check\ninterval=3600\nresponse=\n"
+        );
+        let own = r#"{"apiEndpoint":"https://a","os":{"network":{
+            "connectivity":{"uri":"http://b/x","interval":"60","response":"hello you"},
+            "wifi":{"randomMacAddressScan":false}}}}"#;
+        assert_eq!(
+            body(own),
+            "\n[connectivity]\nuri=http://b/x\ninterval=60\nresponse=hello you\n\
+             \n[device]\nwifi.scan-rand-mac-address=no\n"
+        );
+        let off = r#"{"apiEndpoint":"https://a","os":{"network":{"connectivity":{"uri":"null"}}}}"#;
+        assert_eq!(body(off), "");
+        let scan = r#"{"os":{"network":{"wifi":{"randomMacAddressScan":true}}}}"#;
+        assert_eq!(body(scan), "\n[device]\nwifi.scan-rand-mac-address=yes\n");
+        let bad = r#"{"os":{"network":{"connectivity":{"uri":"x\n[main]\nplugins=none"}}}}"#;
+        assert_eq!(body(bad), "");
+    }
+
+    #[test]
+    fn the_vpn_s_login() {
+        assert_eq!(made(credentials, r#"{"uuid":"u"}"#), "");
+        assert_eq!(made(credentials, r#"{"uuid":"u","deviceApiKey":"d"}"#), "u\nd\n");
+        assert_eq!(made(credentials, r#"{"uuid":"u","deviceApiKey":"d","apiKey":"a"}"#), "u\na\n");
+    }
+}

@@ -1,0 +1,94 @@
+//! Asking the cloud for the configuration of its services (spec os §4.6.3).
+
+use super::services::LIMIT;
+use minke_applet::{errln, log, outln};
+use minke_config::Config;
+use minke_http::client::Body;
+use minke_http::{Client, Trust, Url};
+use minke_sys::clock;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the cloud may stay silent, and how long one attempt may take altogether.
+const SILENCE: Duration = Duration::from_secs(30);
+const ATTEMPT: Duration = Duration::from_secs(90);
+
+/// How long to wait before the next attempt, when so much was waited already; both in seconds.
+fn pause(waited: u64) -> u64 {
+    match waited {
+        0..10 => 1,
+        10..30 => 2,
+        30..60 => 5,
+        60..300 => 10,
+        300.. => 30,
+    }
+}
+
+/// Gets the configuration that the cloud of `config` has for this device. With `patient` a failed transport is tried
+/// again until it works; an answer, of whatever status, ends it.
+pub(crate) fn fetch(config: &Config, root: &Path, patient: bool) -> Result<Vec<u8>, String> {
+    let endpoint = config.string("apiEndpoint").unwrap_or_default();
+    let text = format!("{}/os/v1/config", endpoint.trim_end_matches('/'));
+    let url = Url::parse(&text).map_err(|error| format!("apiEndpoint: {error}"))?;
+    let bearer = format!("Bearer {}", config.string("deviceApiKey").unwrap_or_default());
+    let client = Client::web(&url)
+        .with_trust(Trust {
+            bundle: root.join(minke_http::BUNDLE.trim_start_matches('/')),
+            extra: custom_authority(config),
+        })
+        .with_names_of(root.join("etc"))
+        .with_timeout(Some(SILENCE))
+        .with_deadline(ATTEMPT)
+        .with_limit(LIMIT);
+    outln!("Fetching service configuration from {text}...");
+    let (mut waited, mut told) = (0, String::new());
+    loop {
+        match client.request("GET", url.target, &[("Authorization", &bearer)], Body::None) {
+            Ok(answer) if answer.status == 200 => {
+                outln!("Service configuration retrieved");
+                return Ok(answer.body);
+            }
+            Ok(answer) => return Err(format!("{text} answered with status {}", answer.status)),
+            Err(error) if !patient => return Err(error.to_string()),
+            Err(error) => {
+                let error = error.to_string();
+                if error != told {
+                    errln!("{error}; trying again");
+                    told = error;
+                }
+            }
+        }
+        let span = pause(waited);
+        clock::sleep(Duration::from_secs(span));
+        waited = waited.saturating_add(span);
+    }
+}
+
+/// The authority of `balenaRootCA`. One that cannot be read is left out: the cloud's certificate will then say what is
+/// missing.
+fn custom_authority(config: &Config) -> Vec<u8> {
+    let Some(text) = config.string("balenaRootCA") else { return Vec::new() };
+    match crate::root_ca::decode(text) {
+        Ok(pem) => pem,
+        Err(problem) => {
+            log::warn(format_args!("balenaRootCA {problem}"));
+            Vec::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow() {
+        let (mut waited, mut pauses) = (0, Vec::new());
+        while waited < 400 {
+            pauses.push(pause(waited));
+            waited += pause(waited);
+        }
+        let count = |span| pauses.iter().filter(|pause| **pause == span).count();
+        assert_eq!([1, 2, 5, 10, 30].map(count), [10, 10, 6, 24, 4]);
+    }
+}

@@ -1,0 +1,87 @@
+//! `config-json root-ca` with a real bind mount, in a mount namespace of the test's own.
+
+use crate::{Device, outcome, program};
+use std::process::Command;
+
+fn sh(script: &str) -> String {
+    let done = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn the_owners_authority_comes_changes_and_goes() {
+    const NAME: &str = "root_ca::the_owners_authority_comes_changes_and_goes";
+    if std::env::var_os("MINKE_TEST_INSIDE").is_none() {
+        let status = Command::new("unshare")
+            .args(["--mount", "--propagation", "private"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+            .env("MINKE_TEST_INSIDE", "1")
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let device = Device::new("root-ca");
+    let root = device.0.display();
+    sh(&format!(
+        "mkdir -p {root}/etc/ssl/certs {root}/usr/share/ca-certificates/balena {root}/run; cd {root}; \
+         for name in one two; do openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out $name -days 9 -subj /CN=$name; \
+         base64 -w0 $name > $name.64; done; echo system | tee etc/ssl/certs/ca-certificates.crt \
+         > usr/share/ca-certificates/ca-certificates.crt"
+    ));
+    let read = |path: &str| device.read(path).unwrap();
+    let apply = |config: &str| {
+        device.put(config);
+        outcome(program("config-json", &["--root", &root.to_string(), "root-ca"]).output().unwrap())
+    };
+    let with = |value: &str| format!(r#"{{"balenaRootCA":"{value}"}}"#);
+    let bundle = || read("etc/ssl/certs/ca-certificates.crt");
+    let custom = "usr/share/ca-certificates/balena/balenaRootCA.crt";
+    let bound =
+        || sh(&format!("grep -c ' {root}/etc/ssl/certs ' /proc/self/mountinfo || :")).trim().to_owned();
+
+    assert_eq!(apply("{}"), (0, String::new(), String::new()));
+    assert_eq!((bundle(), bound()), ("system\n".to_owned(), "0".to_owned()));
+    let (status, _, log) = apply(&with(&read("one.64")));
+    assert_eq!((status, log.trim()), (0, "[config-json][INFO] balenaRootCA is installed"));
+    assert_eq!(
+        (read(custom), bundle(), bound()),
+        (read("one"), format!("system\n{}", read("one")), "1".to_owned())
+    );
+    assert_eq!(apply(&with(&read("one.64"))), (0, String::new(), String::new()));
+
+    // What cannot be used is told, and changes nothing.
+    for (bad, problem) in [
+        ("\"%%%\"", "is not base64"),
+        ("\"aGVsbG8=\"", "holds no certificate in PEM"),
+        ("5", "should be a string"),
+        ("{}", "should be a string"),
+    ] {
+        let (status, _, log) = apply(&format!(r#"{{"balenaRootCA":{bad}}}"#));
+        assert_eq!((status, log.lines().count()), (1, 1), "{log}");
+        assert!(log.contains(&format!("balenaRootCA {problem}; the authority of before stays")), "{log}");
+        assert_eq!((read(custom), bundle()), (read("one"), format!("system\n{}", read("one"))));
+    }
+
+    // At the next boot the system may be another one, with other authorities.
+    sh(&format!(
+        "cd {root}; umount etc/ssl/certs; rm -r run/minke; echo newer > usr/share/ca-certificates/ca-certificates.crt"
+    ));
+    assert_eq!(apply(&with(&read("one.64"))).0, 0);
+    assert_eq!(bundle(), format!("newer\n{}", read("one")));
+    // A container that has the folder sees the change.
+    sh(&format!("mkdir {root}/container; mount --bind {root}/etc/ssl/certs {root}/container"));
+    assert_eq!(apply(&with(&read("two.64"))).0, 0);
+    assert_eq!((bundle(), bound()), (format!("newer\n{}", read("two")), "1".to_owned()));
+    assert_eq!(read("container/ca-certificates.crt"), bundle());
+    let (status, _, log) = apply("{}");
+    assert_eq!((status, log.trim()), (0, "[config-json][INFO] balenaRootCA is removed"));
+    assert_eq!(bundle(), "newer\n");
+    assert!(!device.0.join(custom).exists());
+    // A configuration that cannot be read says nothing about the key.
+    apply(&with(&read("one.64")));
+    apply("{");
+    assert_eq!(bundle(), format!("newer\n{}", read("one")));
+    sh(&format!("umount {root}/container {root}/etc/ssl/certs"));
+}

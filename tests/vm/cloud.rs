@@ -1,0 +1,105 @@
+//! A device joins a cloud of its owner's, with a certificate authority of the owner's own, and leaves it again (spec os
+//! §4.6, §4.7). The cloud is Python's web server on the machine that runs the test; the guest reaches it at 10.0.2.2.
+
+use crate::guest::{FASTEST, direct, first_line, power_off, sh, start, try_sh, until};
+use minke_tests::project;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+struct Cloud {
+    child: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Cloud {
+    fn start() -> Self {
+        let folder = std::env::temp_dir().join(format!("minke-cloud-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 3650 -subj /CN=Own; \
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=x; \
+            echo subjectAltName=IP:10.0.2.2 > extensions; \
+            openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 3650 -extfile extensions -out server.pem";
+        let made = Command::new("sh").args(["-ec", script]).current_dir(&folder).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut child = Command::new("/usr/bin/python3")
+            .arg(project().join("applets/config-json/tests/commands/cloud.py"))
+            .args(["server.pem", "server.key", "0"])
+            .current_dir(&folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, folder, port: line.trim().parse().unwrap() }
+    }
+
+    fn authority(&self) -> String {
+        let done = Command::new("base64").arg("-w0").arg(self.folder.join("ca.pem")).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+const COUNT: &str = "grep -c BEGIN /etc/ssl/certs/ca-certificates.crt";
+
+#[test]
+fn a_device_joins_a_cloud_with_an_authority_of_its_own_and_leaves_it() {
+    let cloud = Cloud::start();
+    let mut guest = start(direct(FASTEST));
+    first_line(&mut guest);
+    let system: u32 = sh(&mut guest, COUNT).parse().unwrap();
+    assert!(system > 100, "{system}");
+    assert_eq!(sh(&mut guest, "systemctl show -p ActiveState --value os-config.timer"), "active");
+    let endpoint = format!("https://10.0.2.2:{}", cloud.port);
+    let fleet = |kind: &str| {
+        format!(
+            r#"{{"apiEndpoint":"{endpoint}","deviceType":"{kind}","balenaRootCA":"{}"}}"#,
+            cloud.authority()
+        )
+    };
+    let (text, status) = try_sh(&mut guest, &format!("os-config join '{}'", fleet("other")));
+    assert!(status == 1 && text.contains("the fleet is for devices of type other"), "{text}");
+    let (text, status) = try_sh(&mut guest, &format!("os-config join '{{\"apiEndpoint\":\"{endpoint}\"}}'"));
+    assert!(status == 1 && text.contains("10.0.2.2: the certificate's issuer is unknown"), "{text}");
+    let kind = sh(&mut guest, "sed -n 's/^SLUG=\"\\(.*\\)\"/\\1/p' /etc/os-release");
+    let text = sh(&mut guest, &format!("os-config join '{}'", fleet(&kind)));
+    assert!(
+        text.contains("Awaiting balena-supervisor.service to exit...\nWriting /mnt/boot/config.json\n"),
+        "{text}"
+    );
+    sh(&mut guest, "grep -qx \"config of $(config-json get deviceApiKey)\" /etc/openvpn/openvpn.conf");
+    until(&mut guest, &format!("[ $({COUNT}) = {} ]", system + 1));
+    until(&mut guest, "[ $(systemctl show -p ActiveState --value balena-supervisor) = active ]");
+    assert!(sh(&mut guest, "os-config update").contains("No configuration changes"));
+
+    // A value that is of no use changes nothing, also at a boot, and the supervisor starts all the same.
+    sh(&mut guest, "config-json set balenaRootCA '%%% no base64'");
+    until(
+        &mut guest,
+        "journalctl -b -u extract-balena-ca -o cat --no-pager | grep -q 'balenaRootCA is not base64'",
+    );
+    power_off(&mut guest);
+    guest.restart().unwrap();
+    first_line(&mut guest);
+    assert_eq!(sh(&mut guest, COUNT), (system + 1).to_string());
+    until(&mut guest, "[ $(systemctl show -p ActiveState --value balena-supervisor) = active ]");
+    // At the boot the cloud was asked by itself.
+    let asked = "journalctl -b -u os-config -o cat --no-pager | grep -q 'No configuration changes'";
+    until(&mut guest, asked);
+
+    sh(&mut guest, "os-config leave");
+    until(&mut guest, &format!("[ $({COUNT}) = {system} ]"));
+    sh(&mut guest, "! ls /etc/openvpn/openvpn.conf && [ -z \"$(config-json get apiEndpoint)\" ]");
+    sh(&mut guest, "config-json get deviceApiKeys | grep -q 10.0.2.2");
+    power_off(&mut guest);
+}
