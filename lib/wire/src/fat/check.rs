@@ -17,6 +17,7 @@
 
 use super::boot::{Boot, Geometry};
 use super::entry::{self, Entry};
+use super::files::Crossing;
 use super::table::Table;
 use super::{Bits, Failure, Medium, Refused, Repair, Report};
 use crate::superblock::le32;
@@ -29,20 +30,6 @@ const EDIT_LIMIT: usize = 2048;
 struct Edit {
     place: u64,
     content: Vec<u8>,
-}
-
-/// A file whose chain leads into another's: from `shared` on it gets clusters of its own.
-pub struct Crossing {
-    /// Where the file's entry is.
-    pub entry: u64,
-    /// The last cluster that is its own; `None`: it has none.
-    pub last: Option<u32>,
-    /// The first cluster that belongs to another file.
-    pub shared: u32,
-    /// How many clusters come before it, and how many are missing from there on.
-    pub before: u32,
-    /// See `before`.
-    pub missing: u32,
 }
 
 /// Room for an entry in a folder.
@@ -191,16 +178,16 @@ impl Check<'_> {
     fn write(&mut self) -> Result<(), Refused> {
         let mut free = 0u32;
         for cluster in 2..self.geometry.end {
-            if self.table.is_bad(cluster) {
-                continue;
-            }
             if !self.taken.has(cluster) {
+                if self.table.is_bad(cluster) {
+                    continue;
+                }
                 if self.table.is_used(cluster) {
                     self.report.note(Repair::Lost);
                 }
                 self.table.set(cluster, 0);
                 free += 1;
-            } else if self.ends.has(cluster) {
+            } else if self.ends.has(cluster) || self.table.is_bad(cluster) {
                 self.table.set(cluster, super::table::END);
             }
         }

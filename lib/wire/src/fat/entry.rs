@@ -66,7 +66,7 @@ impl Entry {
 
     /// Whether the short name only stands in for a long one.
     pub fn is_hidden_short(&self) -> bool {
-        self.byte(12) & 0x02 != 0
+        self.byte(12) & 0x20 != 0
     }
 
     /// The bits that show parts of the short name in lower case.
@@ -109,12 +109,18 @@ impl Entry {
 
 /// Whether a short name is one that systems accept.
 pub fn is_valid(name: &[u8; 11]) -> bool {
-    let (stem, extension) = name.split_at(8);
-    let packed = |part: &[u8]| {
+    mended(name) == *name && name.first() != Some(&b' ')
+}
+
+/// A short name without what stands behind the end of its parts, which is at the first byte that cannot stand in one.
+pub fn mended(name: &[u8; 11]) -> [u8; 11] {
+    let mut name = blanked(name);
+    let (stem, extension) = name.split_at_mut(8);
+    for part in [stem, extension] {
         let end = part.iter().position(|byte| *byte == b' ').unwrap_or(part.len());
-        part.iter().skip(end).all(|byte| *byte == b' ')
-    };
-    is_label(name) && packed(stem) && packed(extension) && name.first() != Some(&b' ')
+        part.iter_mut().skip(end).for_each(|byte| *byte = b' ');
+    }
+    name
 }
 
 /// Whether a label is one that systems accept: as a name, but with spaces where they like.
@@ -123,7 +129,7 @@ pub fn is_label(label: &[u8; 11]) -> bool {
 }
 
 /// A name with blanks for what cannot stand in one.
-pub fn blanked(name: &[u8; 11]) -> [u8; 11] {
+fn blanked(name: &[u8; 11]) -> [u8; 11] {
     name.map(|byte| if byte < 0x20 || b"\x7F.*?<>|\":/\\".contains(&byte) { b' ' } else { byte })
 }
 

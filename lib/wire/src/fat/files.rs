@@ -1,6 +1,6 @@
 //! Second part of the check: each file takes its clusters, and shared ones are copied.
 
-use super::check::{Check, Crossing, Slot};
+use super::check::{Check, Slot};
 use super::entry::{Entry, LENGTH};
 use super::folders::Folder;
 use super::table::{END, Link};
@@ -8,6 +8,19 @@ use super::{Failure, Repair};
 
 /// The most files that get copies of shared clusters in one check; the others are cut.
 const CROSSING_LIMIT: usize = 256;
+/// The most places at which one file's chain runs into another's.
+const RUN_LIMIT: u32 = 64;
+
+/// A file with clusters that another file has taken before.
+pub struct Crossing {
+    /// Where its entry is.
+    entry: u64,
+    start: u32,
+    /// How many clusters it has.
+    count: u32,
+    /// Which of them are shared, as numbers in its chain.
+    shared: Vec<u32>,
+}
 
 impl Check<'_> {
     /// Lets all files take their clusters.
@@ -22,31 +35,35 @@ impl Check<'_> {
     }
 
     /// Follows a file's chain for as many clusters as its length needs.
-    fn file(&mut self, place: u64, entry: &Entry) -> Result<(), Failure> {
-        let start = entry.start(self.geometry.wide);
-        let needed = u64::from(entry.length()).div_ceil(self.geometry.cluster);
+    fn file(&mut self, entry: u64, content: &Entry) -> Result<(), Failure> {
+        let start = content.start(self.geometry.wide);
+        let needed = u64::from(content.length()).div_ceil(self.geometry.cluster);
         let needed = u32::try_from(needed).unwrap_or(u32::MAX);
         if needed == 0 {
             if start != 0 {
                 self.report.note(Repair::Trimmed);
-                self.set_start(place, 0)?;
+                self.set_start(entry, 0)?;
             }
             return Ok(());
         }
         let (mut last, mut count, mut next) = (None, 0, Some(start));
+        let (mut shared, mut runs) = (Vec::new(), 0);
         while let Some(cluster) = next.filter(|cluster| count < needed && self.table.is_used(*cluster)) {
-            if self.taken.has(cluster) {
-                if self.crossings.len() == CROSSING_LIMIT || self.is_among(start, count, cluster) {
+            if !self.taken.has(cluster) {
+                self.taken.set(cluster);
+            } else {
+                // Its own cluster again is a loop. Inside another's chain that is not asked again.
+                let inside = count > 0 && shared.last() == Some(&(count - 1));
+                runs += u32::from(!inside);
+                if runs > RUN_LIMIT
+                    || self.crossings.len() == CROSSING_LIMIT
+                    || shared.len() >= self.geometry.end as usize
+                    || !inside && self.is_among(start, count, cluster)
+                {
                     break;
                 }
-                let missing = needed - count;
-                self.crossings.push(Crossing { entry: place, last, shared: cluster, before: count, missing });
-                if let Some(last) = last {
-                    self.ends.set(last);
-                }
-                return Ok(());
+                shared.push(count);
             }
-            self.taken.set(cluster);
             count += 1;
             last = Some(cluster);
             next = match self.table.link(cluster) {
@@ -55,26 +72,29 @@ impl Check<'_> {
                 Link::Nothing => Some(0),
             };
         }
-        if count < needed {
-            return self.cut(place, last, count);
-        }
-        if let (Some(last), Some(_)) = (last, next) {
+        let cut = count < needed;
+        if cut {
+            self.cut(entry, count)?;
+        } else if next.is_some() {
             self.report.note(Repair::Trimmed);
+        }
+        // A copy of the last cluster ends anyhow, and the cluster itself may go on in the other file.
+        let own = count > 0 && shared.last() != Some(&(count - 1));
+        if let Some(last) = last.filter(|_| own && (cut || next.is_some())) {
             self.ends.set(last);
+        }
+        if !shared.is_empty() {
+            self.crossings.push(Crossing { entry, start, count, shared });
         }
         Ok(())
     }
 
-    /// Cuts a file to `count` clusters, of which `last` is the last.
-    fn cut(&mut self, place: u64, last: Option<u32>, count: u32) -> Result<(), Failure> {
+    /// Cuts a file's length to `count` clusters.
+    fn cut(&mut self, entry: u64, count: u32) -> Result<(), Failure> {
         self.report.note(Repair::Cut);
         let length = u64::from(count).saturating_mul(self.geometry.cluster);
-        self.edit(place + LENGTH, &u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes())?;
-        match last {
-            Some(last) => self.ends.set(last),
-            None => self.set_start(place, 0)?,
-        }
-        Ok(())
+        self.edit(entry + LENGTH, &u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes())?;
+        if count == 0 { self.set_start(entry, 0) } else { Ok(()) }
     }
 
     /// Whether a cluster is among the first `count` of a chain.
@@ -84,10 +104,14 @@ impl Check<'_> {
             if cluster == wanted {
                 return true;
             }
-            let Link::Next(next) = self.table.link(cluster) else { return false };
-            cluster = next;
+            cluster = self.follow(cluster);
         }
         false
+    }
+
+    /// The cluster after this one by the table; 0 at the end.
+    fn follow(&self, cluster: u32) -> u32 {
+        if let Link::Next(next) = self.table.link(cluster) { next } else { 0 }
     }
 
     /// Gives each file that shares clusters a copy of them, if there is room.
@@ -95,59 +119,79 @@ impl Check<'_> {
         let crossings = std::mem::take(&mut self.crossings);
         let (mut free, mut heads) = (2, Vec::new());
         for crossing in &crossings {
-            let Some((first, count)) = self.copy(crossing, &mut free)? else {
-                self.cut(crossing.entry, crossing.last, crossing.before)?;
-                continue;
-            };
-            self.report.note(Repair::Copied);
-            match crossing.last {
-                Some(last) => heads.push((last, first)),
-                None => self.set_start(crossing.entry, first)?,
+            let mut copies = Vec::new();
+            while copies.len() < crossing.shared.len()
+                && let Some(cluster) = self.find_free(&mut free)
+            {
+                copies.push(cluster);
             }
-            if count < crossing.missing {
-                let length = u64::from(crossing.before + count).saturating_mul(self.geometry.cluster);
-                self.report.note(Repair::Cut);
-                self.edit(crossing.entry + LENGTH, &u32::try_from(length).unwrap_or(0).to_le_bytes())?;
+            if copies.len() < crossing.shared.len() {
+                self.give_up(crossing)?;
+            } else {
+                self.report.note(Repair::Copied);
+                self.copy(crossing, &copies, &mut heads)?;
             }
         }
         if crossings.is_empty() {
             return Ok(());
         }
-        // The copies' content, then their chains, and with the rest of the table what leads to them.
+        // The copies' content, then their links, and with the rest of the table what leads to them.
         self.medium.sync()?;
         self.table.write(self.medium, &self.geometry, &mut self.report)?;
         for (last, first) in heads {
             self.table.set(last, first);
-            self.ends.clear(last);
         }
         Ok(())
     }
 
-    /// Copies the shared rest of a chain into free clusters and chains them. The answer is the first of them and
-    /// their number; `None`: there is no room.
-    fn copy(&mut self, crossing: &Crossing, free: &mut u32) -> Result<Option<(u32, u32)>, Failure> {
-        let mut pairs = Vec::new();
-        let mut from = Some(crossing.shared);
-        while let Some(source) =
-            from.filter(|source| pairs.len() < crossing.missing as usize && self.table.is_used(*source))
-        {
-            let Some(target) = self.find_free(free) else { return Ok(None) };
-            pairs.push((source, target));
-            from = match self.table.link(source) {
-                Link::Next(next) => Some(next),
-                _ => None,
-            };
+    /// There is no room: cuts the file before its first shared cluster.
+    fn give_up(&mut self, crossing: &Crossing) -> Result<(), Failure> {
+        let first = crossing.shared.first().copied().unwrap_or(0);
+        let mut cluster = crossing.start;
+        for number in 0..crossing.count {
+            if number + 1 == first {
+                self.ends.set(cluster);
+            }
+            if number > first && crossing.shared.binary_search(&number).is_err() {
+                self.taken.clear(cluster);
+            }
+            cluster = self.follow(cluster);
         }
+        self.cut(crossing.entry, first)
+    }
+
+    /// Copies a file's shared clusters and links the copies among each other and to what follows them. What leads from
+    /// a cluster of the file's own to a copy is added to `heads`.
+    fn copy(
+        &mut self,
+        crossing: &Crossing,
+        copies: &[u32],
+        heads: &mut Vec<(u32, u32)>,
+    ) -> Result<(), Failure> {
         let mut content = vec![0; usize::try_from(self.geometry.cluster).unwrap_or(0)];
-        let mut next = END;
-        for (source, target) in pairs.iter().rev() {
-            self.medium.read(self.geometry.place(*source), &mut content)?;
-            self.medium.write(self.geometry.place(*target), &content)?;
-            self.taken.set(*target);
-            self.table.set(*target, next);
-            next = *target;
+        let mut copies = crossing.shared.iter().zip(copies).peekable();
+        let (mut cluster, mut before) = (crossing.start, None);
+        for number in 0..crossing.count {
+            let copy = copies.next_if(|(shared, _)| **shared == number).map(|(_, copy)| *copy);
+            if let Some(copy) = copy {
+                self.medium.read(self.geometry.place(cluster), &mut content)?;
+                self.medium.write(self.geometry.place(copy), &content)?;
+                self.taken.set(copy);
+            }
+            let is = copy.unwrap_or(cluster);
+            match before {
+                Some((before, true)) => self.table.set(before, is),
+                Some((before, false)) if copy.is_some() => heads.push((before, is)),
+                None if copy.is_some() => self.set_start(crossing.entry, is)?,
+                _ => {}
+            }
+            cluster = self.follow(cluster);
+            if copy.is_some() {
+                self.table.set(is, END);
+            }
+            before = Some((is, copy.is_some()));
         }
-        Ok(pairs.first().map(|(_, first)| (*first, u32::try_from(pairs.len()).unwrap_or(u32::MAX))))
+        Ok(())
     }
 
     /// The next cluster that nobody has.

@@ -106,12 +106,13 @@ impl Check<'_> {
             && !entry.is_volume()
             && entry.start(self.geometry.wide) == start
             && entry.length() == 0
+            && !entry.is_hidden_short()
         {
             return Ok(());
         }
         self.report.note(Repair::Entry);
         self.edit(place, &name)?;
-        self.edit(place + ATTRIBUTES, &[entry.file_attributes(true)])?;
+        self.edit(place + ATTRIBUTES, &[entry.file_attributes(true), entry.case()])?;
         self.edit(place + LENGTH, &[0; 4])?;
         self.set_start(place, start)
     }
@@ -196,8 +197,8 @@ impl Check<'_> {
             self.edit(place + ATTRIBUTES + 1, &[entry.case()])?;
         }
         let many = state.names.len() >= NAME_LIMIT;
-        // What cannot stand in a name and is behind its end goes; else the name is a new one.
-        let mut new = entry::blanked(&name);
+        // Readers stop at the end of a name's parts, so what is behind goes; else the name is a new one.
+        let mut new = entry::mended(&name);
         while !entry::is_valid(&new) || (!many && state.names.contains(&new)) {
             new = numbered(*renamed);
             *renamed += 1;
@@ -266,8 +267,7 @@ impl Check<'_> {
     /// Whether a folder begins in this cluster that no other entry leads to. One of its first two entries is enough;
     /// of a cluster that is free in the table, both: a cut may have left it so.
     fn is_folder(&mut self, start: u32) -> Result<bool, Failure> {
-        let usable = (2..self.geometry.end).contains(&start) && !self.table.is_bad(start);
-        if !usable || self.taken.has(start) {
+        if !(2..self.geometry.end).contains(&start) || self.taken.has(start) {
             return Ok(false);
         }
         let head = self.folder_content(self.geometry.place(start), 2 * entry::BYTES as u64)?;

@@ -66,9 +66,9 @@ impl Table {
         let value = self.entries.get(cluster as usize).map_or(0, |entry| entry & MASK);
         match value {
             _ if cluster < 2 => Link::Nothing,
-            0 | 1 | BAD => Link::Nothing,
-            value if value > BAD => Link::End,
-            value if value < self.end => Link::Next(value),
+            // A cluster of a file is not marked as bad; as in Linux, this ends the chain.
+            value if value >= BAD => Link::End,
+            value if (2..self.end).contains(&value) => Link::Next(value),
             _ => Link::Nothing,
         }
     }
@@ -76,10 +76,10 @@ impl Table {
     /// Whether the cluster holds something: a chain may lead to it. A link that makes no sense does not free it.
     pub fn is_used(&self, cluster: u32) -> bool {
         let in_range = (2..self.end).contains(&cluster);
-        in_range && self.entries.get(cluster as usize).is_some_and(|entry| !matches!(entry & MASK, 0 | BAD))
+        in_range && self.entries.get(cluster as usize).is_some_and(|entry| entry & MASK != 0)
     }
 
-    /// Whether the medium cannot hold the cluster.
+    /// Whether the cluster is marked as one that the medium cannot hold.
     pub fn is_bad(&self, cluster: u32) -> bool {
         self.entries.get(cluster as usize).is_some_and(|entry| entry & MASK == BAD)
     }

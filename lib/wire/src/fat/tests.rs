@@ -358,6 +358,33 @@ fn a_boot_sector_that_is_lost_comes_from_its_copy_or_is_left_alone() {
     assert!(left_alone > 60, "{left_alone}");
 }
 
+/// A chain that leads into the middle of another file takes one cluster of it. The other keeps its rest, and none of
+/// that may count as free while copies are made.
+#[test]
+fn one_shared_cluster_is_copied_alone() {
+    let mut image = Image::new(make("middle", "16"));
+    let scratch = Scratch::new("middle-judge");
+    let table = hot(&image.bytes, false)[0].start;
+    let length = usize::try_from(boot::Boot::read(&mut image, 3 << 20).ok().unwrap().geometry.table_bytes).unwrap();
+    let link = |image: &Image, cluster: usize| {
+        u16::from_le_bytes([image.bytes[table + 2 * cluster], image.bytes[table + 2 * cluster + 1]])
+    };
+    // config.json has clusters 5 and 6. A long chain comes after it.
+    assert_eq!((link(&image, 5), link(&image, 6)), (6, 0xFFFF));
+    let middle = 300;
+    assert_eq!(link(&image, middle), 301);
+    for copy in [table, table + length] {
+        image.put(copy + 2 * 5, &u16::try_from(middle).unwrap().to_le_bytes());
+    }
+    let report = image.check().unwrap();
+    assert_eq!((report.count(Repair::Copied), report.count(Repair::Lost)), (1, 0), "{}", report.text());
+    std::fs::write(&scratch.0, &image.bytes).unwrap();
+    assert_eq!(complaints(&scratch), "");
+    let whole = whole(&scratch);
+    assert_eq!(whole.len(), content().len() - 1, "{whole:?}");
+    assert!(!whole.contains(&"config.json".to_owned()));
+}
+
 #[test]
 fn a_rename_that_was_cut_leaves_two_whole_files() {
     let mut image = Image::new(make("rename", "16"));
