@@ -33,32 +33,25 @@ pub enum Link {
 
 impl Table {
     /// Reads the table. Where its copies differ, the first counts, as for every system that mounts it, unless it
-    /// makes no sense there and the second does.
+    /// makes no sense there, or is free, and the second knows better: what turns out to belong to nothing is freed.
     pub fn read(medium: &mut dyn Medium, geometry: &Geometry) -> Result<Self, Failure> {
-        let mut copies = Vec::new();
-        for copy in 0..geometry.tables {
-            copies.push(read_copy(medium, geometry, copy)?);
-        }
-        let sound = |copy: &Vec<u32>| copy.first().is_some_and(|first| *first as u8 == geometry.media);
-        let mut copies = copies.into_iter();
-        let (Some(mut first), second) = (copies.next(), copies.next()) else {
-            return Err(Failure::LeftAlone("it has no table"));
-        };
-        match second {
-            Some(mut second) if !sound(&first) && sound(&second) => std::mem::swap(&mut first, &mut second),
-            Some(second) => {
-                for (entry, other) in first.iter_mut().zip(second) {
-                    if !makes_sense(*entry, geometry.end) && makes_sense(other, geometry.end) {
-                        *entry = other;
-                    }
+        let mut entries = read_copy(medium, geometry, 0)?;
+        let sound = |copy: &[u32]| copy.first().is_some_and(|first| *first as u8 == geometry.media);
+        let mut any_sound = sound(&entries);
+        for copy in 1..geometry.tables {
+            let other = read_copy(medium, geometry, copy)?;
+            any_sound |= sound(&other);
+            for (entry, other) in entries.iter_mut().zip(other) {
+                if !tells(*entry, geometry.end) && tells(other, geometry.end) {
+                    *entry = other;
                 }
             }
-            None => {}
         }
-        if !sound(&first) {
+        // With a wrong geometry, something else stands there.
+        if !any_sound {
             return Err(Failure::LeftAlone("its tables do not begin as tables"));
         }
-        Ok(Self { entries: first, end: geometry.end })
+        Ok(Self { entries, end: geometry.end })
     }
 
     /// What the entry says.
@@ -149,9 +142,10 @@ impl Table {
     }
 }
 
-fn makes_sense(entry: u32, end: u32) -> bool {
+/// Whether an entry tells of a used or a bad cluster.
+fn tells(entry: u32, end: u32) -> bool {
     let value = entry & MASK;
-    value != 1 && (value < end || value >= BAD)
+    value > 1 && (value < end || value >= BAD)
 }
 
 fn read_copy(medium: &mut dyn Medium, geometry: &Geometry, copy: u64) -> Result<Vec<u32>, Refused> {

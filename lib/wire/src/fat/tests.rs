@@ -365,7 +365,8 @@ fn one_shared_cluster_is_copied_alone() {
     let mut image = Image::new(make("middle", "16"));
     let scratch = Scratch::new("middle-judge");
     let table = hot(&image.bytes, false)[0].start;
-    let length = usize::try_from(boot::Boot::read(&mut image, 3 << 20).ok().unwrap().geometry.table_bytes).unwrap();
+    let length =
+        usize::try_from(boot::Boot::read(&mut image, 3 << 20).ok().unwrap().geometry.table_bytes).unwrap();
     let link = |image: &Image, cluster: usize| {
         u16::from_le_bytes([image.bytes[table + 2 * cluster], image.bytes[table + 2 * cluster + 1]])
     };
