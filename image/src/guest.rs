@@ -160,6 +160,11 @@ impl Guest {
         self.explained(result)
     }
 
+    /// The shell on the console is another one than before.
+    pub fn forget_shell(&mut self) {
+        self.session = None;
+    }
+
     /// Waits until the shell on the console is there. Whoever types earlier may make the serial port deaf.
     pub fn wait_for_shell(&mut self, limit: Duration) -> Result<()> {
         let found = self.power.console.wait_ever(SHELL_SIGN, limit);

@@ -67,6 +67,8 @@ pub fn ext4_file(partition: &Path, path: &str) -> Option<Vec<u8>> {
 
 /// Repairs the boot partition as stage 1 does; the other checker must find no fault then.
 pub fn repair_fat(partition: &Path) {
-    let _ = Command::new("fsck.vfat").args(["-a", "-w"]).arg(partition).output().unwrap();
+    let length = std::fs::metadata(partition).unwrap().len();
+    let checked = minke_sys::block::check_fat(partition, 0, length);
+    assert!(matches!(checked, Ok(minke_sys::block::Checked::Whole(_))), "{checked:?}");
     run(Command::new("fsck.vfat").arg("-n").arg(partition));
 }

@@ -15,6 +15,7 @@ mod vm;
 use disk::{Partitions, config_files, ext4_file, extract, partitions, repair_ext4};
 use log::Entry;
 use minke_image::guest::{Guest, Settings};
+use minke_image::overlay::Overlay;
 use minke_image::tree::Scratch;
 use minke_tests::{project, run, text};
 use replay::{Cut, Random, Replay, copy, cuts};
@@ -27,6 +28,8 @@ const FLUSHES: usize = 120;
 const RANDOM: usize = 70;
 /// Disks of one operation that boot.
 const BOOTS: usize = 8;
+/// What a card has more than the image.
+const LARGER: u64 = 256 << 20;
 
 /// `config-json set`: the file is the old or the new one, byte for byte, and the identity stays.
 #[test]
@@ -59,6 +62,34 @@ fn config_json_set() {
     };
     look(&before, &log, from, scratch.path(), &check, &|guest| {
         assert_eq!(sh(guest, "config-json get uuid"), uuid);
+    });
+}
+
+/// The first boot on a card larger than the image: partitions and file systems grow, get identities of their
+/// own, the state partition is filled. Whatever was done is gone on with.
+#[test]
+fn first_boot_of_a_device() {
+    let scratch = Scratch::new("powercut-first").unwrap();
+    let overlay = Overlay::create(&vm::image(FASTEST), &scratch.join("disk.qcow2")).unwrap();
+    overlay.grow(LARGER).unwrap();
+    let before = scratch.join("before.img");
+    overlay.export(&before).unwrap();
+    let log = scratch.join("writes.log");
+    let mut guest = start(Settings { write_log: Some(log.clone()), ..on(&before) });
+    first_line(&mut guest);
+    let uuid = sh(&mut guest, "config-json get uuid");
+    sh(&mut guest, "sync");
+    guest.kill();
+    let log = log::read(&log);
+    let check = |disk: &Path, partitions: &Partitions, _: &Entry| {
+        let content: serde_json::Value = serde_json::from_slice(&config(disk, partitions)).unwrap();
+        // The device has no identity yet, or the one that it showed.
+        assert!(content.get("uuid").is_none_or(|found| found.as_str() == Some(&uuid)), "{content}");
+    };
+    look(&before, &log, 0, scratch.path(), &check, &|guest| {
+        let size = "blockdev --getsize64 $(readlink -f /dev/disk/by-state/resin-data)";
+        let size: u64 = sh(guest, size).parse().unwrap();
+        assert!(size > LARGER, "{size}");
     });
 }
 

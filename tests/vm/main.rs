@@ -6,9 +6,12 @@
 mod chain;
 mod cloud;
 mod config;
+mod development;
 mod disk;
+mod disk_growth;
 mod guest;
 mod preload;
 mod services;
 mod settings;
 mod state;
+mod triggers;

@@ -265,14 +265,20 @@ fn a_broken_file_takes_nothing_down() {
     within(&mut guest, 60, "nonsense", up);
     within(&mut guest, 30, "the API", "wget -q -O /dev/null http://127.0.0.1:48484/ping");
     // At boot.
+    sh(&mut guest, &format!("cat > /mnt/boot/config.json <<'END'\n{good}\nEND"));
+    within(
+        &mut guest,
+        10,
+        "good again",
+        "! config-json status | grep -q others && ! grep -q scheme /mnt/state/config.json.good",
+    );
     for (content, found) in BROKEN {
         sh(&mut guest, &format!("printf '%b' '{content}' > /mnt/boot/config.json"));
         power_off(&mut guest);
         guest.restart().unwrap();
         first_line(&mut guest);
         within(&mut guest, 60, content, up);
-        let lines =
-            "journalctl -b -p warning -o cat --no-pager | grep -v balena-supervisor | grep 'config.json '";
+        let lines = "journalctl -b -p warning -o cat --no-pager | grep '^.config-json.*config.json '";
         let lines = sh(&mut guest, lines);
         assert!(lines.lines().count() == 1 && lines.contains(found), "{content}: {lines}");
         sh(&mut guest, &format!("cat > /mnt/boot/config.json <<'END'\n{good}\nEND"));

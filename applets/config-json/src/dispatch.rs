@@ -5,7 +5,7 @@
 //! up for by the next.
 
 use minke_applet::{log, outln, print};
-use minke_config::{Loaded, Map, Origin, Store, Value, mistyped, settings, units};
+use minke_config::{Loaded, Map, Origin, Restart, Store, Value, mistyped, settings, units};
 use minke_control::init;
 use minke_sys::{Result, file, status};
 use minke_wire::civil::Civil;
@@ -46,9 +46,9 @@ pub fn run(store: &Store, root: &Path, purpose: Purpose) -> Result<u8> {
     let _ = handle.lock();
     let mut failed = false;
     let mut changed = Vec::new();
-    for (unit, daemon) in units() {
+    for (unit, how) in units() {
         match hand_over(&loaded, &path_of(root, unit), unit, purpose) {
-            Ok(true) => changed.push((unit, daemon)),
+            Ok(true) => changed.push((unit, how)),
             Ok(false) => {}
             Err(error) => {
                 log::error(format_args!("{unit} keeps its settings: {error}"));
@@ -58,8 +58,8 @@ pub fn run(store: &Store, root: &Path, purpose: Purpose) -> Result<u8> {
     }
     if purpose == Purpose::Change {
         good(store, &loaded);
-        for (unit, daemon) in changed {
-            restart(unit, daemon);
+        for (unit, how) in changed {
+            restart(unit, how);
         }
     }
     Ok(u8::from(failed))
@@ -150,8 +150,12 @@ fn shown(sign: char, above: &str, name: &str, value: &Value) -> String {
 
 /// Asks PID 1 to start a unit anew, and does not wait: it has its own order, logs what fails, and the next change
 /// must not wait for a slow unit.
-fn restart(unit: &str, daemon: bool) {
-    let verb = if daemon { "try-restart" } else { "restart" };
+fn restart(unit: &str, how: Restart) {
+    let verb = match how {
+        Restart::Always => "restart",
+        Restart::IfUp => "try-restart",
+        Restart::Along => return,
+    };
     match init::job(verb, &[&format!("{unit}.service")], false) {
         Ok(()) => {}
         Err(minke_control::Error::Refused(why)) => {

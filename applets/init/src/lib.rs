@@ -83,6 +83,7 @@ const SYSTEMCTL: Program = Program {
         ("show UNIT...", "Show properties as NAME=VALUE"),
         ("is-active, is-failed UNIT...", "Exit 0 when one of them is"),
         ("is-enabled UNIT...", "Tell whether the image starts them"),
+        ("is-system-running", "Exit 0 when no job is left and no unit has failed"),
         ("list-units", "List loaded units (the default)"),
         ("list-jobs", "List jobs"),
         ("list-timers", "List timers that are up, the next first (--all: with those that have elapsed)"),
@@ -100,6 +101,13 @@ const SYSTEMCTL: Program = Program {
         Flag { short: None, long: "json", value: None, help: "Print JSON" },
         Flag { short: Some('a'), long: "all", value: None, help: "List inactive units too" },
         Flag { short: None, long: "reverse", value: None, help: "Dependencies the other way round" },
+        Flag {
+            short: Some('t'),
+            long: "type",
+            value: Some("KIND"),
+            help: "List units of these kinds only: service,timer,...",
+        },
+        Flag { short: None, long: "state", value: Some("STATE"), help: "List units in these states only" },
         Flag { short: None, long: "failed", value: None, help: "List failed units only" },
         Flag { short: Some('p'), long: "property", value: Some("NAME"), help: "Show this property only" },
         Flag { short: None, long: "value", value: None, help: "Show values without names" },
@@ -172,4 +180,10 @@ fn init(args: &Args) -> u8 {
 /// The text of a small file, at most `limit` bytes; nothing when it cannot be read.
 fn read_text(path: &Path, limit: usize) -> String {
     String::from_utf8_lossy(&read_bounded(path, limit).unwrap_or_default()).into_owned()
+}
+
+/// A moment, in seconds since 1970, as systemctl(1) shows it.
+fn date(seconds: i64) -> String {
+    let civil = minke_wire::civil::Civil::from_unix(seconds);
+    format!("{} {civil} UTC", civil.weekday_name())
 }

@@ -82,13 +82,13 @@ pub fn partitions(root: &Path, devices: &mut Devices) {
 }
 
 /// What stage 1's check of this file system said; empty when it did not look.
-pub fn last_check(label: &str) -> String {
-    file::text(Path::new(block::CHECKS).join(label))
+pub fn last_check(root: &Path, label: &str) -> String {
+    file::text(root.join(block::CHECKS.trim_start_matches('/')).join(label))
 }
 
 /// Whether even the second pass of the check gave up: what is written there may destroy more.
-fn is_broken(partition: &Partition) -> bool {
-    last_check(partition.label) == "broken"
+fn is_broken(root: &Path, partition: &Partition) -> bool {
+    last_check(root, partition.label) == "broken"
 }
 
 fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<()> {
@@ -97,7 +97,7 @@ fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<
         .ok_or_else(|| Error::new("recognise the file system of", device.display(), Errno::INVAL))?;
     let source = device.to_string_lossy();
     let options = if found.kind == Kind::Ext4 { block::RESERVE_OPTIONS } else { "" };
-    let broken = is_broken(partition);
+    let broken = is_broken(root, partition);
     if broken {
         log::error(format_args!("{} has faults that were not repaired: it is read-only", partition.label));
     } else {
@@ -180,7 +180,9 @@ fn make_writable(root: &Path, partition: &Partition, options: &str) {
     };
     let result = match find(&table, &target) {
         Some(mount) if !is_read_only(mount) => return,
-        Some(_) if !is_broken(partition) && mount::remount(&target, Flags::empty(), "").is_ok() => return,
+        Some(_) if !is_broken(root, partition) && mount::remount(&target, Flags::empty(), "").is_ok() => {
+            return;
+        }
         Some(_) => {
             cover(root, partition, &target, options).map(|()| "is read-only: changes are kept in memory only")
         }

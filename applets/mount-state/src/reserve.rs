@@ -7,9 +7,10 @@
 //! boot can write what it must (host name, keys, marks of an update), with an alarm in the log; it comes back when
 //! there is room again.
 
+use crate::mount::{find, is_volatile, table};
 use crate::plan::{DATA, Partition, STATE};
 use minke_applet::log;
-use minke_sys::{file, space, status};
+use minke_sys::{Errno, file, space, status};
 use std::path::Path;
 
 /// The file on either partition.
@@ -19,12 +20,17 @@ const SIZES: [(&Partition, u64); 2] = [(&STATE, 256 << 10), (&DATA, 2 << 20)];
 
 /// Sees to the reserve of state and data.
 pub fn all(root: &Path) {
+    let Ok(table) = table() else { return };
     for (partition, size) in SIZES {
         let folder = root.join(partition.target);
+        // What stands in for it in memory has nothing to give.
+        if find(&table, &folder).is_none_or(is_volatile) {
+            continue;
+        }
         let Ok(found) = space::of(&folder) else { continue };
         let path = folder.join(FILE);
         let there = status::exists(&path);
-        if there && found.free < size / 2 {
+        if there && found.available < size / 2 && is_full(&folder, size / 2) {
             log::error(format_args!(
                 "{} is full: its reserve is given up; delete something",
                 partition.label
@@ -37,4 +43,13 @@ pub fn all(root: &Path) {
             let _ = space::occupy(&path, size);
         }
     }
+}
+
+/// Whether not even we can write so many bytes. What is free is no answer: ext4 keeps a part for itself.
+fn is_full(folder: &Path, size: u64) -> bool {
+    let probe = folder.join(".probe");
+    let _ = std::fs::remove_file(&probe);
+    let full = space::occupy(&probe, size).is_err_and(|error| error.errno == Errno::NOSPC);
+    let _ = std::fs::remove_file(&probe);
+    full
 }

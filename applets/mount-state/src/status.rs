@@ -79,7 +79,7 @@ fn details(root: &Path, partition: &Partition, source: &str) -> Option<Details> 
     let found = block::probe(Path::new(source)).ok().flatten();
     Some(Details {
         uuid: found.and_then(|found| found.uuid).unwrap_or_default(),
-        check: last_check(partition.label),
+        check: last_check(root, partition.label),
         space,
     })
 }

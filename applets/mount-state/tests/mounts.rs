@@ -340,3 +340,82 @@ fn stage_one_has_bound_an_empty_machine_id_that_cannot_be_written() {
         device.stop();
     });
 }
+
+#[test]
+fn state_and_data_keep_a_reserve() {
+    isolated("state_and_data_keep_a_reserve", || {
+        let device = Device::new("reserve");
+        for label in ["resin-state", "resin-data"] {
+            let node = device.link(label);
+            run("mke2fs", &["-q", "-F", "-t", "ext4", "-m", "0", "-L", label, node.to_str().unwrap()]);
+        }
+        device.start(&[]);
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let ours = mounts.lines().filter(|line| line.contains(&device.text("mnt")) && line.contains("data"));
+        assert!(
+            ours.clone().count() > 0 && ours.clone().all(|line| line.contains("resuid=4294967294")),
+            "{mounts}"
+        );
+        // State is filled to its last block by somebody who may: the next boot has what it needs.
+        assert!(device.path("mnt/state/.reserve").exists());
+        let full = device.path("mnt/state/full");
+        let mut file = std::fs::File::create(&full).unwrap();
+        let block = [7; 4096];
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+        drop(file);
+        device.stop();
+        device.edit("resin-state", |state| std::fs::remove_dir_all(state.join("root-overlay/var")).unwrap());
+        device.edit("resin-state", |state| {
+            let mut file = std::fs::File::create(state.join("full2")).unwrap();
+            while std::io::Write::write_all(&mut file, &block).is_ok() {}
+        });
+        device.start(&["resin-state is full: its reserve is given up"]);
+        assert!(!device.path("mnt/state/.reserve").exists());
+        assert!(device.path("mnt/state/root-overlay/var/lib/chrony").is_dir());
+        std::fs::remove_file(full).unwrap();
+        std::fs::remove_file(device.path("mnt/state/full2")).unwrap();
+        device.start(&[]);
+        assert!(device.path("mnt/state/.reserve").exists());
+        device.stop();
+    });
+}
+
+/// What even the second pass of the check could not mend is read-only, with an alarm in the log and the status.
+#[test]
+fn a_file_system_with_faults_is_read_only() {
+    isolated("a_file_system_with_faults_is_read_only", || {
+        let device = Device::new("faults");
+        std::fs::create_dir_all(device.path("run/minke/fsck")).unwrap();
+        std::fs::write(device.path("run/minke/fsck/resin-data"), "broken").unwrap();
+        std::fs::write(device.path("run/minke/fsck/resin-state"), "repaired").unwrap();
+        device.start(&[
+            "resin-data has faults that were not repaired",
+            "resin-data is read-only: changes are kept in memory only",
+        ]);
+        let (output, _) = device.run("check");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("broken") && text.contains("repaired"), "{text}");
+        device.stop();
+    });
+}
+
+#[test]
+fn single_partitions_are_mounted_by_name() {
+    isolated("single_partitions_are_mounted_by_name", || {
+        let device = Device::new("one");
+        std::fs::create_dir_all(device.path("mnt/sysroot/inactive")).unwrap();
+        let target = std::fs::read_link(device.link("resin-boot")).unwrap();
+        std::os::unix::fs::symlink(target, device.link("inactive")).unwrap();
+        for name in ["inactive", "state"] {
+            for command in ["mount", "mount", "umount", "umount"] {
+                let (output, log) = device.run(&format!("{command} {name}"));
+                assert_eq!(output.status.code(), Some(0), "{log}");
+                assert_eq!(device.mounts(), usize::from(command == "mount"));
+            }
+        }
+        // The mount point of the other one does not exist in this root.
+        assert_eq!(device.run("mount active").0.status.code(), Some(1));
+        assert_eq!(device.run("mount nothing").0.status.code(), Some(2));
+    });
+}

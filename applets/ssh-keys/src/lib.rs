@@ -4,9 +4,10 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod cloud;
 mod keep;
 
-use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, errln, log, outln, report};
+use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, errln, outln, report};
 use minke_config::{Paths, Store};
 use minke_sys::file;
 use minke_wire::authorized_keys::{self, Key};
@@ -59,7 +60,9 @@ fn run(args: &Args) -> u8 {
         [Some("apply"), None, None] => apply::run(&Store::new(Paths::below(root)), root),
         [Some("list"), None, None] => list(&root.join(apply::FOLDER).join("authorized_keys")),
         [Some("check"), Some(path), None] => check(Path::new(path)),
-        [Some("authorized"), Some(name), None] => authorized(name),
+        [Some("authorized"), Some(name), None] => {
+            cloud::authorized(&Store::new(Paths::below(root)), root, name)
+        }
         _ => {
             errln!("ssh-keys: expected apply, list, check FILE or authorized NAME; see 'ssh-keys --help'");
             EXIT_USAGE
@@ -94,14 +97,4 @@ fn check(path: &Path) -> u8 {
         }
         u8::from(bad)
     }))
-}
-
-/// The keys of a cloud user (spec os §8.3). `root` has none there.
-fn authorized(name: &str) -> u8 {
-    if name == "root" {
-        return 0;
-    }
-    // The cloud is asked over TLS, which does not reach this program yet.
-    log::error(format_args!("keys of {}: the cloud cannot be asked yet", minke_wire::text::shown(name)));
-    1
 }

@@ -266,3 +266,78 @@ fn command_lines() {
     assert_eq!(run(&["authorized", "root"]), (0, String::new(), String::new()));
     assert_eq!(run(&["check", "/nowhere/file"]).0, 1);
 }
+
+/// A cloud on loopback that gives each request the next of these answers, and tells what it was asked.
+fn cloud(answers: Vec<String>) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                assert_eq!(stream.read(&mut byte).unwrap(), 1);
+                request.extend(byte);
+            }
+            asked.push(String::from_utf8(request).unwrap());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        asked
+    };
+    (port, std::thread::spawn(serve))
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn the_cloud_s_keys_are_asked_for_kept_and_forgotten() {
+    let device = Device::new("cloud");
+    std::fs::create_dir_all(device.0.join("etc")).unwrap();
+    std::fs::write(device.0.join("etc/passwd"), "sshd-authcommands:x:105:106:x:/:/bin/false\n").unwrap();
+    let (one, two) = (generated(&device, "ed25519", ""), generated(&device, "ecdsa", "256"));
+    let (port, server) = cloud(vec![
+        answer("200 OK", &format!("{one}no key\n{two}")),
+        answer("503 Service Unavailable", "later"),
+        answer("200 OK", "<html>nonsense</html>"),
+        answer("503 Service Unavailable", "later"),
+        answer("200 OK", &one),
+        answer("404 Not Found", ""),
+    ]);
+    device.config(format!(r#"{{"apiEndpoint":"http://127.0.0.1:{port}/","deviceApiKey":"secret"}}"#));
+    assert_eq!(device.run(&["apply"]).0, 0);
+    let cache = device.0.join("var/volatile/cache/ssh-keys");
+    let owner = cache.metadata().unwrap();
+    assert_eq!((owner.uid(), owner.gid(), owner.mode() & 0o777), (105, 106, 0o700));
+    let ask = || device.run(&["authorized", "jane@x"]);
+    let good = format!("{one}{two}");
+    assert_eq!(ask(), (0, good.clone(), String::new()));
+    let (status, text, log) = ask();
+    assert!((status, &text) == (0, &good) && log.contains("status 503; using the keys"), "{log}");
+    // It has spoken: no keys. They are not in the cache any more either.
+    assert_eq!((ask().0, ask().0), (1, 1));
+    assert_eq!(ask().1, one);
+    assert_eq!(ask().0, 1);
+    let asked = server.join().unwrap();
+    assert!(asked[0].starts_with("GET /auth/v1/public-keys/jane%40x HTTP/1.1\r\n"), "{}", asked[0]);
+    assert!(asked[0].to_lowercase().contains("authorization: bearer secret\r\n"));
+    // Nobody listens any more. An answer of yesterday counts, an older one and one of tomorrow do not.
+    for (hours, counts) in [(23, true), (25, false), (-1, false)] {
+        std::fs::write(cache.join("jane@x"), &one).unwrap();
+        let time = format!("@{}", std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64 - hours * 3600);
+        assert!(
+            Command::new("touch").arg("-d").arg(time).arg(cache.join("jane@x")).status().unwrap().success()
+        );
+        assert_eq!(ask().1, if counts { one.as_str() } else { "" }, "{hours}");
+    }
+    for name in ["../jane", "", "jane/x", ".x", "a b", "x\ny"] {
+        let (status, text, log) = device.run(&["authorized", name]);
+        assert!(status == 1 && text.is_empty() && log.contains("no user's name"), "{log}");
+    }
+    device.config("{}");
+    assert!(device.run(&["authorized", "jane"]).2.contains("belongs to no cloud"));
+}

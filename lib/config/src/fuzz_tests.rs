@@ -14,8 +14,8 @@ impl Random {
         usize::try_from(self.0 >> 20).unwrap() % limit
     }
 
-    fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
+    fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
     }
 
     /// A document of some depth.
@@ -23,9 +23,9 @@ impl Random {
         let kinds = if depth == 0 { 8 } else { 10 };
         match self.below(kinds) {
             0 => "null".into(),
-            1 => (*self.one_of(&["true", "false", "\"true\"", "\"\""])).into(),
-            2 => (*self.one_of(&["0", "-1", "1.50", "1e400", "12345678901234567890123", "\"48484\""])).into(),
-            3..8 => (*self.one_of(&[
+            1 => (self.one_of(&["true", "false", "\"true\"", "\"\""])).into(),
+            2 => (self.one_of(&["0", "-1", "1.50", "1e400", "12345678901234567890123", "\"48484\""])).into(),
+            3..8 => (self.one_of(&[
                 r#""a b""#,
                 r#""\u0000\n\"\\""#,
                 r#""ssh-ed25519 AAAA x""#,
@@ -51,7 +51,7 @@ impl Random {
         const NAMES: [&str; 9] =
             ["os", "network", "wifi", "udevRules", "sshKeys", "connectivity", "uri", "mine", "a.b"];
         let all: Vec<&str> = keys().map(|key| key.path).collect();
-        let name = if self.below(2) == 0 { *self.one_of(&all) } else { *self.one_of(&NAMES) };
+        let name = if self.below(2) == 0 { self.one_of(&all) } else { self.one_of(&NAMES) };
         format!("\"{name}\":{}", self.value(depth))
     }
 
@@ -69,7 +69,7 @@ fn the_model_takes_any_document_and_any_change() {
         let text = random.document();
         let mut config = Config::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
         for _ in 0..4 {
-            let path = if random.below(4) == 0 { "mine.x.0" } else { *random.one_of(&paths) };
+            let path = if random.below(4) == 0 { "mine.x.0" } else { random.one_of(&paths) };
             let word = random.value(2);
             match value_of(path, &word) {
                 Ok(value) => {
@@ -96,7 +96,7 @@ fn the_model_takes_any_document_and_any_change() {
                 Err(why) => assert!(why.contains(path)),
             }
             if random.below(3) == 0 {
-                let gone: &str = *random.one_of(&paths);
+                let gone = random.one_of(&paths);
                 config.remove(gone);
             }
         }

@@ -11,11 +11,23 @@ use minke_wire::json::{Map, Value};
 const KEYS: &str = include_str!("keys.tsv");
 
 /// The units that have keys, in the order in which a change reaches them: who is known by what name first, then
-/// what others read, the engine last. `~` marks a daemon, which stays down when it is down; the others do
-/// their work anew (spec os §4.4.6).
+/// what others read, the engine last. `~` marks a daemon, which stays down when it is down; `+` one that is part of
+/// another unit in the list and is restarted by PID 1 along with it; the others do their work anew (spec os
+/// §4.4.6).
 const UNITS: &str = "balena-hostname balena-net-config ~dnsmasq balena-ntp-config os-networkmanager os-sshkeys \
-    os-udevrules os-fan-profile os-extra-firmware prepare-openvpn extract-balena-ca os-config development-features \
-    ~balena-info ~balena-supervisor ~balena";
+    os-udevrules os-fan-profile os-extra-firmware prepare-openvpn extract-balena-ca os-config ~balena-supervisor \
+    development-features +balena-info +balena";
+
+/// How a unit hears of other settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// It is started anew, also when it was down or has failed.
+    Always,
+    /// If it is up.
+    IfUp,
+    /// Another unit's restart is its own.
+    Along,
+}
 
 /// A key of `config.json`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,12 +125,12 @@ pub fn value_of(path: &str, text: &str) -> Result<Value, String> {
     parsed.ok_or_else(|| format!("{path} should be {}", key.wanted()))
 }
 
-/// The units that get settings, in the order in which they are to get them, each with whether it is a daemon: one
-/// that is down stays down, where other units do their work anew.
-pub fn units() -> impl Iterator<Item = (&'static str, bool)> {
-    UNITS.split(' ').map(|name| match name.strip_prefix('~') {
-        Some(daemon) => (daemon, true),
-        None => (name, false),
+/// The units that get settings, in the order in which they are to get them.
+pub fn units() -> impl Iterator<Item = (&'static str, Restart)> {
+    UNITS.split(' ').map(|name| match name.split_at_checked(1) {
+        Some(("~", daemon)) => (daemon, Restart::IfUp),
+        Some(("+", part)) => (part, Restart::Along),
+        _ => (name, Restart::Always),
     })
 }
 

@@ -27,7 +27,7 @@ pub use development::{DEVELOPMENT_FLAG, write_development_flag};
 pub use device_type::DeviceType;
 pub use host_name::{FALLBACK_HOST_NAME, HostName, host_name, is_host_name};
 pub use identity::{Identity, generate_key};
-pub use keys::{Key, key, keys, mistyped, settings, units, value_of};
+pub use keys::{Key, Restart, key, keys, mistyped, settings, units, value_of};
 pub use minke_wire::json::{Map, Value};
 pub use os_release::{OsRelease, os_release};
 pub use store::{Error, Loaded, Origin, Paths, Store};

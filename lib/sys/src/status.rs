@@ -69,8 +69,8 @@ pub struct Stamp {
 }
 
 /// The stamp of what `path` leads to; `None` when there is nothing.
-pub fn stamp(path: impl AsRef<Path>) -> Option<Stamp> {
-    let stat = rustix::fs::statat(CWD, name(path.as_ref()), AtFlags::empty()).ok()?;
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let stat = rustix::fs::statat(CWD, name(path), AtFlags::empty()).ok()?;
     let Status { device, inode, length, .. } = status(stat);
     #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions, reason = "as below")]
     let (modified, changed) = (

@@ -6,23 +6,27 @@ use crate::text::number;
 /// The moments that an expression such as `Mon..Fri *-*-* 06:00` stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calendar {
-    /// Monday is 0.
-    weekdays: Set,
-    /// The year less [`FIRST_YEAR`].
-    years: Set,
-    months: Set,
-    days: Set,
+    /// What [`YEAR`] and the others may be.
+    fields: [Set; 7],
     /// The days count from the month's end; its last day is 1.
     from_end: bool,
-    hours: Set,
-    minutes: Set,
-    seconds: Set,
 }
 
+/// The year less [`FIRST_YEAR`].
+const YEAR: usize = 0;
+const MONTH: usize = 1;
+const DAY_OF_MONTH: usize = 2;
+const HOUR: usize = 3;
+const MINUTE: usize = 4;
+const SECOND: usize = 5;
+/// Monday is 0.
+const WEEKDAY: usize = 6;
+
 /// The years that an expression may name, as systemd has them.
-const FIRST_YEAR: i64 = 1970;
-const LAST_YEAR: i64 = 2199;
-const DAY: i64 = 86_400;
+const FIRST_YEAR: u32 = 1970;
+const LAST_YEAR: u32 = 2199;
+/// Seconds.
+const DAY: u32 = 86_400;
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 /// Words for whole expressions.
 const SHORTHANDS: [(&str, &str); 12] = [
@@ -48,20 +52,21 @@ impl Set {
     const NONE: Self = Self([0; 8]);
     const ALL: Self = Self([u32::MAX; 8]);
 
-    fn one(number: i64) -> Self {
+    fn one(number: u32) -> Self {
         let mut set = Self::NONE;
         set.insert(number);
         set
     }
 
-    fn insert(&mut self, number: i64) {
+    fn insert(&mut self, number: u32) {
         let index = usize::try_from(number / 32).unwrap_or(usize::MAX);
         if let Some(word) = self.0.get_mut(index) {
             *word |= 1 << (number & 31);
         }
     }
 
-    fn has(&self, number: i64) -> bool {
+    #[inline(never)]
+    fn has(&self, number: u32) -> bool {
         let index = usize::try_from(number / 32).unwrap_or(usize::MAX);
         self.0.get(index).is_some_and(|word| word & 1 << (number & 31) != 0)
     }
@@ -79,41 +84,26 @@ impl Calendar {
         let known = SHORTHANDS.iter().find(|(word, _)| *word == text);
         let mut words = known.map_or(text, |(_, long)| *long).split_ascii_whitespace().peekable();
         words.peek()?;
-        let mut calendar = Self {
-            weekdays: Set::ALL,
-            years: Set::ALL,
-            months: Set::ALL,
-            days: Set::ALL,
-            from_end: false,
-            hours: Set::one(0),
-            minutes: Set::one(0),
-            seconds: Set::one(0),
-        };
+        let mut calendar = Self { fields: [Set::ALL; 7], from_end: false };
         if let Some(word) = words.next_if(|word| word.starts_with(|first: char| first.is_ascii_lowercase())) {
-            calendar.weekdays = weekdays(word)?;
+            calendar.fields[WEEKDAY] = weekdays(word)?;
         }
         if let Some(word) = words.next_if(|word| !word.contains(':')) {
             calendar.set_date(word)?;
         }
-        if let Some(word) = words.next() {
-            calendar.set_time(word)?;
-        }
+        calendar.set_time(words.next().unwrap_or("0:0"))?;
         words.next().is_none().then_some(calendar)
     }
 
     /// One moment, in seconds since 1970.
     fn only(seconds: i64) -> Option<Self> {
         let at = Civil::from_unix(seconds);
-        (at.year <= LAST_YEAR).then(|| Self {
-            weekdays: Set::ALL,
-            years: Set::one(at.year - FIRST_YEAR),
-            months: Set::one(at.month.into()),
-            days: Set::one(at.day.into()),
-            from_end: false,
-            hours: Set::one(at.hour.into()),
-            minutes: Set::one(at.minute.into()),
-            seconds: Set::one(at.second.into()),
-        })
+        let number = u32::try_from(at.year).ok().filter(|year| *year <= LAST_YEAR)?;
+        let [year, all] = [Set::one(number - FIRST_YEAR), Set::ALL];
+        let [month, day, hour, minute, second] =
+            [at.month, at.day, at.hour, at.minute, at.second].map(|number| Set::one(number.into()));
+        let fields = [year, month, day, hour, minute, second, all];
+        Some(Self { fields, from_end: false })
     }
 
     /// `YEAR-MONTH-DAY` or `MONTH-DAY`; `~` before a day that counts from the month's end.
@@ -121,10 +111,10 @@ impl Calendar {
         self.from_end = word.contains('~');
         let (before, days) = word.rsplit_once(if self.from_end { '~' } else { '-' })?;
         let (year, month) = before.split_once('-').unwrap_or(("*", before));
-        self.years = list(year, FIRST_YEAR, LAST_YEAR, false)?;
-        self.months = list(month, 1, 12, false)?;
+        self.fields[YEAR] = list(year, FIRST_YEAR, LAST_YEAR, false)?;
+        self.fields[MONTH] = list(month, 1, 12, false)?;
         // The shortest month has 28 days; more from its end would be in the month before.
-        self.days = list(days, 1, if self.from_end { 28 } else { 31 }, self.from_end)?;
+        self.fields[DAY_OF_MONTH] = list(days, 1, if self.from_end { 28 } else { 31 }, self.from_end)?;
         Some(())
     }
 
@@ -132,51 +122,50 @@ impl Calendar {
     fn set_time(&mut self, word: &str) -> Option<()> {
         let (hour, rest) = word.split_once(':')?;
         let (minute, second) = rest.split_once(':').unwrap_or((rest, "0"));
-        self.hours = list(hour, 0, 23, false)?;
-        self.minutes = list(minute, 0, 59, false)?;
-        self.seconds = list(second, 0, 59, false)?;
+        self.fields[HOUR] = list(hour, 0, 23, false)?;
+        self.fields[MINUTE] = list(minute, 0, 59, false)?;
+        self.fields[SECOND] = list(second, 0, 59, false)?;
         Some(())
     }
 
     /// The first of the moments after `after`, in seconds since 1970; `None` when there is no more.
     #[must_use]
     pub fn next(&self, after: i64) -> Option<i64> {
+        // Days and seconds of a day have 32 bits: a third of the code.
         let first = after.max(-1).checked_add(1)?;
-        let (mut day, mut second) = (first / DAY, first % DAY);
+        let mut day = u32::try_from(first / i64::from(DAY)).ok()?;
+        let mut second = u32::try_from(first % i64::from(DAY)).ok()?;
         loop {
-            let date = Civil::from_unix(day.checked_mul(DAY)?);
-            if date.year > LAST_YEAR {
-                return None;
-            }
+            let date = Civil::from_unix(i64::from(day) * i64::from(DAY));
+            let year = u32::try_from(date.year).ok().filter(|year| *year <= LAST_YEAR)?;
             let left = days_left(&date);
-            if !self.years.has(date.year - FIRST_YEAR) || !self.months.has(date.month.into()) {
-                day = day.checked_add(left)?;
-                second = 0;
-                continue;
+            let mut step = left;
+            if self.fields[YEAR].has(year - FIRST_YEAR) && self.fields[MONTH].has(date.month.into()) {
+                let number = if self.from_end { left } else { date.day.into() };
+                // 1 January 1970 was a Thursday.
+                if self.fields[DAY_OF_MONTH].has(number)
+                    && self.fields[WEEKDAY].has((day + 3) % 7)
+                    && let Some(second) = self.time_from(second)
+                {
+                    return Some(i64::from(day) * i64::from(DAY) + i64::from(second));
+                }
+                step = 1;
             }
-            let number = if self.from_end { left } else { date.day.into() };
-            // 1 January 1970 was a Thursday.
-            if self.days.has(number)
-                && self.weekdays.has((day + 3) % 7)
-                && let Some(second) = self.time_from(second)
-            {
-                return Some(day * DAY + second);
-            }
-            day = day.checked_add(1)?;
+            day = day.checked_add(step)?;
             second = 0;
         }
     }
 
     /// The first time of day that is not before `from`, in seconds.
-    fn time_from(&self, from: i64) -> Option<i64> {
+    fn time_from(&self, from: u32) -> Option<u32> {
         let mut second = from;
         while second < DAY {
             // Whatever does not match is left at its end.
-            second = if !self.hours.has(second / 3600) {
+            second = if !self.fields[HOUR].has(second / 3600) {
                 (second / 3600 + 1) * 3600
-            } else if !self.minutes.has(second / 60 % 60) {
+            } else if !self.fields[MINUTE].has(second / 60 % 60) {
                 (second / 60 + 1) * 60
-            } else if !self.seconds.has(second % 60) {
+            } else if !self.fields[SECOND].has(second % 60) {
                 second + 1
             } else {
                 return Some(second);
@@ -187,7 +176,7 @@ impl Calendar {
 }
 
 /// How many days the month has from this one on, itself included.
-fn days_left(date: &Civil) -> i64 {
+fn days_left(date: &Civil) -> u32 {
     let (mut left, mut day) = (1, date.day);
     while day < 31 {
         day += 1;
@@ -215,14 +204,14 @@ fn weekdays(word: &str) -> Option<Set> {
     Some(set)
 }
 
-fn weekday(name: &str) -> Option<i64> {
+fn weekday(name: &str) -> Option<u32> {
     let is = |full: &&str| **full == *name || full.get(..3) == Some(name);
-    i64::try_from(WEEKDAYS.iter().position(is)?).ok()
+    u32::try_from(WEEKDAYS.iter().position(is)?).ok()
 }
 
 /// `*`, or `NUMBER`, `FIRST..LAST`, each with `/STEP` behind it or not, with commas between. A step without a range
 /// goes forward in time, which is down when the numbers count from the end.
-fn list(text: &str, least: i64, most: i64, from_end: bool) -> Option<Set> {
+fn list(text: &str, least: u32, most: u32, from_end: bool) -> Option<Set> {
     if text == "*" {
         return Some(Set::ALL);
     }
@@ -251,14 +240,15 @@ fn list(text: &str, least: i64, most: i64, from_end: bool) -> Option<Set> {
         let mut number = if down { last } else { first };
         while (first..=last).contains(&number) {
             set.insert(number - base);
-            number += if down { -step } else { step };
+            // Below 0 and beyond the largest number is out of the range as well.
+            number = if down { number.wrapping_sub(step) } else { number.wrapping_add(step) };
         }
     }
     Some(set)
 }
 
 /// A number; a year may have two digits.
-fn value(text: &str, base: i64) -> Option<i64> {
+fn value(text: &str, base: u32) -> Option<u32> {
     let number = digits(text)?;
     Some(match number {
         0..70 if base > 0 => number + 2000,
@@ -267,7 +257,7 @@ fn value(text: &str, base: i64) -> Option<i64> {
     })
 }
 
-fn digits(text: &str) -> Option<i64> {
+fn digits(text: &str) -> Option<u32> {
     text.starts_with(|first: char| first.is_ascii_digit()).then(|| number(text))?
 }
 

@@ -232,3 +232,45 @@ fn units_put_their_settings_where_their_programs_look() {
     device.put(r#"{"country":"D; reboot"}"#);
     assert!(device.run(&["apply", "balena-net-config"]).2.contains("two letters"));
 }
+
+/// What a hostile or careless megabyte may cost: memory is bounded, and the answer is clear.
+#[test]
+fn any_megabyte_is_a_clear_result_in_bounded_memory() {
+    const MIB: usize = 1 << 20;
+    let device = Device::new("megabyte");
+    let many = |unit: &str| unit.repeat(MIB / unit.len());
+    let rules: Vec<String> = (0..10_000).map(|n| format!("\"r{n}\":\"{}\"", "x".repeat(90))).collect();
+    let names: Vec<String> = (0..20_000).map(|n| format!("\"{n}\":1")).collect();
+    for (content, expected) in [
+        (format!(r#"{{"hostname":"big","pad":"{}"}}"#, "y".repeat(MIB)), ""),
+        (format!(r#"{{"hostname":"big","os":{{"udevRules":{{{}}}}}}}"#, rules.join(",")), ""),
+        (format!(r#"{{"hostname":"big","list":[{}1]}}"#, many("1,")), ""),
+        (format!(r#"{{"hostname":"big","list":[{}1]}}"#, many("{\"\":1},")), ""),
+        (format!(r#"{{{}"hostname":"big"}}"#, many("\"hostname\":\"other\",")), ""),
+        (format!("{{{}}}", names.join(",")), "too many members in an object"),
+        (many("["), "recursion limit exceeded"),
+        (many("{\"a\":"), "recursion limit exceeded"),
+        ("\0".repeat(MIB), "only NUL bytes"),
+        (many("\r\n"), "is empty"),
+        (format!("{{\"hostname\":\"{}", "z".repeat(MIB)), "line 1 column 10485"),
+    ] {
+        device.put(r#"{"hostname":"before"}"#);
+        device.dispatch();
+        device.put(&content);
+        let root = device.0.to_str().unwrap();
+        let program = crate::program("config-json", &["--root", root, "dispatch"]);
+        let limited = std::process::Command::new("prlimit")
+            .arg("--as=150000000")
+            .arg(program.get_program())
+            .args(program.get_args())
+            .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .output()
+            .unwrap();
+        let (status, _, log) = crate::outcome(limited);
+        let shown = &content[..content.len().min(40)];
+        assert_eq!(status, i32::from(!expected.is_empty()), "{shown}: {log}");
+        assert!(log.contains(expected) && log.len() < 10_000, "{shown}: {log}");
+        let name = if expected.is_empty() { "big" } else { "before" };
+        assert_eq!(device.settings("balena-hostname"), format!(r#"{{"hostname":"{name}"}}"#), "{shown}");
+    }
+}

@@ -199,7 +199,13 @@ impl Engine {
             self.server.listen_unix(path, 0o660, gid)?;
         }
         for address in &self.options.addresses {
-            self.server.listen_tcp(*address)?;
+            match self.server.listen_tcp(*address) {
+                // A port that somebody else has must not take the containers' engine down.
+                Err(error) if !self.options.sockets.is_empty() => {
+                    minke_applet::log::warn(format_args!("not reachable at tcp://{address}: {error}"));
+                }
+                done => done.map(|_| ())?,
+            }
         }
         Ok(())
     }

@@ -59,7 +59,14 @@ impl Runtime {
     }
 }
 
+/// A moment so much later. On 32-bit machines a sum of spans is not worth inlining.
+#[inline(never)]
+pub fn later(moment: Duration, span: Duration) -> Duration {
+    moment.saturating_add(span)
+}
+
 /// The earlier of two moments that may be missing.
+#[inline(never)]
 pub fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

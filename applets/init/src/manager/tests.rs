@@ -696,7 +696,7 @@ fn a_restart_takes_parts_along_and_their_conditions_decide_anew() {
         sim.story
             .iter()
             .filter(|line| line.contains("runs"))
-            .map(|line| line.split(' ').last().unwrap().to_owned())
+            .map(|line| line.split(' ').next_back().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
     for unit in ["mode.service", "mode.target", "user.service"] {

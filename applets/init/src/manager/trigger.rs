@@ -4,7 +4,7 @@
 //! moments. Both start their unit in [`Manager::settle`], when nothing else is left to do.
 
 use super::plan::Plan;
-use super::runtime::earlier;
+use super::runtime::{earlier, later};
 use super::{Action, Manager, World};
 use crate::log;
 use crate::unit::{Base, Condition, Look, Test, Trigger};
@@ -46,7 +46,7 @@ impl Manager {
     pub fn path_event(&mut self, world: &mut dyn World, name: &str, changed: bool, now: Duration) {
         self.now = now;
         if changed && let Some(armed) = self.armed(name) {
-            armed.due = earlier(armed.due, Some(now.saturating_add(SETTLE)));
+            armed.due = earlier(armed.due, Some(later(now, SETTLE)));
         }
         self.look(world, name);
         self.settle(world);
@@ -72,7 +72,7 @@ impl Manager {
         let mut next = self.wake(|armed| armed.next);
         for slot in self.units.values() {
             let (Some(armed), Some(trigger)) = (&slot.armed, &slot.unit.trigger) else { continue };
-            if armed.due.is_some() && self.is_at_rest(&trigger.unit) {
+            if armed.due.is_some() && !self.ending && self.is_at_rest(&trigger.unit) {
                 next = earlier(next, armed.due);
             }
         }
@@ -81,13 +81,17 @@ impl Manager {
 
     /// The one moment for all timers that may run out until the first must.
     fn wake(&self, moment: fn(&Armed) -> Option<Duration>) -> Option<Duration> {
+        // A system that goes down starts nothing, and nothing wakes it for that.
+        if self.ending {
+            return None;
+        }
         let mut limit = None;
         let mut moments = Vec::new();
         for slot in self.units.values() {
             let Some(next) = slot.armed.as_deref().and_then(moment) else { continue };
             let accuracy =
                 slot.unit.trigger.as_ref().and_then(|trigger| trigger.accuracy).unwrap_or_default();
-            limit = earlier(limit, Some(next.saturating_add(accuracy)));
+            limit = earlier(limit, Some(later(next, accuracy)));
             moments.push(next);
         }
         let limit = limit?;
@@ -228,7 +232,7 @@ impl Manager {
         if let Some(interval) = trigger.limit_interval {
             armed.starts.retain(|start| now.saturating_sub(*start) < interval);
             if armed.starts.len() >= usize::try_from(trigger.limit_burst).unwrap_or(usize::MAX) {
-                until = armed.starts.first().map(|first| first.saturating_add(interval)).max(until);
+                until = armed.starts.first().map(|first| later(*first, interval)).max(until);
             }
         } else {
             armed.starts.clear();
@@ -257,7 +261,7 @@ impl Manager {
             let argument = path.clone();
             let condition = Condition { test, argument, negated: false, trigger: false, assertion: false };
             if world.holds(&condition) {
-                let earliest = armed.last.map_or(now, |(last, _)| now.max(last.saturating_add(PAUSE)));
+                let earliest = armed.last.map_or(now, |(last, _)| now.max(later(last, PAUSE)));
                 armed.due = earlier(armed.due, Some(earliest));
             }
         }
@@ -281,7 +285,7 @@ impl Manager {
             };
             let once = matches!(base, Base::Active | Base::Boot);
             let span = if once { *span } else { (*span).max(LEAST) };
-            let Some(moment) = since.map(|since| since.saturating_add(span)) else { continue };
+            let Some(moment) = since.map(|since| later(since, span)) else { continue };
             if first || !once || moment > now {
                 next = earlier(next, Some(moment));
             }
@@ -296,8 +300,8 @@ impl Manager {
             // A moment that was missed is delayed, too: not all devices of a fleet come at once.
             let delay =
                 random_below(most, if trigger.fixed_random { world.fixed(name) } else { world.random() });
-            next = next.map(|next| next.max(now).saturating_add(delay));
-            next_calendar = next_calendar.map(|next| next.max(real).saturating_add(delay));
+            next = next.map(|next| later(next.max(now), delay));
+            next_calendar = next_calendar.map(|next| later(next.max(real), delay));
         }
         if let Some(armed) = self.armed(name) {
             (armed.base, armed.next, armed.next_calendar) = (base, next, next_calendar);

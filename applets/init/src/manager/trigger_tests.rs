@@ -182,6 +182,20 @@ fn nothing_is_started_when_the_system_goes_down() {
     sim.seconds(10);
     assert_eq!((sim.runs("/job"), sim.state("w.path")), (0, "inactive"));
     assert!(sim.manager.is_idle());
+    // A unit that does not end keeps its timer up, which is ordered before it: nobody is woken for that.
+    let service = "[Service]\nExecStart=/slow\n";
+    let timer = "[Unit]\nDefaultDependencies=yes\nBefore=slow.service\n[Timer]\nOnCalendar=minutely\nOnActiveSec=30\nUnit=job.service\n";
+    let mut sim = Sim::new(&[("t.timer", timer), ("job.service", JOB), ("slow.service", service)]);
+    sim.request(Kind::Start, "slow.service");
+    sim.request(Kind::Start, "t.timer");
+    sim.manager.isolate(&mut sim.files, "shutdown.target", sim.now).unwrap();
+    sim.manager.set_ending();
+    sim.act();
+    assert_eq!(sim.state("t.timer"), "active");
+    assert_eq!(sim.manager.alarm(), None);
+    assert_eq!(sim.manager.deadline(), Some(sim.now + Duration::from_secs(90)), "the stop's own limit");
+    sim.seconds(80);
+    assert_eq!(sim.runs("/job"), 0);
 }
 
 #[test]

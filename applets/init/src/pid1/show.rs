@@ -6,7 +6,6 @@ use crate::manager::runtime::earlier;
 use crate::unit::LOOKS;
 use minke_sys::cgroup;
 use minke_sys::clock::{self, microseconds};
-use minke_wire::civil::Civil;
 use minke_wire::json::{Value, json};
 use std::time::Duration;
 
@@ -138,7 +137,5 @@ fn moments(armed: &Armed) -> (Option<Duration>, Option<Duration>) {
 
 /// A moment as text; empty when there is none.
 fn date(moment: Option<Duration>) -> String {
-    let Some(moment) = moment else { return String::new() };
-    let civil = Civil::from_unix(i64::try_from(moment.as_secs()).unwrap_or(i64::MAX));
-    format!("{} {civil} UTC", civil.weekday_name())
+    moment.map_or_else(String::new, |moment| crate::date(i64::try_from(moment.as_secs()).unwrap_or(i64::MAX)))
 }

@@ -81,12 +81,15 @@ impl Watches {
 
     /// No longer watches what a unit names.
     pub fn forget(&mut self, unit: &str) {
-        let (gone, kept) = std::mem::take(&mut self.places).into_iter().partition(|place| place.unit == unit);
-        self.places = kept;
-        let gone: Vec<Place> = gone;
-        for place in gone {
-            self.drop_points(&place.points);
-        }
+        let mut points = Vec::new();
+        self.places.retain_mut(|place| {
+            let goes = place.unit == unit;
+            if goes {
+                points.append(&mut place.points);
+            }
+            !goes
+        });
+        self.drop_points(&points);
     }
 
     /// What happened since the last call, as far as it concerns somebody.

@@ -92,7 +92,7 @@ impl World for Machine {
     }
 
     fn last_run(&mut self, name: &str) -> Option<Duration> {
-        status::stamp(stamp_file(name)).map(|stamp| stamp.modified)
+        status::stamp(&stamp_file(name)).map(|stamp| stamp.modified)
     }
 
     fn record_run(&mut self, name: &str) {

@@ -24,12 +24,8 @@ pub fn renew(devices: &Devices) -> bool {
     if let Some(boot) = devices.labelled("boot").filter(|boot| !boot.uuid().is_some_and(is_ours)) {
         match renew_fat(boot) {
             Ok(Checked::Whole(_)) => changed = true,
-            Ok(Checked::LeftAlone(why)) => {
-                log::line(log::WARNING, format_args!("resin-boot keeps its serial number: {why}"));
-            }
-            Err(error) => {
-                log::line(log::WARNING, format_args!("resin-boot keeps its serial number: {error}"))
-            }
+            Ok(Checked::LeftAlone(why)) => keeps(boot, &why),
+            Err(error) => keeps(boot, &error),
         }
     }
     if devices.labelled("rootA").and_then(Found::uuid).is_none_or(is_ours) {
@@ -43,12 +39,17 @@ pub fn renew(devices: &Devices) -> bool {
             Ok(()) => changed = true,
             // The next boot goes on here.
             Err(error) => {
-                log::line(log::WARNING, format_args!("resin-{name} keeps its UUID: {error}"));
+                keeps(found, &error);
                 break;
             }
         }
     }
     changed
+}
+
+fn keeps(found: &Found, why: &dyn std::fmt::Display) {
+    let label = found.label().unwrap_or_default();
+    log::line(log::WARNING, format_args!("{label} keeps its UUID: {why}"));
 }
 
 fn is_ours(uuid: &str) -> bool {

@@ -71,7 +71,7 @@ struct Command<'a> {
 
 type Run = fn(&Command<'_>) -> Result<u8, Failure>;
 
-const COMMANDS: [(&str, Run); 32] = [
+const COMMANDS: [(&str, Run); 33] = [
     ("start", job),
     ("stop", job),
     ("restart", job),
@@ -84,6 +84,7 @@ const COMMANDS: [(&str, Run); 32] = [
     ("is-active", is_state),
     ("is-failed", is_state),
     ("is-enabled", print::is_enabled),
+    ("is-system-running", print::is_system_running),
     ("list-units", print::list_units),
     ("list-jobs", print::list_jobs),
     ("list-timers", trigger::list_timers),

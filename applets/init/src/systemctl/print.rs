@@ -102,19 +102,46 @@ fn print_log(args: &Args, id: &str) {
 }
 
 fn system_status() -> Result<u8, Failure> {
-    let (units, jobs) = (list("list-units", "units")?, list("list-jobs", "jobs")?);
-    let failed = units.iter().filter(|unit| text(unit, "active") == "failed").count();
-    let state = match (jobs.len(), failed) {
-        (0, 0) => "running",
-        (0, _) => "degraded",
-        _ => "starting",
-    };
+    let system = System::ask()?;
     minke_applet::outln!(
-        "    State: {state}\n     Jobs: {} queued\n   Failed: {failed} units\n    Units: {} loaded",
-        jobs.len(),
-        units.len()
+        "    State: {}\n     Jobs: {} queued\n   Failed: {} units\n    Units: {} loaded",
+        system.state(),
+        system.jobs,
+        system.failed,
+        system.units
     );
     Ok(0)
+}
+
+pub fn is_system_running(command: &Command<'_>) -> Result<u8, Failure> {
+    let state = System::ask()?.state();
+    if !command.args.has("quiet") {
+        minke_applet::outln!("{state}");
+    }
+    Ok(u8::from(state != "running"))
+}
+
+/// How the system does, in numbers of units and jobs.
+struct System {
+    units: usize,
+    failed: usize,
+    jobs: usize,
+}
+
+impl System {
+    fn ask() -> Result<Self, Failure> {
+        let (units, jobs) = (list("list-units", "units")?, list("list-jobs", "jobs")?);
+        let failed = units.iter().filter(|unit| text(unit, "active") == "failed").count();
+        Ok(Self { units: units.len(), failed, jobs: jobs.len() })
+    }
+
+    fn state(&self) -> &'static str {
+        match (self.jobs, self.failed) {
+            (0, 0) => "running",
+            (0, _) => "degraded",
+            _ => "starting",
+        }
+    }
 }
 
 pub fn list(command: &str, member: &str) -> Result<Vec<Value>, Failure> {
@@ -127,10 +154,13 @@ pub fn show(command: &Command<'_>) -> Result<u8, Failure> {
     for value in args.values("property") {
         wanted.extend(value.split(','));
     }
-    for unit in properties(command.some()?)? {
+    for (index, unit) in properties(command.some()?)?.iter().enumerate() {
         if args.has("json") {
             minke_applet::outln!("{unit}");
             continue;
+        }
+        if index > 0 {
+            minke_applet::outln!();
         }
         for (name, value) in unit.as_object().into_iter().flatten() {
             if !wanted.is_empty() && !wanted.contains(&name.as_str()) {
@@ -143,7 +173,6 @@ pub fn show(command: &Command<'_>) -> Result<u8, Failure> {
                 minke_applet::outln!("{name}={value}");
             }
         }
-        minke_applet::outln!();
     }
     Ok(0)
 }
@@ -155,11 +184,20 @@ fn plain(value: &Value) -> String {
 
 pub fn list_units(command: &Command<'_>) -> Result<u8, Failure> {
     let mut units = list("list-units", "units")?;
-    if command.args.has("failed") {
-        units.retain(|unit| text(unit, "active") == "failed");
-    } else if !command.args.has("all") {
-        units.retain(|unit| text(unit, "active") != "inactive");
-    }
+    let (kind, state) = (command.args.value("type"), command.args.value("state"));
+    let state = if command.args.has("failed") { Some("failed") } else { state };
+    units.retain(|unit| {
+        let (active, sub) = (text(unit, "active"), text(unit, "sub"));
+        let in_state = match state {
+            Some(states) => states.split(',').any(|state| state == active || state == sub),
+            None => command.args.has("all") || active != "inactive",
+        };
+        let of_kind = |kinds: &str| {
+            let own = text(unit, "unit").rsplit_once('.').map_or("", |(_, kind)| kind);
+            kinds.split(',').any(|kind| kind == own)
+        };
+        in_state && kind.is_none_or(of_kind)
+    });
     table(command.args, units, &["unit", "load", "active", "sub", "description"]);
     Ok(0)
 }

@@ -67,6 +67,16 @@ fn check_unit(word: &str, warnings: &mut Vec<Warning>) -> bool {
             if let (Some(why), Some(path)) = (bad_setting(&unit), unit.path.clone()) {
                 warnings.push(Warning { path, line: 0, text: why.to_owned() });
             }
+            // What a path or timer starts must be there.
+            if let (Some(trigger), Some(path)) = (&unit.trigger, unit.path.clone())
+                && matches!(Folders::default().load(&trigger.unit, &mut Vec::new()), Loaded::Missing)
+            {
+                warnings.push(Warning {
+                    path,
+                    line: 0,
+                    text: format!("starts {}, which is not there", trigger.unit),
+                });
+            }
             true
         }
         Loaded::Masked => true,

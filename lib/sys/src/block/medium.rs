@@ -81,3 +81,34 @@ fn on_disk(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_file_system_inside_an_image() {
+        const START: u64 = 4 << 20;
+        let path = std::env::temp_dir().join(format!("minke-medium-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        file.set_len(START + (8 << 20)).unwrap();
+        let offset = format!("--offset={}", START / 512);
+        let tool = |tool: &str, arguments: &[&str]| {
+            let output = Command::new(tool).arg(&path).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        tool("mkfs.vfat", &["8192", "-F", "16", "-s", "1", "-n", "resin-boot", &offset]);
+        // Not unmounted, as after a power cut.
+        file.write_all_at(&[1], START + 37).unwrap();
+        let Ok(Checked::Whole(report)) = check_fat(&path, START, 8 << 20) else { panic!() };
+        assert_eq!(report.text(), "mark of an unclean end");
+        assert!(matches!(set_fat_serial(&path, START, 8 << 20, 0xBDEF_0001), Ok(Checked::Whole(_))));
+        let uuid = tool("blkid", &["-p", "-o", "value", "-s", "UUID", "-O", &START.to_string()]);
+        assert_eq!(uuid.trim(), "BDEF-0001");
+        assert!(matches!(check_fat(&path, 0, 8 << 20), Ok(Checked::LeftAlone(_))));
+        assert_eq!(check_fat(&path, 64 << 20, 8 << 20).unwrap_err().operation, "read");
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -129,3 +129,35 @@ pub fn restore_gpt(places: &Places, disk: &Device) -> Result<bool> {
     let result = unsafe { ioctl(file.as_fd(), BLKRRPART, 0) };
     result.map(|_| true).on("read the partition table of", &disk.path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_partition_of_an_image_file_grows_once() {
+        let path = std::env::temp_dir().join(format!("minke-table-{}", std::process::id()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        file.set_len(32 << 20).unwrap();
+        let mut tool = Command::new("sfdisk").arg("-q").arg(&path).stdin(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut tool.stdin.take().unwrap(), b"label: gpt\nstart=2048, size=8192\n")
+            .unwrap();
+        assert!(tool.wait().unwrap().success());
+        file.set_len(64 << 20).unwrap();
+        let disk = Disk { sector: 512, sectors: (64 << 20) / 512, physical: 512 };
+        let mut told = Vec::new();
+        let mut grow = |start| {
+            grow_in(&file, &path, &disk, 1, start, &mut |size| {
+                told.push(size);
+                Ok(())
+            })
+        };
+        let size = (64 << 20) - (2048 + 33) * 512;
+        assert_eq!(grow(2048 * 512).unwrap(), Growth::To(size));
+        assert_eq!(grow(2048 * 512).unwrap(), Growth::None);
+        assert!(matches!(grow(0).unwrap(), Growth::LeftAlone(_)));
+        assert_eq!(told, [size, size]);
+        std::fs::remove_file(path).unwrap();
+    }
+}

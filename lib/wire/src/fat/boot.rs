@@ -140,7 +140,8 @@ impl Boot {
             }
         };
         let place = u64::from(le16(&content, 50).unwrap_or(0)) * geometry.sector;
-        let backup = match geometry.wide && (1..geometry.table_start).contains(&place) {
+        let apart = (1..geometry.table_start).contains(&place) && geometry.info != Some(place);
+        let backup = match geometry.wide && apart {
             true => Some((place, read(medium, place)?)),
             false => None,
         };

@@ -45,6 +45,16 @@ pub struct Crossing {
     pub missing: u32,
 }
 
+/// Room for an entry in a folder.
+pub struct Slot {
+    /// Where it is, in bytes.
+    pub place: u64,
+    /// Its number in the folder.
+    pub number: u32,
+    /// What is there, if it is used.
+    pub entry: Option<Entry>,
+}
+
 /// A check under way.
 pub struct Check<'a> {
     pub medium: &'a mut dyn Medium,
@@ -141,12 +151,11 @@ impl Check<'_> {
         self.edit(place + 26, &half.to_le_bytes())
     }
 
-    /// Shows all entries of a folder that are used, each with its place and number in it. A folder with the number 0
-    /// is FAT16's root.
+    /// Shows all slots of a folder. A folder with the number 0 is FAT16's root.
     pub fn entries(
         &mut self,
         folder: u32,
-        see: &mut dyn FnMut(&mut Self, u64, u32, Option<Entry>) -> Result<(), Failure>,
+        see: &mut dyn FnMut(&mut Self, Slot) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let (mut place, mut length) = self.geometry.root;
         let mut cluster = folder;
@@ -158,7 +167,8 @@ impl Check<'_> {
             let content = self.folder_content(place, length)?;
             for bytes in content.chunks_exact(entry::BYTES) {
                 let entry = Entry(bytes.first_chunk().copied().unwrap_or_default());
-                see(self, place, number, Some(entry).filter(|entry| !entry.is_free()))?;
+                let entry = Some(entry).filter(|entry| !entry.is_free());
+                see(self, Slot { place, number, entry })?;
                 place += entry::BYTES as u64;
                 number = number.saturating_add(1);
             }

@@ -1,19 +1,19 @@
 //! Second part of the check: each file takes its clusters, and shared ones are copied.
 
-use super::check::{Check, Crossing};
+use super::check::{Check, Crossing, Slot};
 use super::entry::{Entry, LENGTH};
 use super::folders::Folder;
 use super::table::{END, Link};
 use super::{Failure, Repair};
 
 /// The most files that get copies of shared clusters in one check; the others are cut.
-const CROSSING_LIMIT: usize = 4096;
+const CROSSING_LIMIT: usize = 256;
 
 impl Check<'_> {
     /// Lets all files take their clusters.
     pub fn files(&mut self, folders: &[Folder]) -> Result<(), Failure> {
         for folder in folders {
-            self.entries(folder.start, &mut |check, place, _, entry| match entry {
+            self.entries(folder.start, &mut |check, Slot { place, entry, .. }| match entry {
                 Some(entry) if !entry.is_folder() && !entry.is_volume() => check.file(place, &entry),
                 _ => Ok(()),
             })?;
@@ -36,7 +36,7 @@ impl Check<'_> {
         let (mut last, mut count, mut next) = (None, 0, Some(start));
         while let Some(cluster) = next.filter(|cluster| count < needed && self.table.is_used(*cluster)) {
             if self.taken.has(cluster) {
-                if self.is_among(start, count, cluster) || self.crossings.len() == CROSSING_LIMIT {
+                if self.crossings.len() == CROSSING_LIMIT || self.is_among(start, count, cluster) {
                     break;
                 }
                 let missing = needed - count;

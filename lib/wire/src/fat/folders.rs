@@ -1,7 +1,7 @@
 //! First part of the check: the tree of folders, and what is wrong with names.
 
 use super::boot::NO_LABEL;
-use super::check::Check;
+use super::check::{Check, Slot};
 use super::entry::{self, ATTRIBUTES, DOT, DOTS, Entry, LENGTH};
 use super::table::Link;
 use super::{Failure, Repair};
@@ -54,7 +54,7 @@ impl Check<'_> {
         let (mut done, mut refused, mut renamed) = (0, 0u32, 0u32);
         while let Some(&folder) = folders.get(done) {
             let mut state = State::default();
-            self.entries(folder.start, &mut |check, place, number, entry| {
+            self.entries(folder.start, &mut |check, Slot { place, number, entry }| {
                 let Some(entry) = entry else {
                     state.free = state.free.or(Some(place));
                     return check.drop_pieces(&mut state);
@@ -231,7 +231,7 @@ impl Check<'_> {
     ) -> Result<(), Failure> {
         let mut pieces = Vec::new();
         let inside = folders.first().is_some_and(|root| root.start != parent);
-        self.entries(parent, &mut |check, place, number, entry| {
+        self.entries(parent, &mut |check, Slot { place, number, entry }| {
             let Some(entry) = entry.filter(|_| !inside || number >= 2) else {
                 pieces.clear();
                 return Ok(());

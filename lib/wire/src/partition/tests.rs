@@ -161,7 +161,7 @@ fn a_gpt_grows_and_a_cut_anywhere_is_made_good() {
     let start = 16384 * 512;
     let full = plan_for(&disk, 2, start).unwrap();
     assert_eq!(full.writes.len(), 5);
-    assert!(full.size % 4096 == 0 && full.size > 191 * MIB, "{}", full.size);
+    assert!(full.size.is_multiple_of(4096) && full.size > 191 * MIB, "{}", full.size);
     let original = disk.clone();
     // Each sector of each write is where the power goes.
     let mut sectors = Vec::new();
