@@ -4,12 +4,13 @@ use minke_tests::{project, run, text};
 use serde_json::Value;
 use std::process::Command;
 
-const ALLOWED: [&str; 9] = [
+const ALLOWED: [&str; 10] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "ISC",
     "MIT",
     "Unicode-3.0",
     "Unlicense",

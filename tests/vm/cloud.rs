@@ -1,7 +1,7 @@
 //! A device joins a cloud of its owner's, with a certificate authority of the owner's own, and leaves it again (spec os
 //! §4.6, §4.7). The cloud is Python's web server on the machine that runs the test; the guest reaches it at 10.0.2.2.
 
-use crate::guest::{FASTEST, direct, first_line, power_off, sh, start, try_sh, until};
+use crate::guest::{FASTEST, booted, direct, first_line, power_off, sh, start, try_sh, until};
 use minke_tests::project;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -90,7 +90,8 @@ fn a_device_joins_a_cloud_with_an_authority_of_its_own_and_leaves_it() {
     );
     power_off(&mut guest);
     guest.restart().unwrap();
-    first_line(&mut guest);
+    // The preloaded app is not the new fleet's.
+    booted(&mut guest);
     assert_eq!(sh(&mut guest, COUNT), (system + 1).to_string());
     until(&mut guest, "[ $(systemctl show -p ActiveState --value balena-supervisor) = active ]");
     // At the boot the cloud was asked by itself.
