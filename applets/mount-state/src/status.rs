@@ -52,7 +52,8 @@ fn show(root: &Path, json: bool) -> Option<bool> {
     }
     minke_applet::print(&if json { as_json(&entries) } else { as_text(&entries) });
     let well = |entry: &Entry| {
-        let broken = entry.details.as_ref().is_some_and(|details| details.check == "broken");
+        let check = entry.details.as_ref().map_or("", |details| &details.check);
+        let broken = matches!(check, "broken" | "unchecked");
         entry.state == "mounted" && !broken
     };
     Some(entries.iter().all(well))

@@ -66,7 +66,9 @@ fn fat(found: &Found) {
     let (result, priority, text) = match check_fat(&found.device.path, 0, found.device.size) {
         Ok(Checked::Whole(report)) if report.is_clean() => ("clean", log::INFO, "is clean".to_owned()),
         Ok(Checked::Whole(report)) => ("repaired", log::WARNING, format!("was repaired: {}", report.text())),
-        Ok(Checked::LeftAlone(why)) => ("broken", log::ERROR, format!("was not repaired: {why}")),
+        // Linux may well read it and is careful by itself, and without a boot partition a device has no identity: it
+        // stays writable.
+        Ok(Checked::LeftAlone(why)) => ("unchecked", log::ERROR, format!("was not repaired: {why}")),
         Err(error) => ("unchecked", log::ERROR, format!("was not checked: {error}")),
     };
     note(label, result);
