@@ -4,6 +4,10 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic)]
 
+pub mod guest;
+mod random;
+
+pub use random::Random;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -8,20 +8,17 @@
 mod disk;
 mod log;
 mod replay;
-#[path = "../vm/guest.rs"]
-#[allow(dead_code)]
-mod vm;
 
 use disk::{Partitions, config_files, ext4_file, extract, partitions, repair_ext4};
 use log::Entry;
 use minke_image::guest::{Guest, Settings};
 use minke_image::overlay::Overlay;
 use minke_image::tree::Scratch;
-use minke_tests::{project, run, text};
-use replay::{Cut, Random, Replay, copy, cuts};
+use minke_tests::guest::{self, FASTEST, booted, direct, first_line, power_off, sh, start};
+use minke_tests::{Random, project, run, text};
+use replay::{Cut, Replay, copy, cuts};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use vm::{FASTEST, booted, direct, first_line, power_off, sh, start};
 
 /// Flushes and random moments looked at in one operation, without `MINKE_POWERCUT=all`.
 const FLUSHES: usize = 120;
@@ -70,7 +67,7 @@ fn config_json_set() {
 #[test]
 fn first_boot_of_a_device() {
     let scratch = Scratch::new("powercut-first").unwrap();
-    let overlay = Overlay::create(&vm::image(FASTEST), &scratch.join("disk.qcow2")).unwrap();
+    let overlay = Overlay::create(&guest::image(FASTEST), &scratch.join("disk.qcow2")).unwrap();
     overlay.grow(LARGER).unwrap();
     let before = scratch.join("before.img");
     overlay.export(&before).unwrap();

@@ -9,9 +9,10 @@ mod config;
 mod development;
 mod disk;
 mod disk_growth;
-mod guest;
 mod preload;
 mod services;
 mod settings;
 mod state;
 mod triggers;
+
+use minke_tests::guest;

@@ -140,7 +140,9 @@ impl Lab {
     }
 
     #[track_caller]
+    /// Waits for what takes at most so many seconds on an idle machine; a busy one may take more.
     fn until(&self, what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
+        let seconds = seconds * 3;
         let end = Instant::now() + Duration::from_secs(seconds);
         while !holds() {
             assert!(
