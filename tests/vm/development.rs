@@ -1,6 +1,9 @@
 //! The development mode, switched at run time by `config.json` (spec os §8.5, §17.2).
 
-use crate::guest::{FASTEST, direct, first_line, sh, start, until, wait};
+use crate::guest::{FASTEST, direct, first_line, settings, sh, start, until, wait};
+use minke_image::machine::Start;
+use minke_tests::{project, run};
+use std::process::Command;
 
 /// Asks the engine on its TCP port. (BusyBox on aarch64 crashes with a time limit, `-T`.)
 const PING: &str = "wget -q -O - http://127.0.0.1:2375/_ping";
@@ -65,4 +68,33 @@ fn the_mode_is_left_and_entered_at_run_time() {
     let engine = sh(&mut guest, "systemctl show -p MainPID --value balena");
     sh(&mut guest, "touch /mnt/boot/config.json; config-json set developmentMode true; sleep 5");
     assert_eq!(sh(&mut guest, "systemctl show -p MainPID --value balena"), engine);
+}
+
+/// A production image has no console, and in development mode shells on its terminals all the same.
+#[test]
+fn a_production_image_has_a_shell_in_development_mode_alone() {
+    let image = project().join("out").join(format!("minke-{}-production.img", FASTEST.name()));
+    run(Command::new(project().join("image/build")).arg(FASTEST.name()).arg("-o").arg(&image));
+    let mut settings = settings(FASTEST, &image, Start::Firmware);
+    settings.config = Some(br#"{"developmentMode":true}"#.to_vec());
+    let mut guest = start(settings);
+    wait(&mut guest, "Booted - Check your balenaCloud dashboard.");
+    let port = format!("serial-getty@{}", FASTEST.console());
+    sh(&mut guest, &format!("systemctl is-active {port} && ! systemctl is-active console-shell"));
+    until(&mut guest, &format!("{PING} | grep -qx OK"));
+    // The mode ends, and with it the shell that we type into; the port is open on no address.
+    sh(
+        &mut guest,
+        "printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c \"sleep 1; config-json set developmentMode false; sleep 8; \
+         (netstat -tln; systemctl is-active getty@tty1 PORT) > /mnt/boot/seen; sync; config-json set developmentMode true\"\\n' \
+         > /run/systemd/system/leave.service; sed -i s/PORT/PORT_NAME/ /run/systemd/system/leave.service; \
+         systemctl daemon-reload; systemctl start --no-block leave.service"
+            .replace("PORT_NAME", &port)
+            .as_str(),
+    );
+    wait(&mut guest, "Booted - Check your balenaCloud dashboard.");
+    guest.forget_shell();
+    let seen = sh(&mut guest, "cat /mnt/boot/seen");
+    assert!(seen.contains(":48484") && !seen.contains(":2375"), "{seen}");
+    assert!(seen.ends_with("inactive\ninactive"), "{seen}");
 }

@@ -246,16 +246,6 @@ impl Manager {
         earlier(next, self.next_moment())
     }
 
-    /// `SubState`.
-    pub fn sub_state(&self, slot: &Slot) -> &'static str {
-        match (&slot.unit.service, &slot.unit.trigger, &slot.armed) {
-            (Some(_), ..) => slot.runtime.state.name(),
-            (_, Some(trigger), Some(armed)) => self.trigger_state(armed, trigger),
-            _ if slot.reached => "active",
-            _ => "dead",
-        }
-    }
-
     /// The unit that a process of PID 1's own belongs to.
     pub fn owner(&self, pid: i32) -> Option<&str> {
         self.units.iter().find(|(_, slot)| slot.runtime.owns(pid)).map(|(name, _)| name.as_str())

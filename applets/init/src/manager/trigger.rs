@@ -5,7 +5,7 @@
 
 use super::plan::Plan;
 use super::runtime::{earlier, later};
-use super::{Action, Manager, World};
+use super::{Action, Manager, Slot, World};
 use crate::log;
 use crate::unit::{Base, Condition, Look, Test, Trigger};
 use std::rc::Rc;
@@ -98,8 +98,18 @@ impl Manager {
         moments.into_iter().filter(|next| *next <= limit).max()
     }
 
+    /// `SubState`.
+    pub fn sub_state(&self, slot: &Slot) -> &'static str {
+        match (&slot.unit.service, &slot.unit.trigger, &slot.armed) {
+            (Some(_), ..) => slot.runtime.state.name(),
+            (_, Some(trigger), Some(armed)) => self.trigger_state(armed, trigger),
+            _ if slot.reached => "active",
+            _ => "dead",
+        }
+    }
+
     /// The state of a path or timer beyond that it is up.
-    pub(super) fn trigger_state(&self, armed: &Armed, trigger: &Trigger) -> &'static str {
+    fn trigger_state(&self, armed: &Armed, trigger: &Trigger) -> &'static str {
         if !self.is_at_rest(&trigger.unit) {
             "running"
         } else if trigger.paths.is_empty() && armed.next.is_none() && armed.next_calendar.is_none() {

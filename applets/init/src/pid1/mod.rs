@@ -74,7 +74,7 @@ pub(crate) struct Init {
     notify: Option<UnixDatagram>,
     server: Option<Server>,
     groups: Option<cgroup::Watch>,
-    /// There while a path unit is up.
+    /// There once a path unit was up.
     watches: Option<watch::Watches>,
     /// There when a timer has waited for a moment of the calendar.
     alarm: Option<Alarm>,

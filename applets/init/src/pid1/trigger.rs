@@ -16,6 +16,10 @@ impl Init {
                 log::failure(log::ERROR, self.poller.add(watches.mounts(), MOUNTS, Interest::None));
             }
         }
+        // What has happened until now is not lost when a reload begins to watch anew.
+        self.take_path_changes();
+        // The instance stays when nothing is watched: containers, which share root's number of them, may have taken the
+        // last one by the time it is needed again.
         let Some(watches) = &mut self.watches else { return };
         watches.forget(name);
         let slot = self.manager.units().get(name);
@@ -23,9 +27,6 @@ impl Init {
             watches.watch(name, trigger);
             // What is there already is seen from now on, too.
             self.tell_paths(vec![(name.to_owned(), false)]);
-        } else if watches.is_empty() {
-            // Nobody is woken by mounts for nothing.
-            self.watches = None;
         }
     }
 

@@ -59,11 +59,6 @@ impl Watches {
         self.mounts.as_fd()
     }
 
-    /// Whether nothing is watched.
-    pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
-    }
-
     /// Begins to watch what a unit's file names, instead of what it named before.
     pub fn watch(&mut self, unit: &str, trigger: &Trigger) {
         self.forget(unit);

@@ -170,7 +170,7 @@ fn one_folder_for_several_units_and_none_after_they_went() {
     scene.watches.forget("c.path");
     fs::write(scene.at("watched/file"), "o").unwrap();
     fs::remove_file(scene.at("watched/flag")).unwrap();
-    assert!(scene.news().is_empty() && scene.watches.is_empty());
+    assert!(scene.news().is_empty() && scene.watches.places.is_empty());
 }
 
 #[test]

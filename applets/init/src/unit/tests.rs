@@ -200,6 +200,35 @@ fn the_units_that_ship_have_no_faults() {
 }
 
 #[test]
+fn never_panics_on_mutated_paths_and_timers() {
+    let seed = "[Path]\nPathChanged=/x\nDirectoryNotEmpty=/%i\nUnit=b.service\nDirectoryMode=0755\nTriggerLimitBurst=5\n\
+                [Timer]\nOnCalendar=Mon..Fri *-1,2~3/1 0/2:15\nOnBootSec=5min 1s\nRandomizedDelaySec=6h\nUnit=c.service\nPersistent=1\n";
+    let mut random = 0x0FED_CBA9_8765_4321_u64;
+    for _ in 0..8_000 {
+        let mut bytes = seed.as_bytes().to_vec();
+        for _ in 0..6 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let index = usize::try_from(random >> 33).unwrap() % bytes.len();
+            bytes[index] = b"\\\"[]=%#;\n /9.,~*-@:\0"[usize::try_from(random % 19).unwrap()];
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        for name in ["a@b.path", "a@b.timer"] {
+            let name = minke_wire::unit::Name::parse(name).unwrap();
+            let mut unit = Unit::new(name.full());
+            for entry in minke_wire::unit::parse(&text).entries {
+                let _ = apply(&mut unit, &name, &entry.section, &entry.key, &entry.value);
+            }
+            unit.add_default_dependencies();
+            for (calendar, _) in &unit.trigger.as_ref().unwrap().calendars {
+                let _ = calendar.next(1_795_243_006);
+            }
+        }
+    }
+}
+
+#[test]
 fn never_panics_on_mutated_units() {
     let lib = folder("mutated");
     let seed = "[Unit]\nAfter=a.service b@%i.service\nConditionPathExists=|!/x\n[Service]\nExecStart=-@/a \"b\" $X ${Y} %n\n\
