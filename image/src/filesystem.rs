@@ -89,13 +89,14 @@ impl Ext4<'_> {
 /// The share in percent that only the OS may fill: the file systems are mounted with a reserve for nobody's user id,
 /// so that it takes CAP_SYS_RESOURCE, which containers lack (spec os §19.3).
 ///
-/// State: 1 MiB of 20. Data: 2 MiB of the image's 192, which suffices for what engine and supervisor write to stop
-/// containers and to free space. When the file system grows, the kernel adds whole percents of what is added, so
-/// it must be a little above 1: a share of 0.99 would add nothing. Slots are written by updates alone.
+/// State: 1 MiB of 20. Data: 4.8 MiB of the image's 192, which suffices for what engine and supervisor write to stop
+/// containers and to free space, and 1 % of what the device adds: the kernel fills up the last block group without
+/// adding to the reserve, then adds whole percents of each new group, so the share must be above 1 by then. Slots
+/// are written by updates alone.
 fn reserve(label: &str) -> &'static str {
     match label {
         "resin-state" => "5",
-        "resin-data" => "1.1",
+        "resin-data" => "2.5",
         _ => "0",
     }
 }

@@ -168,7 +168,9 @@ fn look(
     let cuts = cuts(log, from, limit, RANDOM, &mut source);
     let flushes = log.iter().filter(|entry| entry.flush).count();
     println!("{} entries, {flushes} flushes, {} cuts, MINKE_SEED={seed}", log.len(), cuts.len());
-    let boots: Vec<usize> = (0..BOOTS).map(|_| source.below(cuts.len())).collect();
+    // Spread over the whole operation.
+    let share = cuts.len() / BOOTS;
+    let boots: Vec<usize> = (0..BOOTS).map(|number| number * share + source.below(share)).collect();
     let mut replay = Replay::new(log, before, folder);
     let (disk, booting) = (folder.join("cut.img"), folder.join("boot.img"));
     for (number, cut) in cuts.iter().enumerate() {

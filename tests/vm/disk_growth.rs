@@ -97,6 +97,11 @@ fn a_gpt_disk_grows_once_and_a_broken_table_is_restored() {
     assert!(first.contains("has the UUID ba1eadef") && first.contains("MiB now"), "{first}");
     let size = data_mib(&mut guest);
     assert!(size > 2600, "{size} MiB");
+    // One percent stays for the OS.
+    let left = sh(&mut guest, "stat -f -c '%f %a' /mnt/data");
+    let (free, available) = left.split_once(' ').unwrap();
+    let reserve = free.parse::<u64>().unwrap() - available.parse::<u64>().unwrap();
+    assert!((6000..20_000).contains(&reserve), "{reserve} blocks");
     sh(&mut guest, "mount-state check && test ! -e /run/initramfs/bootparam_root.mux");
     let root = sh(&mut guest, "cat /run/initramfs/bootparam_root");
     sh(&mut guest, &format!("test /dev/disk/by-state/active -ef /dev/disk/by-uuid/{}", &root[5..]));

@@ -34,6 +34,7 @@ pub static APPLET: Applet = Applet {
                 "Mount boot, state, data, active or inactive (the other slot, /mnt/sysroot/inactive)",
             ),
             ("umount NAME", "Unmount one of them; one that is not mounted is fine"),
+            ("grow", "Let the data file system fill its partition; start leaves it what is beyond 64 GiB"),
             ("status", "Print what is mounted, with UUIDs, sizes in MiB and what the check at boot said"),
             (
                 "check",

@@ -7,7 +7,7 @@ use minke_applet::log;
 use minke_sys::mount::{self, Flags};
 use minke_sys::{Errno, Error, Result, block, file};
 use minke_wire::mountinfo::{self, Mount};
-use minke_wire::superblock::{Kind, Superblock};
+use minke_wire::superblock::Kind;
 use std::path::{Path, PathBuf};
 
 /// Where the upper layers of volatile file systems lie, below the root.
@@ -103,8 +103,10 @@ fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<
     } else {
         let mounted = mount::mount(&source, &target, found.kind.name(), Flags::empty(), options);
         let Err(error) = mounted else {
-            if partition.label == DATA.label {
-                grow(&target, device, &found);
+            if partition.label == DATA.label
+                && let Err(error) = grow(root, device, false)
+            {
+                log::error(format_args!("{} does not grow: {error}", DATA.label));
             }
             return Ok(());
         };
@@ -121,21 +123,26 @@ fn mount_partition(root: &Path, partition: &Partition, device: &Path) -> Result<
 }
 
 /// Lets the file system fill its partition, which stage 1 may have grown, in this boot or in one that was cut
-/// (spec os §1.9.4). When it does already, nothing is asked of the kernel.
-fn grow(target: &Path, device: &Path, found: &Superblock) {
-    let size = match block::size(device) {
-        Ok(size) => size,
-        Err(error) => return log::warn(format_args!("{error}")),
-    };
+/// (spec os §1.9.4). When it does already, nothing is asked of the kernel. A boot waits for the first 64 GiB, which
+/// take a fraction of a second; a terabyte takes several, and is left to `mount-state grow`. `all`: everything now.
+pub fn grow(root: &Path, device: &Path, all: bool) -> Result<()> {
+    const AT_ONCE: u64 = 64 << 30;
+    let (target, mark) = (root.join(DATA.target), root.join(VOLATILE).join("grow"));
+    let Some(found) = block::probe(device)?.filter(|found| found.kind == Kind::Ext4) else { return Ok(()) };
     let block_size = u64::from(found.block_size).max(1);
-    let blocks = size / block_size;
-    if found.kind != Kind::Ext4 || blocks <= found.size / block_size {
-        return;
+    let blocks = block::size(device)? / block_size;
+    let present = found.size / block_size;
+    let at_once = if all { blocks } else { blocks.min(present.saturating_add(AT_ONCE / block_size)) };
+    if blocks > present {
+        block::resize(&target, at_once)?;
+        let size = at_once.saturating_mul(block_size) >> 20;
+        log::info(format_args!("{} holds {size} MiB now", DATA.label));
     }
-    match block::resize(target, blocks) {
-        Ok(()) => log::info(format_args!("{} holds {} MiB now", DATA.label, size >> 20)),
-        Err(error) => log::error(format_args!("{} keeps its size: {error}", DATA.label)),
+    if at_once < blocks {
+        file::make_folder(&root.join(VOLATILE), 0o755)?;
+        return file::write(mark, "");
     }
+    file::remove_all(&mark)
 }
 
 /// Mounts one partition by its name (spec os §1.5.1): `boot`, `state`, `data`, `active`, `inactive`. One that is mounted

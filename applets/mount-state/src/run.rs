@@ -2,7 +2,7 @@
 
 use crate::devices::Devices;
 use crate::mount::{VOLATILE, is_mounted};
-use crate::plan::{BINDS, PARTITIONS, STATE};
+use crate::plan::{BINDS, DATA, PARTITIONS, STATE};
 use crate::{bind, mount, reserve, reset, status};
 use minke_applet::{Args, EXIT_USAGE, log};
 use minke_config::machine_id;
@@ -34,14 +34,32 @@ pub fn run(args: &Args) -> u8 {
             let mut devices = Devices::new(args.value("devices").map(Path::new), Duration::from_secs(wait));
             one(&root, args.operand(1).unwrap_or_default(), Some(&mut devices))
         }
+        (Some("grow"), 1) => grow(&root),
         (Some("umount"), 2) => one(&root, args.operand(1).unwrap_or_default(), None),
         (Some("status"), 1) => status::print(&root, args.has("json")),
         (Some("check"), 1) => status::check(&root, args.has("json")),
         _ => {
             minke_applet::errln!(
-                "mount-state: expected start, stop, mount NAME, umount NAME, status or check; see 'mount-state --help'"
+                "mount-state: expected start, stop, mount NAME, umount NAME, grow, status or check; see 'mount-state --help'"
             );
             EXIT_USAGE
+        }
+    }
+}
+
+/// Lets the data file system fill its partition.
+fn grow(root: &Path) -> u8 {
+    let table = mount::table();
+    let data = table.as_ref().ok().and_then(|table| mount::find(table, &root.join(DATA.target)));
+    let Some(data) = data.filter(|data| !mount::is_volatile(data)) else {
+        log::error(format_args!("{} is not mounted", DATA.label));
+        return 1;
+    };
+    match mount::grow(root, Path::new(&data.source), true) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::error(format_args!("{} does not grow: {error}", DATA.label));
+            1
         }
     }
 }

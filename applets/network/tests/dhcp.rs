@@ -201,6 +201,8 @@ fn an_address_is_obtained_set_up_renewed_and_asked_for_again() {
     lab.client("--user nobody");
     lab.until("the address", 15, || lab.addresses() == ["10.77.0.50/24"]);
     lab.until("BOUND", 2, || lab.state() == "BOUND");
+    // On a busy machine the client may have asked twice.
+    let discovered = count(&lab.read("server.log"), "DHCPDISCOVER(srv)");
 
     let routes = lab.ip("c", &["-4", "route"]).to_string();
     for part in [r#""dst":"default","gateway":"10.77.0.1""#, r#""dst":"172.20.0.0/16","gateway":"10.77.0.9""#]
@@ -226,7 +228,7 @@ fn an_address_is_obtained_set_up_renewed_and_asked_for_again() {
     // T1 passes: the server is asked directly, and nothing is discovered.
     let before = count(&lab.read("server.log"), "DHCPACK(srv)");
     lab.until("the renewal", 8, || count(&lab.read("server.log"), "DHCPACK(srv)") > before);
-    assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER(srv)"), 1);
+    assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER(srv)"), discovered);
     assert_eq!(lab.addresses(), ["10.77.0.50/24"]);
 
     // The service starts anew: the address stays on the link and is asked for at once (INIT-REBOOT).
@@ -236,7 +238,7 @@ fn an_address_is_obtained_set_up_renewed_and_asked_for_again() {
     let before = count(&lab.read("server.log"), "DHCPACK(srv)");
     lab.client("");
     lab.until("the confirmation", 5, || count(&lab.read("server.log"), "DHCPACK(srv)") > before);
-    assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER(srv)"), 1);
+    assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER(srv)"), discovered);
 
     // It starts anew on another network: the server refuses (NAK), and the old address goes.
     lab.stop("client");
@@ -279,6 +281,8 @@ fn a_pulled_cable_takes_the_address_after_a_while_and_a_new_one_brings_it_back()
     lab.client("");
     lab.until("the address", 15, || lab.addresses().len() == 1);
     let address = lab.addresses();
+    // On a busy machine the client may have asked twice.
+    let discovered = count(&lab.read("server.log"), "DHCPDISCOVER(srv)");
     let s = lab.namespace("s");
     run("ip", &["-n", &s, "link", "set", "srv", "down"]);
     lab.until("NO-CARRIER", 3, || lab.state() == "NO-CARRIER");
@@ -286,7 +290,7 @@ fn a_pulled_cable_takes_the_address_after_a_while_and_a_new_one_brings_it_back()
     lab.until("the removal", 8, || lab.addresses().is_empty());
     run("ip", &["-n", &s, "link", "set", "srv", "up"]);
     lab.until("the same address", 10, || lab.addresses() == address);
-    assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER(srv)"), 1, "INIT-REBOOT was enough");
+    assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER(srv)"), discovered, "INIT-REBOOT was enough");
     // The link itself goes and comes: all is forgotten, then found again.
     let c = lab.namespace("c");
     run("ip", &["-n", &c, "link", "delete", "eth0"]);

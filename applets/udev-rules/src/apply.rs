@@ -27,8 +27,13 @@ pub fn run(store: &Store, root: &Path) -> Result<u8> {
     }
     let folder = root.join(FOLDER);
     file::make_folder(&folder, 0o755)?;
-    let written = write(&folder, &wanted.rules)?;
+    let written = write(&folder, &wanted.rules);
     let removed = remove(&folder, &wanted.rules)?;
+    // On a full disk, what was removed may have made the room.
+    let written = match written {
+        Err(_) if removed > 0 => write(&folder, &wanted.rules),
+        written => written,
+    }?;
     let readme = folder.join("README");
     if !status::exists(&readme) {
         file::write_durable(&readme, README.as_bytes(), 0o644)?;

@@ -169,6 +169,12 @@ fn a_full_disk_leaves_the_old_rules() {
         assert!(status == 1 && log.contains("No space left"), "{log}");
         assert_eq!(device.files(), ["10.rules", "README"]);
         assert_eq!(device.read("10.rules").unwrap(), "old\n");
+        // What is removed makes room for what comes.
+        for name in ["40", "50"] {
+            device.config(format!(r#"{{"os":{{"udevRules":{{"{name}":"{big}"}}}}}}"#));
+            let (status, _, log) = device.run(&["apply"]);
+            assert!(status == 0 && log.contains("1 written, 1 removed"), "{log}");
+        }
     });
     assert!(Command::new("umount").arg(&folder).status().unwrap().success());
     outcome.unwrap();

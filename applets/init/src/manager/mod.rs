@@ -366,8 +366,14 @@ impl Manager {
     }
 
     /// Whether a unit is loaded and up.
-    pub fn is_up(&self, name: &str) -> bool {
+    fn is_up(&self, name: &str) -> bool {
         self.units.get(name).is_some_and(|slot| slot.active().is_up())
+    }
+
+    /// Whether a unit is up or on its way there: what `try-restart` restarts.
+    pub fn is_up_or_coming(&self, name: &str) -> bool {
+        let phase = self.units.get(name).map(|slot| slot.active());
+        phase.is_some_and(|phase| phase.is_up() || phase == Phase::Activating)
     }
 
     /// Whether a unit is loaded and not down.

@@ -83,7 +83,7 @@ impl Init {
         };
         let mut names = names(request)?;
         if command == "try-restart" {
-            names.retain(|name| self.manager.is_up(name));
+            names.retain(|name| self.manager.is_up_or_coming(name));
         }
         let restart = command == "reload-or-restart" && !names.iter().all(|name| self.can_reload(name));
         self.enqueue(conn, if restart { Kind::Restart } else { kind }, names, request)
