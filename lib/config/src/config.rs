@@ -104,15 +104,15 @@ impl Config {
         (!value.is_null()).then_some(value)
     }
 
-    /// A non-empty string.
+    /// A non-empty string without NUL, which no environment, file name or command line can hold.
     pub fn string(&self, path: &str) -> Option<&str> {
-        self.get(path)?.as_str().filter(|text| !text.is_empty())
+        self.get(path)?.as_str().filter(|text| !text.is_empty() && is_text(text))
     }
 
     /// A non-empty string, or a number's digits: some keys were written in both ways (spec os §4.3).
     pub fn text(&self, path: &str) -> Option<String> {
         match self.get(path)? {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::String(_) => self.string(path).map(str::to_owned),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         }
@@ -179,12 +179,18 @@ impl Config {
     }
 }
 
+/// Whether other programs can take it.
+pub(crate) fn is_text(text: &str) -> bool {
+    !text.as_bytes().contains(&0)
+}
+
 /// A JSON value's type with its article, for messages.
 pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
+        Value::String(text) if !is_text(text) => "a string with NUL",
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",

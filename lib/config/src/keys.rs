@@ -2,7 +2,7 @@
 //! dispatcher know a key from there alone.
 
 use crate::Config;
-use crate::config::kind_of;
+use crate::config::{is_text, kind_of};
 use minke_wire::json::{Map, Value};
 
 /// A line per key: the dotted path; the types (s string, b boolean, n number, o object, a array; several where
@@ -59,6 +59,7 @@ impl Key {
         let letter = match value {
             // Both words for a switch count (spec os §0.5).
             Value::String(text) if self.types == "b" => return text == "true" || text == "false",
+            Value::String(text) if !is_text(text) => return false,
             Value::String(_) => 's',
             Value::Number(_) => 'n',
             Value::Bool(_) => 'b',
@@ -275,5 +276,18 @@ mod tests {
         for (path, text) in [("os", "{"), ("os", "1"), ("listenPort", "\"80\""), ("os.sshKeys", "null")] {
             assert!(value_of(path, text).is_err(), "{path} {text}");
         }
+    }
+
+    #[test]
+    fn a_text_with_nul_is_as_good_as_none() {
+        let config = config(r#"{"deviceType":"a\u0000b","deviceId":"\u0000","apiKey":"fine"}"#);
+        assert_eq!((config.string("deviceType"), config.text("deviceId")), (None, None));
+        assert_eq!(
+            mistyped(&config),
+            [
+                "deviceId is a string with NUL and should be a number",
+                "deviceType is a string with NUL and should be a string"
+            ]
+        );
     }
 }
