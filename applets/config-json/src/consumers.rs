@@ -278,4 +278,48 @@ mod tests {
         assert_eq!(made(credentials, r#"{"uuid":"u","deviceApiKey":"d"}"#), "u\nd\n");
         assert_eq!(made(credentials, r#"{"uuid":"u","deviceApiKey":"d","apiKey":"a"}"#), "u\na\n");
     }
+
+    /// A keyfile, a servers file or a sources file has the lines that we make, whatever the values hold.
+    #[test]
+    fn no_value_makes_lines_of_its_own() {
+        const PIECES: [&str; 16] = [
+            "a", " ", "[main]", "\n", "\r", "\0", "=", "#", ";", "\t", "\u{1b}", "\u{85}", "\u{2028}",
+            "null", "http://", "7",
+        ];
+        const KEYS: [&str; 6] = [
+            "dnsServers",
+            "ntpServers",
+            "apiEndpoint",
+            "os.network.connectivity.uri",
+            "os.network.connectivity.response",
+            "os.network.connectivity.interval",
+        ];
+        let mut seed = 1u64;
+        let mut random = |limit: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % limit
+        };
+        for _ in 0..200 {
+            let mut config = Config::default();
+            for key in KEYS {
+                let text: String = (0..random(8)).map(|_| PIECES[random(PIECES.len())]).collect();
+                config.set(key, text.into());
+            }
+            let own = |text: &str, known: &[&str]| {
+                for line in text.split(['\n', '\r']) {
+                    assert!(
+                        line.is_empty() || known.iter().any(|known| line.starts_with(known)),
+                        "{line:?} of {config:?}"
+                    );
+                }
+                assert!(!text.contains('\0'));
+            };
+            own(&dns_servers(&config).unwrap(), &["server="]);
+            own(&time_servers(&config).unwrap_or_default(), &["pool "]);
+            own(
+                &network_manager(&config).unwrap(),
+                &["# ", "[connectivity]", "[device]", "uri=", "interval=", "response="],
+            );
+        }
+    }
 }
