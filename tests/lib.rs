@@ -4,6 +4,7 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic)]
 
+pub mod disk;
 pub mod guest;
 mod random;
 

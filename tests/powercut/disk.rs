@@ -1,37 +1,8 @@
 //! A disk after a power cut: what stage 1 would do to it, and what is on it then.
 
 use minke_tests::{run, text};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-/// Where partitions lie: label, first sector, sectors.
-pub type Partitions = Vec<(&'static str, u64, u64)>;
-
-/// The partitions of a disk with an msdos table, by sfdisk's account.
-pub fn partitions(disk: &Path) -> Partitions {
-    let output = text(&run(Command::new("sfdisk").arg("--json").arg(disk)));
-    let table: serde_json::Value = serde_json::from_str(&output).unwrap();
-    let list = table["partitiontable"]["partitions"].as_array().unwrap();
-    let labels = ["resin-boot", "resin-rootA", "resin-rootB", "", "resin-state", "resin-data"];
-    assert_eq!(list.len(), labels.len());
-    let number = |value: &serde_json::Value| value.as_u64().unwrap();
-    let places = list
-        .iter()
-        .zip(labels)
-        .map(|(entry, label)| (label, number(&entry["start"]), number(&entry["size"])));
-    places.filter(|(label, ..)| !label.is_empty()).collect()
-}
-
-/// Takes a partition out of the disk.
-pub fn extract(disk: &Path, partitions: &Partitions, label: &str) -> PathBuf {
-    let (_, start, sectors) = partitions.iter().find(|(name, ..)| *name == label).unwrap();
-    let path = disk.with_extension(label);
-    let mut command = Command::new("dd");
-    command.arg(format!("if={}", disk.display())).arg(format!("of={}", path.display()));
-    command.args(["bs=512", "conv=sparse", "status=none"]);
-    run(command.arg(format!("skip={start}")).arg(format!("count={sectors}")));
-    path
-}
 
 /// Repairs an ext4 as stage 1 does, and says whether it has no fault then.
 pub fn repair_ext4(partition: &Path) {

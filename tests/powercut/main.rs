@@ -9,11 +9,12 @@ mod disk;
 mod log;
 mod replay;
 
-use disk::{Partitions, config_files, ext4_file, extract, partitions, repair_ext4};
+use disk::{config_files, ext4_file, repair_ext4};
 use log::Entry;
 use minke_image::guest::{Guest, Settings};
 use minke_image::overlay::Overlay;
 use minke_image::tree::Scratch;
+use minke_tests::disk::{Partition, partitions};
 use minke_tests::guest::{self, FASTEST, booted, direct, first_line, power_off, sh, start};
 use minke_tests::{Random, project, run, text};
 use replay::{Cut, Replay, copy, cuts};
@@ -50,8 +51,8 @@ fn config_json_set() {
     guest.kill();
     let log = log::read(&log);
     let from = log.iter().position(|entry| entry.end >= states[0].0).unwrap();
-    let check = |disk: &Path, partitions: &Partitions, now: &Entry| {
-        let content = config(disk, partitions);
+    let check = |disk: &Path, now: &Entry| {
+        let content = config(disk);
         let done = states.iter().rposition(|(end, _)| *end <= now.end).unwrap();
         let allowed = &states[done..states.len().min(done + 2)];
         let found = digest_of(&content);
@@ -78,8 +79,8 @@ fn first_boot_of_a_device() {
     sh(&mut guest, "sync");
     guest.kill();
     let log = log::read(&log);
-    let check = |disk: &Path, partitions: &Partitions, _: &Entry| {
-        let content: serde_json::Value = serde_json::from_slice(&config(disk, partitions)).unwrap();
+    let check = |disk: &Path, _: &Entry| {
+        let content: serde_json::Value = serde_json::from_slice(&config(disk)).unwrap();
         // The device has no identity yet, or the one that it showed.
         assert!(content.get("uuid").is_none_or(|found| found.as_str() == Some(&uuid)), "{content}");
     };
@@ -109,8 +110,8 @@ fn state_reset() {
     sh(&mut guest, "test ! -e /home/root/.ssh/old && sync");
     guest.kill();
     let log = log::read(&log);
-    let check = |disk: &Path, partitions: &Partitions, _: &Entry| {
-        let content: serde_json::Value = serde_json::from_slice(&config(disk, partitions)).unwrap();
+    let check = |disk: &Path, _: &Entry| {
+        let content: serde_json::Value = serde_json::from_slice(&config(disk)).unwrap();
         assert_eq!(content["uuid"].as_str(), Some(uuid.as_str()));
         let state = disk.with_extension("resin-state");
         let kept = ext4_file(&state, "/machine-id").unwrap();
@@ -154,7 +155,7 @@ fn look(
     log: &[Entry],
     from: usize,
     folder: &Path,
-    check: &dyn Fn(&Path, &Partitions, &Entry),
+    check: &dyn Fn(&Path, &Entry),
     running: &dyn Fn(&mut Guest),
 ) {
     let seed = std::env::var("MINKE_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -176,17 +177,16 @@ fn look(
         if boots.contains(&number) {
             copy(&disk, &booting);
         }
-        let partitions = partitions(&disk);
-        for (label, first, sectors) in &partitions {
-            let written =
-                |entry: &Entry| (*first..first + sectors).contains(&entry.sector) && !entry.data.is_empty();
+        for partition in partitions(&disk) {
+            let sectors = partition.start..partition.start + partition.sectors;
+            let written = |entry: &Entry| sectors.contains(&entry.sector) && !entry.data.is_empty();
             // The state partition is looked at by the checks.
-            let wanted = *label == "resin-state" || log[..cut.entries].iter().any(written);
-            if wanted && *label != "resin-boot" {
-                repair_ext4(&extract(&disk, &partitions, label));
+            let wanted = partition.label == "resin-state" || log[..cut.entries].iter().any(written);
+            if wanted && partition.label != "resin-boot" {
+                repair_ext4(&partition.extract(&disk));
             }
         }
-        check(&disk, &partitions, &log[cut.entries - 1]);
+        check(&disk, &log[cut.entries - 1]);
         if boots.contains(&number) {
             let mut guest = start(on(&booting));
             booted(&mut guest);
@@ -208,8 +208,8 @@ impl Drop for Told<'_> {
 }
 
 /// The content of `config.json` as every reader of the system sees it.
-fn config(disk: &Path, partitions: &Partitions) -> Vec<u8> {
-    let boot = extract(disk, partitions, "resin-boot");
+fn config(disk: &Path) -> Vec<u8> {
+    let boot = Partition::labelled(disk, "resin-boot").extract(disk);
     disk::repair_fat(&boot);
     let folder = disk.with_extension("files");
     config_files(&boot, &folder);

@@ -1,47 +1,16 @@
 //! Power cuts and clean ends, and what they leave on the disk.
 
-use crate::guest::{BOOT, firmware, first_line, power_off, sh, start, until};
+use crate::guest::{BOOT, FASTEST, direct, firmware, first_line, power_off, sh, start, until};
 use minke_image::arch::Arch;
 use minke_image::guest::Guest;
+use minke_image::guest::Settings;
+use minke_image::tree::Scratch;
+use minke_tests::disk::{Partition, partitions};
 use minke_tests::{run, text};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::Duration;
-
-/// A partition of a disk image.
-struct Partition {
-    label: &'static str,
-    start: u64,
-    sectors: u64,
-}
-
-/// The partitions of an x86_64 image, by sfdisk's account.
-fn partitions(disk: &Path) -> Vec<Partition> {
-    let output = text(&run(Command::new("sfdisk").args(["--json"]).arg(disk)));
-    let table: serde_json::Value = serde_json::from_str(&output).unwrap();
-    let list = table["partitiontable"]["partitions"].as_array().unwrap();
-    let labels = ["resin-boot", "resin-rootA", "resin-rootB", "resin-state", "resin-data"];
-    assert_eq!(list.len(), labels.len());
-    list.iter()
-        .zip(labels)
-        .map(|(entry, label)| Partition {
-            label,
-            start: entry["start"].as_u64().unwrap(),
-            sectors: entry["size"].as_u64().unwrap(),
-        })
-        .collect()
-}
-
-/// Takes a partition out of the disk into a file of its own.
-fn extract(disk: &Path, partition: &Partition) -> PathBuf {
-    let path = disk.with_extension(partition.label);
-    let mut command = Command::new("dd");
-    command.arg(format!("if={}", disk.display())).arg(format!("of={}", path.display()));
-    command.args(["bs=512", "conv=sparse", "status=none"]);
-    command.arg(format!("skip={}", partition.start)).arg(format!("count={}", partition.sectors));
-    run(&mut command);
-    path
-}
 
 /// Checks every file system without changing it: none may have a fault, wait for a replay of its journal, or have a
 /// mark of a power cut.
@@ -49,7 +18,7 @@ fn check_clean(guest: &Guest) {
     let disk = guest.folder().join("exported");
     guest.overlay().export(&disk).unwrap();
     for partition in partitions(&disk) {
-        let file = extract(&disk, &partition);
+        let file = partition.extract(&disk);
         if partition.label == "resin-boot" {
             let output = Command::new("fsck.vfat").arg("-n").arg(&file).output().unwrap();
             let said = text(&output);
@@ -97,4 +66,35 @@ fn power_cuts_lose_nothing_and_poweroff_leaves_all_clean() {
     check_clean(&guest);
     guest.restart().unwrap();
     guest.wait_for(minke_image::demo::FIRST_LINE, BOOT).unwrap();
+}
+
+/// What e2fsck's careful pass gives up on, its second one repairs: a folder without its inode, and a file system that
+/// has lost its beginning, with its label.
+#[test]
+fn a_lost_folder_and_a_lost_superblock_are_repaired() {
+    let scratch = Scratch::new("repair").unwrap();
+    let disk = scratch.join("disk.img");
+    let mut guest = start(direct(FASTEST));
+    first_line(&mut guest);
+    let identity = sh(&mut guest, "config-json get uuid; cat /etc/machine-id");
+    power_off(&mut guest);
+    guest.overlay().export(&disk).unwrap();
+    let state = Partition::labelled(&disk, "resin-state");
+    let file = state.extract(&disk);
+    // The kernel that notices it marks the file system as having errors.
+    for request in ["clri /root-overlay", "set_super_value state 2"] {
+        run(Command::new("debugfs").args(["-w", "-R", request]).arg(&file));
+    }
+    state.put_back(&disk, &file);
+    let data = Partition::labelled(&disk, "resin-data");
+    File::options().write(true).open(&disk).unwrap().write_all_at(&[0; 8192], data.start * 512).unwrap();
+
+    let mut guest = start(Settings { image: disk, ..direct(FASTEST) });
+    first_line(&mut guest);
+    let log = sh(&mut guest, "cat /run/initramfs/initramfs.debug");
+    assert!(log.contains("resin-state was not repaired (e2fsck -p"), "{log}");
+    assert!(log.contains("resin-state was repaired"), "{log}");
+    assert_eq!(sh(&mut guest, "config-json get uuid; cat /etc/machine-id"), identity);
+    sh(&mut guest, "mount-state check");
+    sh(&mut guest, "test -e /mnt/data/docker && test -e /mnt/data/remove_me_to_reset");
 }

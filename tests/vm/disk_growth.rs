@@ -5,10 +5,10 @@ use crate::guest::{FASTEST, direct, first_line, get_until, image, power_off, sh,
 use minke_image::arch::Arch;
 use minke_image::guest::{Guest, Settings};
 use minke_image::tree::Scratch;
+use minke_tests::disk::{Partition, partitions};
 use minke_tests::{run, text};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A guest whose disk has so many MiB, on `base` or on the architecture's image.
@@ -21,25 +21,12 @@ fn enlarged(arch: Arch, base: Option<&Path>, mib: u64, keep: &Path) -> Guest {
     start(Settings { keep: Some(keep.to_path_buf()), ..direct(arch) })
 }
 
-/// Start and size in sectors of each partition, as sfdisk reads the disk. It must find no fault.
-fn table(disk: &Path) -> Vec<(u64, u64)> {
+/// The partitions of the disk, in whose table sfdisk must find no fault.
+fn table(disk: &Path) -> Vec<Partition> {
     let said = run(Command::new("sfdisk").arg("--verify").arg(disk));
     let said = text(&said) + &minke_tests::errors(&said);
     assert!(!said.contains("corrupt") && !said.contains("mismatch"), "{said}");
-    let output = text(&run(Command::new("sfdisk").args(["--json"]).arg(disk)));
-    let table: serde_json::Value = serde_json::from_str(&output).unwrap();
-    let list = table["partitiontable"]["partitions"].as_array().unwrap();
-    list.iter().map(|p| (p["start"].as_u64().unwrap(), p["size"].as_u64().unwrap())).collect()
-}
-
-/// A partition as a file of its own.
-fn extract(disk: &Path, (start, size): (u64, u64)) -> PathBuf {
-    let path = disk.with_extension(format!("at{start}"));
-    let mut command = Command::new("dd");
-    command.arg(format!("if={}", disk.display())).arg(format!("of={}", path.display()));
-    command.args(["bs=512", "conv=sparse", "status=none"]).arg(format!("skip={start}"));
-    run(command.arg(format!("count={size}")));
-    path
+    partitions(disk)
 }
 
 /// UUIDs by label. All file systems are checked on the way; slots and storage must be in perfect order.
@@ -48,7 +35,7 @@ fn uuids(guest: &Guest) -> Vec<(String, String)> {
     guest.overlay().export(&disk).unwrap();
     let mut found = Vec::new();
     for partition in table(&disk) {
-        let file = extract(&disk, partition);
+        let file = partition.extract(&disk);
         let value = |tag: &str| {
             let output = Command::new("blkid").args(["-p", "-o", "value", "-s", tag]).arg(&file).output();
             text(&output.unwrap()).trim().to_owned()
@@ -145,10 +132,10 @@ fn an_msdos_disk_whose_first_boot_was_cut() {
     resize("6", b", +\n");
     let places = table(&disk);
     let half = ["ba1eadef-0000-4000-8000-00000000000b", "ba1eadef-0000-4000-8000-000000000005"];
-    for (place, uuid) in [places[2], places[4]].into_iter().zip(half) {
-        let part = extract(&disk, place);
+    for (place, uuid) in [places[2], places[3]].into_iter().zip(half) {
+        let part = place.extract(&disk);
         run(Command::new("tune2fs").args(["-U", uuid]).arg(&part));
-        file.write_all_at(&std::fs::read(part).unwrap(), place.0 * 512).unwrap();
+        place.put_back(&disk, &part);
     }
     let mut guest = enlarged(Arch::Armv7, Some(&disk), 4096, &scratch.join("guest"));
     first_line(&mut guest);
