@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod crc32;
 mod record;
 
 pub use record::{Condition, Error, MAX_RECORD, Record, Result};

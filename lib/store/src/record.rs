@@ -3,8 +3,8 @@
 //! The file is itself JSON, so that people can read it: `{"crc32":"…","record":DOCUMENT}`. The checksum is
 //! over the bytes of the document as they stand there.
 
-use crate::crc32;
 use minke_sys::file;
+use minke_wire::crc32;
 use minke_wire::json::Value;
 use std::fmt;
 use std::io::Write;

@@ -145,10 +145,9 @@ pub fn attach(group: &Path, rules: &[Rule]) -> Result<()> {
         instructions: address(code.as_ptr()),
         license: address(c"Apache-2.0".as_ptr()),
     };
-    // SAFETY: `load` and the instructions and text that it points at live through the call; the kernel reads no
-    // more than the given size and count.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<LoadAttributes>()) };
+    let size = size_of::<LoadAttributes>();
+    // SAFETY: `load` and what it points at live through the call; the kernel reads no more than the size and count.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size) };
     let fd = i32::try_from(check(fd).context("load", "device filter")?).unwrap_or(-1);
     // SAFETY: the kernel has just returned this descriptor and nobody else owns it.
     let filter = unsafe { OwnedFd::from_raw_fd(fd) };

@@ -54,8 +54,8 @@ impl Namespace {
 /// Leaves namespaces for new ones: unshare(2).
 pub fn unshare(kinds: &[Namespace]) -> Result<()> {
     let flags = kinds.iter().fold(0, |flags, kind| flags | kind.flag());
-    // SAFETY: the flags name namespaces only; none of them makes memory or descriptors private behind the
-    // back of Rust code, as CLONE_FILES or CLONE_FS would.
+    // Not CLONE_FILES or CLONE_FS.
+    // SAFETY: the flags name namespaces only; none makes memory or descriptors private behind Rust's back.
     let result = unsafe { libc::unshare(flags) };
     check(result).context("unshare", "namespaces")
 }
@@ -97,8 +97,8 @@ pub fn fork() -> Result<Side> {
     if threads()? != 1 {
         return Err(Error::new("fork", "a process with more than one thread", Errno::BUSY));
     }
-    // SAFETY: this is the only thread, so the child's copy of every lock and of the allocator is consistent,
-    // and what it does afterwards is not limited to async-signal-safe functions.
+    // So what the child does afterwards is not limited to async-signal-safe functions.
+    // SAFETY: this is the only thread: the child's copy of every lock and of the allocator is consistent.
     let pid = unsafe { libc::fork() };
     check(pid).context("fork", "this process")?;
     Ok(if pid == 0 { Side::Child } else { Side::Parent(pid) })

@@ -150,9 +150,9 @@ pub fn udp_on_link(name: &str, port: u16) -> Result<std::net::UdpSocket> {
     sockopt::set_socket_reuseaddr(&fd, true).context("set up UDP socket on", name)?;
     sockopt::set_socket_broadcast(&fd, true).context("set up UDP socket on", name)?;
     let (value, size) = (name.as_ptr().cast(), libc::socklen_t::try_from(name.len()).unwrap_or(0));
+    let (socket, level, option) = (fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE);
     // SAFETY: `name` is valid for `size` bytes; the kernel copies it within the call.
-    let done =
-        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, value, size) };
+    let done = unsafe { libc::setsockopt(socket, level, option, value, size) };
     check(done).context("bind UDP socket to link", name)?;
     let address = std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, port);
     rustix::net::bind(&fd, &address).context("bind UDP socket to port", port)?;

@@ -245,8 +245,8 @@ fn adopt(number: RawFd) -> Option<OwnedFd> {
     if flags.contains(rustix::io::FdFlags::CLOEXEC) {
         return None;
     }
-    // SAFETY: it is open, it was open before this program began (see above), the service manager passed it
-    // (LISTEN_PID), and `take_passed`, the only caller, runs once: nobody else owns it.
+    // It was open before this program began (see above), and `take_passed`, the only caller, runs once.
+    // SAFETY: it is open, and the service manager passed it to us (LISTEN_PID): nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC).ok()?;
     Some(fd)

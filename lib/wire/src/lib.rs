@@ -6,6 +6,7 @@ pub mod authorized_keys;
 pub mod base64;
 pub mod calendar;
 pub mod civil;
+pub mod crc32;
 pub mod dhcp;
 pub mod dns;
 pub mod fat;

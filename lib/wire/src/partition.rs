@@ -53,18 +53,6 @@ pub fn read(sector: u32, source: &mut dyn FnMut(u64, usize) -> Option<Vec<u8>>) 
     if protective { gpt(sector, length, source) } else { msdos(sector, length, &first, source) }
 }
 
-/// CRC-32 as in zlib and UEFI (reflected, polynomial 0xEDB88320).
-pub fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
-        }
-    }
-    !crc
-}
-
 /// The bytes of this many sectors.
 #[inline(never)]
 fn bytes(sectors: u64, sector: u32) -> Option<u64> {

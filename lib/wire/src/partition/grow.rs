@@ -10,7 +10,8 @@
 //!
 //! A table that is not understood in full is left alone.
 
-use super::{Entry, bytes, crc32, entry};
+use super::{Entry, bytes, entry};
+use crate::crc32;
 use crate::superblock::{le16, le32, le64};
 
 /// Less free space than this behind the partition is no reason to change a table, in bytes (spec os §1.9.2).
@@ -165,7 +166,7 @@ impl Gpt {
         let mut summed = header.get(..length).filter(|_| length >= 92).ok_or(broken)?.to_vec();
         put(&mut summed, HEADER_SUM, &[0; 4]);
         if header.get(..8) != Some(b"EFI PART")
-            || crc32(&summed) != field(HEADER_SUM)?
+            || crc32::update(0, &summed) != field(HEADER_SUM)?
             || le64(&header, OWN_PLACE) != Some(place)
         {
             return Err(broken);
@@ -178,7 +179,7 @@ impl Gpt {
         let offset =
             le64(&header, ENTRIES_PLACE).and_then(|at| bytes(at, reader.disk.sector)).ok_or(broken)?;
         let entries = reader.read(offset, usize::try_from(all).map_err(|_| broken)?)?;
-        if crc32(&entries) != field(ENTRIES_SUM)? {
+        if crc32::update(0, &entries) != field(ENTRIES_SUM)? {
             return Err(broken);
         }
         Ok(Self { header, entries, entry_bytes: entry_bytes as usize })
@@ -208,10 +209,10 @@ impl Gpt {
         {
             put(&mut header, at, &value.to_le_bytes());
         }
-        put(&mut header, ENTRIES_SUM, &crc32(&self.entries).to_le_bytes());
+        put(&mut header, ENTRIES_SUM, &crc32::update(0, &self.entries).to_le_bytes());
         put(&mut header, HEADER_SUM, &[0; 4]);
         let length = le32(&header, HEADER_BYTES)? as usize;
-        let sum = crc32(header.get(..length)?);
+        let sum = crc32::update(0, header.get(..length)?);
         put(&mut header, HEADER_SUM, &sum.to_le_bytes());
         Some(header)
     }

@@ -1,4 +1,4 @@
-//! CRC-32 as in gzip and Ethernet (RFC 1952 §8, polynomial 0xEDB88320 reflected): it finds torn and rotten
+//! CRC-32 as in gzip, GPT and Ethernet (RFC 1952 §8, polynomial 0xEDB88320 reflected): it finds torn and rotten
 //! files, not forgeries.
 
 /// The remainders of all values of four bits.
