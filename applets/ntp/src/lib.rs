@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod nts;
+
 use minke_applet::{Applet, Args, EXIT_USAGE, Parsing, Program, errln};
 
 /// The applet.
