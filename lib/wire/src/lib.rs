@@ -16,6 +16,7 @@ pub mod json;
 pub mod kmod;
 pub mod mountinfo;
 pub mod netlink;
+pub mod ntp;
 pub mod oci;
 pub mod partition;
 pub mod superblock;
