@@ -18,6 +18,11 @@ pub fn realtime() -> Duration {
     read(libc::CLOCK_REALTIME)
 }
 
+/// Time since boot by the bare oscillator, without suspend: nobody steers or sets it.
+pub fn raw() -> Duration {
+    read(libc::CLOCK_MONOTONIC_RAW)
+}
+
 // libc's, which std uses anyhow: rustix finds the vDSO in its own way, with 2 kB of code.
 #[inline(never)]
 fn read(clock: libc::clockid_t) -> Duration {
