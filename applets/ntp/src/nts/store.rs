@@ -87,16 +87,17 @@ fn path(folder: &Path, host: &str, port: u16) -> PathBuf {
 
 fn parse(content: &[u8], host: &str, port: u16) -> Option<Kept> {
     let document = json::parse(content).ok()?;
-    if document["host"].as_str() != Some(host) || number(&document["port"]) != Some(port) {
+    let at = |name: &str| document.get(name).unwrap_or(&Value::Null);
+    if at("host").as_str() != Some(host) || number(at("port")) != Some(port) {
         return None;
     }
-    let key = |name: &str| bytes(&document[name]).and_then(|bytes| bytes.try_into().ok()).map(Key);
+    let key = |name: &str| bytes(at(name)).and_then(|bytes| bytes.try_into().ok()).map(Key);
     let mut addresses = Vec::new();
-    for address in document["addresses"].as_array()? {
+    for address in at("addresses").as_array()? {
         addresses.push(address.as_str()?.parse().ok()?);
     }
     let mut cookies = Vec::new();
-    for cookie in document["cookies"].as_array()? {
+    for cookie in at("cookies").as_array()? {
         let cookie = bytes(cookie).filter(|cookie| (1..=LONGEST_COOKIE).contains(&cookie.len()))?;
         cookies.push(cookie);
     }
@@ -104,7 +105,7 @@ fn parse(content: &[u8], host: &str, port: u16) -> Option<Kept> {
         return None;
     }
     let session = Session::new(key("toServer")?, key("toClient")?, cookies);
-    Some(Kept { session, addresses, port: number(&document["ntpPort"])? })
+    Some(Kept { session, addresses, port: number(at("ntpPort"))? })
 }
 
 fn number(value: &Value) -> Option<u16> {
@@ -114,7 +115,7 @@ fn number(value: &Value) -> Option<u16> {
 /// In base64, padded.
 fn text(bytes: &[u8]) -> String {
     let mut text = base64::encode_unpadded(bytes);
-    while text.len() % 4 != 0 {
+    while !text.len().is_multiple_of(4) {
         text.push('=');
     }
     text
