@@ -1,5 +1,6 @@
 //! Clocks, in 64-bit time on every architecture.
 
+use crate::{Context, Result};
 use std::time::Duration;
 
 /// Time since boot, suspend included; never steps.
@@ -32,6 +33,15 @@ fn read(clock: libc::clockid_t) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(seconds, nanoseconds.min(999_999_999))
+}
+
+/// Sets the time since 1970 UTC for the whole machine (CAP_SYS_TIME).
+pub fn set_realtime(time: Duration) -> Result<()> {
+    let time = rustix::time::Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    rustix::time::clock_settime(rustix::time::ClockId::Realtime, time).context("set", "the clock")
 }
 
 /// Waits; a signal that is handled may end it early.

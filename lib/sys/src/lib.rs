@@ -29,6 +29,7 @@ mod path;
 pub mod process;
 pub mod random;
 pub mod rootfs;
+pub mod rtc;
 pub mod signal;
 pub mod socket;
 pub mod space;
