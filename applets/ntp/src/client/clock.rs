@@ -29,8 +29,6 @@ const MOST_WANDER: f64 = 1e-11;
 const USUAL_WANDER: f64 = 1e-16;
 /// The interval grows while the clock is expected to stay within this, in seconds.
 const GOAL: f64 = 0.002;
-/// The frequency is known well enough for the owner's least interval when the clock stays within this meanwhile.
-const LEARNED: f64 = 0.01;
 /// The farthest that the kernel works off by itself: MAXPHASE of the kernel.
 const MOST_SLEW: f64 = 0.5;
 /// What one server alone may do to a clock that nobody has confirmed: forward by so much from the build time.
@@ -424,7 +422,10 @@ impl Clock {
             wanted += 1;
         }
         for source in sources.iter_mut() {
-            let learned = growth(source.options.minpoll) <= LEARNED;
+            // The frequency is known well enough for the owner's interval, or as well as it can be.
+            let interval = exponent(source.options.minpoll);
+            let learned = estimate.frequency_variance * interval * interval <= goal * goal / 16.0
+                || estimate.frequency_variance <= 4.0 * self.wander * interval;
             // Only an answer changes an interval, and not while it is doubted.
             if source.last.is_some_and(|last| last.at == now.boot) && source.burst == 0 {
                 source.set_poll(wanted, learned);

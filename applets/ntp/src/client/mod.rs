@@ -4,6 +4,8 @@ mod clock;
 pub(crate) mod filter;
 mod names;
 pub(crate) mod select;
+#[cfg(test)]
+mod simulator;
 pub(crate) mod source;
 
 use crate::sources::Line;
@@ -16,7 +18,7 @@ use std::net::SocketAddr;
 /// The most servers that are asked.
 pub(crate) const MOST_SOURCES: usize = 16;
 /// Questions of a burst at the start, as many as chrony's `iburst` has.
-const BURST: u8 = 4;
+const BURST: u8 = 8;
 /// A sleep of the machine longer than this makes old answers worthless, in nanoseconds.
 const SUSPENDED: i64 = 50_000_000;
 

@@ -334,7 +334,7 @@ impl Source {
     pub(crate) fn set_poll(&mut self, wanted: i8, learned: bool) {
         let Options { minpoll, maxpoll, .. } = self.options;
         // While the frequency is being learned, what is a burst over minutes comes before the owner's least interval.
-        let least = if learned { minpoll } else { minpoll.min(6) };
+        let least = if learned { minpoll } else { minpoll.min(4) };
         let wanted = wanted.clamp(least, maxpoll.max(least));
         self.poll = if self.poll < least { least } else { wanted.min(self.poll.saturating_add(1)) };
     }
