@@ -167,6 +167,8 @@ impl Client {
         for source in &mut self.sources {
             let early = (SECOND << source.interval().clamp(0, 17)) / 8;
             if due(source, now.boot.saturating_add(if source.burst > 0 { SECOND / 2 } else { early })) {
+                // Until it is asked, which happens at once; a call meanwhile must not ask twice.
+                source.next = None;
                 ids.push(source.id);
             }
         }
@@ -219,10 +221,8 @@ impl Client {
                     let name = source.address.ip();
                     self.actions.push(Action::Log(format!("the time of {name} or the clock's has jumped")));
                 }
-                // Whether this is an accident or a new truth is worth a few questions.
-                if doubtful && source.burst == 0 {
-                    source.burst = 3;
-                    source.plan(now);
+                if doubtful {
+                    source.doubt(now);
                 }
                 self.clock.heard(now);
             }

@@ -9,7 +9,7 @@ use crate::sources;
 use minke_wire::ntp::{Leap, Packet, Short, Timestamp, mode};
 use std::net::SocketAddr;
 use std::path::Path;
-pub(super) use world::{Random, World};
+pub(super) use world::World;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -24,6 +24,8 @@ pub(super) struct Server {
     pub jitter: f64,
     /// As a uniform number up to twice that instead.
     pub uniform: bool,
+    /// It is added on the way there only, or on the way back only.
+    pub one_way: Option<bool>,
     /// Share of lost datagrams.
     pub loss: f64,
     /// How wrong its clock is: at the beginning and how much more each second.
@@ -46,6 +48,7 @@ impl Server {
             back: delay / 2.0,
             jitter,
             uniform: false,
+            one_way: None,
             loss: 0.01,
             error: 0.0,
             drift: 0.0,
@@ -209,8 +212,8 @@ impl Simulation {
                 server.jitter * random.exponential()
             }
         };
-        let there = server.there + jam();
-        let back = server.back + jam();
+        let there = server.there + if server.one_way == Some(false) { 0.0 } else { jam() };
+        let back = server.back + if server.one_way == Some(true) { 0.0 } else { jam() };
         let (request, _) = Packet::decode(&bytes).unwrap();
         let at = self.world.time + (there * 1e9) as i64;
         let mut wrong = server.error + server.drift * seconds;
