@@ -12,6 +12,8 @@ mod lab;
 #[allow(dead_code)]
 mod nts;
 mod query;
+#[allow(dead_code)]
+mod serve;
 mod status;
 
 use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, errln};
