@@ -4,8 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod chronyc;
+mod client;
+mod daemon;
 mod figures;
-// Some of it waits for the daemon.
 #[cfg(test)]
 #[path = "../tests/lab/mod.rs"]
 mod lab;
@@ -14,6 +15,7 @@ mod nts;
 mod query;
 #[allow(dead_code)]
 mod serve;
+mod sources;
 mod status;
 
 use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, errln};
@@ -27,6 +29,7 @@ pub static APPLET: Applet = Applet {
             about: "Network time: client, query, status",
             usage: "[OPTIONS] COMMAND",
             commands: &[
+                ("run", "Follow the servers, until told to end"),
                 ("status", "How the clock follows the servers, and why not"),
                 ("sources", "The servers alone"),
                 ("query HOST[:PORT]", "Ask a server for its time, without touching the clock"),
@@ -39,6 +42,10 @@ pub static APPLET: Applet = Applet {
             flags: &[
                 Flag { short: None, long: "json", value: None, help: "status, sources, query: print JSON" },
                 status::SOCKET_FLAG,
+                daemon::CONFIG_FLAG,
+                daemon::SOURCES_FLAG,
+                daemon::STATE_FLAG,
+                daemon::NO_CLOCK_FLAG,
                 query::NTS_FLAG,
                 query::IPV4_FLAG,
                 query::IPV6_FLAG,
@@ -63,6 +70,7 @@ pub static APPLET: Applet = Applet {
 
 fn run(args: &Args) -> u8 {
     match (args.operand(0), args.operands().len()) {
+        (Some("run"), 1) => daemon::run(args),
         (Some("status"), 1) => status::run(args),
         (Some("sources"), 1) => status::sources(args),
         (Some("query"), 2) => query::run(args),
