@@ -10,7 +10,6 @@ mod figures;
 #[cfg(test)]
 #[path = "../tests/lab/mod.rs"]
 mod lab;
-#[allow(dead_code)]
 mod nts;
 mod query;
 #[allow(dead_code)]
