@@ -8,12 +8,22 @@
 //! - The table of clients has a fixed size; under a flood of addresses the oldest entries give way.
 //! - Without a time that is worth something the answer says so (leap 3, stratum 16).
 
+use minke_applet::{Args, Flag, log};
 use minke_sys::datagram::Datagrams;
-use minke_sys::{Result, clock};
-use minke_wire::ntp::{HEADER, Leap, MAXSTRAT, Packet, Short, Timestamp, mode};
+use minke_sys::{Result, clock, file};
+use minke_wire::ntp::{HEADER, Leap, MAXSTRAT, PORT, Packet, Short, Timestamp, mode};
 use minke_wire::text;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
+
+/// `--allow SUBNET`, which may stand several times.
+pub(crate) const ALLOW_FLAG: Flag = Flag {
+    short: None,
+    long: "allow",
+    value: Some("SUBNET"),
+    help: "run: serve time to clients of this subnet, such as 192.168.1.0/24 (repeatable)",
+};
 
 /// Requests that a client may send at once.
 const BURST: u32 = 8;
@@ -69,6 +79,58 @@ fn mapped(address: IpAddr) -> u128 {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
     }
+}
+
+/// Who is served, and at which port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// Nobody, unless told.
+    pub(crate) allowed: Vec<Subnet>,
+    /// 123, unless told.
+    pub(crate) port: u16,
+}
+
+impl Service {
+    /// What the command line and the lines `allow SUBNET` and `port PORT` of these files say (chrony.conf(5); an `allow`
+    /// without a subnet means everybody there, and here nobody).
+    pub(crate) fn read(options: &[Subnet], files: [&Path; 2]) -> Self {
+        let mut service = Self { allowed: options.to_vec(), port: PORT };
+        for path in files {
+            service.add(&file::text(path), path);
+        }
+        service
+    }
+
+    fn add(&mut self, content: &str, path: &Path) {
+        for (number, line) in (1u32..).zip(content.lines()) {
+            let mut words = line.split_ascii_whitespace();
+            let (directive, word) = (words.next(), words.next().unwrap_or_default());
+            let understood = match directive {
+                Some("allow") => Subnet::parse(word).map(|subnet| self.allowed.push(subnet)),
+                Some("port") => {
+                    text::number::<u16>(word).filter(|port| *port != 0).map(|port| self.port = port)
+                }
+                _ => continue,
+            };
+            if understood.is_none() {
+                log::warn(format_args!(
+                    "{}:{number}: no subnet or port: {}",
+                    path.display(),
+                    text::shown(word)
+                ));
+            }
+        }
+    }
+}
+
+/// The subnets of `--allow`, or the first that is none.
+pub(crate) fn options(args: &Args) -> std::result::Result<Vec<Subnet>, String> {
+    let mut allowed = Vec::new();
+    for word in args.values(ALLOW_FLAG.long) {
+        let subnet = Subnet::parse(word);
+        allowed.push(subnet.ok_or_else(|| format!("--allow: '{}' is no subnet", text::shown(word)))?);
+    }
+    Ok(allowed)
 }
 
 /// What an answer tells of this machine's clock; the names are those of RFC 5905.
@@ -187,13 +249,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens at `port` for the families of `allowed`, of which the first 32 count.
-    pub(crate) fn open(mut allowed: Vec<Subnet>, port: u16) -> Result<Self> {
+    /// Listens for the families of the subnets, of which the first 32 count.
+    pub(crate) fn open(service: &Service) -> Result<Self> {
+        let mut allowed = service.allowed.clone();
         allowed.truncate(MOST_SUBNETS);
         let mut sockets = Vec::new();
         for v4 in [true, false] {
             if allowed.iter().any(|subnet| subnet.is_v4() == v4) {
-                sockets.push(Datagrams::bind(v4, port)?);
+                sockets.push(Datagrams::bind(v4, service.port)?);
             }
         }
         Ok(Self { sockets, allowed, limiter: Limiter::new(minke_sys::random::quick()) })
@@ -291,6 +354,16 @@ mod tests {
         for wrong in ["", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8", "fd00::/129", "lan", "10.0.0.0/", "/8"] {
             assert_eq!(Subnet::parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn nobody_is_served_unless_a_line_says_so() {
+        let mut service = Service { allowed: Vec::new(), port: 123 };
+        let lines = "# allow 10.0.0.0/8\nserver a\nallow 192.168.0.0/16\nallow\nallow all\nport 1123\nport x\nallow fd00::/8\n";
+        service.add(lines, Path::new("test.conf"));
+        assert_eq!(service, Service { allowed: subnets(&["192.168.0.0/16", "fd00::/8"]), port: 1123 });
+        let none = Path::new("/nonexistent");
+        assert!(Service::read(&[], [none, none]).allowed.is_empty());
     }
 
     #[test]

@@ -6,14 +6,16 @@ mod kernel;
 mod names;
 mod nts;
 mod report;
+mod server;
 
 use crate::client::{Action, Beginning, Client, Now};
 use crate::nts::associations::Associations;
+use crate::serve::{Subnet, options};
 use crate::sources;
 use drift::Drift;
 use health::{Finding, Health};
 use kernel::Kernel;
-use minke_applet::{Args, Flag, build, log, notify, report as outcome};
+use minke_applet::{Args, EXIT_USAGE, Flag, build, log, notify, report as outcome};
 use minke_control::ntp::{Command, SOCKET};
 use minke_control::{Event, Limits, Server};
 use minke_sys::alarm::Alarm;
@@ -24,6 +26,7 @@ use minke_sys::stamp::Stamped;
 use minke_sys::{Errno, Result, clock, random};
 use minke_wire::json::{Value, json};
 use names::Names;
+use server::Serving;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +38,9 @@ const ALARM: u64 = 3;
 const NAMES: u64 = 4;
 const ROUTES: u64 = 5;
 const NTS: u64 = 6;
+/// The two sockets at which clients ask.
+const SERVER: u64 = 8;
+const SERVER_TOO: u64 = 9;
 /// From here on tokens are those of questions.
 const FIRST_QUESTION: u64 = 16;
 
@@ -74,24 +80,27 @@ struct Settings {
     socket: PathBuf,
     watch_only: bool,
     trust: minke_http::Trust,
+    allowed: Vec<Subnet>,
 }
 
 /// `ntp run`.
 pub(crate) fn run(args: &Args) -> u8 {
     let path = |flag: &Flag, usual: &str| PathBuf::from(args.value(flag.long).unwrap_or(usual));
+    let (trust, allowed) = match crate::query::trust(args).and_then(|trust| Ok((trust, options(args)?))) {
+        Ok(both) => both,
+        Err(problem) => {
+            log::error(format_args!("{problem}"));
+            return EXIT_USAGE;
+        }
+    };
     let settings = Settings {
         config: path(&CONFIG_FLAG, "/etc/chrony.conf"),
         sources: path(&SOURCES_FLAG, "/run/chrony"),
         state: path(&STATE_FLAG, "/var/lib/chrony"),
         socket: path(&crate::status::SOCKET_FLAG, SOCKET),
         watch_only: args.has(NO_CLOCK_FLAG.long),
-        trust: match crate::query::trust(args) {
-            Ok(trust) => trust,
-            Err(problem) => {
-                log::error(format_args!("{problem}"));
-                return 1;
-            }
-        },
+        trust,
+        allowed,
     };
     outcome(serve(settings).map(|()| 0))
 }
@@ -108,6 +117,7 @@ struct Daemon {
     names: Names,
     routes: Option<Monitor>,
     nts: Associations,
+    serving: Serving,
     kernel: Kernel,
     client: Client,
     drift: Drift,
@@ -141,6 +151,7 @@ fn serve(settings: Settings) -> Result<()> {
                 NAMES => daemon.named(),
                 ROUTES => daemon.routes_changed(),
                 NTS => daemon.keyed(),
+                SERVER | SERVER_TOO => daemon.serve_clients(*token),
                 token => daemon.receive(token),
             }
             daemon.work()?;
@@ -195,6 +206,7 @@ impl Daemon {
             names,
             routes: None,
             nts,
+            serving: Serving::default(),
             kernel,
             client,
             drift,
@@ -211,6 +223,7 @@ impl Daemon {
         }
         self.client.set_lines(self.kernel.now(), lines);
         self.keep_keys();
+        self.open_server();
     }
 
     /// Does what the client wants until it wants nothing more, and sets the timer.
