@@ -128,12 +128,7 @@ fn time_servers(config: &Config) -> Option<String> {
 /// Spec os §11.3, §11.4.
 fn network_manager(config: &Config) -> Option<String> {
     let mut text = "# Made from config.json by os-networkmanager.service; changes here are lost\n".to_owned();
-    let uri = match line(config, "os.network.connectivity.uri") {
-        Some(uri) => Some(uri.to_owned()),
-        None => line(config, "apiEndpoint")
-            .map(|endpoint| format!("{}/connectivity-check", endpoint.trim_end_matches('/'))),
-    };
-    if let Some(uri) = uri.filter(|uri| uri != "null") {
+    if let Some(uri) = minke_config::connectivity_uri(config) {
         let interval = config.number("os.network.connectivity.interval").unwrap_or(3600);
         let response = line(config, "os.network.connectivity.response").unwrap_or_default();
         text.push_str(&format!("\n[connectivity]\nuri={uri}\ninterval={interval}\nresponse={response}\n"));

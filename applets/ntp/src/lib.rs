@@ -5,6 +5,10 @@
 
 mod chronyc;
 mod figures;
+// Some of it waits for the daemon.
+#[allow(dead_code)]
+mod nts;
+mod query;
 mod status;
 
 use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, errln};
@@ -20,6 +24,7 @@ pub static APPLET: Applet = Applet {
             commands: &[
                 ("status", "How the clock follows the servers, and why not"),
                 ("sources", "The servers alone"),
+                ("query HOST[:PORT]", "Ask a server for its time, without touching the clock"),
                 ("online", "The network is there: ask all servers now"),
                 ("offline", "The network is away: ask none"),
                 ("burst", "Ask each server four times at once"),
@@ -27,10 +32,23 @@ pub static APPLET: Applet = Applet {
                 ("reload", "Read the lists of servers again"),
             ],
             flags: &[
-                Flag { short: None, long: "json", value: None, help: "status, sources: print JSON" },
+                Flag { short: None, long: "json", value: None, help: "status, sources, query: print JSON" },
                 status::SOCKET_FLAG,
+                query::NTS_FLAG,
+                query::IPV4_FLAG,
+                query::IPV6_FLAG,
+                query::TIMEOUT_FLAG,
+                query::COUNT_FLAG,
+                query::TRUST_FLAG,
             ],
-            examples: &[("ntp status", "Is the time right, and whose is it")],
+            examples: &[
+                ("ntp status", "Is the time right, and whose is it"),
+                ("ntp query pool.ntp.org", "How far this clock is from a server's"),
+                (
+                    "ntp query --nts --count 4 time.cloudflare.com",
+                    "The same, authenticated; with --nts, PORT is that of the key exchange (4460)",
+                ),
+            ],
             parsing: Parsing::Gnu,
             run,
         },
@@ -42,6 +60,7 @@ fn run(args: &Args) -> u8 {
     match (args.operand(0), args.operands().len()) {
         (Some("status"), 1) => status::run(args),
         (Some("sources"), 1) => status::sources(args),
+        (Some("query"), 2) => query::run(args),
         (Some(word), 1) => status::control(args, word).unwrap_or_else(usage),
         _ => usage(),
     }
