@@ -7,6 +7,10 @@
 pub mod disk;
 pub mod guest;
 mod random;
+#[path = "net/relay.rs"]
+pub mod relay;
+#[path = "net/time_net.rs"]
+pub mod time_net;
 
 pub use random::Random;
 use std::collections::BTreeMap;

@@ -5,5 +5,3 @@
 mod dns;
 mod liar;
 mod ntp;
-mod relay;
-mod time_net;

@@ -2,13 +2,14 @@
 //! own time, so the true offset is zero. Each test first passed with chronyd as the client.
 
 use crate::liar::{Liar, Lie};
-use crate::relay::{Counts, Jitter, Path, Way};
-use crate::time_net::{
+use minke_tests::relay::{Counts, Jitter, Path, Way};
+use minke_tests::time_net::{
     Client, Kind, LIAR, RELAY, Scratch, Seen, TRUE, address, is_selected, is_used, relays, several,
 };
-use minke_tests::in_namespace;
+use minke_tests::{in_namespace, relay};
 use minke_wire::ntp::Leap;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 const SECOND: i64 = 1_000_000_000;
@@ -330,4 +331,26 @@ with_both! {
     outage: servers_go_and_come_back, chronyd_and_an_outage;
     floods: a_flood_takes_no_memory, chronyd_and_a_flood;
     commands: what_scripts_tell_chronyc, chronyd_and_scripts;
+}
+
+#[test]
+fn a_connection_goes_through_and_is_cut() {
+    in_namespace(|| {
+        let (front, cut, server) = (at("10.77.2.1:4460"), at("10.77.2.2:4460"), at("10.77.0.1:4460"));
+        let listener = TcpListener::bind(server).unwrap();
+        relay::connections(front, server, Duration::from_millis(1), None);
+        relay::connections(cut, server, Duration::ZERO, Some(6));
+        for (address, received) in [(front, "question"), (cut, "questi")] {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(b"question").unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut text = String::new();
+            listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+            assert_eq!(text, received);
+        }
+    });
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
 }

@@ -3,8 +3,11 @@
 //! Nothing here touches this machine's clock: chronyd runs with `-x`, ours with `--no-clock`, and both without the
 //! right to set it.
 
+// A test's helper fails the test that calls it.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
+
 use crate::relay::{Path as NetPath, Relay};
-use minke_tests::{Daemon, release, text};
+use crate::{Daemon, release, text};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +31,7 @@ pub const RELAY: u8 = 2;
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
+    /// Makes it.
     pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("minke-ntp-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
@@ -104,14 +108,19 @@ pub struct Client {
 /// A line of `chronyc -c sources`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
+    /// The letter of its state.
     pub state: String,
+    /// Its address.
     pub address: String,
+    /// Its stratum.
     pub stratum: u8,
+    /// Which of the last eight questions it answered.
     pub reach: u8,
     /// Seconds since the last good answer.
     pub last: u64,
     /// Seconds by which this machine's clock is ahead, as measured.
     pub offset: f64,
+    /// Seconds by which that may be wrong.
     pub error: f64,
 }
 
