@@ -3,6 +3,7 @@
 //! One module per family of system calls. Functions take and return plain types; every error says what was
 //! attempted and on which path or peer.
 
+pub mod adjtime;
 pub mod alarm;
 pub mod block;
 pub mod capability;
@@ -28,9 +29,11 @@ mod path;
 pub mod process;
 pub mod random;
 pub mod rootfs;
+pub mod rtc;
 pub mod signal;
 pub mod socket;
 pub mod space;
+pub mod stamp;
 pub mod status;
 pub mod stdio;
 pub mod tcp;
