@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod dns;
+mod liar;
+mod ntp;
