@@ -6,6 +6,9 @@
 mod chronyc;
 mod figures;
 // Some of it waits for the daemon.
+#[cfg(test)]
+#[path = "../tests/lab/mod.rs"]
+mod lab;
 #[allow(dead_code)]
 mod nts;
 mod query;

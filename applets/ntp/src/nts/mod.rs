@@ -3,5 +3,7 @@
 mod aead;
 pub(crate) mod association;
 pub(crate) mod exchange;
+#[cfg(test)]
+mod peers_tests;
 pub(crate) mod session;
 pub(crate) mod store;
