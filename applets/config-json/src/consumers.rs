@@ -47,8 +47,11 @@ const WORKS: [(&str, Work); 4] = [
 
 /// Does the work of `unit`.
 pub fn run(store: &Store, root: &Path, unit: &str) -> u8 {
-    let unit = unit.strip_suffix(".service").unwrap_or(unit);
-    let config = &store.load().config;
+    apply(&store.load().config, root, unit.strip_suffix(".service").unwrap_or(unit))
+}
+
+/// Does the work of `unit` by this configuration.
+pub fn apply(config: &Config, root: &Path, unit: &str) -> u8 {
     let (mut known, mut worst) = (false, 0);
     for product in PRODUCTS.iter().filter(|product| product.unit == unit) {
         known = true;
