@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod chronyc;
+mod client;
+mod daemon;
 mod figures;
 // Some of it waits for the daemon.
 #[cfg(test)]
@@ -12,6 +14,7 @@ mod lab;
 #[allow(dead_code)]
 mod nts;
 mod query;
+mod sources;
 mod status;
 
 use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, errln};
@@ -25,6 +28,7 @@ pub static APPLET: Applet = Applet {
             about: "Network time: client, query, status",
             usage: "[OPTIONS] COMMAND",
             commands: &[
+                ("run", "Follow the servers, until told to end"),
                 ("status", "How the clock follows the servers, and why not"),
                 ("sources", "The servers alone"),
                 ("query HOST[:PORT]", "Ask a server for its time, without touching the clock"),
@@ -37,6 +41,10 @@ pub static APPLET: Applet = Applet {
             flags: &[
                 Flag { short: None, long: "json", value: None, help: "status, sources, query: print JSON" },
                 status::SOCKET_FLAG,
+                daemon::CONFIG_FLAG,
+                daemon::SOURCES_FLAG,
+                daemon::STATE_FLAG,
+                daemon::NO_CLOCK_FLAG,
                 query::NTS_FLAG,
                 query::IPV4_FLAG,
                 query::IPV6_FLAG,
@@ -61,6 +69,7 @@ pub static APPLET: Applet = Applet {
 
 fn run(args: &Args) -> u8 {
     match (args.operand(0), args.operands().len()) {
+        (Some("run"), 1) => daemon::run(args),
         (Some("status"), 1) => status::run(args),
         (Some("sources"), 1) => status::sources(args),
         (Some("query"), 2) => query::run(args),

@@ -88,7 +88,14 @@ pub(crate) fn parse(content: &str, path: &Path, lines: &mut Vec<Line>) {
             port: PORT,
             pool,
             servers: if pool { POOL } else { 1 },
-            options: Options { iburst: false, minpoll: 6, maxpoll: 10, prefer: false, nts: false, xleave: false },
+            options: Options {
+                iburst: false,
+                minpoll: 6,
+                maxpoll: 10,
+                prefer: false,
+                nts: false,
+                xleave: false,
+            },
         };
         while let Some(word) = words.next() {
             if let Err(what) = option(&mut new, word, &mut words) {
@@ -133,9 +140,9 @@ fn option<'a>(
             }
         }
         // What these say has no meaning here: their values are not options.
-        "polltarget" | "version" | "minsamples" | "maxsamples" | "maxdelay" | "maxdelayratio" | "mindelay"
-        | "maxdelaydevratio" | "asymmetry" | "offset" | "minstratum" | "key" | "filter" | "presend"
-        | "extfield" | "ntsport" | "certset" => _ = words.next(),
+        "polltarget" | "version" | "minsamples" | "maxsamples" | "maxdelay" | "maxdelayratio"
+        | "mindelay" | "maxdelaydevratio" | "asymmetry" | "offset" | "minstratum" | "key" | "filter"
+        | "presend" | "extfield" | "ntsport" | "certset" => _ = words.next(),
         "auto_offline" | "offline" | "burst" | "noselect" | "require" | "copy" => {}
         _ => return Err("unknown option: "),
     }
@@ -144,7 +151,10 @@ fn option<'a>(
 
 /// Whether it can be a name or an address; whether there is one shows later.
 fn is_host(word: &str) -> bool {
-    word.len() <= 253 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'%'))
+    word.len() <= 253
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'%'))
 }
 
 #[cfg(test)]
@@ -159,8 +169,10 @@ mod tests {
 
     #[test]
     fn lines_as_the_device_has_them() {
-        let found = lines("pool 0.pool.example iburst minpoll 14 maxpoll 14 maxsources 1\n\n# x\nserver 10.0.0.1\n");
-        let options = Options { iburst: true, minpoll: 14, maxpoll: 14, prefer: false, nts: false, xleave: false };
+        let found =
+            lines("pool 0.pool.example iburst minpoll 14 maxpoll 14 maxsources 1\n\n# x\nserver 10.0.0.1\n");
+        let options =
+            Options { iburst: true, minpoll: 14, maxpoll: 14, prefer: false, nts: false, xleave: false };
         let pool = Line { host: "0.pool.example".into(), port: 123, pool: true, servers: 1, options };
         assert_eq!(found[0], pool);
         assert_eq!((found[1].host.as_str(), found[1].pool, found[1].servers), ("10.0.0.1", false, 1));
@@ -170,7 +182,9 @@ mod tests {
 
     #[test]
     fn other_options() {
-        let found = lines("server time.example port 1123 nts prefer xleave key 7 minpoll 3 nonsense maxpoll 2\npool p");
+        let found = lines(
+            "server time.example port 1123 nts prefer xleave key 7 minpoll 3 nonsense maxpoll 2\npool p",
+        );
         let options = found[0].options;
         assert!(options.nts && options.prefer && options.xleave && !options.iburst);
         assert_eq!((found[0].port, options.minpoll, options.maxpoll), (1123, 3, 3));

@@ -9,6 +9,7 @@ use super::filter::{Estimate, Sample};
 use super::select::{Candidate, Verdict, select};
 use super::source::{SECOND, Source, exponent};
 use super::{Action, Beginning, Now};
+use minke_wire::civil::Civil;
 use minke_wire::ntp::Leap;
 
 /// Beyond this the clock is set (spec os §5.6.2), in seconds.
@@ -135,13 +136,20 @@ impl Clock {
         (self.frequency.0, self.frequency.1.sqrt())
     }
 
-    pub(crate) fn wander(&self) -> f64 {
-        self.wander
+    /// Times of servers are those nearest to this, in nanoseconds since 1970: as no true time is before the build, an era
+    /// of 136 years begins there.
+    pub(crate) fn pivot(&self) -> i64 {
+        self.beginning.build.saturating_add(68 * 365 * 86_400 * SECOND)
     }
 
-    /// What the servers say together.
-    pub(crate) fn estimate(&self) -> Option<&Estimate> {
-        self.estimate.as_ref()
+    /// A server's time less ours now, in nanoseconds.
+    pub(crate) fn offset_of(&self, estimate: &Estimate, now: Now) -> i64 {
+        let offset = estimate.at(now.time(), self.wander).offset;
+        self.base.saturating_add(nanos(offset)).saturating_sub(now.ahead())
+    }
+
+    pub(crate) fn wander(&self) -> f64 {
+        self.wander
     }
 
     /// When the first answers have waited long enough for others.
@@ -221,7 +229,13 @@ impl Clock {
     }
 
     /// Judges all servers and steers. `waiting`: servers that may answer for the first time in a moment.
-    pub(crate) fn update(&mut self, now: Now, sources: &mut [Source], waiting: usize, actions: &mut Vec<Action>) {
+    pub(crate) fn update(
+        &mut self,
+        now: Now,
+        sources: &mut [Source],
+        waiting: usize,
+        actions: &mut Vec<Action>,
+    ) {
         let candidates = self.candidates(now, sources);
         let selection = select(&candidates);
         for source in sources.iter_mut() {
@@ -245,6 +259,20 @@ impl Clock {
         self.adapt(&selection.verdicts, &candidates, sources);
         self.discipline(now, selection.estimate, selection.truechimers, sources, actions);
         self.set_polls(now, sources);
+        self.rebase(sources);
+    }
+
+    /// Small numbers are precise: after a great step, offsets are counted from where the clock is now.
+    fn rebase(&mut self, sources: &mut [Source]) {
+        let Some(estimate) = self.estimate.as_mut().filter(|estimate| estimate.offset.abs() > 10.0) else {
+            return;
+        };
+        let by = nanos(estimate.offset);
+        self.base = self.base.saturating_add(by);
+        estimate.offset = 0.0;
+        for source in sources {
+            source.filter.rebase(by as f64 * 1e-9);
+        }
     }
 
     fn candidates(&self, now: Now, sources: &[Source]) -> Vec<Candidate> {
@@ -256,7 +284,8 @@ impl Clock {
             }
             let estimate = estimate.at(now.time(), self.wander);
             let delay = source.filter.least_delay();
-            let distance = source.root_distance() + delay / 2.0 + 3.0 * estimate.offset_variance.sqrt() + 1e-5;
+            let distance =
+                source.root_distance() + delay / 2.0 + 3.0 * estimate.offset_variance.sqrt() + 1e-5;
             // Ways there and back seldom differ by more than a tenth; and the server itself is wrong by a part of
             // what it admits.
             let bias = (0.05 * delay + 0.1 * source.root_distance()).powi(2) + 1e-12;
@@ -352,7 +381,8 @@ impl Clock {
     pub(crate) fn steering(&self, now: Now, left: i64, sources: &[Source]) -> Steering {
         let away = (left as f64 * 1e-9).clamp(-MOST_SLEW, MOST_SLEW);
         let selected = sources.iter().find(|source| Some(source.id) == self.report.selected);
-        let distance = selected.map_or(0.0, |source| source.root_distance() + source.filter.least_delay() / 2.0);
+        let distance =
+            selected.map_or(0.0, |source| source.root_distance() + source.filter.least_delay() / 2.0);
         // Quickly when servers are asked often, and never faster than 5 % of time's pace.
         let quick = selected.is_none_or(|source| source.poll <= 5);
         let constant = if away.abs() > 0.2 || !quick { 2 } else { 0 };
@@ -369,7 +399,9 @@ impl Clock {
 
     fn may_alone(&self, now: Now, offset: i64) -> bool {
         let target = now.real.saturating_add(offset);
-        if self.begun { offset.saturating_abs() <= ALONE_LATER } else {
+        if self.begun {
+            offset.saturating_abs() <= ALONE_LATER
+        } else {
             let from = self.beginning.build;
             (from..=from.saturating_add(ALONE)).contains(&target)
         }
@@ -431,8 +463,8 @@ fn leap(sources: &[Source]) -> Leap {
 /// when leap seconds happen.
 fn due_leap(leap: Leap, real: i64) -> Leap {
     let later = real.saturating_add(LEAP_NOTICE.saturating_mul(SECOND)).div_euclid(SECOND);
-    let date = minke_wire::civil::from_seconds(later);
-    let today = minke_wire::civil::from_seconds(real.div_euclid(SECOND));
+    let date = Civil::from_unix(later);
+    let today = Civil::from_unix(real.div_euclid(SECOND));
     let due = date.day == 1 && today.day != 1 && matches!(date.month, 1 | 7);
     if due { leap } else { Leap::None }
 }

@@ -4,15 +4,11 @@ mod clock;
 pub(crate) mod filter;
 mod names;
 pub(crate) mod select;
-#[cfg(test)]
-mod simulator;
 pub(crate) mod source;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use clock::Steering;
 use crate::sources::Line;
 use clock::Clock;
+pub(crate) use clock::Steering;
 use names::Entry;
 use source::{Answer, SECOND, Source};
 use std::net::SocketAddr;
@@ -69,6 +65,8 @@ pub(crate) enum Action {
     Step(i64),
     /// Steer the clock.
     Steer(Steering),
+    /// The clock is no longer known to be right.
+    Lost,
     /// A line for the log.
     Log(String),
 }
@@ -204,7 +202,7 @@ impl Client {
         let raw = real.saturating_sub(now.ahead());
         let Some(place) = self.sources.iter().position(|source| source.id == id) else { return true };
         let Some(source) = self.sources.get_mut(place) else { return true };
-        match source.answer(now, bytes, raw) {
+        match source.answer(now, bytes, raw, self.clock.pivot()) {
             Answer::Foreign => return false,
             Answer::Useless => {}
             Answer::Sample { time, offset, delay, precision } => {
@@ -289,6 +287,7 @@ impl Client {
         );
         self.actions.push(Action::Log(format!("{reason}; all servers are asked anew")));
         self.clock.lose_phase(now);
+        self.actions.push(Action::Lost);
         let (frequency, variance) = self.clock.frequency();
         for source in &mut self.sources {
             source.filter.restart(frequency, variance);

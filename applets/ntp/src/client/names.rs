@@ -34,7 +34,17 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn new(id: u64, line: Line) -> Self {
         let problem = String::new();
-        Self { id, line, spare: Vec::new(), due: Some(0), resolving: false, failures: 0, problem, found: false, last: None }
+        Self {
+            id,
+            line,
+            spare: Vec::new(),
+            due: Some(0),
+            resolving: false,
+            failures: 0,
+            problem,
+            found: false,
+            last: None,
+        }
     }
 
     pub(crate) fn due(&self) -> Option<i64> {
@@ -133,7 +143,7 @@ impl Client {
                     continue;
                 }
                 let id = self.fresh_id();
-                let mut source = Source::new(id, entry.id, &entry.line.host, address, entry.line.options);
+                let mut source = Source::new(id, entry.id, &entry.line, address);
                 let (frequency, variance) = self.clock.frequency();
                 source.filter.restart(frequency, variance);
                 source.begin_burst(now.boot, if entry.line.options.iburst { BURST } else { 1 });
@@ -148,7 +158,9 @@ impl Client {
     pub(super) fn replace_hopeless(&mut self, now: Now) {
         let mut gone = Vec::new();
         for source in &self.sources {
-            let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == source.entry) else { continue };
+            let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == source.entry) else {
+                continue;
+            };
             if !source.is_hopeless() || entry.line.host.parse::<IpAddr>().is_ok() {
                 continue;
             }

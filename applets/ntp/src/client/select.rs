@@ -142,16 +142,16 @@ fn combine(candidates: &[Candidate], verdicts: &[Verdict]) -> Option<Estimate> {
         if *verdict != Verdict::Combined {
             continue;
         }
-        let Estimate { offset, frequency, offset_variance, covariance, frequency_variance, .. } = one.estimate;
+        let Estimate { offset, frequency, offset_variance, covariance, frequency_variance, .. } =
+            one.estimate;
         let variance = offset_variance + one.bias;
         let determinant = variance * frequency_variance - covariance * covariance;
-        if !(determinant > 0.0) {
+        if determinant.is_nan() || determinant <= 0.0 {
             continue;
         }
         let origin = *base.get_or_insert(offset);
         time = one.estimate.time;
-        let (p, q, r) =
-            (frequency_variance / determinant, -covariance / determinant, variance / determinant);
+        let (p, q, r) = (frequency_variance / determinant, -covariance / determinant, variance / determinant);
         a += p;
         b += q;
         c += r;
@@ -159,7 +159,7 @@ fn combine(candidates: &[Candidate], verdicts: &[Verdict]) -> Option<Estimate> {
         y += q * (offset - origin) + r * frequency;
     }
     let determinant = a * c - b * b;
-    if !(determinant > 0.0) {
+    if determinant.is_nan() || determinant <= 0.0 {
         return None;
     }
     Some(Estimate {

@@ -3,7 +3,7 @@
 use super::Now;
 use super::filter::{Filter, Sample};
 use super::select::Verdict;
-use crate::sources::Options;
+use crate::sources::{Line, Options};
 use minke_wire::ntp::{Kiss, Leap, MAXSTRAT, Packet, Timestamp, mode};
 use std::net::SocketAddr;
 
@@ -73,6 +73,7 @@ pub(crate) struct Source {
     /// The line of the lists that it comes from.
     pub(crate) entry: u64,
     pub(crate) name: String,
+    pub(crate) pool: bool,
     pub(crate) address: SocketAddr,
     pub(crate) options: Options,
     pub(crate) filter: Filter,
@@ -107,11 +108,13 @@ pub(crate) struct Source {
 
 impl Source {
     /// A server that has not been asked.
-    pub(crate) fn new(id: u64, entry: u64, name: &str, address: SocketAddr, options: Options) -> Self {
+    pub(crate) fn new(id: u64, entry: u64, line: &Line, address: SocketAddr) -> Self {
+        let options = line.options;
         Self {
             id,
             entry,
-            name: name.to_owned(),
+            name: line.host.clone(),
+            pool: line.pool,
             address,
             options,
             filter: Filter::new(0.0, 1e-8),
@@ -178,7 +181,6 @@ impl Source {
         self.reach <<= 1;
         self.sent = self.sent.saturating_add(1);
         self.burst = self.burst.saturating_sub(1);
-        self.unrouted = false;
         self.next = Some(now.boot.saturating_add(self.retry()));
         packet.encode().to_vec()
     }
@@ -200,6 +202,7 @@ impl Source {
 
     /// The question was sent at this time of the oscillator, as far as is known.
     pub(crate) fn was_sent(&mut self, raw: i64) {
+        self.unrouted = false;
         if let Some(pending) = &mut self.pending {
             pending.sent = Some(raw);
         }
@@ -222,9 +225,9 @@ impl Source {
         self.denied || self.failures >= PATIENCE && self.reach == 0 || self.lies >= 8
     }
 
-    /// Reads what came from its address at `received` on the oscillator; `opened`: whether it proved to come from the
-    /// server, for a source that demands it.
-    pub(crate) fn answer(&mut self, now: Now, bytes: &[u8], received: i64) -> Answer {
+    /// Reads what came from its address at `received` on the oscillator. Times are those nearest to `pivot`, in
+    /// nanoseconds since 1970.
+    pub(crate) fn answer(&mut self, now: Now, bytes: &[u8], received: i64, pivot: i64) -> Answer {
         self.received = self.received.saturating_add(1);
         let Some(pending) = self.pending else { return Answer::Foreign };
         let Some((packet, _)) = Packet::decode(bytes) else { return Answer::Foreign };
@@ -252,7 +255,7 @@ impl Source {
             _ if interleaved => return Answer::Useless,
             _ => (exchange, packet.xmt),
         };
-        self.measure(now, &packet, exchange, server_sent, interleaved)
+        self.measure(now, &packet, exchange, server_sent, interleaved, pivot)
     }
 
     fn measure(
@@ -262,6 +265,7 @@ impl Source {
         exchange: Exchange,
         server_sent: Timestamp,
         interleaved: bool,
+        pivot: i64,
     ) -> Answer {
         let Exchange { sent, received, server_received } = exchange;
         let inside = server_sent.since(server_received);
@@ -276,7 +280,7 @@ impl Source {
         self.reach |= 1;
         self.valid = self.valid.saturating_add(1);
         let time = midpoint(sent, received);
-        let server = server_received.to_nanos(now.real).saturating_add(inside / 2);
+        let server = server_received.to_nanos(pivot).saturating_add(inside / 2);
         let offset = server.saturating_sub(time);
         self.last = Some(Last {
             packet: *packet,
