@@ -2,6 +2,7 @@
 
 mod aead;
 pub(crate) mod association;
+pub(crate) mod associations;
 pub(crate) mod exchange;
 #[cfg(test)]
 mod peers_tests;
