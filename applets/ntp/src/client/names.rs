@@ -1,0 +1,184 @@
+//! Lines of the lists: from names to servers, and other servers for those that are of no use.
+
+use super::source::{SECOND, Source};
+use super::{Action, BURST, Client, MOST_SOURCES, Now};
+use crate::sources::Line;
+use std::net::{IpAddr, SocketAddr};
+
+/// First pause before a name is looked up again; it doubles up to the longest.
+const RETRY: i64 = 2 * SECOND;
+const LONGEST: i64 = 1024 * SECOND;
+/// Between two look-ups of a name that was found.
+const AGAIN: i64 = 64 * SECOND;
+/// Addresses of a name that are kept.
+const MOST_ADDRESSES: usize = 16;
+
+/// A line and what became of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) line: Line,
+    /// Addresses that have not been tried.
+    spare: Vec<IpAddr>,
+    /// When it is looked up next, in nanoseconds since boot.
+    due: Option<i64>,
+    /// A look-up is on its way.
+    resolving: bool,
+    failures: u32,
+    /// What the resolver said.
+    pub(crate) problem: String,
+    found: bool,
+    last: Option<i64>,
+}
+
+impl Entry {
+    pub(crate) fn new(id: u64, line: Line) -> Self {
+        let problem = String::new();
+        Self {
+            id,
+            line,
+            spare: Vec::new(),
+            due: Some(0),
+            resolving: false,
+            failures: 0,
+            problem,
+            found: false,
+            last: None,
+        }
+    }
+
+    pub(crate) fn due(&self) -> Option<i64> {
+        self.due.filter(|_| !self.resolving)
+    }
+
+    /// Whether it may become a server in a moment, for the first time.
+    pub(crate) fn is_beginning(&self) -> bool {
+        !self.found && self.failures == 0
+    }
+
+    /// Whether it could not be looked up, which a new route may change.
+    pub(crate) fn waits(&self) -> bool {
+        !self.found && self.failures > 0
+    }
+
+    fn plan(&mut self, now: i64) {
+        let pause = RETRY.checked_shl(self.failures.min(20)).unwrap_or(LONGEST).min(LONGEST);
+        self.due = Some(now.saturating_add(pause));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+impl Client {
+    /// The lines that have no server, with what the resolver said.
+    pub(crate) fn unresolved(&self) -> impl Iterator<Item = (&Line, &str)> {
+        let without = |entry: &&Entry| !self.sources.iter().any(|source| source.entry == entry.id);
+        self.entries.iter().filter(without).map(|entry| (&entry.line, entry.problem.as_str()))
+    }
+
+    pub(super) fn resolve_due(&mut self, now: Now) {
+        let mut literals = Vec::new();
+        for entry in &mut self.entries {
+            if entry.due().is_none_or(|due| due > now.boot) {
+                continue;
+            }
+            entry.due = None;
+            match entry.line.host.parse::<IpAddr>() {
+                Ok(address) => literals.push((entry.id, address)),
+                Err(_) => {
+                    entry.resolving = true;
+                    entry.last = Some(now.boot);
+                    self.actions.push(Action::Resolve { entry: entry.id, host: entry.line.host.clone() });
+                }
+            }
+        }
+        for (entry, address) in literals {
+            self.resolved(entry, now, Ok(vec![address]));
+        }
+    }
+
+    /// The addresses of a line's host, or why there are none.
+    pub(crate) fn resolved(&mut self, id: u64, now: Now, addresses: Result<Vec<IpAddr>, String>) {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else { return };
+        entry.resolving = false;
+        match addresses {
+            Ok(mut addresses) if !addresses.is_empty() => {
+                addresses.truncate(MOST_ADDRESSES);
+                entry.found = true;
+                entry.failures = 0;
+                entry.problem.clear();
+                entry.spare = addresses;
+            }
+            Ok(_) => entry.plan(now.boot),
+            Err(problem) => {
+                if entry.problem != problem {
+                    self.actions.push(Action::Log(problem.clone()));
+                }
+                entry.problem = problem;
+                entry.plan(now.boot);
+            }
+        }
+        self.fill(now);
+        self.timer(now);
+    }
+
+    /// Names that could not be looked up are tried again.
+    pub(super) fn retry_names(&mut self, when: i64) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.waits()) {
+            entry.due = Some(entry.due.map_or(when, |due| due.min(when)));
+            entry.failures = entry.failures.min(4);
+        }
+    }
+
+    /// Makes servers of spare addresses where a line lacks some.
+    fn fill(&mut self, now: Now) {
+        let mut entries = std::mem::take(&mut self.entries);
+        for entry in &mut entries {
+            while !entry.spare.is_empty() {
+                let has = self.sources.iter().filter(|source| source.entry == entry.id).count();
+                if has >= entry.line.servers || self.sources.len() >= MOST_SOURCES {
+                    break;
+                }
+                let address = SocketAddr::new(entry.spare.remove(0), entry.line.port);
+                if self.sources.iter().any(|source| source.address == address) {
+                    continue;
+                }
+                let id = self.fresh_id();
+                let mut source = Source::new(id, entry.id, &entry.line, address);
+                let (frequency, variance) = self.clock.frequency();
+                source.filter.restart(frequency, variance);
+                source.begin_burst(now.boot, if entry.line.options.iburst { BURST } else { 1 });
+                self.sources.push(source);
+            }
+        }
+        self.entries = entries;
+    }
+
+    /// Servers that are of no use give way to others of the same name; without spare addresses the name is looked up
+    /// again, now and then.
+    pub(super) fn replace_hopeless(&mut self, now: Now) {
+        let mut gone = Vec::new();
+        for source in &self.sources {
+            let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == source.entry) else {
+                continue;
+            };
+            if !source.is_hopeless() || entry.line.host.parse::<IpAddr>().is_ok() {
+                continue;
+            }
+            let used = |address: &IpAddr| self.sources.iter().any(|source| source.address.ip() == *address);
+            entry.spare.retain(|address| !used(address));
+            if !entry.spare.is_empty() {
+                gone.push(source.id);
+            } else if !entry.resolving && entry.due.is_none() {
+                let due = entry.last.map_or(now.boot, |last| now.boot.max(last.saturating_add(AGAIN)));
+                // Each time a little later: a server that stays silent may be all there is.
+                let pause = AGAIN.checked_shl(entry.failures.min(8)).unwrap_or(LONGEST);
+                entry.failures = entry.failures.saturating_add(1);
+                entry.due = Some(due.saturating_add(pause.saturating_sub(AGAIN)));
+            }
+        }
+        if !gone.is_empty() {
+            self.drop_sources(|source| gone.contains(&source.id));
+            self.fill(now);
+        }
+    }
+}
