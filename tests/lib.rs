@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod guest;
+pub mod program;
 mod random;
 
 pub use random::Random;

@@ -50,9 +50,14 @@ pub(crate) fn fetch(config: &Config, root: &Path, patient: bool) -> Result<Vec<u
                 return Ok(answer.body);
             }
             Ok(answer) => return Err(format!("{text} answered with status {}", answer.status)),
-            Err(error) if !patient => return Err(error.to_string()),
             Err(error) => {
-                let error = error.to_string();
+                let error = match error.is_timeout() {
+                    true => format!("{text}: no answer in time"),
+                    false => error.to_string(),
+                };
+                if !patient {
+                    return Err(error);
+                }
                 if error != told {
                     errln!("{error}; trying again");
                     told = error;
