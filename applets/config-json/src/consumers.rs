@@ -6,6 +6,7 @@ use minke_config::{Config, Store};
 use minke_control::ntp;
 use minke_sys::mount::Flags;
 use minke_sys::{Errno, Error, Result, file, mount, process, status};
+use minke_wire::keyfile::Keyfile;
 use std::ffi::CString;
 use std::path::Path;
 
@@ -166,18 +167,21 @@ fn is_server(word: &str) -> bool {
 
 /// Spec os §11.3, §11.4.
 fn network_manager(config: &Config) -> Option<String> {
-    let mut text = "# Made from config.json by os-networkmanager.service; changes here are lost\n".to_owned();
+    let mut file = Keyfile::default();
+    file.comment("", "Made from config.json by os-networkmanager.service; changes here are lost");
     if let Some(uri) = minke_config::connectivity_uri(config) {
-        let interval = config.number("os.network.connectivity.interval").unwrap_or(3600);
+        let interval = config.number("os.network.connectivity.interval").unwrap_or(3600).to_string();
         let response = line(config, "os.network.connectivity.response").unwrap_or_default();
-        text.push_str(&format!("\n[connectivity]\nuri={uri}\ninterval={interval}\nresponse={response}\n"));
+        for (key, value) in [("uri", uri.as_str()), ("interval", &interval), ("response", response)] {
+            file.set("connectivity", key, value);
+        }
     }
     let scan = "os.network.wifi.randomMacAddressScan";
     if config.get(scan).is_some() {
         let answer = if config.flag(scan) { "yes" } else { "no" };
-        text.push_str(&format!("\n[device]\nwifi.scan-rand-mac-address={answer}\n"));
+        file.set("device", "wifi.scan-rand-mac-address", answer);
     }
-    Some(text)
+    String::from_utf8(file.to_bytes()).ok()
 }
 
 /// Spec os §14.2: the name and password with which the VPN client logs in. Without both there is none.
@@ -312,6 +316,8 @@ mod tests {
         assert_eq!(body(off), "");
         let scan = r#"{"os":{"network":{"wifi":{"randomMacAddressScan":true}}}}"#;
         assert_eq!(body(scan), "\n[device]\nwifi.scan-rand-mac-address=yes\n");
+        let escaped = r#"{"os":{"network":{"connectivity":{"uri":" http://b/\\s"}}}}"#;
+        assert!(body(escaped).contains("\nuri=\\shttp://b/\\\\s\n"), "{}", body(escaped));
         let bad = r#"{"os":{"network":{"connectivity":{"uri":"x\n[main]\nplugins=none"}}}}"#;
         assert_eq!(body(bad), "");
     }

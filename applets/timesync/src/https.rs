@@ -68,17 +68,11 @@ struct Sync<'a> {
 /// Runs until the clock is right, by this or in another way; with `once` for one attempt, whether the clock is right or
 /// not.
 pub fn run(places: &Places, once: bool) -> u8 {
-    let config = Store::new(minke_config::Paths::below(&places.root)).load().config;
-    let Some(check) = connectivity_uri(&config) else {
-        log::warn(format_args!("Connectivity URL not defined - skipping HTTPS synchronisation."));
-        return end(places, "skipped, as no connectivity URL is defined");
-    };
-    if let Err(error) = Url::parse(&check) {
-        log::error(format_args!("{error} - skipping HTTPS synchronisation."));
-        return end(places, "skipped, as the connectivity URL is none");
+    let mut sync =
+        Sync { places, bounds: places.bounds(), check: String::new(), others: Vec::new(), attempts: 0 };
+    if let Err(why) = sync.configure() {
+        return end(places, why);
     }
-    let others = others(&config, &check);
-    let mut sync = Sync { places, bounds: places.bounds(), check, others, attempts: 0 };
     if once {
         return match sync.attempt() {
             Outcome::Done(text) => end(places, &text),
@@ -158,8 +152,28 @@ fn others(config: &Config, check: &str) -> Vec<String> {
 }
 
 impl Sync<'_> {
+    /// Learns whom to ask; the error says why nobody is asked.
+    fn configure(&mut self) -> Result<(), &'static str> {
+        let config = Store::new(minke_config::Paths::below(&self.places.root)).load().config;
+        let Some(check) = connectivity_uri(&config) else {
+            log::warn(format_args!("Connectivity URL not defined - skipping HTTPS synchronisation."));
+            return Err("skipped, as no connectivity URL is defined");
+        };
+        if let Err(error) = Url::parse(&check) {
+            log::error(format_args!("{error} - skipping HTTPS synchronisation."));
+            return Err("skipped, as the connectivity URL is none");
+        }
+        self.others = others(&config, &check);
+        self.check = check;
+        Ok(())
+    }
+
     fn attempt(&mut self) -> Outcome {
         self.attempts = self.attempts.saturating_add(1);
+        // A person may have corrected it since the last attempt.
+        if let Err(why) = self.configure() {
+            return Outcome::Done(why.to_owned());
+        }
         let date = match self.ask(&self.check, true) {
             Ok(Some(date)) => date,
             Ok(None) => {

@@ -2,21 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use minke_tests::program;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
 
-/// The program itself: the test program starts this "test" of itself.
+/// The program itself: this executable is it as well.
 #[test]
-fn as_the_program() {
-    let Some(arguments) = std::env::var_os("TIMESYNC_ARGUMENTS") else { return };
-    let arguments = arguments.to_str().unwrap().split_whitespace().map(Into::into).collect();
-    let build = minke_applet::Build { version: "test", time: 0 };
-    std::process::exit(minke_applet::run(&minke_timesync::APPLET.programs[0], arguments, build).into());
+fn entry() {
+    program::entry(minke_timesync::APPLET.programs);
 }
 
 fn now() -> i64 {
@@ -25,18 +23,14 @@ fn now() -> i64 {
 
 /// A root folder with an authority, and web servers.
 struct Lab {
-    root: PathBuf,
+    root: program::Root,
     servers: Vec<Child>,
 }
 
 impl Lab {
     fn new(name: &str) -> Self {
-        let root = std::env::temp_dir().join(format!("minke-timesync-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        for folder in ["etc/ssl/certs", "mnt/boot", "mnt/state", "etc/fake-hwclock"] {
-            std::fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        std::fs::write(root.join("etc/hosts"), "127.0.0.1 host.test\n").unwrap();
+        let root = program::Root::new("timesync", name, &["etc/ssl/certs"]);
+        std::fs::write(root.0.join("etc/hosts"), "127.0.0.1 host.test\n").unwrap();
         let lab = Self { root, servers: Vec::new() };
         lab.sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem \
             -days 36500 -subj /CN=Root; cp ca.pem etc/ssl/certs/ca-certificates.crt; mkdir certs; touch index; \
@@ -47,7 +41,7 @@ impl Lab {
     }
 
     fn sh(&self, script: &str) {
-        let done = Command::new("sh").args(["-ec", script]).current_dir(&self.root).output().unwrap();
+        let done = Command::new("sh").args(["-ec", script]).current_dir(&self.root.0).output().unwrap();
         assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
@@ -73,7 +67,7 @@ impl Lab {
             .arg(script)
             .arg("127.0.0.1")
             .args(arguments)
-            .current_dir(&self.root)
+            .current_dir(&self.root.0)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -86,20 +80,9 @@ impl Lab {
 
     /// One attempt with these members of `config.json`: whether it succeeded, and what was said.
     fn ask(&self, uri: &str, more: &str) -> (bool, String) {
-        let config = format!(r#"{{"os":{{"network":{{"connectivity":{{"uri":"{uri}"}}}}}}{more}}}"#);
-        std::fs::write(self.root.join("mnt/boot/config.json"), config).unwrap();
-        self.timesync("https --once")
-    }
-
-    fn timesync(&self, arguments: &str) -> (bool, String) {
-        let done = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "as_the_program", "--nocapture"])
-            .env("TIMESYNC_ARGUMENTS", format!("{arguments} --no-clock --root {}", self.root.display()))
-            .env_remove("JOURNAL_STREAM")
-            .output()
-            .unwrap();
-        let text = [done.stderr, done.stdout].concat();
-        (done.status.success(), String::from_utf8(text).unwrap())
+        self.root.config(format!(r#"{{"os":{{"network":{{"connectivity":{{"uri":"{uri}"}}}}}}{more}}}"#));
+        let (status, output, log) = self.root.run("timesync", &["https", "--once", "--no-clock"]);
+        (status == 0, log + &output)
     }
 }
 
@@ -109,7 +92,6 @@ impl Drop for Lab {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = std::fs::remove_dir_all(&self.root);
     }
 }
 

@@ -2,53 +2,38 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use minke_tests::program;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The programs themselves: the test program starts this "test" of itself.
+/// The programs themselves: this executable is they as well.
 #[test]
-fn as_the_program() {
-    let Some(arguments) = std::env::var_os("TIMESYNC_ARGUMENTS") else { return };
-    let mut words = arguments.to_str().unwrap().split_whitespace();
-    let name = words.next().unwrap();
-    let program = minke_timesync::APPLET.programs.iter().find(|program| program.name == name).unwrap();
-    let build = minke_applet::Build { version: "test", time: 0 };
-    std::process::exit(minke_applet::run(program, words.map(Into::into).collect(), build).into());
+fn entry() {
+    program::entry(minke_timesync::APPLET.programs);
 }
 
-struct Root(PathBuf);
+struct Lab(program::Root);
 
-impl Root {
+impl Lab {
     fn new(name: &str, build: &str) -> Self {
-        let root = std::env::temp_dir().join(format!("minke-saved-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        std::fs::create_dir_all(root.join("etc/fake-hwclock")).unwrap();
-        std::fs::write(root.join("etc/timestamp"), build).unwrap();
+        let root = program::Root::new("saved", name, &["etc/fake-hwclock"]);
+        std::fs::write(root.0.join("etc/timestamp"), build).unwrap();
         Self(root)
     }
 
     fn file(&self) -> PathBuf {
-        self.0.join("etc/fake-hwclock/fake-hwclock.data")
+        self.0.0.join("etc/fake-hwclock/fake-hwclock.data")
     }
 
     fn saved(&self) -> String {
         std::fs::read_to_string(self.file()).unwrap()
     }
 
+    /// Exit status, and all that was said.
     fn run(&self, command: &str) -> (i32, String) {
-        let done = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "as_the_program", "--nocapture"])
-            .env("TIMESYNC_ARGUMENTS", format!("{command} --no-clock --root {}", self.0.display()))
-            .env_remove("JOURNAL_STREAM")
-            .output()
-            .unwrap();
-        (done.status.code().unwrap(), String::from_utf8([done.stderr, done.stdout].concat()).unwrap())
-    }
-}
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let words: Vec<&str> = command.split(' ').filter(|word| !word.is_empty()).collect();
+        let (status, output, log) = self.0.run(words[0], &[&words[1..], &["--no-clock"]].concat());
+        (status, log + &output)
     }
 }
 
@@ -59,13 +44,13 @@ fn today() -> String {
 
 #[test]
 fn the_clock_is_saved_and_time_travel_is_not() {
-    let root = Root::new("save", "20200101000000\n");
+    let root = Lab::new("save", "20200101000000\n");
     let before = today();
     assert_eq!(root.run("fake-hwclock save").0, 0);
     let saved = root.saved();
     assert!(saved.len() == 20 && (saved.starts_with(&before) || saved.starts_with(&today())), "{saved}");
     // This system is newer than the clock.
-    let root = Root::new("travel", "20990101000000\n");
+    let root = Lab::new("travel", "20990101000000\n");
     assert_eq!(root.run("timesync save").0, 0, "without a file any time is better than none");
     std::fs::write(root.file(), "2099-02-03 04:05:06\n").unwrap();
     for command in ["fake-hwclock save", "timesync save"] {
@@ -79,14 +64,14 @@ fn the_clock_is_saved_and_time_travel_is_not() {
     assert_eq!(root.run("fake-hwclock save force").0, 0);
     assert!(root.saved().starts_with("20") && !root.saved().starts_with("2099"));
     // A clock that is nowhere near its system's time is not handed to the next boot.
-    let root = Root::new("future", "19800101000000\n");
+    let root = Lab::new("future", "19800101000000\n");
     let (status, text) = root.run("timesync save");
     assert!(status == 1 && text.contains("not plausible") && !root.file().exists(), "{text}");
 }
 
 #[test]
 fn the_saved_clock_is_loaded_only_forward_and_only_when_plausible() {
-    let root = Root::new("load", "20200101000000\n");
+    let root = Lab::new("load", "20200101000000\n");
     let (status, text) = root.run("fake-hwclock load");
     assert!(status == 0 && text.contains("Unable to read saved clock information"), "{text}");
     for (saved, force, status, says) in [
@@ -106,7 +91,7 @@ fn the_saved_clock_is_loaded_only_forward_and_only_when_plausible() {
 
 #[test]
 fn what_a_power_cut_or_a_person_left_is_no_time() {
-    let root = Root::new("garbage", "20200101000000\n");
+    let root = Lab::new("garbage", "20200101000000\n");
     for garbage in [
         &b""[..],
         &[0; 20],
@@ -138,14 +123,14 @@ fn what_a_power_cut_or_a_person_left_is_no_time() {
     assert_eq!(root.run("timesync save").0, 0);
     assert!(!unfinished.exists());
     // The build time itself may be broken: then this binary's counts.
-    std::fs::write(root.0.join("etc/timestamp"), "soon").unwrap();
+    std::fs::write(root.0.0.join("etc/timestamp"), "soon").unwrap();
     let (status, text) = root.run("timesync init");
     assert!(status == 0 && text.contains("is no build time"), "{text}");
 }
 
 #[test]
 fn what_scripts_ask() {
-    let root = Root::new("ask", "20200101000000\n");
+    let root = Lab::new("ask", "20200101000000\n");
     let ask = |command: &str| root.run(command);
     assert_eq!(ask("timesync").0, 2);
     assert_eq!(ask("timesync save by").0, 2);
