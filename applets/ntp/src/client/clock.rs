@@ -26,11 +26,9 @@ const WARMTH: f64 = 1e-6;
 /// minute.
 const LEAST_WANDER: f64 = 1e-21;
 const MOST_WANDER: f64 = 1e-11;
-const USUAL_WANDER: f64 = 1e-16;
+const USUAL_WANDER: f64 = 1e-17;
 /// The interval grows while the clock is expected to stay within this, in seconds.
 const GOAL: f64 = 0.002;
-/// The frequency is known well enough for the owner's least interval when the clock stays within this meanwhile.
-const LEARNED: f64 = 0.01;
 /// The farthest that the kernel works off by itself: MAXPHASE of the kernel.
 const MOST_SLEW: f64 = 0.5;
 /// What one server alone may do to a clock that nobody has confirmed: forward by so much from the build time.
@@ -126,9 +124,10 @@ impl Clock {
         Sample { time: time as f64 * 1e-9, offset, delay: delay as f64 * 1e-9, precision }
     }
 
-    /// What is known of the frequency before a server's answers: value and variance.
+    /// What is known of the frequency before a server's answers: value and variance. As the results of some servers, who
+    /// all begin with it, are added up, it is taken for less certain.
     pub(crate) fn frequency(&self) -> (f64, f64) {
-        (self.frequency.0, self.frequency.1.max(WARMTH * WARMTH))
+        (self.frequency.0, 4.0 * self.frequency.1.max(WARMTH * WARMTH))
     }
 
     /// What is known of the frequency for a later run: value and standard deviation.
@@ -353,7 +352,7 @@ impl Clock {
         report.updated_real = now.real;
         report.residual_frequency = estimate.frequency - self.told;
         self.estimate = Some(estimate);
-        self.frequency = (estimate.frequency.clamp(-0.01, 0.01), estimate.frequency_variance);
+        self.frequency = (estimate.frequency.clamp(-0.001, 0.001), estimate.frequency_variance);
         self.synchronized = true;
         self.begun = true;
         self.first_heard = None;
@@ -419,15 +418,22 @@ impl Clock {
             noise = noise.min(source.filter.deviation());
         }
         let goal = if noise.is_finite() { GOAL.max(0.7 * noise) } else { GOAL };
-        let mut wanted = 4;
-        while wanted < 17 && growth(wanted + 1) <= goal {
-            wanted += 1;
-        }
+        let longest = |goal: f64| {
+            let mut poll = 4;
+            while poll < 17 && growth(poll + 1) <= goal {
+                poll += 1;
+            }
+            poll
+        };
+        let (wanted, learning) = (longest(goal), longest(goal / 4.0));
         for source in sources.iter_mut() {
-            let learned = growth(source.options.minpoll) <= LEARNED;
+            // The frequency is known well enough for the owner's interval, or as well as it can be.
+            let interval = exponent(source.options.minpoll);
+            let learned = estimate.frequency_variance * interval * interval <= goal * goal / 16.0
+                || estimate.frequency_variance <= 0.5 * self.wander * interval;
             // Only an answer changes an interval, and not while it is doubted.
             if source.last.is_some_and(|last| last.at == now.boot) && source.burst == 0 {
-                source.set_poll(wanted, learned);
+                source.set_poll(if learned { wanted } else { learning }, learned);
                 source.plan(now);
             }
         }
