@@ -4,7 +4,7 @@ use crate::Plan;
 use minke_image::arch::Arch;
 use minke_image::guest::Guest;
 use minke_tests::guest::{BOOT, booted, direct, sh, start};
-use minke_tests::relay::{Counts, Jitter, Path, Relay, Warp, Way};
+use minke_tests::relay::{Counts, Path, Relay, Warp};
 use minke_tests::time_net::{Scratch, TRUE, address, several};
 use minke_tests::{Daemon, run as run_command, text};
 use std::collections::BTreeMap;
@@ -45,9 +45,8 @@ pub fn run(plan: &Plan) {
     let scratch = Scratch::new("bench");
     let _servers = several(&scratch.0, SERVERS);
     let warp = Warp { began: Instant::now(), ahead: 0, ppb: plan.ppb };
-    // One way is netem's in the guest, the way back is the relay's: 20 ms with 5 ms of jitter, 1 % lost.
-    let down = Way { delay: 15_000, jitter: Jitter::Uniform(10_000), loss: 10, ..Way::default() };
-    let path = Path { down, warp: Some(warp), ..Path::default() };
+    // The relays only give the servers another clock; the network is bad in the guest.
+    let path = Path { warp: Some(warp), ..Path::default() };
     let names = if plan.peer_twice { ["chronyd", "chronyd2"] } else { ["minke", "chronyd"] };
     let relays: Vec<Vec<Relay>> = (0..2).map(|guest| relays(guest, path)).collect();
     let all: All = Arc::default();
@@ -56,7 +55,7 @@ pub fn run(plan: &Plan) {
     pack(&files);
     let mut server = Command::new("busybox");
     let _files = Daemon::start(server.args(["httpd", "-f", "-p", FILES, "-h"]).arg(&files));
-    let mut guests: Vec<Guest> = names.iter().map(|_| boot()).collect();
+    let mut guests: Vec<Guest> = (0..2).map(boot).collect();
     for (number, (guest, name)) in guests.iter_mut().zip(names).enumerate() {
         prepare(guest, plan, number as u8);
         begin(guest, plan, name);
@@ -88,20 +87,28 @@ fn relays(guest: u8, path: Path) -> Vec<Relay> {
 /// What the guests need: this program, chronyd, tc, with their libraries.
 fn pack(files: &std::path::Path) {
     std::fs::create_dir_all(files).unwrap();
-    let script = "mkdir bench; cp \"$1\" bench/bench-ntp; cp $(command -v chronyd) $(command -v tc) bench/; \
-        for f in bench/bench-ntp bench/chronyd bench/tc; do ldd $f; done | grep -o '/[^ ]*' | sort -u | \
+    let script = "mkdir bench; cp \"$1\" bench/bench-ntp; cp $(command -v chronyd) $(command -v tc) $(command -v ip) bench/; \
+        for f in bench/bench-ntp bench/chronyd bench/tc bench/ip; do ldd $f; done | grep -o '/[^ ]*' | sort -u | \
         xargs -I{} cp -L {} bench/; cp $(dirname $(ldd bench/tc | grep -o '/[^ ]*libc.so.6'))/../../lib64/ld-linux-x86-64.so.2 bench/ld.so \
         2>/dev/null || cp /lib64/ld-linux-x86-64.so.2 bench/ld.so; tar cf bench.tar bench";
     let own = std::env::current_exe().unwrap();
     run_command(Command::new("sh").args(["-ec", script, "sh"]).arg(own).current_dir(files));
 }
 
-fn boot() -> Guest {
+fn boot(number: u8) -> Guest {
+    let tap = format!(
+        "ip tuntap add tap{number} mode tap; ip addr add 10.99.{number}.1/24 dev tap{number}; \
+         ip link set tap{number} up; ip route add 10.98.{number}.0/24 via 10.99.{number}.2"
+    );
+    run_command(Command::new("sh").args(["-ec", &tap]));
     let mut settings = direct(Arch::X86_64);
     // The emulated timer that is exact; the time stamp counter is calibrated at each boot.
     settings.arguments = "clocksource=hpet tsc=unstable".to_owned();
-    let second = "-netdev user,id=net1,net=10.0.3.0/24 -device virtio-net-pci,netdev=net1,romfile=";
-    settings.options = second.split_whitespace().map(str::to_owned).collect();
+    let more = format!(
+        "-netdev user,id=net1,net=10.0.3.0/24 -device virtio-net-pci,netdev=net1,romfile= \
+         -netdev tap,id=net2,ifname=tap{number},script=no,downscript=no -device virtio-net-pci,netdev=net2,romfile="
+    );
+    settings.options = more.split_whitespace().map(str::to_owned).collect();
     settings.config =
         Some(br#"{"developmentMode":true,"os":{"network":{"connectivity":{"uri":"null"}}}}"#.to_vec());
     let mut guest = start(settings);
@@ -110,6 +117,17 @@ fn boot() -> Guest {
 }
 
 const RUN: &str = "/mnt/data/bench/ld.so --library-path /mnt/data/bench";
+
+/// A router in the guest, in a network namespace of its own, holds packets up in both directions: netem on the client's
+/// own device would delay them before the kernel stamps their time.
+const NETWORK: &str = "set -e; ip() { $RUN/ip \"$@\"; }; tc() { $RUN/ip netns exec wan $RUN/tc \"$@\"; }
+    ip netns add wan; ip link add lan type veth peer name port netns wan; ip link set eth2 netns wan
+    ip addr add 10.98.$N.2/24 dev lan; ip link set lan up; ip route add 10.77.0.0/16 via 10.98.$N.1
+    ip -n wan addr add 10.98.$N.1/24 dev port; ip -n wan addr add 10.99.$N.2/24 dev eth2
+    ip -n wan link set port up; ip -n wan link set eth2 up; ip -n wan route add default via 10.99.$N.1
+    ip netns exec wan sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
+    for device in port eth2; do tc qdisc add dev $device root netem delay 20ms 5ms loss 1%; done
+    ping -c 3 10.77.0.1";
 
 fn prepare(guest: &mut Guest, plan: &Plan, number: u8) {
     sh(
@@ -125,7 +143,7 @@ fn prepare(guest: &mut Guest, plan: &Plan, number: u8) {
         "ip route add 10.77.9.0/24 via 10.0.3.2 dev eth1; grep -q hpet /sys/devices/system/clocksource/clocksource0/current_clocksource",
     );
     sh(guest, &format!("cd /mnt/data && wget -q -O - http://{FILES}/bench.tar | tar x"));
-    sh(guest, &format!("{RUN} {HERE}/tc qdisc add dev eth0 root netem delay 20ms 5ms loss 1%"));
+    sh(guest, &NETWORK.replace("$RUN", &format!("{RUN} {HERE}")).replace("$N", &number.to_string()));
     let net = 3 + number;
     let lines: String = (1..=SERVERS)
         .map(|server| format!("server 10.77.{net}.{server} iburst minpoll {0} maxpoll {0}\n", plan.poll))

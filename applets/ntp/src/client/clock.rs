@@ -14,7 +14,8 @@ use minke_wire::ntp::Leap;
 
 /// Beyond this the clock is set (spec os §5.6.2), in seconds.
 const STEP: f64 = 1.0;
-/// The same for the first time after a boot: nobody can have relied on the clock yet, and steering takes a while.
+/// The same for the first time after a boot, and after the machine slept or somebody set the clock: nobody can rely on its
+/// going on evenly then, and working more than this off takes a while.
 const FIRST_STEP: f64 = 0.01;
 /// How long the first answers wait for those of the other servers, in nanoseconds.
 const QUORUM_WAIT: i64 = 4 * SECOND;
@@ -67,6 +68,8 @@ pub(crate) struct Clock {
     pub(crate) synchronized: bool,
     /// It once was.
     begun: bool,
+    /// Somebody may rely on its going on evenly: it has not just begun, been set or slept.
+    even: bool,
     /// The first answer that waits for those of others.
     first_heard: Option<i64>,
     /// How far the clock was ahead of the oscillator at the last look, and when.
@@ -110,6 +113,7 @@ impl Clock {
             estimate: None,
             synchronized: false,
             begun: beginning.synchronized,
+            even: beginning.synchronized,
             first_heard: None,
             ahead: now.ahead(),
             looked: now.raw,
@@ -214,6 +218,7 @@ impl Clock {
     /// The phase is no longer known; the frequency is.
     pub(crate) fn lose_phase(&mut self, now: Now) {
         self.synchronized = false;
+        self.even = false;
         self.first_heard = None;
         self.estimate = None;
         self.base = now.ahead();
@@ -337,7 +342,6 @@ impl Clock {
     ) {
         let target = self.base.saturating_add(nanos(estimate.offset));
         let offset = target.saturating_sub(now.ahead());
-        let first = !self.begun;
         if truechimers < 2 && !self.may_alone(now, offset) {
             actions.push(Action::Log(format!(
                 "one server alone wants to set the clock by {}, and nobody confirms it",
@@ -347,7 +351,11 @@ impl Clock {
         }
         let report = &mut self.report;
         let away = offset as f64 * 1e-9;
-        report.interval = report.updated.map_or(0, |updated| now.boot.saturating_sub(updated));
+        // The answers to one round of questions are one update.
+        let interval = report.updated.map_or(0, |updated| now.boot.saturating_sub(updated));
+        if interval > SECOND / 2 {
+            report.interval = interval;
+        }
         report.updated = Some(now.boot);
         report.updated_real = now.real;
         report.residual_frequency = estimate.frequency - self.told;
@@ -355,8 +363,9 @@ impl Clock {
         self.frequency = (estimate.frequency.clamp(-0.001, 0.001), estimate.frequency_variance);
         self.synchronized = true;
         self.begun = true;
+        let even = std::mem::replace(&mut self.even, true);
         self.first_heard = None;
-        let step = away.abs() > if first { FIRST_STEP } else { STEP };
+        let step = away.abs() > if even { STEP } else { FIRST_STEP };
         let left = if step { 0 } else { offset };
         report.last_offset = left as f64 * 1e-9;
         let squared = report.rms_offset * report.rms_offset;
@@ -413,11 +422,9 @@ impl Clock {
             let later = estimate.at(now.time() + exponent(poll), self.wander);
             (later.offset_variance - estimate.offset_variance).max(0.0).sqrt()
         };
-        let mut noise = f64::INFINITY;
-        for source in sources.iter().filter(|source| is_good(source)) {
-            noise = noise.min(source.filter.deviation());
-        }
-        let goal = if noise.is_finite() { GOAL.max(0.7 * noise) } else { GOAL };
+        // A clock that is known to 20 ms need not be asked about for 2 ms.
+        let known = estimate.offset_variance.sqrt();
+        let goal = GOAL.max(known);
         let longest = |goal: f64| {
             let mut poll = 4;
             while poll < 17 && growth(poll + 1) <= goal {
@@ -425,7 +432,7 @@ impl Clock {
             }
             poll
         };
-        let (wanted, learning) = (longest(goal), longest(goal / 4.0));
+        let (wanted, learning) = (longest(goal), longest((GOAL / 4.0).max(known / 2.0)));
         for source in sources.iter_mut() {
             // The frequency is known well enough for the owner's interval, or as well as it can be.
             let interval = exponent(source.options.minpoll);

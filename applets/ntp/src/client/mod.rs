@@ -16,7 +16,7 @@ use source::{Answer, SECOND, Source};
 use std::net::SocketAddr;
 
 /// The most servers that are asked.
-pub(crate) const MOST_SOURCES: usize = 16;
+pub(crate) const MOST_SOURCES: usize = 32;
 /// Questions of a burst at the start, as many as chrony's `iburst` has.
 const BURST: u8 = 8;
 /// A sleep of the machine longer than this makes old answers worthless, in nanoseconds.

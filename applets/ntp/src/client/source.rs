@@ -4,7 +4,7 @@ use super::Now;
 use super::filter::{Filter, Sample};
 use super::select::Verdict;
 use crate::sources::{Line, Options};
-use minke_wire::ntp::{Kiss, Leap, MAXSTRAT, Packet, Timestamp, mode};
+use minke_wire::ntp::{Extensions, Kiss, Leap, MAXSTRAT, Packet, Timestamp, mode};
 use std::net::SocketAddr;
 
 /// A second in nanoseconds.
@@ -233,7 +233,12 @@ impl Source {
     pub(crate) fn answer(&mut self, now: Now, bytes: &[u8], received: i64, pivot: i64) -> Answer {
         self.received = self.received.saturating_add(1);
         let Some(pending) = self.pending else { return Answer::Foreign };
-        let Some((packet, _)) = Packet::decode(bytes) else { return Answer::Foreign };
+        let Some((packet, rest)) = Packet::decode(bytes) else { return Answer::Foreign };
+        let mut fields = Extensions::new(rest);
+        fields.by_ref().for_each(drop);
+        if fields.rest().len() > Extensions::LONGEST_MAC {
+            return Answer::Foreign;
+        }
         let interleaved = pending.rec != Timestamp::ZERO && packet.org == pending.rec;
         if packet.mode != mode::SERVER || packet.org != pending.xmt && !interleaved {
             return Answer::Foreign;

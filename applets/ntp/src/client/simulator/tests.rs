@@ -379,3 +379,30 @@ fn explore() {
         }
     }
 }
+
+#[test]
+#[ignore = "prints figures"]
+fn trace() {
+    let mut simulation = start(5, 1e-4, QUIET, 0.2, four(0.1), "iburst minpoll 14 maxpoll 14");
+    for _ in 0..60 {
+        simulation.run(8000.0);
+        let error = simulation.world.error();
+        let (f, d) = simulation.client.clock.drift();
+        println!(
+            "{:5.0} error {:.3} ms f {:.2} +- {:.2} ppm, wander {:.1e} poll {:?} {:?} {}",
+            simulation.world.time as f64 * 1e-9 - simulation.world.began,
+            error * 1e3,
+            f * 1e6 + 100.0,
+            d * 1e6,
+            simulation.client.clock.wander(),
+            simulation.client.sources.iter().map(|s| s.poll).collect::<Vec<_>>(),
+            simulation
+                .client
+                .sources
+                .iter()
+                .map(|s| (s.filter.deviation(), s.filter.is_doubtful()))
+                .collect::<Vec<_>>(),
+            simulation.servers[0].asked
+        );
+    }
+}
