@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod guest;
+pub mod program;
 mod random;
 #[path = "net/relay.rs"]
 pub mod relay;

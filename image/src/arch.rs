@@ -128,7 +128,9 @@ impl Arch {
     /// left out when the list is written.
     pub fn boot_modules(self) -> &'static [&'static str] {
         match self {
-            Arch::Armv6 => &["crc32c_generic", "ext4", "loop", "squashfs", "overlay"],
+            // Its source of random numbers is wanted at the first boot, which makes UUIDs; the others' firmware passes
+            // a seed.
+            Arch::Armv6 => &["crc32c_generic", "bcm2835-rng", "ext4", "loop", "squashfs", "overlay"],
             _ => &[
                 "crc32c_generic",
                 "virtio_pci",
@@ -142,11 +144,17 @@ impl Arch {
         }
     }
 
+    /// Whether its machines may have secure boot, which demands signed modules. Elsewhere nobody looks at a signature,
+    /// and the kernel verifies it all the same: a quarter of an ARM1176's work in a boot.
+    pub fn has_secure_boot(self) -> bool {
+        matches!(self, Arch::X86_64 | Arch::Aarch64)
+    }
+
     /// Modules that user space loads at boot (`/etc/modules-load.d`), for as long as no device manager loads them by
     /// what it finds.
     pub fn load_modules(self) -> &'static [&'static str] {
         match self {
-            Arch::Armv6 => &["overlay", "cdc_ether", "bcm2835-rng", "br_netfilter"],
+            Arch::Armv6 => &["overlay", "cdc_ether", "br_netfilter"],
             _ => &["overlay", "virtio_net", "virtio_rng", "br_netfilter"],
         }
     }

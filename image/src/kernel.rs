@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Raised when the selection's form changes, so that old cache entries are not used.
-const FORM: &str = "parts 2";
+const FORM: &str = "parts 3";
 
 /// Module folder entries that are worth shipping (the binary indices serve only kmod's own tools).
 const INDICES: [&str; 4] = ["modules.dep", "modules.alias", "modules.softdep", "modules.builtin"];
@@ -93,7 +93,8 @@ fn select(arch: Arch, from: &Path, to: &Root) -> Result<()> {
         to.copy(&from.join("usr/lib/u-boot/rpi/u-boot.bin"), "u-boot.bin", false)?;
     }
     Tool::new("depmod").arg("-b").arg(from).arg(&version).run()?;
-    let modules = Modules::read(&from.join("lib/modules").join(&version))?;
+    let mut modules = Modules::read(&from.join("lib/modules").join(&version))?;
+    modules.unsigned = !arch.has_secure_boot();
     let boot = modules.closure(arch.boot_modules());
     let mut root_names = arch.root_modules();
     root_names.extend(arch.boot_modules());
@@ -145,6 +146,8 @@ struct Modules {
     by_name: BTreeMap<String, (String, Vec<String>)>,
     /// Name to names that are loaded before or after it.
     soft: BTreeMap<String, Vec<String>>,
+    /// Copies lose their signatures.
+    unsigned: bool,
 }
 
 impl Modules {
@@ -201,7 +204,13 @@ impl Modules {
     fn copy(&self, paths: &BTreeSet<String>, to: &Root, folder: &str, version: &str) -> Result<()> {
         let below = format!("{folder}/lib/modules/{version}");
         for path in paths {
-            to.copy(&self.folder.join(path), &format!("{below}/{path}"), false)?;
+            let (from, target) = (self.folder.join(path), format!("{below}/{path}"));
+            if self.unsigned {
+                let module = fs::read(&from).on("reading", &from)?;
+                to.file(&target, without_signature(&module))?;
+            } else {
+                to.copy(&from, &target, false)?;
+            }
         }
         to.copy(&self.folder.join("modules.builtin"), &format!("{below}/modules.builtin"), false)?;
         to.file(&format!("{below}/modules.order"), "")?;
@@ -213,6 +222,19 @@ impl Modules {
         }
         Ok(())
     }
+}
+
+/// A module without the signature that the kernel's build has appended (linux/module_signature.h): its bytes, a
+/// structure of 12 bytes whose last four are the signature's length, and a mark.
+fn without_signature(module: &[u8]) -> &[u8] {
+    const MARK: &[u8] = b"~Module signature appended~\n";
+    const STRUCTURE: usize = 12;
+    let stripped = module.strip_suffix(MARK).and_then(|rest| {
+        let (rest, length) = rest.split_last_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        rest.get(..rest.len().checked_sub(STRUCTURE - 4)?.checked_sub(length)?)
+    });
+    stripped.unwrap_or(module)
 }
 
 /// The kernel treats dash and underscore alike and shows the underscore.
@@ -228,6 +250,20 @@ fn module_name(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_is_cut_off() {
+        let mut module = b"\x7fELF code".to_vec();
+        let plain = module.clone();
+        assert_eq!(without_signature(&module), plain);
+        module.extend([7; 300]);
+        module.extend([0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 44]);
+        module.extend(b"~Module signature appended~\n");
+        assert_eq!(without_signature(&module), plain);
+        // A length that cannot be leaves the file alone.
+        let broken = [&[0xFF; 12][..], b"~Module signature appended~\n"].concat();
+        assert_eq!(without_signature(&broken), broken);
+    }
 
     #[test]
     fn closure_follows_hard_and_soft_needs() {

@@ -172,6 +172,20 @@ fn full_partitions_stop_nothing() {
     let left = sh(&mut guest, "stat -f -c '%a %f' /mnt/data");
     let (available, free) = left.split_once(' ').unwrap();
     assert!(available.parse::<u64>().unwrap() < 256 && free.parse::<u64>().unwrap() > 256, "{left}");
+    // Nor for images, whose loads the engine ends: first that of the archive itself, then with room for it that of its layer.
+    let load = "rm -rf /tmp/image && mkdir /tmp/image && cd /tmp/image && dd if=/dev/zero of=zeros bs=1M count=60 && \
+        tar -cf layer.tar zeros && id=$(sha256sum < layer.tar | cut -c1-64) && gzip layer.tar && mv layer.tar.gz layer.tar && \
+        printf '{\"architecture\":\"arm64\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}' $id > config.json && \
+        echo '[{\"Config\":\"config.json\",\"RepoTags\":[\"large:1\"],\"Layers\":[\"layer.tar\"]}]' > manifest.json && \
+        tar -cf all.tar config.json manifest.json layer.tar && ! balena load -i all.tar 2>&1";
+    for room in ["true", "rm /mnt/data/.reserve"] {
+        let text = sh(&mut guest, &format!("{room} && {load}"));
+        assert!(text.contains("No space left"), "{text}");
+        sh(&mut guest, "sync; ! balena images | grep large && [ -z \"$(ls -A /var/lib/docker/tmp)\" ]");
+        let free: u64 = sh(&mut guest, "stat -f -c %f /mnt/data").parse().unwrap();
+        assert!(free > 256, "{free}");
+    }
+    sh(&mut guest, "dd if=/dev/zero of=/mnt/data/.reserve bs=64k count=32");
     sh(
         &mut guest,
         "systemctl restart balena && dd if=/dev/zero of=/mnt/data/ours bs=64k count=4 && balena ps",

@@ -13,6 +13,7 @@ mod preload;
 mod services;
 mod settings;
 mod state;
+mod time;
 mod triggers;
 
 use minke_tests::guest;

@@ -65,6 +65,12 @@ const ROWS: &[Row] = &[
     ),
     ("ntpServers", "\"\"", 30, "! test -e /run/chrony/added_config.sources"),
     (
+        "apiEndpoint",
+        "\"https://early.example.com/\"",
+        10,
+        "grep -qx uri=https://early.example.com/connectivity-check /etc/NetworkManager/conf.d/os-networkmanager.conf",
+    ),
+    (
         "os.network.connectivity.uri",
         "\"http://x.example/ok\"",
         30,

@@ -1,12 +1,66 @@
 //! What the boot makes of `config.json`.
 
-use minke_applet::{log, print};
-use minke_config::{Identity, Store, fatrw, host_name, mistyped};
+use crate::dispatch::{self, Purpose};
+use crate::{consumers, os_config, root_ca};
+use minke_applet::{log, print, report};
+use minke_config::{Config, Identity, Store, fatrw, host_name, mistyped};
+use minke_control::init;
 use minke_sys::{Result, file};
 use std::path::Path;
 
-/// `balena-device-uuid.service`: the device's identity. The one place that logs what is wrong with the file.
+/// The units whose work [`all`] does, in order: who the device is, then what others start with.
+const UNITS: [&str; 12] = [
+    "os-config-devicekey",
+    "balena-device-uuid",
+    // Its seed for the dispatcher: from here on, what differs is a change.
+    "config-json",
+    "balena-hostname",
+    "development-features",
+    "extract-balena-ca",
+    "balena-net-config",
+    "balena-ntp-config",
+    "os-networkmanager",
+    "balena-persistent-logs",
+    "os-fan-profile",
+    "os-extra-firmware",
+];
+
+/// `config-json-boot.service`: what all units make of the configuration at boot, by one process. To PID 1 it is their
+/// first start (`X-DoneBy=`); each does its part again by itself whenever it is restarted. One whose part fails here is
+/// to be started on its own, and then has failed itself.
+pub fn all(store: &Store, root: &Path) -> u8 {
+    let mut worst = 0;
+    for unit in UNITS {
+        let status = match unit {
+            "os-config-devicekey" => report(os_config::generate_api_key(store).map(|()| 0)),
+            "balena-device-uuid" => u8::from(identity(store).is_none()),
+            "config-json" => report(dispatch::run(store, root, Purpose::Seed)),
+            "extract-balena-ca" => report(root_ca::apply(store, root)),
+            _ => part(&store.load().config, root, unit),
+        };
+        let again = || init::job("restart", &[&format!("{unit}.service")], false);
+        if status != 0 && (root != Path::new("/") || again().is_err()) {
+            worst = status;
+        }
+    }
+    worst
+}
+
+fn part(config: &Config, root: &Path, unit: &str) -> u8 {
+    match unit {
+        "balena-hostname" => hostname(config, root),
+        "development-features" => report(development_features(config, root)),
+        _ => consumers::apply(config, root, unit),
+    }
+}
+
+/// `balena-device-uuid.service`: makes sure of the device's uuid and prints it.
 pub fn uuid(store: &Store) -> u8 {
+    identity(store).map_or(1, |uuid| print(&format!("{uuid}\n")))
+}
+
+/// The device's identity. The one place that logs what is wrong with the file.
+fn identity(store: &Store) -> Option<String> {
     let loaded = store.load();
     if let Some(message) = loaded.message() {
         log::error(format_args!("{message}"));
@@ -19,7 +73,7 @@ pub fn uuid(store: &Store) -> u8 {
         Ok(identity) => identity,
         Err(error) => {
             log::error(format_args!("the device has no uuid: {error}"));
-            return 1;
+            return None;
         }
     };
     match &identity {
@@ -35,7 +89,7 @@ pub fn uuid(store: &Store) -> u8 {
         }
     }
     keep_good_copy(store);
-    print(&format!("{}\n", identity.uuid()))
+    Some(identity.uuid().to_owned())
 }
 
 /// Keeps the file as the last good copy, if it is good.
@@ -49,8 +103,8 @@ fn keep_good_copy(store: &Store) {
 }
 
 /// `balena-hostname.service`: the kernel's host name and `/etc/hostname` (spec os §6.1).
-pub fn hostname(store: &Store, root: &Path) -> u8 {
-    let host = host_name(&store.load().config);
+pub fn hostname(config: &Config, root: &Path) -> u8 {
+    let host = host_name(config);
     if let Some(problem) = &host.problem {
         log::warn(format_args!("{problem}"));
     }
@@ -86,8 +140,7 @@ fn keep_host_name(path: &Path, name: &str) -> Result<bool> {
 }
 
 /// `development-features.service`: the flag file of the development mode (spec os §8.5).
-pub fn development_features(store: &Store, root: &Path) -> Result<u8> {
-    let config = &store.load().config;
+pub fn development_features(config: &Config, root: &Path) -> Result<u8> {
     if minke_config::write_development_flag(config, root)? {
         let now = if config.flag("developmentMode") { "on" } else { "off" };
         log::info(format_args!("development mode is {now}"));

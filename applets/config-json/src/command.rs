@@ -33,7 +33,7 @@ impl Call<'_> {
 type Run = fn(&Call<'_>) -> u8;
 
 /// The commands with the least and the largest number of their arguments.
-const COMMANDS: [(&str, usize, usize, Run); 14] = [
+const COMMANDS: [(&str, usize, usize, Run); 15] = [
     ("get", 1, 1, get),
     ("set", 2, 2, set),
     ("unset", 1, 1, unset),
@@ -43,14 +43,15 @@ const COMMANDS: [(&str, usize, usize, Run); 14] = [
     ("status", 0, 0, |call| dispatch::show(&call.store, call.root)),
     ("dispatch", 0, 0, |call| minke_applet::report(dispatch::run(&call.store, call.root, call.purpose()))),
     ("apply", 1, 1, |call| consumers::run(&call.store, call.root, call.word(0))),
+    ("boot", 0, 0, |call| boot::all(&call.store, call.root)),
     ("uuid", 0, 0, |call| boot::uuid(&call.store)),
     ("generate-api-key", 0, 0, |call| {
         minke_applet::report(os_config::generate_api_key(&call.store).map(|()| 0))
     }),
     ("root-ca", 0, 0, |call| minke_applet::report(root_ca::apply(&call.store, call.root))),
-    ("hostname", 0, 0, |call| boot::hostname(&call.store, call.root)),
+    ("hostname", 0, 0, |call| boot::hostname(&call.store.load().config, call.root)),
     ("development-features", 0, 0, |call| {
-        minke_applet::report(boot::development_features(&call.store, call.root))
+        minke_applet::report(boot::development_features(&call.store.load().config, call.root))
     }),
 ];
 

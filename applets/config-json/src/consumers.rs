@@ -3,8 +3,10 @@
 use crate::firmware;
 use minke_applet::{EXIT_USAGE, errln, log, report};
 use minke_config::{Config, Store};
+use minke_control::ntp;
 use minke_sys::mount::Flags;
 use minke_sys::{Errno, Error, Result, file, mount, process, status};
+use minke_wire::keyfile::Keyfile;
 use std::ffi::CString;
 use std::path::Path;
 
@@ -46,8 +48,11 @@ const WORKS: [(&str, Work); 4] = [
 
 /// Does the work of `unit`.
 pub fn run(store: &Store, root: &Path, unit: &str) -> u8 {
-    let unit = unit.strip_suffix(".service").unwrap_or(unit);
-    let config = &store.load().config;
+    apply(&store.load().config, root, unit.strip_suffix(".service").unwrap_or(unit))
+}
+
+/// Does the work of `unit` by this configuration.
+pub fn apply(config: &Config, root: &Path, unit: &str) -> u8 {
     let (mut known, mut worst) = (false, 0);
     for product in PRODUCTS.iter().filter(|product| product.unit == unit) {
         known = true;
@@ -75,6 +80,7 @@ fn make(product: &Product, config: &Config, root: &Path) -> Result<u8> {
         if status::exists(path) {
             file::remove_durable(path)?;
             log::info(format_args!("{unit}: {} is removed", path.display()));
+            tell(unit, root);
         }
         return Ok(0);
     };
@@ -88,7 +94,17 @@ fn make(product: &Product, config: &Config, root: &Path) -> Result<u8> {
     }
     file::write_durable(path, content.as_bytes(), product.mode)?;
     log::info(format_args!("{unit}: {} is written", path.display()));
+    tell(unit, root);
     Ok(0)
+}
+
+/// Tells the program that reads the file, if it runs: it does not look by itself.
+fn tell(unit: &str, root: &Path) {
+    if unit == "balena-ntp-config" {
+        let socket = root.join(ntp::SOCKET.trim_start_matches('/'));
+        // One that does not run reads the file when it starts.
+        let _ = minke_control::tell(&socket, &ntp::Command::Reload.to_value());
+    }
 }
 
 /// A text for a line of a file of another program: control characters would make other lines of it.
@@ -114,10 +130,22 @@ fn dns_servers(config: &Config) -> Option<String> {
     Some(text)
 }
 
-/// Spec os §5.6.3.
+/// Spec os §5.6.3: a line per server. A word that can be no server is told and left out; the others count.
 fn time_servers(config: &Config) -> Option<String> {
-    let mut text = String::new();
+    /// More than anybody needs; the time client has to keep each.
+    const MOST: usize = 32;
+    let (mut text, mut count) = (String::new(), 0usize);
     for word in line(config, "ntpServers").unwrap_or_default().split_whitespace() {
+        if !is_server(word) {
+            let shown = minke_wire::text::shown(word.get(..64).unwrap_or(word));
+            log::warn(format_args!("ntpServers: '{shown}' is ignored: it is neither a name nor an address"));
+            continue;
+        }
+        if count == MOST {
+            log::warn(format_args!("ntpServers: only the first {MOST} servers are used"));
+            break;
+        }
+        count = count.saturating_add(1);
         text.push_str("pool ");
         text.push_str(word);
         text.push_str(" iburst minpoll 14 maxpoll 14 maxsources 1\n");
@@ -125,20 +153,35 @@ fn time_servers(config: &Config) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Whether a word can name a server: an IP address, or labels as host names have them.
+fn is_server(word: &str) -> bool {
+    /// The longest name (RFC 1035 §2.3.4), without its last dot.
+    const LONGEST: usize = 253;
+    let name = word.strip_suffix('.').unwrap_or(word);
+    let is_name = name.len() <= LONGEST && name.split('.').all(minke_config::is_host_name);
+    // A last label of digits alone belongs to an address that is none.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    word != "null" && is_name && !last.bytes().all(|byte| byte.is_ascii_digit())
+        || word.parse::<std::net::IpAddr>().is_ok()
+}
+
 /// Spec os §11.3, §11.4.
 fn network_manager(config: &Config) -> Option<String> {
-    let mut text = "# Made from config.json by os-networkmanager.service; changes here are lost\n".to_owned();
+    let mut file = Keyfile::default();
+    file.comment("", "Made from config.json by os-networkmanager.service; changes here are lost");
     if let Some(uri) = minke_config::connectivity_uri(config) {
-        let interval = config.number("os.network.connectivity.interval").unwrap_or(3600);
+        let interval = config.number("os.network.connectivity.interval").unwrap_or(3600).to_string();
         let response = line(config, "os.network.connectivity.response").unwrap_or_default();
-        text.push_str(&format!("\n[connectivity]\nuri={uri}\ninterval={interval}\nresponse={response}\n"));
+        for (key, value) in [("uri", uri.as_str()), ("interval", &interval), ("response", response)] {
+            file.set("connectivity", key, value);
+        }
     }
     let scan = "os.network.wifi.randomMacAddressScan";
     if config.get(scan).is_some() {
         let answer = if config.flag(scan) { "yes" } else { "no" };
-        text.push_str(&format!("\n[device]\nwifi.scan-rand-mac-address={answer}\n"));
+        file.set("device", "wifi.scan-rand-mac-address", answer);
     }
-    Some(text)
+    String::from_utf8(file.to_bytes()).ok()
 }
 
 /// Spec os §14.2: the name and password with which the VPN client logs in. Without both there is none.
@@ -240,6 +283,16 @@ mod tests {
             "pool a.example iburst minpoll 14 maxpoll 14 maxsources 1\n\
              pool b iburst minpoll 14 maxpoll 14 maxsources 1\n"
         );
+        let of = |servers: &str| made(time_servers, &format!(r#"{{"ntpServers":"{servers}"}}"#));
+        for good in ["192.0.2.1", "2001:db8::1", "time.example.org.", "3.pool.ntp.org", &"a.".repeat(126)] {
+            assert_eq!(of(good), format!("pool {good} iburst minpoll 14 maxpoll 14 maxsources 1\n"));
+        }
+        let long = "a.".repeat(127) + "a";
+        for bad in ["null", "-x", "a..b", "a/b", "{a:1}", "a;b", "1.2.3", "256.1.1.1", "::g", "ü", &long] {
+            assert_eq!(of(bad), "", "{bad}");
+            assert_eq!(of(&format!("{bad} b")), of("b"), "{bad}");
+        }
+        assert_eq!(of(&"a.b ".repeat(1000)).lines().count(), 32);
     }
 
     #[test]
@@ -263,6 +316,8 @@ mod tests {
         assert_eq!(body(off), "");
         let scan = r#"{"os":{"network":{"wifi":{"randomMacAddressScan":true}}}}"#;
         assert_eq!(body(scan), "\n[device]\nwifi.scan-rand-mac-address=yes\n");
+        let escaped = r#"{"os":{"network":{"connectivity":{"uri":" http://b/\\s"}}}}"#;
+        assert!(body(escaped).contains("\nuri=\\shttp://b/\\\\s\n"), "{}", body(escaped));
         let bad = r#"{"os":{"network":{"connectivity":{"uri":"x\n[main]\nplugins=none"}}}}"#;
         assert_eq!(body(bad), "");
     }

@@ -43,6 +43,7 @@ pub static APPLET: Applet = Applet {
                     "Print which file is in effect, what is wrong with it, and the settings of each unit",
                 ),
                 ("dispatch", "Hand changed settings to their units and restart these"),
+                ("boot", "Do what the boot asks of all units that config.json feeds"),
                 ("apply UNIT", "Do the work of one of the units that config.json feeds"),
                 ("uuid", "Make sure that the device has a uuid, keep the last good copy, print the uuid"),
                 ("generate-api-key", "Make the device's API key, if the device is managed and has none"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Loads all `*.tar` in `folder` and deletes each when its images are durably in the store. A bad one is
 /// renamed to `*.tar.bad`, so that it costs one boot and not every boot. A power cut in between loads it again,
-/// which finds the layers that are there already.
+/// which finds the layers that are there already. One for which there is no room waits for a boot with more.
 pub fn load(store: &ImageStore, folder: &Path) {
     for path in &archives(folder) {
         match store.load_archive(path, &Platform::host(), &mut |_| ControlFlow::Continue(())) {
@@ -21,6 +21,12 @@ pub fn load(store: &ImageStore, folder: &Path) {
                 if let Err(error) = minke_sys::file::remove_durable(path) {
                     minke_applet::log::error(format_args!("{error}"));
                 }
+            }
+            Err(minke_oci::Error::System(error)) if error.errno == minke_sys::Errno::NOSPC => {
+                minke_applet::log::error(format_args!(
+                    "there is no room for the preloaded archive {}, which the next boot tries again: {error}",
+                    path.display()
+                ));
             }
             Err(error) => {
                 let mut bad = path.clone().into_os_string();

@@ -7,10 +7,12 @@ mod chronyc;
 mod client;
 mod daemon;
 mod figures;
-// Some of it waits for the daemon.
-#[allow(dead_code)]
+#[cfg(test)]
+#[path = "../tests/lab/mod.rs"]
+mod lab;
 mod nts;
 mod query;
+mod serve;
 mod sources;
 mod status;
 
@@ -48,9 +50,14 @@ pub static APPLET: Applet = Applet {
                 query::TIMEOUT_FLAG,
                 query::COUNT_FLAG,
                 query::TRUST_FLAG,
+                serve::ALLOW_FLAG,
             ],
             examples: &[
                 ("ntp status", "Is the time right, and whose is it"),
+                (
+                    "ntp run --allow 192.168.1.0/24",
+                    "Serve the local network too; or a line 'allow SUBNET' in /var/lib/chrony/server.conf",
+                ),
                 ("ntp query pool.ntp.org", "How far this clock is from a server's"),
                 (
                     "ntp query --nts --count 4 time.cloudflare.com",

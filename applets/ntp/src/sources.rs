@@ -28,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) prefer: bool,
     /// Answers must be authenticated by NTS.
     pub(crate) nts: bool,
+    /// The TCP port of NTS key exchanges.
+    pub(crate) nts_port: u16,
     /// Interleaved mode.
     pub(crate) xleave: bool,
 }
@@ -94,6 +96,7 @@ pub(crate) fn parse(content: &str, path: &Path, lines: &mut Vec<Line>) {
                 maxpoll: 10,
                 prefer: false,
                 nts: false,
+                nts_port: minke_wire::nts::PORT,
                 xleave: false,
             },
         };
@@ -103,6 +106,10 @@ pub(crate) fn parse(content: &str, path: &Path, lines: &mut Vec<Line>) {
             }
         }
         new.options.maxpoll = new.options.maxpoll.max(new.options.minpoll);
+        if new.options.nts {
+            // Keys are exchanged with one server.
+            new.servers = 1;
+        }
         if lines.iter().any(|old| old.host == new.host && old.port == new.port) {
             continue;
         }
@@ -125,7 +132,7 @@ fn option<'a>(
         "prefer" | "trust" => options.prefer = true,
         "nts" => options.nts = true,
         "xleave" => options.xleave = true,
-        "minpoll" | "maxpoll" | "port" | "maxsources" => {
+        "minpoll" | "maxpoll" | "port" | "ntsport" | "maxsources" => {
             let value: Option<i32> = words.next().and_then(text::number);
             let value = value.ok_or("a number is missing after ")?;
             let poll = i8::try_from(value.clamp(-7, MAXPOLL.into())).unwrap_or(MAXPOLL);
@@ -135,14 +142,17 @@ fn option<'a>(
                     options.maxpoll = options.maxpoll.max(poll);
                 }
                 "maxpoll" => options.maxpoll = poll,
-                "port" => line.port = u16::try_from(value).map_err(|_| "a number is missing after ")?,
+                "port" | "ntsport" => {
+                    let port = u16::try_from(value).map_err(|_| "a number is missing after ")?;
+                    *(if word == "port" { &mut line.port } else { &mut options.nts_port }) = port;
+                }
                 _ => line.servers = usize::try_from(value.clamp(1, 16)).unwrap_or(1),
             }
         }
         // What these say has no meaning here: their values are not options.
         "polltarget" | "version" | "minsamples" | "maxsamples" | "maxdelay" | "maxdelayratio"
         | "mindelay" | "maxdelaydevratio" | "asymmetry" | "offset" | "minstratum" | "key" | "filter"
-        | "presend" | "extfield" | "ntsport" | "certset" => _ = words.next(),
+        | "presend" | "extfield" | "certset" => _ = words.next(),
         "auto_offline" | "offline" | "burst" | "noselect" | "require" | "copy" => {}
         _ => return Err("unknown option: "),
     }
@@ -171,8 +181,15 @@ mod tests {
     fn lines_as_the_device_has_them() {
         let found =
             lines("pool 0.pool.example iburst minpoll 14 maxpoll 14 maxsources 1\n\n# x\nserver 10.0.0.1\n");
-        let options =
-            Options { iburst: true, minpoll: 14, maxpoll: 14, prefer: false, nts: false, xleave: false };
+        let options = Options {
+            iburst: true,
+            minpoll: 14,
+            maxpoll: 14,
+            prefer: false,
+            nts: false,
+            nts_port: 4460,
+            xleave: false,
+        };
         let pool = Line { host: "0.pool.example".into(), port: 123, pool: true, servers: 1, options };
         assert_eq!(found[0], pool);
         assert_eq!((found[1].host.as_str(), found[1].pool, found[1].servers), ("10.0.0.1", false, 1));
@@ -190,6 +207,15 @@ mod tests {
         assert_eq!((found[0].port, options.minpoll, options.maxpoll), (1123, 3, 3));
         assert_eq!((found[1].servers, found[1].pool), (4, true));
         assert_eq!(lines("server a minpoll 12")[0].options.maxpoll, 12);
+    }
+
+    #[test]
+    fn servers_with_nts() {
+        let found =
+            lines("pool p nts maxsources 4\nserver s port 1123 ntsport 5460 nts\nserver t ntsport x nts");
+        let of = |line: &Line| (line.servers, line.port, line.options.nts, line.options.nts_port);
+        assert_eq!((of(&found[0]), of(&found[1])), ((1, 123, true, 4460), (1, 1123, true, 5460)));
+        assert_eq!(of(&found[2]), (1, 123, true, 4460));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub fn run(store: &Store, root: &Path) -> u8 {
             return 1;
         }
     }
-    note(crate::cloud::prepare(root).map(|()| false), "");
+    note(crate::cloud::prepare(&loaded.config, root).map(|()| false), "");
     note(merge(&folder), "authorized_keys is made anew");
     // With keys, the development mode's open door is shut, and the other way round.
     note(write_development_flag(&loaded.config, root), "the development mode's SSH rule is made anew");

@@ -4,7 +4,7 @@
 //! somebody wants to log in to. So the last good answer is kept for a while. That the cloud says no ends it at once.
 
 use minke_applet::{log, print};
-use minke_config::{Config, Store};
+use minke_config::{Config, Origin, Store};
 use minke_http::client::Body;
 use minke_http::{Client, Trust, Url};
 use minke_sys::{clock, file, status};
@@ -29,21 +29,69 @@ const CACHE: &str = "var/volatile/cache/ssh-keys";
 /// Who asks, by sshd's `AuthorizedKeysCommandUser`; the folder is his.
 const USER: &str = "sshd-authcommands";
 
+/// What is asked with, in that folder: the user may not read the last good copy of `config.json`, which serves everybody
+/// else when the file is broken. No user has this name.
+const ACCESS: &str = ".access";
+/// The keys in it.
+const ACCESS_KEYS: [&str; 3] = ["apiEndpoint", "deviceApiKey", "balenaRootCA"];
+
 /// Makes the folder of the answers, for the user by whom the SSH server will have them asked.
-pub fn prepare(root: &Path) -> minke_sys::Result<()> {
+pub fn prepare(config: &Config, root: &Path) -> minke_sys::Result<()> {
     let folder = root.join(CACHE);
+    // What leads to it is everybody's way.
+    if let Some(above) = folder.parent() {
+        file::make_folder(above, 0o755)?;
+    }
     file::make_folder(&folder, 0o700)?;
     file::set_mode(&folder, 0o700)?;
+    let (access, text) = (folder.join(ACCESS), access_of(config));
+    if file::read_bounded(&access, ANSWER).ok().as_deref() != Some(text.as_bytes()) {
+        file::write_durable(&access, text.as_bytes(), 0o600)?;
+    }
     for line in file::text(root.join("etc/passwd")).lines() {
         let mut fields = line.split(':');
         if fields.next() == Some(USER)
             && let (_, Some(uid), Some(gid)) = (fields.next(), fields.next(), fields.next())
             && let (Some(uid), Some(gid)) = (text::number(uid), text::number(gid))
         {
+            file::chown(&access, uid, gid)?;
             return file::chown(&folder, uid, gid);
         }
     }
     Ok(())
+}
+
+/// What is needed to ask the cloud, as text.
+fn access_of(config: &Config) -> String {
+    let mut access = Config::default();
+    for key in ACCESS_KEYS {
+        if let Some(value) = config.get(key) {
+            access.set(key, value.clone());
+        }
+    }
+    access.to_text()
+}
+
+/// The configuration, or when it cannot be had, what was needed of it the last time.
+fn access(store: &Store, root: &Path) -> Config {
+    let loaded = store.load();
+    let path = root.join(CACHE).join(ACCESS);
+    let kept = file::read_bounded(&path, ANSWER).ok();
+    match (&loaded.origin, loaded.message()) {
+        (Origin::Default, Some(message)) => {
+            let kept = kept.and_then(|kept| Config::parse(&kept).ok());
+            let what = if kept.is_some() { "; asking with what it last had" } else { "" };
+            log::warn(format_args!("{message}{what}"));
+            kept.unwrap_or_default()
+        }
+        _ => {
+            let text = access_of(&loaded.config);
+            if kept.as_deref() != Some(text.as_bytes()) {
+                let _ = file::write_durable(&path, text.as_bytes(), 0o600);
+            }
+            loaded.config
+        }
+    }
 }
 
 /// Prints the keys of a user.
@@ -57,7 +105,7 @@ pub fn authorized(store: &Store, root: &Path, name: &str) -> u8 {
         log::error(format_args!("no keys for '{}': this is no user's name", text::shown(name)));
         return 1;
     }
-    let config = &store.load().config;
+    let config = &access(store, root);
     let kept = root.join(CACHE).join(name);
     match ask(config, root, name) {
         Ok(Some(keys)) => {

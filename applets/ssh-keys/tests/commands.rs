@@ -2,78 +2,52 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use minke_applet::Build;
-use minke_ssh_keys::APPLET;
-use std::ffi::OsString;
+use minke_tests::program::{self, Root};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 
-const ARGUMENTS: &str = "MINKE_TEST_ARGUMENTS";
-
 /// Not a test of its own: the program, when this executable is started as it.
 #[test]
 fn entry() {
-    let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
-    let arguments = arguments.split('\u{1}').map(OsString::from).collect();
-    // The harness has begun a line.
-    println!();
-    let program = &APPLET.programs[0];
-    std::process::exit(minke_applet::run(program, arguments, Build { version: "0", time: 0 }).into());
+    program::entry(minke_ssh_keys::APPLET.programs);
 }
 
-/// Runs the program: exit status, output, log.
-fn run(words: &[&str]) -> (i32, String, String) {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "entry", "--nocapture", "--test-threads=1"])
-        .env(ARGUMENTS, words.join("\u{1}"))
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    // Before the first line of ours stand those of the harness.
-    let ours = text.split_once("test entry ... \n").map_or("", |(_, ours)| ours).to_owned();
-    (output.status.code().unwrap(), ours, String::from_utf8(output.stderr).unwrap())
-}
+/// A device's root folder.
+struct Device(Root);
 
-/// A root folder with a boot and a state partition.
-struct Device(PathBuf);
+impl std::ops::Deref for Device {
+    type Target = Root;
+    fn deref(&self) -> &Root {
+        &self.0
+    }
+}
 
 impl Device {
     fn new(name: &str) -> Self {
-        let root = std::env::temp_dir().join(format!("minke-ssh-keys-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        for folder in ["mnt/boot", "mnt/state", "home/root/.ssh", "var/volatile"] {
-            std::fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        Self(root)
-    }
-
-    fn config(&self, content: impl AsRef<[u8]>) {
-        std::fs::write(self.0.join("mnt/boot/config.json"), content).unwrap();
+        Self(Root::new("ssh-keys", name, &["home/root/.ssh"]))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join("home/root/.ssh").join(name)
+        self.0.0.join("home/root/.ssh").join(name)
     }
 
     fn read(&self, name: &str) -> Option<String> {
-        std::fs::read_to_string(self.path(name)).ok()
+        self.0.read(self.path(name))
     }
 
     fn run(&self, words: &[&str]) -> (i32, String, String) {
-        run(&[&["--root", self.0.to_str().unwrap()], words].concat())
+        self.0.run("ssh-keys", words)
     }
 }
 
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn run(words: &[&str]) -> (i32, String, String) {
+    program::outcome(program::command("ssh-keys", words).output().unwrap())
 }
 
 /// A public key that ssh-keygen has made.
 fn generated(device: &Device, kind: &str, bits: &str) -> String {
-    let file = device.0.join(format!("key-{kind}-{bits}"));
+    let file = device.0.0.join(format!("key-{kind}-{bits}"));
     let mut command = Command::new("ssh-keygen");
     command.args(["-q", "-t", kind, "-N", "", "-C", "jane@home", "-f"]).arg(&file);
     if !bits.is_empty() {
@@ -200,7 +174,7 @@ fn modes_and_owners_are_put_right() {
         assert_eq!((status.mode() & 0o7777, status.uid(), status.gid()), (mode, 0, 0), "{name}");
     }
     // A link somebody has put there is replaced and not followed.
-    let elsewhere = device.0.join("elsewhere");
+    let elsewhere = device.0.0.join("elsewhere");
     std::fs::write(&elsewhere, &key).unwrap();
     std::fs::remove_file(device.path("authorized_keys_local")).unwrap();
     std::os::unix::fs::symlink(&elsewhere, device.path("authorized_keys_local")).unwrap();
@@ -212,7 +186,7 @@ fn modes_and_owners_are_put_right() {
 fn the_development_mode_s_flag_follows_the_keys() {
     let device = Device::new("flag");
     let key = generated(&device, "ed25519", "");
-    let flag = || std::fs::read_to_string(device.0.join("var/volatile/development-features"));
+    let flag = || std::fs::read_to_string(device.0.0.join("var/volatile/development-features"));
     device.config(format!(r#"{{"developmentMode":true,"os":{{"sshKeys":{}}}}}"#, keys(&[&key])));
     device.run(&["apply"]);
     assert!(flag().unwrap().contains("PasswordAuthentication=no"));
@@ -236,7 +210,7 @@ fn a_broken_configuration_locks_nobody_out() {
     let (status, _, log) = device.run(&["apply"]);
     assert!(status == 1 && log.contains("stay as they are"), "{log}");
     assert_eq!(device.read("authorized_keys_local").unwrap(), key);
-    std::fs::write(device.0.join("mnt/state/config.json.good"), &text).unwrap();
+    std::fs::write(device.0.0.join("mnt/state/config.json.good"), &text).unwrap();
     assert_eq!(device.run(&["apply"]), (0, String::new(), String::new()));
     assert_eq!(device.read("authorized_keys_local").unwrap(), key);
 }
@@ -297,8 +271,8 @@ fn answer(status: &str, body: &str) -> String {
 #[test]
 fn the_cloud_s_keys_are_asked_for_kept_and_forgotten() {
     let device = Device::new("cloud");
-    std::fs::create_dir_all(device.0.join("etc")).unwrap();
-    std::fs::write(device.0.join("etc/passwd"), "sshd-authcommands:x:105:106:x:/:/bin/false\n").unwrap();
+    std::fs::create_dir_all(device.0.0.join("etc")).unwrap();
+    std::fs::write(device.0.0.join("etc/passwd"), "sshd-authcommands:x:105:106:x:/:/bin/false\n").unwrap();
     let (one, two) = (generated(&device, "ed25519", ""), generated(&device, "ecdsa", "256"));
     let (port, server) = cloud(vec![
         answer("200 OK", &format!("{one}no key\n{two}")),
@@ -310,7 +284,7 @@ fn the_cloud_s_keys_are_asked_for_kept_and_forgotten() {
     ]);
     device.config(format!(r#"{{"apiEndpoint":"http://127.0.0.1:{port}/","deviceApiKey":"secret"}}"#));
     assert_eq!(device.run(&["apply"]).0, 0);
-    let cache = device.0.join("var/volatile/cache/ssh-keys");
+    let cache = device.0.0.join("var/volatile/cache/ssh-keys");
     let owner = cache.metadata().unwrap();
     assert_eq!((owner.uid(), owner.gid(), owner.mode() & 0o777), (105, 106, 0o700));
     let ask = || device.run(&["authorized", "jane@x"]);
@@ -340,4 +314,45 @@ fn the_cloud_s_keys_are_asked_for_kept_and_forgotten() {
     }
     device.config("{}");
     assert!(device.run(&["authorized", "jane"]).2.contains("belongs to no cloud"));
+}
+
+/// The SSH server asks as a user of its own, who may not read the last good copy.
+#[test]
+fn with_a_broken_file_the_server_s_user_asks_with_what_there_was() {
+    let device = Device::new("user");
+    let root = &device.0.0;
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::write(root.join("etc/passwd"), "sshd-authcommands:x:105:105:x:/:/bin/false\n").unwrap();
+    let key = generated(&device, "ed25519", "");
+    let (port, server) = cloud(vec![answer("200 OK", &key), answer("200 OK", &key)]);
+    let text = format!(r#"{{"apiEndpoint":"http://127.0.0.1:{port}/","deviceApiKey":"secret","other":1}}"#);
+    device.config(&text);
+    let good = root.join("mnt/state/config.json.good");
+    std::fs::write(&good, &text).unwrap();
+    std::fs::set_permissions(&good, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(device.run(&["apply"]).0, 0);
+    let access = root.join("var/volatile/cache/ssh-keys/.access");
+    let status = access.metadata().unwrap();
+    assert_eq!((status.uid(), status.mode() & 0o777), (105, 0o600));
+    // The test's executable is not everybody's to read where it lies.
+    let own = root.join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &own).unwrap();
+    let ask = || {
+        let words = ["--root", root.to_str().unwrap(), "authorized", "jane"];
+        let plain = program::command("ssh-keys", &words);
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=105", "--regid=105", "--clear-groups"]).arg(&own).args(plain.get_args());
+        for (name, value) in plain.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        program::outcome(command.env_remove("CONFIG_PATH").output().unwrap())
+    };
+    assert_eq!(ask(), (0, key.clone(), String::new()));
+    device.config("{\"apiEndpoint\":");
+    let (status, text, log) = ask();
+    assert_eq!((status, text), (0, key), "{log}");
+    assert!(log.lines().count() == 1 && log.contains("asking with what it last had"), "{log}");
+    assert!(server.join().unwrap().iter().all(|asked| asked.contains("Bearer secret")));
+    std::fs::remove_file(access).unwrap();
+    assert!(ask().2.contains("belongs to no cloud"));
 }

@@ -1,6 +1,6 @@
 //! The clock at the boot: build time, saved clock, real-time clock (spec os §5.1 to §5.4), and saving it.
 
-use crate::places::{Places, now, set_clock, shown};
+use crate::places::{Places, now, shown};
 use crate::rule::{Boot, Note, Said};
 use minke_applet::{log, outln};
 use minke_control::time;
@@ -20,7 +20,7 @@ pub fn run(places: &Places) -> u8 {
     let (before, saved, rtc) = (now(), places.saved(), rtc());
     let boot = Boot::new(before, bounds, saved, rtc);
     if boot.clock != before
-        && let Err(error) = set_clock(boot.clock)
+        && let Err(error) = places.set_clock(boot.clock)
     {
         log::error(format_args!("{error}"));
     }
@@ -81,6 +81,9 @@ pub fn run(places: &Places) -> u8 {
             shown(boot.clock)
         ));
     }
+    if places.no_clock {
+        return 0;
+    }
     if let Err(error) = prepare(places) {
         log::warn(format_args!("{error}"));
     }
@@ -105,18 +108,11 @@ pub fn rtc() -> Said {
     }
 }
 
-/// Sets the real-time clock, if there is one, by the clock.
-pub fn set_rtc() {
-    let set = Rtc::open().and_then(|rtc| rtc.map_or(Ok(()), |rtc| rtc.set(now())));
-    if let Err(error) = set {
-        log::warn(format_args!("{error}"));
-    }
-}
-
 /// Folders of the time client, which has no rights to make them.
 fn prepare(places: &Places) -> Result<()> {
     let Some((user, group)) = account(places) else { return Ok(()) };
-    for (folder, owner, mode) in [(Path::new(time::FOLDER), user, 0o755), (&places.0.join(SOURCES), 0, 0o770)]
+    for (folder, owner, mode) in
+        [(Path::new(time::FOLDER), user, 0o755), (&places.root.join(SOURCES), 0, 0o770)]
     {
         file::make_folder(folder, 0o755)?;
         file::chown(folder, owner, group)?;
@@ -126,7 +122,7 @@ fn prepare(places: &Places) -> Result<()> {
 }
 
 fn account(places: &Places) -> Option<(u32, u32)> {
-    let text = file::text(places.0.join("etc/passwd"));
+    let text = file::text(places.root.join("etc/passwd"));
     for line in text.lines() {
         let mut fields = line.split(':');
         if fields.next() == Some(NTP) {
@@ -150,7 +146,7 @@ pub fn save(places: &Places, force: bool) -> Result<u8> {
     }
     places.save(now)?;
     if time::is_synchronized() {
-        set_rtc();
+        places.set_rtc();
     }
     Ok(0)
 }
@@ -177,7 +173,7 @@ pub fn load(places: &Places, force: bool) -> Result<u8> {
         outln!("To set system time to this saved clock anyway, use \"force\"");
         return Ok(0);
     }
-    set_clock(time)?;
+    places.set_clock(time)?;
     outln!("Current system time: {}", shown(time));
     Ok(0)
 }

@@ -3,8 +3,7 @@
 //! The reference asks without limit and holds NTP up meanwhile, and believes whoever answers. Here NTP waits for the
 //! first attempt at most ([`HOLD`]), and certificates are checked, with a rule for a clock that is wrong.
 
-use crate::boot::set_rtc;
-use crate::places::{Places, now, set_clock, shown};
+use crate::places::{Places, now, shown};
 use crate::rule::{Bounds, Second, Verdict, judge};
 use minke_applet::{log, notify};
 use minke_config::{Config, Store, connectivity_uri};
@@ -35,7 +34,7 @@ const CLOSE: u64 = 86_400;
 /// Attempts after which a second server that does not answer counts as none.
 const PATIENCE: u32 = 3;
 /// RFC 9110 §5.6.7, the one form that servers may send.
-const DATE: &[u8] = b"???, DD NNN YYYY hh:mm:ss GMT";
+const DATE: &[u8] = b"???, dd nnn yyyy hh:ii:ss GMT";
 
 /// What came of an attempt.
 enum Outcome {
@@ -66,19 +65,23 @@ struct Sync<'a> {
     attempts: u32,
 }
 
-/// Runs until the clock is right, by this or in another way.
-pub fn run(places: &Places) -> u8 {
-    let config = Store::new(minke_config::Paths::below(&places.0)).load().config;
-    let Some(check) = connectivity_uri(&config) else {
-        log::warn(format_args!("Connectivity URL not defined - skipping HTTPS synchronisation."));
-        return end(places, "skipped, as no connectivity URL is defined");
-    };
-    if let Err(error) = Url::parse(&check) {
-        log::error(format_args!("{error} - skipping HTTPS synchronisation."));
-        return end(places, "skipped, as the connectivity URL is none");
+/// Runs until the clock is right, by this or in another way; with `once` for one attempt, whether the clock is right or
+/// not.
+pub fn run(places: &Places, once: bool) -> u8 {
+    let mut sync =
+        Sync { places, bounds: places.bounds(), check: String::new(), others: Vec::new(), attempts: 0 };
+    if let Err(why) = sync.configure() {
+        return end(places, why);
     }
-    let others = others(&config, &check);
-    let mut sync = Sync { places, bounds: places.bounds(), check, others, attempts: 0 };
+    if once {
+        return match sync.attempt() {
+            Outcome::Done(text) => end(places, &text),
+            Outcome::Failed(why) => {
+                log::error(format_args!("{why}"));
+                1
+            }
+        };
+    }
     let (mut held, mut pause, mut told) = (true, PAUSES.0, String::new());
     loop {
         let network = wait_online(places, if held { HOLD } else { OFFLINE });
@@ -120,7 +123,7 @@ fn end(places: &Places, text: &str) -> u8 {
 /// Waits until a link has an address, the clock is synchronised otherwise, or the time is over.
 fn wait_online(places: &Places, limit: Duration) -> Network {
     let before = clock::boottime();
-    let socket = places.0.join("run/minke/network.sock");
+    let socket = places.root.join("run/minke/network.sock");
     let Ok(answers) = stream(&socket, &json!({ "command": "wait-online" }), None) else {
         return Network::There;
     };
@@ -149,8 +152,28 @@ fn others(config: &Config, check: &str) -> Vec<String> {
 }
 
 impl Sync<'_> {
+    /// Learns whom to ask; the error says why nobody is asked.
+    fn configure(&mut self) -> Result<(), &'static str> {
+        let config = Store::new(minke_config::Paths::below(&self.places.root)).load().config;
+        let Some(check) = connectivity_uri(&config) else {
+            log::warn(format_args!("Connectivity URL not defined - skipping HTTPS synchronisation."));
+            return Err("skipped, as no connectivity URL is defined");
+        };
+        if let Err(error) = Url::parse(&check) {
+            log::error(format_args!("{error} - skipping HTTPS synchronisation."));
+            return Err("skipped, as the connectivity URL is none");
+        }
+        self.others = others(&config, &check);
+        self.check = check;
+        Ok(())
+    }
+
     fn attempt(&mut self) -> Outcome {
         self.attempts = self.attempts.saturating_add(1);
+        // A person may have corrected it since the last attempt.
+        if let Err(why) = self.configure() {
+            return Outcome::Done(why.to_owned());
+        }
         let date = match self.ask(&self.check, true) {
             Ok(Some(date)) => date,
             Ok(None) => {
@@ -182,7 +205,7 @@ impl Sync<'_> {
             }
             Verdict::Same => log::info(format_args!("System time is already synchronised.")),
             Verdict::Ask | Verdict::Set => {
-                if let Err(error) = set_clock(new) {
+                if let Err(error) = self.places.set_clock(new) {
                     return Outcome::Failed(error.to_string());
                 }
                 log::info(format_args!("Time synchronised via HTTPS."));
@@ -192,8 +215,10 @@ impl Sync<'_> {
                 }
             }
         }
-        set_rtc();
-        if let Err(error) = time::mark_synchronized("HTTPS") {
+        self.places.set_rtc();
+        if !self.places.no_clock
+            && let Err(error) = time::mark_synchronized("HTTPS")
+        {
             log::warn(format_args!("{error}"));
         }
         let host = &self.check;
@@ -229,9 +254,9 @@ impl Sync<'_> {
         for _ in 0..HANDSHAKES {
             let left = until.saturating_sub(clock::boottime());
             let client = Client::web(&url)
-                .with_names_of(self.places.0.join("etc"))
+                .with_names_of(self.places.root.join("etc"))
                 .with_trust(Trust {
-                    bundle: self.places.0.join(minke_http::BUNDLE.trim_start_matches('/')),
+                    bundle: self.places.root.join(minke_http::BUNDLE.trim_start_matches('/')),
                     extra: Vec::new(),
                 })
                 .with_clock(clock_of_check)

@@ -11,6 +11,7 @@ mod status;
 mod timedatectl;
 
 use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, errln, report};
+use minke_sys::adjtime;
 use places::Places;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ const WAIT: u64 = 86_400;
 
 /// The option of all programs that work on files.
 const ROOT: Flag = Flag { short: None, long: "root", value: Some("DIR"), help: "Use the files below DIR" };
+
+/// The option of all that would set a clock.
+const NO_CLOCK: Flag =
+    Flag { short: None, long: "no-clock", value: None, help: "Set no clock; say what would be done" };
 
 /// The applet.
 pub static APPLET: Applet = Applet {
@@ -44,7 +49,14 @@ pub static APPLET: Applet = Applet {
                     value: Some("SECONDS"),
                     help: "wait: give up after this time, with status 1",
                 },
+                Flag {
+                    short: None,
+                    long: "once",
+                    value: None,
+                    help: "https: one attempt; exit 1 if it fails",
+                },
                 ROOT,
+                NO_CLOCK,
             ],
             examples: &[
                 ("timesync status", "Is the clock right, and who says so?"),
@@ -61,7 +73,7 @@ pub static APPLET: Applet = Applet {
                 ("save [force]", "Save the clock; force: also when it is before the build time"),
                 ("load [force]", "Set the clock by the saved one; force: also back"),
             ],
-            flags: &[ROOT],
+            flags: &[ROOT, NO_CLOCK],
             examples: &[("fake-hwclock load force", "Go back to the time of the last save")],
             parsing: Parsing::Gnu,
             run: saved_clock,
@@ -91,7 +103,7 @@ pub static APPLET: Applet = Applet {
 };
 
 fn places(args: &Args) -> Places {
-    Places(args.value("root").unwrap_or("/").into())
+    Places { root: args.value("root").unwrap_or("/").into(), no_clock: args.has("no-clock") }
 }
 
 fn run(args: &Args) -> u8 {
@@ -99,7 +111,7 @@ fn run(args: &Args) -> u8 {
     let limit = args.value("timeout").map_or(Some(WAIT), minke_wire::text::number::<u64>);
     match (args.operand(0), args.operands().len(), limit) {
         (Some("init"), 1, _) => boot::run(&places),
-        (Some("https"), 1, _) => https::run(&places),
+        (Some("https"), 1, _) => https::run(&places, args.has("once")),
         (Some("status"), 1, _) => status::run(&places, args),
         (Some("wait"), 1, Some(limit)) => status::wait(Duration::from_secs(limit)),
         _ => saved_clock(args),
@@ -121,5 +133,5 @@ fn saved_clock(args: &Args) -> u8 {
 
 /// Whether a time client disciplines the clock, by the kernel's word.
 fn is_disciplined() -> bool {
-    false
+    adjtime::read().is_ok_and(|state| state.status & adjtime::STA_UNSYNC == 0)
 }

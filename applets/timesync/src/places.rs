@@ -2,6 +2,7 @@
 
 use crate::rule::{Bounds, Said};
 use minke_applet::log;
+use minke_sys::rtc::Rtc;
 use minke_sys::{Result, clock, file};
 use minke_wire::civil::Civil;
 use std::path::{Path, PathBuf};
@@ -11,20 +12,25 @@ const LIMIT: usize = 4096;
 /// Where this applet notes what it did, for `timesync status`: a tmpfs.
 const NOTES: &str = "run/minke/timesync";
 
-/// The root folder of the files.
+/// What this program works on.
 #[derive(Debug, Clone)]
-pub struct Places(pub PathBuf);
+pub struct Places {
+    /// The root folder of the files.
+    pub root: PathBuf,
+    /// The clocks are only read, and what would be done to them is said: for tests and for the curious.
+    pub no_clock: bool,
+}
 
 impl Places {
     /// The saved clock.
     pub fn saved_clock(&self) -> PathBuf {
-        self.0.join("etc/fake-hwclock/fake-hwclock.data")
+        self.root.join("etc/fake-hwclock/fake-hwclock.data")
     }
 
     /// What is plausible, by the build time of `/etc/timestamp` and of this binary.
     pub fn bounds(&self) -> Bounds {
-        let path = self.0.join("etc/timestamp");
-        let stamp = read(&path, b"YYYYMMDDhhmmss");
+        let path = self.root.join("etc/timestamp");
+        let stamp = read(&path, b"yyyymmddhhiiss");
         if stamp == Said::Garbage {
             log::warn(format_args!("{} is no build time", path.display()));
         }
@@ -34,7 +40,7 @@ impl Places {
 
     /// What the saved clock says.
     pub fn saved(&self) -> Said {
-        read(&self.saved_clock(), b"YYYY-MM-DD hh:mm:ss")
+        read(&self.saved_clock(), b"yyyy-mm-dd hh:ii:ss")
     }
 
     /// Saves a time.
@@ -46,9 +52,28 @@ impl Places {
         file::write_durable(&self.saved_clock(), format!("{}\n", shown(time)).as_bytes(), 0o644)
     }
 
+    /// Sets the clock to so many seconds since 1970.
+    pub fn set_clock(&self, time: i64) -> Result<()> {
+        if self.no_clock {
+            return Ok(());
+        }
+        clock::set_realtime(std::time::Duration::from_secs(u64::try_from(time).unwrap_or(0)))
+    }
+
+    /// Sets the real-time clock, if there is one, by the clock. That it cannot be set is told, and no more.
+    pub fn set_rtc(&self) {
+        if self.no_clock {
+            return;
+        }
+        let set = Rtc::open().and_then(|rtc| rtc.map_or(Ok(()), |rtc| rtc.set(now())));
+        if let Err(error) = set {
+            log::warn(format_args!("{error}"));
+        }
+    }
+
     /// Notes what became of something, for `timesync status`.
     pub fn note(&self, name: &str, text: &str) {
-        let folder = self.0.join(NOTES);
+        let folder = self.root.join(NOTES);
         let noted = file::make_folder(&folder, 0o755).and_then(|()| file::write(folder.join(name), text));
         if let Err(error) = noted {
             log::warn(format_args!("{error}"));
@@ -57,7 +82,7 @@ impl Places {
 
     /// What was noted; empty when nothing was.
     pub fn noted(&self, name: &str) -> String {
-        file::text(self.0.join(NOTES).join(name))
+        file::text(self.root.join(NOTES).join(name))
     }
 }
 
@@ -84,9 +109,4 @@ pub fn now() -> i64 {
 /// A time as files and people have it.
 pub fn shown(time: i64) -> Civil {
     Civil::from_unix(time)
-}
-
-/// Sets the clock to so many seconds since 1970.
-pub fn set_clock(time: i64) -> Result<()> {
-    clock::set_realtime(std::time::Duration::from_secs(u64::try_from(time).unwrap_or(0)))
 }

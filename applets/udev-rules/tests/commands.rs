@@ -2,72 +2,42 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use minke_applet::Build;
-use minke_udev_rules::APPLET;
-use std::ffi::OsString;
+use minke_tests::program::{self, Root};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 
-const ARGUMENTS: &str = "MINKE_TEST_ARGUMENTS";
-
 /// Not a test of its own: the program, when this executable is started as it.
 #[test]
 fn entry() {
-    let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
-    let arguments = arguments.split('\u{1}').map(OsString::from).collect();
-    // The harness has begun a line.
-    println!();
-    let program = &APPLET.programs[0];
-    std::process::exit(minke_applet::run(program, arguments, Build { version: "0", time: 0 }).into());
+    program::entry(minke_udev_rules::APPLET.programs);
 }
 
-/// Runs the program: exit status, output, log.
-fn run(words: &[&str]) -> (i32, String, String) {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "entry", "--nocapture", "--test-threads=1"])
-        .env(ARGUMENTS, words.join("\u{1}"))
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    // Before the first line of ours stand those of the harness.
-    let ours = text.split_once("test entry ... \n").map_or("", |(_, ours)| ours).to_owned();
-    (output.status.code().unwrap(), ours, String::from_utf8(output.stderr).unwrap())
-}
+/// A device's root folder.
+struct Device(Root);
 
-/// A root folder with a boot and a state partition.
-struct Device(PathBuf);
+impl std::ops::Deref for Device {
+    type Target = Root;
+    fn deref(&self) -> &Root {
+        &self.0
+    }
+}
 
 impl Device {
     fn new(name: &str) -> Self {
-        let root = std::env::temp_dir().join(format!("minke-udev-rules-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        for folder in ["mnt/boot", "mnt/state", "etc/udev/rules.d", "var/volatile"] {
-            std::fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        Self(root)
-    }
-
-    fn config(&self, content: impl AsRef<[u8]>) {
-        std::fs::write(self.0.join("mnt/boot/config.json"), content).unwrap();
+        Self(Root::new("udev-rules", name, &["etc/udev/rules.d"]))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join("etc/udev/rules.d").join(name)
+        self.0.0.join("etc/udev/rules.d").join(name)
     }
 
     fn read(&self, name: &str) -> Option<String> {
-        std::fs::read_to_string(self.path(name)).ok()
+        self.0.read(self.path(name))
     }
 
     fn run(&self, words: &[&str]) -> (i32, String, String) {
-        run(&[&["--root", self.0.to_str().unwrap()], words].concat())
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.run("udev-rules", words)
     }
 }
 
@@ -141,7 +111,7 @@ fn what_cannot_be_understood_removes_nothing() {
 #[test]
 fn a_link_in_place_of_a_rule_is_replaced_and_not_followed() {
     let device = Device::new("link");
-    let elsewhere = device.0.join("elsewhere");
+    let elsewhere = device.0.0.join("elsewhere");
     std::fs::write(&elsewhere, "precious").unwrap();
     for name in ["10.rules", ".10.rules.new", "20.rules"] {
         std::os::unix::fs::symlink(&elsewhere, device.path(name)).unwrap();

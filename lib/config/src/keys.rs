@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(seen.len(), 48);
     }
 
-    /// Spec os §4.4.6, but for three: `hostname` does not reach the engine (DEFECT 2464), `os.network.connectivity.response`
+    /// Spec os §4.4.6, but for four: `apiEndpoint` reaches the connectivity check, whose default it makes; `hostname` does not reach the engine (DEFECT 2464), `os.network.connectivity.response`
     /// is watched (DEFECT of §4.3), and `balenaRootCA` reaches the bundle too (DEFECT of §4.7.3).
     #[test]
     fn each_unit_has_its_paths() {
@@ -201,7 +201,7 @@ mod tests {
             ("balena-ntp-config", "ntpServers"),
             (
                 "os-networkmanager",
-                "os.network.connectivity.uri os.network.connectivity.interval \
+                "apiEndpoint os.network.connectivity.uri os.network.connectivity.interval \
                  os.network.connectivity.response os.network.wifi.randomMacAddressScan",
             ),
             ("os-sshkeys", "os.sshKeys"),

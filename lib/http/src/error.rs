@@ -46,6 +46,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // The kernel's word for it, "temporarily unavailable", says nothing of time.
+            Self::System(error) if self.is_timeout() => {
+                write!(f, "{} {}: no answer in time", error.operation, error.object)
+            }
             Self::System(error) => error.fmt(f),
             Self::Gone => f.write_str("the connection is closed"),
             Self::Full => f.write_str("the peer reads too slowly"),

@@ -120,6 +120,31 @@ pub fn set(permitted: Capabilities, effective: Capabilities) -> Result<()> {
     rustix::thread::set_capabilities(None, sets).context("set", "capabilities")
 }
 
+/// While it lives, this thread gets no block that a file system keeps in reserve, as a process of anybody else.
+#[derive(Debug)]
+#[must_use]
+pub struct OutOfReserve(Option<CapabilitySets>);
+
+/// Leaves the reserves of file systems to others: CAP_SYS_RESOURCE, by which ext4 gives them, is set aside. The kernel then
+/// answers `ENOSPC` at the right moment, also beside other writers. Where it cannot be set aside, nothing changes.
+pub fn out_of_reserve() -> OutOfReserve {
+    let before = rustix::thread::capabilities(None).ok();
+    let before = before.filter(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));
+    if let Some(sets) = &before {
+        let effective = sets.effective.difference(CapabilitySet::SYS_RESOURCE);
+        let _ = rustix::thread::set_capabilities(None, CapabilitySets { effective, ..*sets });
+    }
+    OutOfReserve(before)
+}
+
+impl Drop for OutOfReserve {
+    fn drop(&mut self) {
+        if let Some(sets) = self.0.take() {
+            let _ = rustix::thread::set_capabilities(None, sets);
+        }
+    }
+}
+
 /// Keeps the permitted set when the user id changes from root to another one, until the next exec.
 pub fn keep_over_user_change(keep: bool) -> Result<()> {
     rustix::thread::set_keep_capabilities(keep).context("set", "PR_SET_KEEPCAPS")

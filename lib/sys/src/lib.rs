@@ -10,6 +10,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod channel;
 pub mod clock;
+pub mod datagram;
 pub mod device;
 pub mod device_filter;
 pub mod entry;

@@ -82,12 +82,12 @@ impl Civil {
         (Self::from_unix(seconds).day == self.day).then_some(seconds)
     }
 
-    /// Reads a time that is written as `pattern` says, character by character: a digit of the year (`Y`), month (`M`), day
-    /// (`D`), hour (`h`), minute (`m`) or second (`s`), a letter of the month's name (`N`), any character (`?`), or that
+    /// Reads a time that is written as `pattern` says, character by character: a digit of the year (`y`), month (`m`), day
+    /// (`d`), hour (`h`), minute (`i`) or second (`s`), a letter of the month's name (`n`), any character (`?`), or that
     /// very one. `None` for anything else, and for what is no time of the calendar.
     #[must_use]
     pub fn parse(text: &[u8], pattern: &[u8]) -> Option<Self> {
-        const FIELDS: [u8; 6] = *b"YMDhms";
+        const FIELDS: [u8; 6] = *b"ymdhis";
         if text.len() != pattern.len() {
             return None;
         }
@@ -100,7 +100,7 @@ impl Civil {
                     let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
                     *number = number.checked_mul(10)?.checked_add(digit.into())?;
                 }
-                (None, b'N') => name.push(*byte),
+                (None, b'n') => name.push(*byte),
                 (None, b'?') => {}
                 (None, wanted) if byte == wanted => {}
                 _ => return None,
@@ -189,12 +189,12 @@ mod tests {
 
     #[test]
     fn times_are_read_by_a_pattern_and_by_it_alone() {
-        const IMF: &[u8] = b"???, DD NNN YYYY hh:mm:ss GMT";
-        const SAVED: &[u8] = b"YYYY-MM-DD hh:mm:ss";
+        const IMF: &[u8] = b"???, dd nnn yyyy hh:ii:ss GMT";
+        const SAVED: &[u8] = b"yyyy-mm-dd hh:ii:ss";
         let read = |text: &[u8], pattern| Civil::parse(text, pattern).and_then(|civil| civil.to_unix());
         assert_eq!(read(b"Sun, 06 Nov 1994 08:49:37 GMT", IMF), Some(784_111_777));
         assert_eq!(read(b"2038-01-19 03:14:08", SAVED), Some(2_147_483_648));
-        assert_eq!(read(b"20260101000000", b"YYYYMMDDhhmmss"), Some(1_767_225_600));
+        assert_eq!(read(b"20260101000000", b"yyyymmddhhiiss"), Some(1_767_225_600));
         for bad in [
             &b""[..],
             b"Sun, 06 nov 1994 08:49:37 GMT",

@@ -13,6 +13,7 @@ pub mod fat;
 pub mod http;
 pub mod journal;
 pub mod json;
+pub mod keyfile;
 pub mod kmod;
 pub mod mountinfo;
 pub mod netlink;

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 impl Device {
     fn settings(&self, unit: &str) -> String {
-        let text = self.read(&format!("var/volatile/{unit}.json")).unwrap_or_default();
+        let text = self.read(format!("var/volatile/{unit}.json")).unwrap_or_default();
         text.split_whitespace().collect()
     }
 
@@ -46,7 +46,7 @@ fn only_what_changed_is_handed_over() {
     assert_eq!(device.settings("balena"), "{}");
     assert_eq!(device.settings("dnsmasq"), r#"{"hostname":"kitchen"}"#);
     let inode =
-        |unit: &str| std::fs::metadata(device.0.join(format!("var/volatile/{unit}.json"))).unwrap().ino();
+        |unit: &str| std::fs::metadata(device.0.0.join(format!("var/volatile/{unit}.json"))).unwrap().ino();
     let before = UNITS.map(inode);
     // The same content in another order and layout, with a key that nobody knows.
     device.put("\u{FEFF}{\"mine\":1,\r\n\"os\":{\"udevRules\":{\"20\":\"b\",\"10\":\"a\"}},\r\n\"hostname\" : \"kitchen\"}");
@@ -88,8 +88,8 @@ fn only_what_changed_is_handed_over() {
     assert_eq!(device.settings("balena-hostname"), "{}");
     assert_eq!(device.dispatch(), (0, vec![]));
     // A file that somebody has damaged or removed is made anew.
-    std::fs::write(device.0.join("var/volatile/balena.json"), "{\"x\":").unwrap();
-    std::fs::remove_file(device.0.join("var/volatile/os-config.json")).unwrap();
+    std::fs::write(device.0.0.join("var/volatile/balena.json"), "{\"x\":").unwrap();
+    std::fs::remove_file(device.0.0.join("var/volatile/os-config.json")).unwrap();
     let (status, log) = device.dispatch();
     assert_eq!((status, log.len()), (0, 2), "{log:?}");
     assert_eq!((device.settings("balena"), device.settings("os-config")), ("{}".into(), "{}".into()));
@@ -128,7 +128,7 @@ fn a_broken_file_changes_nothing_and_the_line_says_where() {
         assert_eq!(device.settings("balena-hostname"), r#"{"hostname":"kitchen"}"#);
         assert_eq!(good().as_deref(), Some(kept.as_str()));
     }
-    std::fs::remove_file(device.0.join("mnt/boot/config.json")).unwrap();
+    std::fs::remove_file(device.0.0.join("mnt/boot/config.json")).unwrap();
     let (status, log) = device.dispatch();
     assert!(status == 1 && log[0].contains("is missing"), "{log:?}");
     // The units' boot goes on with the last good copy.
@@ -143,7 +143,7 @@ fn a_broken_file_changes_nothing_and_the_line_says_where() {
 fn one_unit_s_failure_does_not_stop_the_others() {
     let device = Device::new("onefails");
     device.put(r#"{"hostname":"kitchen","developmentMode":true}"#);
-    std::fs::create_dir_all(device.0.join("var/volatile/balena-hostname.json/x")).unwrap();
+    std::fs::create_dir_all(device.0.0.join("var/volatile/balena-hostname.json/x")).unwrap();
     let (status, log) = device.dispatch();
     assert_eq!(status, 1);
     assert_eq!(
@@ -168,7 +168,7 @@ fn secrets_and_long_values_do_not_fill_the_log() {
         !log.join("").contains("verysecret") && device.settings("prepare-openvpn").contains("verysecret")
     );
     assert!(log.contains(&"… and 281 more".to_owned()), "{log:?}");
-    let mode = std::fs::metadata(device.0.join("var/volatile/prepare-openvpn.json")).unwrap().mode();
+    let mode = std::fs::metadata(device.0.0.join("var/volatile/prepare-openvpn.json")).unwrap().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -215,7 +215,7 @@ fn units_put_their_settings_where_their_programs_look() {
         assert_eq!(device.run(&["apply", unit]), (0, String::new(), String::new()), "{unit} again");
     }
     assert_eq!(device.read("run/dnsmasq.servers").unwrap(), "\n");
-    let mode = |path: &str| std::fs::metadata(device.0.join(path)).unwrap().mode() & 0o777;
+    let mode = |path: &str| std::fs::metadata(device.0.0.join(path)).unwrap().mode() & 0o777;
     assert_eq!(device.read("run/chrony/added_config.sources").unwrap().lines().count(), 2);
     assert_eq!((mode("run/chrony"), mode("var/volatile/vpn-auth")), (0o770, 0o600));
     assert_eq!(device.read("var/volatile/vpn-auth").unwrap(), "u\nk\n");
@@ -257,7 +257,7 @@ fn any_megabyte_is_a_clear_result_in_bounded_memory() {
         device.put(r#"{"hostname":"before"}"#);
         device.dispatch();
         device.put(&content);
-        let root = device.0.to_str().unwrap();
+        let root = device.0.0.to_str().unwrap();
         let program = crate::program("config-json", &["--root", root, "dispatch"]);
         let limited = std::process::Command::new("prlimit")
             .arg("--as=150000000")

@@ -6,76 +6,42 @@ mod dispatch;
 mod os_config;
 mod root_ca;
 
-use minke_applet::Build;
-use std::ffi::OsString;
+use minke_tests::program::{self, Root, command as program, outcome};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-const ARGUMENTS: &str = "MINKE_TEST_ARGUMENTS";
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Not a test of its own: the program, when this executable is started as it.
 #[test]
 fn entry() {
-    let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
-    let mut arguments: Vec<OsString> = arguments.split('\u{1}').map(OsString::from).collect();
-    let name = arguments.remove(0);
-    let program = minke_config_json::APPLET.programs.iter().find(|program| name == program.name).unwrap();
-    // The harness has begun a line.
-    println!();
-    let status = minke_applet::run(program, arguments, Build { version: "0", time: 0 });
-    std::process::exit(status.into());
+    program::entry(minke_config_json::APPLET.programs);
 }
 
-/// A root folder with a boot and a state partition.
-struct Device(PathBuf);
+/// A device's root folder.
+struct Device(Root);
+
+impl std::ops::Deref for Device {
+    type Target = Root;
+    fn deref(&self) -> &Root {
+        &self.0
+    }
+}
 
 impl Device {
     fn new(name: &str) -> Self {
-        let root = std::env::temp_dir().join(format!("minke-config-json-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        for folder in ["mnt/boot", "mnt/state", "etc", "var/volatile"] {
-            std::fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        std::fs::write(root.join("etc/hostname"), "").unwrap();
+        let root = Root::new("config-json", name, &["etc"]);
+        std::fs::write(root.0.join("etc/hostname"), "").unwrap();
         Self(root)
     }
 
     fn put(&self, content: impl AsRef<[u8]>) {
-        std::fs::write(self.0.join("mnt/boot/config.json"), content).unwrap();
-    }
-
-    fn read(&self, path: &str) -> Option<String> {
-        std::fs::read_to_string(self.0.join(path)).ok()
+        self.config(content);
     }
 
     /// Runs `config-json`: exit status, output, log.
     fn run(&self, words: &[&str]) -> (i32, String, String) {
-        let root = self.0.to_str().unwrap();
-        outcome(program("config-json", &[&["--root", root], words].concat()).output().unwrap())
+        self.0.run("config-json", words)
     }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn program(name: &str, words: &[&str]) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "entry", "--nocapture", "--test-threads=1"])
-        .env(ARGUMENTS, [&[name], words].concat().join("\u{1}"))
-        .env_remove("CONFIG_PATH");
-    command
-}
-
-fn outcome(output: Output) -> (i32, String, String) {
-    let text = String::from_utf8(output.stdout).unwrap();
-    // Before the first line of ours stand those of the harness.
-    let ours = text.split_once("test entry ... \n").map_or("", |(_, ours)| ours).to_owned();
-    (output.status.code().unwrap(), ours, String::from_utf8(output.stderr).unwrap())
 }
 
 const UUID: &str = "0123456789abcdef0123456789abcdef";
@@ -135,6 +101,32 @@ fn a_broken_file_is_one_error_line_in_the_whole_boot() {
 }
 
 #[test]
+fn one_process_does_what_the_boot_asks_of_all_units() {
+    let device = Device::new("boot");
+    std::fs::create_dir_all(device.0.0.join("etc/NetworkManager/conf.d")).unwrap();
+    let text = format!(
+        r#"{{"uuid":"{UUID}","hostname":"kitchen","developmentMode":true,"ntpServers":"t.example"}}"#
+    );
+    device.put(&text);
+    let (status, output, log) = device.run(&["boot"]);
+    assert_eq!((status, output.as_str()), (0, ""), "{log}");
+    assert_eq!(device.read("etc/hostname").unwrap(), "kitchen\n");
+    assert!(device.read("var/volatile/development-features").is_some());
+    assert!(device.read("run/dnsmasq.servers").unwrap().contains("8.8.8.8"));
+    assert!(device.read("etc/NetworkManager/conf.d/os-networkmanager.conf").is_some());
+    assert!(device.read("mnt/state/config.json.good").unwrap().contains("kitchen"));
+    // What the dispatcher finds then is no change.
+    assert_eq!(device.run(&["dispatch"]), (0, String::new(), String::new()));
+    // One part that fails leaves the others alone.
+    device.put(
+        text.replace("kitchen", "attic").replace('}', r#","os":{"kernel":{"extraFirmwareVol":"none"}}}"#),
+    );
+    let (status, _, log) = device.run(&["boot"]);
+    assert!(status == 1 && log.contains("volumes/none/_data"), "{log}");
+    assert_eq!(device.read("etc/hostname").unwrap(), "attic\n");
+}
+
+#[test]
 fn wrong_types_are_one_line_too() {
     let device = Device::new("types");
     device.put(format!(r#"{{"uuid":"{UUID}","hostname":5,"developmentMode":"yes"}}"#));
@@ -157,7 +149,7 @@ fn wrong_types_are_one_line_too() {
 fn the_host_name_file_is_written_in_place_and_only_when_it_differs() {
     use std::os::unix::fs::MetadataExt;
     let device = Device::new("hostname");
-    let path = device.0.join("etc/hostname");
+    let path = device.0.0.join("etc/hostname");
     let inode = std::fs::metadata(&path).unwrap().ino();
     device.put(r#"{"hostname":"a-long-name-for-a-device"}"#);
     device.run(&["hostname"]);
@@ -215,7 +207,7 @@ fn the_api_key_is_made_remembered_and_taken_from_memory() {
 #[test]
 fn fatrw_writes_reads_and_copies() {
     let device = Device::new("fatrw");
-    let at = |name: &str| device.0.join("mnt/boot").join(name).to_str().unwrap().to_owned();
+    let at = |name: &str| device.0.0.join("mnt/boot").join(name).to_str().unwrap().to_owned();
     let mut child = program("fatrw", &["write", "-m", "600", &at("a")])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -229,7 +221,7 @@ fn fatrw_writes_reads_and_copies() {
     assert_eq!(std::fs::read(at("b")).unwrap(), b"one\0two");
     assert_eq!(outcome(program("fatrw", &["read", &at("none")]).output().unwrap()).0, 1);
     assert_eq!(outcome(program("fatrw", &["write", "-m", "9", &at("a")]).output().unwrap()).0, 2);
-    assert_eq!(std::fs::read_dir(device.0.join("mnt/boot")).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(device.0.0.join("mnt/boot")).unwrap().count(), 2);
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Cloud {
         let mut child = Command::new("/usr/bin/python3")
             .arg(script)
             .args(["server.pem", "server.key", &port.to_string()])
-            .current_dir(device.0.join("authority"))
+            .current_dir(device.0.0.join("authority"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -49,7 +49,7 @@ impl Drop for Cloud {
 /// A device whose system knows the cloud's authority.
 fn device(name: &str) -> Device {
     let device = Device::new(name);
-    let root = &device.0;
+    let root = &device.0.0;
     for folder in ["authority", "etc/ssl/certs", "etc/openvpn"] {
         std::fs::create_dir_all(root.join(folder)).unwrap();
     }
@@ -75,7 +75,7 @@ impl Device {
 
     /// Runs `os-config`: exit status, output, log.
     fn os_config(&self, words: &[&str]) -> (i32, String, String) {
-        let root = self.0.to_str().unwrap();
+        let root = self.0.0.to_str().unwrap();
         let mut child = program("os-config", &[&["--root", root], words].concat());
         outcome(child.output().unwrap())
     }
@@ -113,7 +113,7 @@ fn an_update_writes_what_differs_and_only_that() {
     assert_eq!(device.read(CA).unwrap(), "authority\n");
     let same = (0, format!("{fetched}No configuration changes\n"), String::new());
     assert_eq!(device.os_config(&["update"]), same);
-    std::fs::write(device.0.join(CA), "damaged").unwrap();
+    std::fs::write(device.0.0.join(CA), "damaged").unwrap();
     assert_eq!(device.os_config(&["update"]).0, 0);
     assert_eq!(device.read(CA).unwrap(), "authority\n");
     assert_eq!(device.os_config(&["update"]), same);
@@ -155,6 +155,45 @@ fn answers_that_are_no_configuration_change_nothing() {
         assert!(status == 1 && log.contains(problem), "{endpoint}: {log}");
         assert_eq!(device.state(), before);
     }
+}
+
+/// One cloud takes the connection and stays silent, the other one after the request. A join ends by itself, with a line
+/// that says which; an update goes on trying, and says so once.
+#[test]
+fn a_cloud_that_accepts_and_never_answers_holds_nobody() {
+    let device = device("silent");
+    let cloud = Cloud::start(&device, 0);
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let deaf = format!("https://cloud.test:{}", mute.local_addr().unwrap().port());
+    device.managed(&cloud.endpoint("/never"), "");
+    let before = device.state();
+    let root = device.0.0.to_str().unwrap();
+    let start = |words: &[&str]| {
+        let mut command = program("os-config", &[&["--root", root], words].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let join = |endpoint: &str| start(&["join", &json!({ "apiEndpoint": endpoint }).to_string()]);
+    let began = Instant::now();
+    let (first, second, mut update) = (join(&deaf), join(&cloud.endpoint("/never")), start(&["update"]));
+    for (child, silent) in [(first, &deaf), (second, &cloud.endpoint("/never"))] {
+        let (status, text, log) = outcome(child.wait_with_output().unwrap());
+        assert_eq!((status, log.lines().count()), (1, 1), "{log}");
+        assert!(log.ends_with(&format!("{silent}/os/v1/config: no answer in time\n")), "{log}");
+        assert!(
+            text.starts_with("Fetching service configuration from ") && text.lines().count() == 1,
+            "{text}"
+        );
+    }
+    // Thirty seconds of silence each, at once; the limit is for a busy machine.
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(20)..Duration::from_secs(120)).contains(&waited), "{waited:?}");
+    assert!(update.try_wait().unwrap().is_none(), "an update gives nothing up");
+    std::thread::sleep(Duration::from_secs(5));
+    update.kill().unwrap();
+    let log = String::from_utf8(update.wait_with_output().unwrap().stderr).unwrap();
+    assert!(log.ends_with("/never/os/v1/config: no answer in time; trying again\n"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert_eq!(device.state(), before);
 }
 
 #[test]
@@ -206,7 +245,7 @@ fn an_update_waits_for_its_cloud() {
     let device = device("waits");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     device.managed(&format!("https://cloud.test:{port}"), "");
-    let root = device.0.to_str().unwrap();
+    let root = device.0.0.to_str().unwrap();
     let update = program("os-config", &["--root", root, "update"])
         .stderr(Stdio::piped())
         .stdout(Stdio::piped())
@@ -227,7 +266,7 @@ fn an_update_waits_for_its_cloud() {
 fn joining_and_leaving_with_the_clouds_own_authority() {
     let device = device("join");
     let cloud = Cloud::start(&device, 0);
-    std::fs::remove_file(device.0.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
+    std::fs::remove_file(device.0.0.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
     device.managed("https://old.test", r#","mine":{"x":1},"registered_at":5,"applicationId":3"#);
     let fleet = |more: Value| {
         let mut fleet = json!({ "apiEndpoint": cloud.endpoint(""), "deviceType": "pi", "applicationId": 7 });
@@ -243,11 +282,11 @@ fn joining_and_leaving_with_the_clouds_own_authority() {
     assert!(status == 1 && log.contains("the fleet is for devices of type nuc, and this one is pi"), "{log}");
     assert_eq!(device.state(), before);
 
-    let done = Command::new("base64").arg("-w0").arg(device.0.join("authority/ca.pem")).output().unwrap();
+    let done = Command::new("base64").arg("-w0").arg(device.0.0.join("authority/ca.pem")).output().unwrap();
     let authority = String::from_utf8(done.stdout).unwrap();
     let (status, text, log) = device.os_config(&["join", &fleet(json!({ "balenaRootCA": authority }))]);
     assert_eq!((status, log.as_str()), (0, ""));
-    let path = device.0.join("mnt/boot/config.json");
+    let path = device.0.0.join("mnt/boot/config.json");
     let writing =
         format!("balena-supervisor.service does not exist here, skipped\nWriting {}\n", path.display());
     assert!(text.contains(&writing) && text.contains("/etc/openvpn/ca.crt updated\n"), "{text}");
@@ -271,7 +310,7 @@ fn joining_and_leaving_with_the_clouds_own_authority() {
     assert!(text.contains(order), "{text}");
     let left: Value = minke_wire::json::parse_str(&device.read("mnt/boot/config.json").unwrap()).unwrap();
     assert_eq!(left, json!({ "uuid": UUID, "mine": { "x": 1 }, "deviceApiKeys": keys }));
-    assert!(!device.0.join(CA).exists() && !device.0.join(CONFIG).exists());
+    assert!(!device.0.0.join(CA).exists() && !device.0.0.join(CONFIG).exists());
     // And it gets its old key when it comes back.
     device.os_config(&["join", &fleet(json!({ "balenaRootCA": authority }))]);
     assert_eq!(device.get("deviceApiKey"), key);
@@ -358,12 +397,12 @@ fn services_are_down_while_their_files_change() {
     assert_eq!(taken(), [""; 0]);
     // What cannot be written leaves the services running.
     device.managed(&cloud.endpoint("/changed"), "");
-    std::fs::remove_file(device.0.join(CA)).unwrap();
-    std::fs::create_dir(device.0.join(CA)).unwrap();
+    std::fs::remove_file(device.0.0.join(CA)).unwrap();
+    std::fs::create_dir(device.0.0.join(CA)).unwrap();
     let (status, _, log) = device.os_config(&["update"]);
     assert!(status == 1 && log.contains("ca.crt"), "{log}");
     assert_eq!(taken(), jobs);
-    std::fs::remove_dir(device.0.join(CA)).unwrap();
+    std::fs::remove_dir(device.0.0.join(CA)).unwrap();
     assert_eq!(device.os_config(&["leave"]).0, 0);
     assert_eq!(
         taken(),
@@ -388,7 +427,7 @@ fn a_join_that_was_cut_off_is_completed_by_the_next_update() {
     let new = device.state();
     assert!(old.iter().zip(&new).filter(|(old, new)| old != new).count() >= 2);
     let paths: Vec<PathBuf> =
-        ["mnt/boot/config.json", CONFIG, CA].iter().map(|path| device.0.join(path)).collect();
+        ["mnt/boot/config.json", CONFIG, CA].iter().map(|path| device.0.0.join(path)).collect();
     // The files in the order in which they are written.
     let order = [0, 2, 1];
     for done in 0..=order.len() {

@@ -23,7 +23,7 @@ fn the_owners_authority_comes_changes_and_goes() {
         return;
     }
     let device = Device::new("root-ca");
-    let root = device.0.display();
+    let root = device.0.0.display();
     sh(&format!(
         "mkdir -p {root}/etc/ssl/certs {root}/usr/share/ca-certificates/balena {root}/run; cd {root}; \
          for name in one two; do openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out $name -days 9 -subj /CN=$name; \
@@ -78,7 +78,7 @@ fn the_owners_authority_comes_changes_and_goes() {
     let (status, _, log) = apply("{}");
     assert_eq!((status, log.trim()), (0, "[config-json][INFO] balenaRootCA is removed"));
     assert_eq!(bundle(), "newer\n");
-    assert!(!device.0.join(custom).exists());
+    assert!(!device.0.0.join(custom).exists());
     // A configuration that cannot be read says nothing about the key.
     apply(&with(&read("one.64")));
     apply("{");

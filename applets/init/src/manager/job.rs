@@ -5,6 +5,7 @@ use super::state::{Outcome, Phase, State};
 use super::{Manager, World};
 use crate::log;
 use crate::unit::{Condition, Type};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long a `Type=idle` service waits for other jobs: systemd's number.
@@ -210,6 +211,15 @@ impl Manager {
         }
     }
 
+    /// Whether the unit's first start in this boot has been done along with another's (`X-DoneBy=`).
+    fn is_done_by_another(&mut self, name: &str) -> bool {
+        let Some(slot) = self.units.get_mut(name) else { return false };
+        let unit = Rc::clone(&slot.unit);
+        let first = !std::mem::replace(&mut slot.on_its_own, true);
+        let other = unit.service.as_ref().and_then(|service| service.done_by.as_deref());
+        first && other.is_some_and(|other| self.is_up(other))
+    }
+
     fn run_start(&mut self, world: &mut dyn World, name: &str, by_hand: bool) {
         let Some(slot) = self.units.get_mut(name) else { return };
         if starting(slot.runtime.state) {
@@ -224,6 +234,16 @@ impl Manager {
             self.note(log::INFO, name, format_args!("not started: {why}"));
             return self.end_job(name, verdict);
         }
+        if self.is_done_by_another(name) {
+            let now = self.now;
+            if let Some(slot) = self.units.get_mut(name) {
+                slot.runtime.state = State::Exited;
+                slot.runtime.since = now;
+            }
+            self.moved(world, name, true);
+            return self.end_job(name, Verdict::Done);
+        }
+        let Some(slot) = self.units.get_mut(name) else { return };
         if slot.unit.service.is_none() {
             slot.reached = true;
             // Of a path or timer it is told that it was started.

@@ -143,6 +143,9 @@ pub struct Slot {
     pub went_up: Option<Duration>,
     /// When it last ended.
     pub went_down: Option<Duration>,
+    /// What others have done of its work no longer counts (`X-DoneBy=`): it was started before, or somebody wants it
+    /// anew.
+    pub on_its_own: bool,
     /// Its last start was skipped because of a condition.
     pub condition_failed: bool,
     /// The number of the watch on its control group.
@@ -162,6 +165,7 @@ impl Slot {
             armed: None,
             went_up: None,
             went_down: None,
+            on_its_own: false,
             condition_failed: false,
             watch: None,
             stored: Vec::new(),
@@ -377,6 +381,7 @@ impl Manager {
         self.now = now;
         for Saved { name, exited, main, restarts, .. } in saved.iter().filter(|unit| unit.up) {
             let Ok(slot) = self.load(world, name) else { continue };
+            slot.on_its_own = true;
             if slot.unit.service.is_none() {
                 slot.reached = true;
                 self.arm(world, name, false);

@@ -173,7 +173,8 @@ impl Manager {
     pub(super) fn accept(&mut self, plan: &Plan, automatic: bool) {
         for (name, kind) in plan.iter() {
             let (name, mut kind) = (name.as_str(), *kind);
-            let Some(slot) = self.units.get(name) else { continue };
+            let Some(slot) = self.units.get_mut(name) else { continue };
+            slot.on_its_own |= kind == Kind::Restart;
             let active = slot.active();
             let needless = match kind {
                 Kind::Start => active.is_up(),

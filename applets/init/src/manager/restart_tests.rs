@@ -132,3 +132,45 @@ fn a_missed_watchdog_kills_and_restarts() {
     sim.sleep();
     assert_eq!(sim.state("a.service"), "activating", "it starts again and is not ready yet");
 }
+
+/// The names that one process has done the work of at boot.
+const PARTS: [(&str, &str); 3] = [
+    ("all.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/all\n"),
+    (
+        "part.service",
+        "[Unit]\nWants=all.service\nAfter=all.service\n\
+         [Service]\nType=oneshot\nRemainAfterExit=yes\nX-DoneBy=all.service\nExecStart=/part\n",
+    ),
+    ("other.service", "[Unit]\nWants=part.service\nAfter=part.service\n[Service]\nExecStart=/other\n"),
+];
+
+#[test]
+fn the_first_start_is_done_along_with_another_s_and_later_ones_are_not() {
+    let mut sim = Sim::new(&PARTS);
+    sim.request(Kind::Start, "other.service");
+    assert_eq!(sim.story, ["all.service runs /all"]);
+    sim.exit("/all", 0);
+    assert_eq!(sim.story[1..], ["other.service runs /other"]);
+    assert_eq!(sim.state("part.service"), "active");
+    // A restart does the part, and only that.
+    sim.request(Kind::Restart, "part.service");
+    assert_eq!(sim.story[2..], ["part.service runs /part"]);
+    sim.exit("/part", 1);
+    assert_eq!(sim.state("part.service"), "failed");
+    sim.request(Kind::Start, "part.service");
+    assert_eq!(sim.story.last().unwrap(), "part.service runs /part");
+}
+
+#[test]
+fn what_the_other_has_not_done_is_done_by_the_unit_itself() {
+    let mut sim = Sim::new(&PARTS);
+    sim.request(Kind::Start, "part.service");
+    sim.exit("/all", 1);
+    assert_eq!(sim.story.last().unwrap(), "part.service runs /part");
+    // Somebody wants it anew while the other one still runs.
+    let mut sim = Sim::new(&PARTS);
+    sim.request(Kind::Start, "part.service");
+    sim.request(Kind::Restart, "part.service");
+    sim.exit("/all", 0);
+    assert_eq!(sim.story, ["all.service runs /all", "part.service runs /part"]);
+}

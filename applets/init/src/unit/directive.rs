@@ -101,6 +101,7 @@ const UNIT: &[Directive<Unit>] = &[
 const SERVICE: &[Directive<Service>] = &[
     ("Type", |service, value| Done(put(&mut service.kind, one_of(value, &service::TYPES)))),
     ("RemainAfterExit", |service, _| Flag(&mut service.remain_after_exit)),
+    ("X-DoneBy", |service, _| Text(&mut service.done_by)),
     ("ExecCondition", |service, _| Commands(&mut service.exec_condition)),
     ("ExecStartPre", |service, _| Commands(&mut service.exec_start_pre)),
     ("ExecStart", |service, _| Commands(&mut service.exec_start)),
@@ -184,7 +185,7 @@ const LIMITS: [(&str, Limit); 12] = [
 
 /// Applies one assignment to a unit.
 pub fn apply(unit: &mut Unit, name: &Name, section: &str, key: &str, value: &str) -> Result<(), Problem> {
-    if section.starts_with("X-") || key.starts_with("X-") {
+    if section.starts_with("X-") {
         return Ok(());
     }
     // What the image builder reads.
@@ -208,7 +209,10 @@ pub fn apply(unit: &mut Unit, name: &Name, section: &str, key: &str, value: &str
         }
         _ => return Err(Problem::Section),
     };
-    done.ok_or(Problem::Unknown)?.map_err(Problem::Value)
+    match done {
+        None if key.starts_with("X-") => Ok(()),
+        done => done.ok_or(Problem::Unknown)?.map_err(Problem::Value),
+    }
 }
 
 /// Applies a directive that the table has; `None`: it has not.

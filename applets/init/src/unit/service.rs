@@ -143,6 +143,9 @@ pub struct Service {
     pub kind: Type,
     /// It stays active after a clean end.
     pub remain_after_exit: bool,
+    /// `X-DoneBy=`: the unit whose process does this one's work at boot as well. While it is up, the first start in a
+    /// boot takes no process; every later one does the work itself.
+    pub done_by: Option<String>,
     /// Commands in order.
     pub exec_condition: Vec<Rc<Command>>,
     /// Before the main process.
@@ -281,6 +284,7 @@ impl Default for Service {
         Self {
             kind: Type::Simple,
             remain_after_exit: false,
+            done_by: None,
             exec_condition: Vec::new(),
             exec_start_pre: Vec::new(),
             exec_start: Vec::new(),

@@ -60,6 +60,8 @@ pub(crate) enum Action {
         entry: u64,
         /// The name.
         host: String,
+        /// The port of NTS key exchanges, when one is to tell where the server is: [`Client::keyed`].
+        nts: Option<u16>,
     },
     /// Set the clock forward by nanoseconds (back, if negative), then tell [`Client::stepped`].
     Step(i64),

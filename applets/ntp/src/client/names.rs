@@ -18,6 +18,8 @@ const MOST_ADDRESSES: usize = 16;
 pub(crate) struct Entry {
     pub(crate) id: u64,
     pub(crate) line: Line,
+    /// The line's port, or what a key exchange has told.
+    port: u16,
     /// Addresses that have not been tried.
     spare: Vec<IpAddr>,
     /// When it is looked up next, in nanoseconds since boot.
@@ -36,6 +38,7 @@ impl Entry {
         let problem = String::new();
         Self {
             id,
+            port: line.port,
             line,
             spare: Vec::new(),
             due: Some(0),
@@ -82,12 +85,18 @@ impl Client {
                 continue;
             }
             entry.due = None;
+            let options = entry.line.options;
             match entry.line.host.parse::<IpAddr>() {
-                Ok(address) => literals.push((entry.id, address)),
-                Err(_) => {
+                Ok(address) if !options.nts => literals.push((entry.id, address)),
+                _ => {
                     entry.resolving = true;
                     entry.last = Some(now.boot);
-                    self.actions.push(Action::Resolve { entry: entry.id, host: entry.line.host.clone() });
+                    let nts = options.nts.then_some(options.nts_port);
+                    self.actions.push(Action::Resolve {
+                        entry: entry.id,
+                        host: entry.line.host.clone(),
+                        nts,
+                    });
                 }
             }
         }
@@ -121,6 +130,27 @@ impl Client {
         self.timer(now);
     }
 
+    /// A key exchange has told where a line's server is, and brought keys: it is asked now.
+    pub(crate) fn keyed(&mut self, id: u64, now: Now, addresses: Vec<IpAddr>, port: u16) {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else { return };
+        entry.port = port;
+        self.drop_sources(|source| {
+            let address = source.address;
+            source.entry == id && (address.port() != port || !addresses.contains(&address.ip()))
+        });
+        for source in self.sources.iter_mut().filter(|source| source.entry == id) {
+            source.forget_question();
+            source.begin_burst(now.boot, 1);
+        }
+        self.resolved(id, now, Ok(addresses));
+    }
+
+    /// The lines that are asked with NTS, each with its host and its port of key exchanges.
+    pub(crate) fn nts_lines(&self) -> impl Iterator<Item = (u64, &str, u16)> {
+        let lines = self.entries.iter().filter(|entry| entry.line.options.nts);
+        lines.map(|entry| (entry.id, entry.line.host.as_str(), entry.line.options.nts_port))
+    }
+
     /// Names that could not be looked up are tried again.
     pub(super) fn retry_names(&mut self, when: i64) {
         for entry in self.entries.iter_mut().filter(|entry| entry.waits()) {
@@ -138,7 +168,7 @@ impl Client {
                 if has >= entry.line.servers || self.sources.len() >= MOST_SOURCES {
                     break;
                 }
-                let address = SocketAddr::new(entry.spare.remove(0), entry.line.port);
+                let address = SocketAddr::new(entry.spare.remove(0), entry.port);
                 if self.sources.iter().any(|source| source.address == address) {
                     continue;
                 }
@@ -161,7 +191,8 @@ impl Client {
             let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == source.entry) else {
                 continue;
             };
-            if !source.is_hopeless() || entry.line.host.parse::<IpAddr>().is_ok() {
+            let fixed = !entry.line.options.nts && entry.line.host.parse::<IpAddr>().is_ok();
+            if !source.is_hopeless() || fixed {
                 continue;
             }
             let used = |address: &IpAddr| self.sources.iter().any(|source| source.address.ip() == *address);

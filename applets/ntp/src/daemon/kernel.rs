@@ -68,7 +68,10 @@ impl Kernel {
         }
         let steer = steer(steering);
         self.told = Some(super::boot());
-        self.done(adjtime::steer(&steer));
+        if self.done(adjtime::steer(&steer)) {
+            // Once in a boot: what waits for a clock that is right goes on, and the clock is saved.
+            let _ = minke_control::time::mark_synchronized("NTP");
+        }
     }
 
     /// The clock is no longer known to be right.

@@ -4,14 +4,18 @@ mod drift;
 mod health;
 mod kernel;
 mod names;
+mod nts;
 mod report;
+mod server;
 
 use crate::client::{Action, Beginning, Client, Now};
+use crate::nts::associations::Associations;
+use crate::serve::{Subnet, options};
 use crate::sources;
 use drift::Drift;
 use health::{Finding, Health};
 use kernel::Kernel;
-use minke_applet::{Args, Flag, build, log, notify, report as outcome};
+use minke_applet::{Args, EXIT_USAGE, Flag, build, log, notify, report as outcome};
 use minke_control::ntp::{Command, SOCKET};
 use minke_control::{Event, Limits, Server};
 use minke_sys::alarm::Alarm;
@@ -22,6 +26,7 @@ use minke_sys::stamp::Stamped;
 use minke_sys::{Errno, Result, clock, random};
 use minke_wire::json::{Value, json};
 use names::Names;
+use server::Serving;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +37,10 @@ const CONTROL: u64 = 2;
 const ALARM: u64 = 3;
 const NAMES: u64 = 4;
 const ROUTES: u64 = 5;
+const NTS: u64 = 6;
+/// The two sockets at which clients ask.
+const SERVER: u64 = 8;
+const SERVER_TOO: u64 = 9;
 /// From here on tokens are those of questions.
 const FIRST_QUESTION: u64 = 16;
 
@@ -70,17 +79,28 @@ struct Settings {
     state: PathBuf,
     socket: PathBuf,
     watch_only: bool,
+    trust: minke_http::Trust,
+    allowed: Vec<Subnet>,
 }
 
 /// `ntp run`.
 pub(crate) fn run(args: &Args) -> u8 {
     let path = |flag: &Flag, usual: &str| PathBuf::from(args.value(flag.long).unwrap_or(usual));
+    let (trust, allowed) = match crate::query::trust(args).and_then(|trust| Ok((trust, options(args)?))) {
+        Ok(both) => both,
+        Err(problem) => {
+            log::error(format_args!("{problem}"));
+            return EXIT_USAGE;
+        }
+    };
     let settings = Settings {
         config: path(&CONFIG_FLAG, "/etc/chrony.conf"),
         sources: path(&SOURCES_FLAG, "/run/chrony"),
         state: path(&STATE_FLAG, "/var/lib/chrony"),
         socket: path(&crate::status::SOCKET_FLAG, SOCKET),
         watch_only: args.has(NO_CLOCK_FLAG.long),
+        trust,
+        allowed,
     };
     outcome(serve(settings).map(|()| 0))
 }
@@ -96,6 +116,8 @@ struct Daemon {
     alarm: Alarm,
     names: Names,
     routes: Option<Monitor>,
+    nts: Associations,
+    serving: Serving,
     kernel: Kernel,
     client: Client,
     drift: Drift,
@@ -128,12 +150,15 @@ fn serve(settings: Settings) -> Result<()> {
                 ALARM => _ = daemon.alarm.take(),
                 NAMES => daemon.named(),
                 ROUTES => daemon.routes_changed(),
+                NTS => daemon.keyed(),
+                SERVER | SERVER_TOO => daemon.serve_clients(*token),
                 token => daemon.receive(token),
             }
             daemon.work()?;
         }
         let now = daemon.kernel.now();
         daemon.client.timer(now);
+        daemon.exchange_keys();
         daemon.check_health(now);
         daemon.work()?;
     }
@@ -157,6 +182,8 @@ impl Daemon {
         poller.add(&alarm, ALARM, Interest::Read)?;
         let names = Names::new()?;
         poller.add(&names, NAMES, Interest::Read)?;
+        let nts = Associations::new(settings.state.clone(), settings.trust.clone())?;
+        poller.add(&nts, NTS, Interest::Read)?;
         let kernel = Kernel::new(settings.watch_only);
         let drift = Drift::new(&settings.state);
         let beginning = Beginning {
@@ -178,6 +205,8 @@ impl Daemon {
             alarm,
             names,
             routes: None,
+            nts,
+            serving: Serving::default(),
             kernel,
             client,
             drift,
@@ -193,6 +222,8 @@ impl Daemon {
             log::warn(format_args!("there is no server to ask; see 'ntp --help'"));
         }
         self.client.set_lines(self.kernel.now(), lines);
+        self.keep_keys();
+        self.open_server();
     }
 
     /// Does what the client wants until it wants nothing more, and sets the timer.
@@ -210,7 +241,8 @@ impl Daemon {
         self.kernel.refresh(now, &self.client);
         self.drift.note(now.boot, self.client.clock.drift(), self.client.clock.synchronized);
         self.watch_routes()?;
-        let deadlines = [self.client.deadline(), self.health.deadline(), self.kernel.deadline()];
+        let keys = self.nts.deadline().filter(|_| self.client.online).map(nanos);
+        let deadlines = [self.client.deadline(), self.health.deadline(), self.kernel.deadline(), keys];
         let first = deadlines.into_iter().flatten().min();
         if first != self.set {
             self.set = first;
@@ -224,10 +256,12 @@ impl Daemon {
         match action {
             Action::Ask(id) => self.ask(id),
             Action::Close(id) => self.questions.retain(|(source, ..)| *source != id),
-            Action::Resolve { entry, host } => self.names.find(entry, host),
+            Action::Resolve { entry, host, nts: None } => self.names.find(entry, host),
+            Action::Resolve { entry, host, nts: Some(port) } => self.find_keys(entry, &host, port),
             Action::Step(by) => {
                 if self.kernel.step(by) {
                     self.client.stepped(self.kernel.now());
+                    self.nts.encourage();
                 }
             }
             Action::Steer(steering) => self.kernel.steer(&steering),
@@ -245,8 +279,12 @@ impl Daemon {
         let (halves, _) = numbers.as_chunks::<8>();
         let [a, b] = halves else { return };
         let random = [u64::from_ne_bytes(*a), u64::from_ne_bytes(*b)];
-        let Some((address, bytes)) = self.client.ask(id, self.kernel.now(), random) else { return };
+        let Some((address, mut bytes)) = self.client.ask(id, self.kernel.now(), random) else { return };
+        if !self.seal(id, &mut bytes) {
+            return self.client.was_refused(id, self.kernel.now(), "no key or cookie for it yet", false);
+        }
         if let Err(error) = self.send(id, address, &bytes) {
+            self.unsent(id);
             self.refused(id, error.errno);
         }
     }
@@ -279,7 +317,7 @@ impl Daemon {
                 Ok(Some(arrival)) => {
                     let now = self.kernel.now();
                     let bytes = buffer.get(..arrival.length).unwrap_or_default();
-                    if self.client.received(id, now, bytes, arrival.time.unwrap_or(now.real)) {
+                    if self.hear(id, now, bytes, arrival.time.unwrap_or(now.real)) {
                         self.questions.swap_remove(place);
                         return;
                     }
@@ -368,7 +406,10 @@ impl Daemon {
             return Some(report::status(&self.client, &self.kernel, now).to_value());
         }
         match Command::from_value(request)? {
-            Command::Online => self.client.go_online(now),
+            Command::Online => {
+                self.nts.encourage();
+                self.client.go_online(now);
+            }
             Command::Offline => self.client.go_offline(),
             Command::OnOffline if is_routed() => self.client.go_online(now),
             Command::OnOffline => self.client.go_offline(),

@@ -11,7 +11,7 @@
 //!   believed.
 
 use super::exchange::{Clock, Granted};
-use super::session::{RANDOM, RESERVE, Session, Verdict};
+use super::session::{RANDOM, Session, Verdict};
 use super::store::Kept;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -90,6 +90,11 @@ impl Association {
     /// Whether a request could be sealed now.
     pub(crate) fn is_ready(&self) -> bool {
         self.session.as_ref().is_some_and(|session| !session.cookies.is_empty())
+    }
+
+    /// The server was of no use: an exchange may tell of another.
+    pub(crate) fn refuse(&mut self) {
+        self.refused = true;
     }
 
     /// The time since boot at which an exchange should begin; `None`: none is due, or one is on its way.
@@ -187,10 +192,11 @@ impl Association {
         Some(Kept { session, addresses: self.addresses.clone(), port: self.port })
     }
 
-    /// How many cookies there are, and how many of them on the disk.
+    /// How many cookies there are, and how many on the disk.
+    #[cfg(test)]
     pub(crate) fn cookies(&self) -> (usize, usize) {
         let here = self.session.as_ref().map_or(0, |session| session.cookies.len());
-        (here, if self.stored.is_some() { RESERVE } else { 0 })
+        (here, if self.stored.is_some() { super::session::RESERVE } else { 0 })
     }
 }
 

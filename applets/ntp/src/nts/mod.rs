@@ -2,6 +2,9 @@
 
 mod aead;
 pub(crate) mod association;
+pub(crate) mod associations;
 pub(crate) mod exchange;
+#[cfg(test)]
+mod peers_tests;
 pub(crate) mod session;
 pub(crate) mod store;

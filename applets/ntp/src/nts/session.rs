@@ -218,4 +218,57 @@ mod tests {
         assert_eq!((session.cookies.len(), reserve.cookies.len()), (5, 3));
         assert!(reserve.cookies.iter().all(|cookie| !session.cookies.contains(cookie)));
     }
+
+    /// A request of ours that chronyd 4.3 answered, and the answer.
+    const REQUEST: &str = "230000000000000000000000000000000000000000000000000000000000000000000000000000000000000000 \
+     00000701040024564d7f5c9b2019f6069dd31e08f479b7b18e07eab03ff0c119bd92f191a174e70204006861ec \
+     324bf702458dabf9e97676cd306e41d0ef70f5b3647c22d580e4f3fdfa64ce971e2516ca60313808c87399193e \
+     bb5e84a672f5d5b3d3f1da695a5f5e98da4cc35def0fa3ec672a3cd2a6b1902d044a621ef70a919977aff03e12 \
+     81aaf8535482950603040068000000000000000000000000000000000000000000000000000000000000000000 \
+     000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000 \
+     000000000000000000000000000000000000000000000404002800100010bd685d6e8278271d68362c21d5da8b \
+     3ad0b6785b81ae871d40658491ad51f21d";
+    const ANSWER: &str = "240300e600000000000000007f7f0101eeabeed1daa461f00000000000000007eeabeed3b5dfb72beeabeed3b5 \
+     e2da6801040024564d7f5c9b2019f6069dd31e08f479b7b18e07eab03ff0c119bd92f191a174e7040400f80010 \
+     00e02ab4d9411e7523f04e7aa83ac69adc31c39fe216b7091b44694a57e377d08e392a82e78857dc8a2c4224c9 \
+     e57718734f026758aea0da3d1b9bdacc2c970e76b6325ca4fbe5ed9688f064200ea88f32ae0ea3ddb77478ad48 \
+     8aca38783d92102c26cec4f549c1e9ca08c96e1bb491c16b9d216a5b6e5d7fa611bfd902f9e7d08736bc5b24d9 \
+     d337aec42a5d3fafb8f91898b05ea5267fc35901dd2c817e5a7446a958798366f53ff66f4d186081bc84d83546 \
+     e5c266df43d00b122e77486b8621416468c562dcf0a37390d7ae5dbaf17921b39d6a559752dc0967bb3325a07c \
+     a6729edee9874fc98b08024b2dfc6277ab";
+    const TO_SERVER: &str = "2daefe2044a81da683b02f6307964e6064b9ba6e9ec30880055511c2e92391e9";
+    const TO_CLIENT: &str = "4e85a448e86fa8d8ccfc80d518f050503ce268c53634ff38f4af3adbcc121f4b";
+
+    fn bytes(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> =
+            text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    #[test]
+    fn a_captured_exchange() {
+        let (wanted, answer) = (bytes(REQUEST), bytes(ANSWER));
+        let key = |text| Key(bytes(text).try_into().unwrap());
+        let cookies = (0..7).map(|_| wanted[HEADER + 40..HEADER + 140].to_vec()).collect();
+        let mut session = Session::new(key(TO_SERVER), key(TO_CLIENT), cookies);
+        let random =
+            [&wanted[HEADER + 4..HEADER + 36], &wanted[wanted.len() - 32..wanted.len() - 16]].concat();
+        let mut request = wanted[..HEADER].to_vec();
+        assert!(session.seal(&mut request, &random.try_into().unwrap()));
+        assert_eq!(request, wanted);
+        let mut state = 5u64;
+        for _ in 0..2000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let mut forged = answer.clone();
+            forged[(state >> 33) as usize % answer.len()] ^= 1 << (state >> 20 & 7);
+            forged.truncate(if state & 1 == 0 {
+                answer.len()
+            } else {
+                (state >> 40) as usize % answer.len()
+            });
+            assert_eq!(session.open(&forged), Verdict::Foreign);
+        }
+        assert_eq!(session.open(&answer), Verdict::Authentic);
+        assert_eq!(session.cookies.len(), 8);
+    }
 }

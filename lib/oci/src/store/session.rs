@@ -126,6 +126,8 @@ impl Session<'_> {
         folder: &Path,
         progress: &mut OnProgress<'_>,
     ) -> Result<Unpacked> {
+        // An image is not worth the blocks by which the device stays usable on a full disk.
+        let _limit = minke_sys::capability::out_of_reserve();
         file::make_folder(folder, 0o700)?;
         let total = blob.size.unwrap_or(0);
         let unpacked = layer::unpack(blob, diff_id, folder, &mut |current| {

@@ -40,6 +40,24 @@ fn an_answer_and_its_parts() {
     assert_eq!(parsed(&[record(5, &[3; 1025])]).unwrap().cookies.len(), 2);
 }
 
+/// What chronyd 4.3 answered.
+#[test]
+fn a_captured_answer() {
+    let digits: Vec<u8> = include_str!("chronyd.hex")
+        .chars()
+        .filter_map(|digit| digit.to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    let message: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    let established = Established::parse(&message).unwrap().unwrap();
+    assert_eq!((established.server, established.port), (None, Some(54862)));
+    assert_eq!(established.cookies.len(), 8);
+    assert!(established.cookies.iter().all(|cookie| cookie.len() == 100));
+    mutate(&[&message], 5000, |bytes| {
+        let _ = Established::parse(bytes);
+    });
+}
+
 #[test]
 fn what_is_refused_and_why() {
     let text = |more: &[Vec<u8>]| parsed(more).unwrap_err().to_string();
