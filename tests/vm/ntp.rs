@@ -37,7 +37,8 @@ fn a_wrong_clock_is_set_and_steered_and_told_of() {
         let _servers = several(&scratch.0, SERVERS);
         let way = Way { delay: 2_000, jitter: Jitter::Uniform(1_000), loss: 20, ..Way::default() };
         let paths = relays(&[Path::both(way); SERVERS as usize]);
-        let names: Vec<String> = (1..=SERVERS).map(|number| address(RELAY, number).ip().to_string()).collect();
+        let names: Vec<String> =
+            (1..=SERVERS).map(|number| address(RELAY, number).ip().to_string()).collect();
         let mut settings = direct(FASTEST);
         let config = format!(
             r#"{{"ntpServers":"{}","os":{{"network":{{"connectivity":{{"uri":"null"}}}}}}}}"#,
@@ -83,7 +84,10 @@ fn a_wrong_clock_is_set_and_steered_and_told_of() {
              systemctl daemon-reload; systemctl restart --no-block chronyd",
         );
         until(&mut guest, &format!("{journal} | grep -q 'No online NTP sources - forcing poll'"));
-        until(&mut guest, &format!("{journal} | grep -q 'NTP time lost synchronization - restarting chronyd'"));
+        until(
+            &mut guest,
+            &format!("{journal} | grep -q 'NTP time lost synchronization - restarting chronyd'"),
+        );
         until(&mut guest, "[ $(systemctl show -p NRestarts --value chronyd) -ge 1 ]");
         let (text, status) = try_sh(&mut guest, "ntp status");
         assert!(status == 0 && text.contains("Not synchronised: no"), "{text}");
