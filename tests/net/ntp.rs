@@ -4,7 +4,7 @@
 use crate::liar::{Liar, Lie};
 use minke_tests::relay::{Counts, Jitter, Path, Way};
 use minke_tests::time_net::{
-    Client, Kind, LIAR, RELAY, Scratch, Seen, TRUE, address, is_selected, is_used, relays, several,
+    Client, Kind, LIAR, RELAY, Scratch, Seen, TRUE, address, is_selected, is_used, ntpd_rs, relays, several,
 };
 use minke_tests::{in_namespace, relay};
 use minke_wire::ntp::Leap;
@@ -290,6 +290,23 @@ fn commands(kind: Kind) {
     });
 }
 
+/// A server of another make is followed like the others, and alone.
+fn other_makes(kind: Kind) {
+    in_namespace(|| {
+        let scratch = Scratch::new(&format!("other-{kind:?}"));
+        let _true = several(&scratch.0, 3);
+        let other = address(TRUE, 4);
+        let _other = ntpd_rs(&scratch.0, other, &list(TRUE, 3));
+        let client = Client::asking(kind, &scratch.0, &[other, address(TRUE, 1), address(TRUE, 2)]);
+        let sources =
+            client.until("ntpd-rs is used", |sources| matches!(state_of(sources, other), "*" | "+"));
+        assert!(sources.iter().all(|source| source.offset.abs() < BUSY), "{sources:#?}");
+        drop(client);
+        let client = Client::asking(kind, &scratch.0, &[other]);
+        assert_eq!(client.selected().address, other.ip().to_string());
+    });
+}
+
 /// Reports of both, side by side: the same lines, keys and columns.
 #[test]
 fn reports_look_as_chronyc_prints_them() {
@@ -347,6 +364,7 @@ with_both! {
     forgeries: forged_answers_are_not_believed, chronyd_and_forged_answers;
     outage: servers_go_and_come_back, chronyd_and_an_outage;
     floods: a_flood_takes_no_memory, chronyd_and_a_flood;
+    other_makes: ntpd_rs_is_followed, chronyd_follows_ntpd_rs;
     commands: what_scripts_tell_chronyc, chronyd_and_scripts;
 }
 
