@@ -5,3 +5,4 @@
 mod dns;
 mod liar;
 mod ntp;
+mod nts;

@@ -14,7 +14,8 @@ use minke_wire::ntp::Leap;
 
 /// Beyond this the clock is set (spec os §5.6.2), in seconds.
 const STEP: f64 = 1.0;
-/// The same for the first time after a boot: nobody can have relied on the clock yet, and steering takes a while.
+/// The same for the first time after a boot, and after the machine slept or somebody set the clock: nobody can rely on its
+/// going on evenly then, and working more than this off takes a while.
 const FIRST_STEP: f64 = 0.01;
 /// How long the first answers wait for those of the other servers, in nanoseconds.
 const QUORUM_WAIT: i64 = 4 * SECOND;
@@ -26,11 +27,9 @@ const WARMTH: f64 = 1e-6;
 /// minute.
 const LEAST_WANDER: f64 = 1e-21;
 const MOST_WANDER: f64 = 1e-11;
-const USUAL_WANDER: f64 = 1e-16;
+const USUAL_WANDER: f64 = 1e-17;
 /// The interval grows while the clock is expected to stay within this, in seconds.
 const GOAL: f64 = 0.002;
-/// The frequency is known well enough for the owner's least interval when the clock stays within this meanwhile.
-const LEARNED: f64 = 0.01;
 /// The farthest that the kernel works off by itself: MAXPHASE of the kernel.
 const MOST_SLEW: f64 = 0.5;
 /// What one server alone may do to a clock that nobody has confirmed: forward by so much from the build time.
@@ -69,6 +68,8 @@ pub(crate) struct Clock {
     pub(crate) synchronized: bool,
     /// It once was.
     begun: bool,
+    /// Somebody may rely on its going on evenly: it has not just begun, been set or slept.
+    even: bool,
     /// The first answer that waits for those of others.
     first_heard: Option<i64>,
     /// How far the clock was ahead of the oscillator at the last look, and when.
@@ -112,6 +113,7 @@ impl Clock {
             estimate: None,
             synchronized: false,
             begun: beginning.synchronized,
+            even: beginning.synchronized,
             first_heard: None,
             ahead: now.ahead(),
             looked: now.raw,
@@ -126,9 +128,10 @@ impl Clock {
         Sample { time: time as f64 * 1e-9, offset, delay: delay as f64 * 1e-9, precision }
     }
 
-    /// What is known of the frequency before a server's answers: value and variance.
+    /// What is known of the frequency before a server's answers: value and variance. As the results of some servers, who
+    /// all begin with it, are added up, it is taken for less certain.
     pub(crate) fn frequency(&self) -> (f64, f64) {
-        (self.frequency.0, self.frequency.1.max(WARMTH * WARMTH))
+        (self.frequency.0, 4.0 * self.frequency.1.max(WARMTH * WARMTH))
     }
 
     /// What is known of the frequency for a later run: value and standard deviation.
@@ -215,6 +218,7 @@ impl Clock {
     /// The phase is no longer known; the frequency is.
     pub(crate) fn lose_phase(&mut self, now: Now) {
         self.synchronized = false;
+        self.even = false;
         self.first_heard = None;
         self.estimate = None;
         self.base = now.ahead();
@@ -338,7 +342,6 @@ impl Clock {
     ) {
         let target = self.base.saturating_add(nanos(estimate.offset));
         let offset = target.saturating_sub(now.ahead());
-        let first = !self.begun;
         if truechimers < 2 && !self.may_alone(now, offset) {
             actions.push(Action::Log(format!(
                 "one server alone wants to set the clock by {}, and nobody confirms it",
@@ -348,16 +351,21 @@ impl Clock {
         }
         let report = &mut self.report;
         let away = offset as f64 * 1e-9;
-        report.interval = report.updated.map_or(0, |updated| now.boot.saturating_sub(updated));
+        // The answers to one round of questions are one update.
+        let interval = report.updated.map_or(0, |updated| now.boot.saturating_sub(updated));
+        if interval > SECOND / 2 {
+            report.interval = interval;
+        }
         report.updated = Some(now.boot);
         report.updated_real = now.real;
         report.residual_frequency = estimate.frequency - self.told;
         self.estimate = Some(estimate);
-        self.frequency = (estimate.frequency.clamp(-0.01, 0.01), estimate.frequency_variance);
+        self.frequency = (estimate.frequency.clamp(-0.001, 0.001), estimate.frequency_variance);
         self.synchronized = true;
         self.begun = true;
+        let even = std::mem::replace(&mut self.even, true);
         self.first_heard = None;
-        let step = away.abs() > if first { FIRST_STEP } else { STEP };
+        let step = away.abs() > if even { STEP } else { FIRST_STEP };
         let left = if step { 0 } else { offset };
         report.last_offset = left as f64 * 1e-9;
         let squared = report.rms_offset * report.rms_offset;
@@ -414,20 +422,25 @@ impl Clock {
             let later = estimate.at(now.time() + exponent(poll), self.wander);
             (later.offset_variance - estimate.offset_variance).max(0.0).sqrt()
         };
-        let mut noise = f64::INFINITY;
-        for source in sources.iter().filter(|source| is_good(source)) {
-            noise = noise.min(source.filter.deviation());
-        }
-        let goal = if noise.is_finite() { GOAL.max(0.7 * noise) } else { GOAL };
-        let mut wanted = 4;
-        while wanted < 17 && growth(wanted + 1) <= goal {
-            wanted += 1;
-        }
+        // A clock that is known to 20 ms need not be asked about for 2 ms.
+        let known = estimate.offset_variance.sqrt();
+        let goal = GOAL.max(known);
+        let longest = |goal: f64| {
+            let mut poll = 4;
+            while poll < 17 && growth(poll + 1) <= goal {
+                poll += 1;
+            }
+            poll
+        };
+        let (wanted, learning) = (longest(goal), longest((GOAL / 4.0).max(known / 2.0)));
         for source in sources.iter_mut() {
-            let learned = growth(source.options.minpoll) <= LEARNED;
+            // The frequency is known well enough for the owner's interval, or as well as it can be.
+            let interval = exponent(source.options.minpoll);
+            let learned = estimate.frequency_variance * interval * interval <= goal * goal / 16.0
+                || estimate.frequency_variance <= 0.5 * self.wander * interval;
             // Only an answer changes an interval, and not while it is doubted.
             if source.last.is_some_and(|last| last.at == now.boot) && source.burst == 0 {
-                source.set_poll(wanted, learned);
+                source.set_poll(if learned { wanted } else { learning }, learned);
                 source.plan(now);
             }
         }

@@ -4,6 +4,8 @@ mod clock;
 pub(crate) mod filter;
 mod names;
 pub(crate) mod select;
+#[cfg(test)]
+mod simulator;
 pub(crate) mod source;
 
 use crate::sources::Line;
@@ -14,9 +16,9 @@ use source::{Answer, SECOND, Source};
 use std::net::SocketAddr;
 
 /// The most servers that are asked.
-pub(crate) const MOST_SOURCES: usize = 16;
+pub(crate) const MOST_SOURCES: usize = 32;
 /// Questions of a burst at the start, as many as chrony's `iburst` has.
-const BURST: u8 = 4;
+const BURST: u8 = 8;
 /// A sleep of the machine longer than this makes old answers worthless, in nanoseconds.
 const SUSPENDED: i64 = 50_000_000;
 
@@ -167,6 +169,8 @@ impl Client {
         for source in &mut self.sources {
             let early = (SECOND << source.interval().clamp(0, 17)) / 8;
             if due(source, now.boot.saturating_add(if source.burst > 0 { SECOND / 2 } else { early })) {
+                // Until it is asked, which happens at once; a call meanwhile must not ask twice.
+                source.next = None;
                 ids.push(source.id);
             }
         }
@@ -219,10 +223,8 @@ impl Client {
                     let name = source.address.ip();
                     self.actions.push(Action::Log(format!("the time of {name} or the clock's has jumped")));
                 }
-                // Whether this is an accident or a new truth is worth a few questions.
-                if doubtful && source.burst == 0 {
-                    source.burst = 3;
-                    source.plan(now);
+                if doubtful {
+                    source.doubt(now);
                 }
                 self.clock.heard(now);
             }

@@ -191,7 +191,12 @@ impl Client {
             let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == source.entry) else {
                 continue;
             };
-            let fixed = !entry.line.options.nts && entry.line.host.parse::<IpAddr>().is_ok();
+            // A key exchange helps against silence; who answers is known for sure.
+            let fixed = if entry.line.options.nts {
+                source.reach != 0 || source.denied
+            } else {
+                entry.line.host.parse::<IpAddr>().is_ok()
+            };
             if !source.is_hopeless() || fixed {
                 continue;
             }

@@ -74,7 +74,8 @@ pub(crate) fn select(candidates: &[Candidate]) -> Option<Selection> {
         for (place, (one, verdict)) in candidates.iter().zip(&verdicts).enumerate() {
             let variance = one.estimate.offset_variance + one.bias;
             let away = one.estimate.offset - estimate.offset;
-            let badness = away * away / variance;
+            let apart = one.estimate.frequency - estimate.frequency;
+            let badness = (away * away / variance).max(apart * apart / one.estimate.frequency_variance);
             if *verdict == Verdict::Combined && badness > worst.0 {
                 worst = (badness, Some(place));
             }

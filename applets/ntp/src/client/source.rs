@@ -4,7 +4,7 @@ use super::Now;
 use super::filter::{Filter, Sample};
 use super::select::Verdict;
 use crate::sources::{Line, Options};
-use minke_wire::ntp::{Kiss, Leap, MAXSTRAT, Packet, Timestamp, mode};
+use minke_wire::ntp::{Extensions, Kiss, Leap, MAXSTRAT, Packet, Timestamp, mode};
 use std::net::SocketAddr;
 
 /// A second in nanoseconds.
@@ -100,6 +100,8 @@ pub(crate) struct Source {
     pub(crate) failures: u32,
     /// Answers in a row that contradicted the majority.
     pub(crate) lies: u32,
+    /// When it was last asked in a row because its answer contradicted the ones before.
+    doubted: Option<i64>,
     /// By how much a `RATE` kiss has lengthened the interval.
     slower: i8,
     pending: Option<Pending>,
@@ -133,6 +135,7 @@ impl Source {
             unrouted: false,
             failures: 0,
             lies: 0,
+            doubted: None,
             slower: 0,
             pending: None,
             previous: None,
@@ -230,7 +233,12 @@ impl Source {
     pub(crate) fn answer(&mut self, now: Now, bytes: &[u8], received: i64, pivot: i64) -> Answer {
         self.received = self.received.saturating_add(1);
         let Some(pending) = self.pending else { return Answer::Foreign };
-        let Some((packet, _)) = Packet::decode(bytes) else { return Answer::Foreign };
+        let Some((packet, rest)) = Packet::decode(bytes) else { return Answer::Foreign };
+        let mut fields = Extensions::new(rest);
+        fields.by_ref().for_each(drop);
+        if fields.rest().len() > Extensions::LONGEST_MAC {
+            return Answer::Foreign;
+        }
         let interleaved = pending.rec != Timestamp::ZERO && packet.org == pending.rec;
         if packet.mode != mode::SERVER || packet.org != pending.xmt && !interleaved {
             return Answer::Foreign;
@@ -330,11 +338,22 @@ impl Source {
         self.next = Some(now.boot.saturating_add(pause));
     }
 
+    /// Its answer contradicts the ones before. Whether that is an accident or a new truth is worth a few questions, but
+    /// not all the time.
+    pub(crate) fn doubt(&mut self, now: Now) {
+        let pause = (SECOND << self.interval().clamp(0, 17)).saturating_mul(4);
+        if self.burst == 0 && self.doubted.is_none_or(|at| now.boot.saturating_sub(at) > pause) {
+            self.doubted = Some(now.boot);
+            self.burst = 3;
+            self.plan(now);
+        }
+    }
+
     /// Sets the interval that the clock's quality allows; it grows step by step.
     pub(crate) fn set_poll(&mut self, wanted: i8, learned: bool) {
         let Options { minpoll, maxpoll, .. } = self.options;
         // While the frequency is being learned, what is a burst over minutes comes before the owner's least interval.
-        let least = if learned { minpoll } else { minpoll.min(6) };
+        let least = if learned { minpoll } else { minpoll.min(4) };
         let wanted = wanted.clamp(least, maxpoll.max(least));
         self.poll = if self.poll < least { least } else { wanted.min(self.poll.saturating_add(1)) };
     }

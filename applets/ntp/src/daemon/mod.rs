@@ -171,7 +171,7 @@ impl Daemon {
         poller.add(&timer, TIMER, Interest::Read)?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP])?;
         poller.add(&signals, SIGNALS, Interest::Read)?;
-        if let Some(folder) = settings.socket.parent() {
+        if let Some(folder) = settings.socket.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             minke_sys::file::make_folder(folder, 0o770)?;
         }
         let limits = Limits { connections: 16, request: 4096, queued: 256 << 10 };

@@ -116,8 +116,21 @@ fn source(server: &Server, client: &Client, now: Now) -> Source {
     }
     if let (Some(first), Some(last)) = (samples.first(), samples.last()) {
         one.span_s = (last.time - first.time) as u64;
+        one.runs = runs(server);
     }
     one
+}
+
+/// Runs of answers to one side of what they say together.
+fn runs(server: &Server) -> u64 {
+    let Some(estimate) = server.filter.estimate() else { return 0 };
+    let (mut runs, mut before) = (0u64, None);
+    for sample in server.filter.samples() {
+        let above = sample.offset > estimate.offset + estimate.frequency * (sample.time - estimate.time);
+        runs = runs.saturating_add((before != Some(above)).into());
+        before = Some(above);
+    }
+    runs
 }
 
 /// The reference id of one who follows this server (RFC 5905 §7.3): its IPv4 address; of IPv6, where a hash is asked for,

@@ -2,10 +2,6 @@
 
 /// Bytes before a field's value: its type and the length of the whole.
 const HEAD: usize = 4;
-/// The longest message authentication code with its key id. As much or less behind the last field is such a code
-/// (RFC 7822 §3), and so the last field without one has at least 28 bytes.
-const LONGEST_MAC: usize = 24;
-
 /// One field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extension<'a> {
@@ -26,6 +22,10 @@ pub struct Extensions<'a> {
 }
 
 impl<'a> Extensions<'a> {
+    /// The longest message authentication code with its key id. As much or less behind the last field is such a code
+    /// (RFC 7822 §3), and so the last field without one has at least 28 bytes.
+    pub const LONGEST_MAC: usize = 24;
+
     /// The fields in these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, start: 0 }
@@ -42,7 +42,7 @@ impl<'a> Iterator for Extensions<'a> {
     type Item = Extension<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.len() <= LONGEST_MAC {
+        if self.rest.len() <= Self::LONGEST_MAC {
             return None;
         }
         let [k0, k1, l0, l1] = *self.rest.first_chunk::<HEAD>()?;
