@@ -180,7 +180,8 @@ fn samples(query: &Query) -> Result<Vec<Sample>, Box<str>> {
             only_v4: query.only_v4,
             clock: Clock::System,
             patience: query.timeout,
-        })?;
+        })
+        .map_err(|unmade| unmade.text)?;
         (granted.addresses, granted.port, Some(granted.session))
     } else {
         let mut addresses =

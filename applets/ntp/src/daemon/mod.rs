@@ -368,6 +368,7 @@ impl Daemon {
         // A fresh monitor each time: what changed does not matter, and so need not be read.
         self.routes = None;
         if is_routed() {
+            self.nts.encourage();
             self.client.route_changed(self.kernel.now());
         }
     }

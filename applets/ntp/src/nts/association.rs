@@ -35,6 +35,8 @@ pub(crate) struct Association {
     /// Another exchange is wanted though there are cookies.
     refused: bool,
     running: bool,
+    /// The last exchange did not even reach the server.
+    unreached: bool,
     /// Exchanges since the last authentic answer.
     tries: u32,
     /// The time since boot before which no exchange begins.
@@ -71,6 +73,7 @@ impl Association {
             port,
             refused: false,
             running: false,
+            unreached: false,
             tries: 0,
             not_before: Duration::ZERO,
             stored: None,
@@ -107,6 +110,7 @@ impl Association {
     /// something has confirmed this device's clock, else `earliest` and `latest` limit it, in seconds since 1970.
     pub(crate) fn begin(&mut self, now: Duration, sane: bool, earliest: u64, latest: u64) -> Clock {
         self.running = true;
+        self.unreached = false;
         let pause = FIRST_PAUSE << self.tries.min(DOUBLINGS);
         self.tries = self.tries.saturating_add(1);
         self.not_before = now.saturating_add(Duration::from_secs(pause));
@@ -135,11 +139,16 @@ impl Association {
         self.stored = None;
     }
 
-    /// The network has come, or the clock was set: what failed before may work now. (The next exchange still waits until
-    /// 10 s after the last.)
+    /// The exchange that has just ended failed on its way: the server does not know of it.
+    pub(crate) fn set_unreached(&mut self) {
+        self.unreached = true;
+    }
+
+    /// The network has come, or the clock was set: what failed before may work now. A server that was asked already has
+    /// 10 s more.
     pub(crate) fn encourage(&mut self, now: Duration) {
-        let soon = now.saturating_add(Duration::from_secs(FIRST_PAUSE));
-        self.not_before = self.not_before.min(soon);
+        let pause = Duration::from_secs(if self.unreached { 0 } else { FIRST_PAUSE });
+        self.not_before = self.not_before.min(now.saturating_add(pause));
         self.tries = self.tries.min(1);
     }
 
@@ -247,6 +256,9 @@ mod tests {
         assert_eq!((pauses[13], pauses[15]), (81_920, 81_920));
         association.encourage(now);
         assert_eq!(association.due(), Some(now + SECOND * 10));
+        association.set_unreached();
+        association.encourage(now);
+        assert_eq!(association.due(), Some(now));
     }
 
     #[test]

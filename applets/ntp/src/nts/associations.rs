@@ -1,7 +1,7 @@
 //! The daemon's associations: key exchanges in threads, cookies from the disk and to it.
 
 use super::association::{Association, Judgement};
-use super::exchange::{Asking, Clock, Granted, exchange};
+use super::exchange::{Asking, Clock, Granted, Unmade, exchange};
 use super::session::RANDOM;
 use super::store;
 use minke_applet::log;
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 2;
 const LIFETIME: u64 = 20 * 31_557_600;
 
 /// What has come of an exchange for a line of the lists.
-type Done = (u64, std::result::Result<Box<Granted>, Box<str>>);
+type Done = (u64, std::result::Result<Box<Granted>, Unmade>);
 
 /// Where a line's NTP server is, or why that is not known.
 pub(crate) type Found = std::result::Result<(Vec<IpAddr>, u16), String>;
@@ -95,7 +95,8 @@ impl Associations {
             let asking = asking(item, &self.trust, clock);
             self.running = self.running.saturating_add(1);
             if let Err(error) = start(item.entry, asking, &self.waker, &self.done) {
-                deliver(&self.done, (item.entry, Err(error.to_string().into())));
+                let unmade = Unmade { text: error.to_string().into(), unreached: true };
+                deliver(&self.done, (item.entry, Err(unmade)));
                 self.waker.wake();
             }
         }
@@ -115,9 +116,12 @@ impl Associations {
                     let place = (item.association.addresses().to_vec(), item.association.port());
                     found.push((entry, Ok(place)));
                 }
-                Err(problem) => {
+                Err(unmade) => {
                     item.association.end(None);
-                    found.push((entry, Err(problem.into())));
+                    if unmade.unreached {
+                        item.association.set_unreached();
+                    }
+                    found.push((entry, Err(unmade.text.into())));
                 }
             }
         }

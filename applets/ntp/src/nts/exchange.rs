@@ -3,7 +3,7 @@
 use super::aead::Key;
 use super::session::Session;
 use minke_http::{Dial, Error, Trust, resolve};
-use minke_sys::clock;
+use minke_sys::{Errno, clock};
 use minke_wire::nts::{self, ALPN, EXPORTER, Established, KEY};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -63,13 +63,25 @@ pub(crate) struct Granted {
     pub(crate) provisional: bool,
 }
 
-/// Asks for keys and cookies. The error is a text for people, which names the server.
-pub(crate) fn exchange(asking: &Asking) -> Result<Box<Granted>, Box<str>> {
-    let until = clock::boottime().saturating_add(asking.patience);
-    attempts(asking, until).map_err(|text| format!("NTS key exchange with {}: {text}", asking.host).into())
+/// Why there was no exchange: a text for people, which names the server.
+#[derive(Debug)]
+pub(crate) struct Unmade {
+    /// The text.
+    pub(crate) text: Box<str>,
+    /// There was no way to the server, or to its name: it has not been asked.
+    pub(crate) unreached: bool,
 }
 
-fn attempts(asking: &Asking, until: Duration) -> Result<Box<Granted>, Box<str>> {
+/// Asks for keys and cookies.
+pub(crate) fn exchange(asking: &Asking) -> Result<Box<Granted>, Unmade> {
+    let until = clock::boottime().saturating_add(asking.patience);
+    attempts(asking, until).map_err(|failure| Unmade {
+        text: format!("NTS key exchange with {}: {}", asking.host, failure.text(&asking.host)).into(),
+        unreached: failure.is_of_the_way(),
+    })
+}
+
+fn attempts(asking: &Asking, until: Duration) -> Result<Box<Granted>, Failure> {
     let addresses = find(asking, &asking.host, until)?;
     let (mut moment, limits) = match asking.clock {
         Clock::System => (None, None),
@@ -91,27 +103,38 @@ fn attempts(asking: &Asking, until: Duration) -> Result<Box<Granted>, Box<str>> 
             _ => None,
         };
         if other.is_none() || other == moment {
-            return Err(error.text(&asking.host));
+            return Err(error);
         }
         moment = other;
     }
-    Err("the certificates are valid at no common time".into())
+    Err(Failure::Text("the certificates are valid at no common time"))
 }
 
 enum Failure {
     Session(Error),
     Refused(nts::Refusal),
-    Text(Box<str>),
+    Text(&'static str),
 }
 
 impl Failure {
+    /// Whether it says nothing of the server.
+    fn is_of_the_way(&self) -> bool {
+        const NO_WAY: [Errno; 4] =
+            [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::NETDOWN, Errno::ADDRNOTAVAIL];
+        match self {
+            Self::Session(Error::Name(_)) => true,
+            Self::Session(Error::System(error)) => NO_WAY.contains(&error.errno),
+            _ => false,
+        }
+    }
+
     /// The error without the host's name before it: the caller says that once.
     fn text(&self, host: &str) -> Box<str> {
         let text = match self {
             Self::Session(error) if error.is_timeout() => return "no answer in time".into(),
             Self::Session(error) => error.to_string(),
             Self::Refused(refusal) => refusal.to_string(),
-            Self::Text(text) => return text.clone(),
+            Self::Text(text) => return (*text).into(),
         };
         let rest = text.strip_prefix(host).and_then(|rest| rest.strip_prefix(": "));
         rest.unwrap_or(&text).into()
@@ -154,7 +177,7 @@ fn attempt(
     }
     // Without a name the NTP server is where the exchange was (RFC 8915 §4.1.7).
     let addresses = match &established.server {
-        Some(server) => find(asking, server, until).map_err(Failure::Text)?,
+        Some(server) => find(asking, server, until)?,
         None => vec![dialled.address()],
     };
     let [to_server, to_client] = keys.map(Key);
@@ -164,10 +187,12 @@ fn attempt(
 }
 
 /// A host's addresses.
-fn find(asking: &Asking, host: &str, until: Duration) -> Result<Vec<IpAddr>, Box<str>> {
-    let mut addresses =
-        resolve(&asking.etc, host, until).map_err(|error| Failure::Session(error).text(&asking.host))?;
+fn find(asking: &Asking, host: &str, until: Duration) -> Result<Vec<IpAddr>, Failure> {
+    let mut addresses = resolve(&asking.etc, host, until).map_err(Failure::Session)?;
     addresses.retain(|address| asking.only_v4.is_none_or(|only| only == address.is_ipv4()));
     addresses.truncate(ADDRESSES);
-    if addresses.is_empty() { Err("no address of the wanted family".into()) } else { Ok(addresses) }
+    if addresses.is_empty() {
+        return Err(Failure::Text("no address of the wanted family"));
+    }
+    Ok(addresses)
 }

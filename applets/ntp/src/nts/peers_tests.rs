@@ -145,7 +145,7 @@ fn the_exchange_may_name_another_server() {
     assert_eq!(granted.port, chronyd.ntp);
     drop(chronyd);
     let server = lab.misbehaving("noname");
-    let error = exchange(&asking(&lab, server.1)).unwrap_err();
+    let error = exchange(&asking(&lab, server.1)).unwrap_err().text;
     assert_eq!(&*error, "NTS key exchange with localhost: a..b: is no host name");
 }
 
@@ -167,7 +167,7 @@ fn certificates_and_the_clock() {
     let try_with = |certificate: &str, clock: Clock| {
         let chronyd = lab.chronyd(certificate, "");
         let granted = exchange(&Asking { clock, ..asking(&lab, chronyd.ke) });
-        granted.map(|granted| granted.provisional).map_err(String::from)
+        granted.map(|granted| granted.provisional).map_err(|unmade| String::from(unmade.text))
     };
     let start = "NTS key exchange with localhost: the certificate ";
     let fails = |certificate: &str, clock: Clock, text: &str| {
@@ -197,7 +197,7 @@ fn certificates_and_the_clock() {
     let chronyd = lab.chronyd("good", "");
     let foreign =
         Asking { trust: Trust { bundle: lab.path("none"), extra: Vec::new() }, ..asking(&lab, chronyd.ke) };
-    let error = exchange(&Asking { clock: doubtful, ..foreign }).unwrap_err();
+    let error = exchange(&Asking { clock: doubtful, ..foreign }).unwrap_err().text;
     assert_eq!(*error, *format!("{start}'s issuer is unknown; see balenaRootCA").replace(" 's", "'s"));
 }
 
@@ -218,7 +218,7 @@ fn a_server_with_doubtful_dates_is_believed_after_it_told_its_time() {
     assert_eq!(association.open(&answer, told), Judgement::Provisional);
     let clock = association.begin(second * 2, false, build, latest);
     assert_eq!(clock, Clock::At(told));
-    let error = exchange(&Asking { clock, ..asking(&lab, chronyd.ke) }).unwrap_err();
+    let error = exchange(&Asking { clock, ..asking(&lab, chronyd.ke) }).unwrap_err().text;
     assert!(error.contains("is valid from"), "{error}");
     association.end(None);
     assert!(!association.is_ready());
@@ -230,7 +230,7 @@ fn exchanges_end_whatever_the_server_does() {
     let error = |mode: &str, patience: u64| {
         let server = lab.misbehaving(mode);
         let patience = Duration::from_millis(patience);
-        let error = exchange(&Asking { patience, ..asking(&lab, server.1) }).unwrap_err();
+        let error = exchange(&Asking { patience, ..asking(&lab, server.1) }).unwrap_err().text;
         error.strip_prefix("NTS key exchange with localhost: ").unwrap().to_owned()
     };
     for (mode, text) in [
@@ -258,6 +258,6 @@ fn exchanges_end_whatever_the_server_does() {
     assert_eq!(granted.session.cookies.len(), 8);
     let port = server.1;
     drop(server);
-    let error = exchange(&asking(&lab, port)).unwrap_err();
+    let error = exchange(&asking(&lab, port)).unwrap_err().text;
     assert!(error.contains("Connection refused"), "{error}");
 }
