@@ -9,6 +9,7 @@ mod config;
 mod development;
 mod disk;
 mod disk_growth;
+mod ntp;
 mod nts;
 mod preload;
 mod services;
