@@ -10,6 +10,7 @@ mod development;
 mod disk;
 mod disk_growth;
 mod ntp;
+mod nts;
 mod preload;
 mod services;
 mod settings;
