@@ -227,6 +227,20 @@ fn whatever_the_real_time_clock_and_the_saved_one_say_the_clock_is_sane_or_said_
              grep -q '^Uid:.101' /proc/$p/status && grep -q '^CapEff:.0000000002000400' /proc/$p/status"
         ),
     );
+    // One that hangs is ended by the watchdog, and one that is well is not.
+    sh(
+        &mut guest,
+        "mkdir -p /run/systemd/system/chronyd.service.d; \
+         printf '[Service]\\nWatchdogSec=8\\nRestartSec=1\\n' > /run/systemd/system/chronyd.service.d/test.conf; \
+         systemctl daemon-reload; systemctl restart chronyd",
+    );
+    let old = sh(&mut guest, "sleep 20; systemctl show -p MainPID --value chronyd");
+    sh(&mut guest, &format!("test -d /proc/{old} && kill -STOP {old}"));
+    until(
+        &mut guest,
+        &format!("p=$(systemctl show -p MainPID --value chronyd); [ \"$p\" != 0 ] && [ \"$p\" != {old} ]"),
+    );
+    assert!(journal(&mut guest, "chronyd").contains("watchdog"), "{}", journal(&mut guest, "chronyd"));
     // Not for ever: the next boot begins here.
     restart(&mut guest, "1970-01-01T00:00:00");
     assert_eq!(clock(&mut guest), (year, false));

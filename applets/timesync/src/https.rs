@@ -17,7 +17,7 @@ use minke_wire::json::json;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long an attempt with one server may take.
+/// How long the connectivity check's server may take, and the others together.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long NTP and what else waits for the first attempt is held up for want of a network; the attempt itself, with a
 /// second server's opinion, takes at most 20 s more.
@@ -174,7 +174,7 @@ impl Sync<'_> {
         if let Err(why) = self.configure() {
             return Outcome::Done(why.to_owned());
         }
-        let date = match self.ask(&self.check, true) {
+        let date = match self.ask(&self.check, true, ATTEMPT) {
             Ok(Some(date)) => date,
             Ok(None) => {
                 log::warn(format_args!(
@@ -231,8 +231,9 @@ impl Sync<'_> {
 
     /// The first of the other servers that answers.
     fn second(&self) -> Second {
+        let each = u32::try_from(self.others.len()).map_or(ATTEMPT, |count| ATTEMPT / count.max(1));
         for url in &self.others {
-            match self.ask(url, false) {
+            match self.ask(url, false, each) {
                 Ok(Some(date)) => return Second::Says(date),
                 Ok(None) => {}
                 Err(why) => log::warn(format_args!("{why}")),
@@ -241,14 +242,14 @@ impl Sync<'_> {
         Second::Silent
     }
 
-    /// Asks one server for its date. `strict`: its status must be 204, as everything else comes from somebody in between
+    /// Asks one server for its date, for at most `limit`. `strict`: its status must be 204, as everything else comes from somebody in between
     /// or from a server in trouble; else the certificate alone tells who speaks.
     ///
     /// The certificate is checked. Where the clock is all that is wrong with it, a clock at which it holds is tried, and
     /// then it must hold at the date that the server gives.
-    fn ask(&self, text: &str, strict: bool) -> Result<Option<i64>, String> {
+    fn ask(&self, text: &str, strict: bool, limit: Duration) -> Result<Option<i64>, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
-        let until = clock::boottime().saturating_add(ATTEMPT);
+        let until = clock::boottime().saturating_add(limit);
         let number = |time: i64| u64::try_from(time).unwrap_or(0);
         let (mut clock_of_check, mut candidate) = (clock::realtime(), None);
         for _ in 0..HANDSHAKES {
