@@ -198,7 +198,7 @@ fn whatever_the_real_time_clock_and_the_saved_one_say_the_clock_is_sane_or_said_
     assert_eq!(clock(&mut guest), (built, false));
     let text = journal(&mut guest, "fake-hwclock");
     for clock in
-        ["the clock began at 2099-01-01", "the saved clock says 2105-01-01", "the RTC says 2099-01-01"]
+        ["the system's clock says 2099-01-01", "the saved clock says 2105-01-01", "the RTC says 2099-01-01"]
     {
         assert!(text.contains(clock), "{text}");
     }
