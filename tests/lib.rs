@@ -89,14 +89,16 @@ impl Drop for Daemon {
 }
 
 /// Runs `work` in a network namespace of its own: its processes, threads and guests see a loopback device alone. It is
-/// up, and the addresses 10.77.0.0/16 are its own, so that each server of a test can have one.
+/// up, and the addresses 10.77.0.0/16 and fd77::/64 are its own, so that each server of a test can have one.
 pub fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             minke_sys::namespace::unshare(&[minke_sys::namespace::Namespace::Network])
                 .unwrap_or_else(|error| panic!("{error} (as root?)"));
             run(Command::new("ip").args(["link", "set", "lo", "up"]));
-            run(Command::new("ip").args(["route", "add", "local", "10.77.0.0/16", "dev", "lo"]));
+            for addresses in ["10.77.0.0/16", "fd77::/64"] {
+                run(Command::new("ip").args(["route", "add", "local", addresses, "dev", "lo"]));
+            }
             work()
         });
         thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why))

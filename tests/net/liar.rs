@@ -153,9 +153,9 @@ fn answers(lie: Lie, request: Packet, received: i64, elapsed: Duration, random: 
             more.resize(usize::from(length).max(4), 0);
         }
         Lie::BrokenExtensions => {
-            for _ in 0..random.below(30) {
-                more.extend_from_slice(&(random.below(65_536) as u16).to_be_bytes());
-            }
+            // Too long for a message authentication code, and of a length that no field has.
+            more.extend_from_slice(&[0x21, 0x04, 0xff, 0xfd]);
+            more.extend((0..24 + random.below(60)).map(|_| random.below(256) as u8));
         }
         Lie::NoTransmit => packet.xmt = Timestamp::ZERO,
         Lie::Root(delay, dispersion) => {

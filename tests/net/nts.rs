@@ -1,7 +1,7 @@
 //! NTS and the server for the local network, with chronyd, ntpd-rs and ntpdig, in network namespaces.
 
 use minke_tests::relay::{Path as NetPath, Relay, Way};
-use minke_tests::time_net::{RELAY, Scratch, TRUE, address, honest};
+use minke_tests::time_net::{RELAY, Scratch, TRUE, address, honest, ntpd_rs_program};
 use minke_tests::{Daemon, errors, in_namespace, release, run, text};
 use minke_wire::json::{Value, parse_str};
 use std::net::UdpSocket;
@@ -197,25 +197,9 @@ fn what_a_path_does_to_signed_answers_never_counts() {
     });
 }
 
-/// ntpd-rs, from the cache; it is built there the first time.
-fn ntpd_rs() -> PathBuf {
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap());
-    let cache = std::env::var_os("MINKE_CACHE").map_or(home.join(".cache/minke"), PathBuf::from);
-    let program = cache.join("ntpd-rs/bin/ntp-daemon");
-    if !program.exists() {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        run(Command::new(cargo)
-            .args(["install", "ntpd", "--version", "1.9.0", "--locked", "--root"])
-            .arg(cache.join("ntpd-rs"))
-            .env("CARGO_TARGET_DIR", cache.join("ntpd-rs/target")));
-        let _ = std::fs::remove_dir_all(cache.join("ntpd-rs/target"));
-    }
-    program
-}
-
 #[test]
 fn ntpd_rs_signs_its_answers_for_us() {
-    let program = ntpd_rs();
+    let program = ntpd_rs_program();
     in_namespace(|| {
         let scratch = Scratch::new("nts-rs");
         let folder = &scratch.0;

@@ -7,7 +7,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use crate::relay::{Path as NetPath, Relay};
-use crate::{Daemon, release, text};
+use crate::{Daemon, release, run, text};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,41 @@ pub fn honest(folder: &Path, at: SocketAddr, stratum: u8, more: &str) -> Daemon 
 /// `count` honest servers of stratum 1 and up, with addresses of kind [`TRUE`].
 pub fn several(folder: &Path, count: u8) -> Vec<Daemon> {
     (1..=count).map(|number| honest(folder, address(TRUE, number), number.min(3), "")).collect()
+}
+
+/// ntpd-rs that follows `sources` and serves at `at`. It must believe that it steers a clock to call itself
+/// synchronised: strace answers in the kernel's place when it tries to.
+pub fn ntpd_rs(folder: &Path, at: SocketAddr, sources: &[SocketAddr]) -> Daemon {
+    let mut config = format!(
+        "[[server]]\nlisten = \"{at}\"\n[synchronization]\nlocal-stratum = 2\nminimum-agreeing-sources = 1\n\
+         [source-defaults]\npoll-interval-limits = {{ min = 1, max = 4 }}\ninitial-poll-interval = 1\n"
+    );
+    for source in sources {
+        config.push_str(&format!("[[source]]\nmode = \"server\"\naddress = \"{}\"\n", source.ip()));
+    }
+    let file = folder.join("ntpd-rs.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = clockless(Path::new("strace"), &folder.join("ntpd-rs.log"));
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=clock_adjtime,adjtimex,clock_settime"]);
+    command.args(["-e", "inject=clock_adjtime,adjtimex,clock_settime:retval=0"]).arg(ntpd_rs_program());
+    Daemon::start(command.arg("-c").arg(file))
+}
+
+/// ntpd-rs, from the cache; it is built there the first time.
+pub fn ntpd_rs_program() -> PathBuf {
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+    let cache = std::env::var_os("MINKE_CACHE").map_or(home.join(".cache/minke"), PathBuf::from);
+    let program = cache.join("ntpd-rs/bin/ntp-daemon");
+    if !program.exists() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command
+            .args(["install", "ntpd", "--version", "1.9.0", "--locked", "--root"])
+            .arg(cache.join("ntpd-rs"));
+        run(command.env("CARGO_TARGET_DIR", cache.join("ntpd-rs/target")));
+        let _ = std::fs::remove_dir_all(cache.join("ntpd-rs/target"));
+    }
+    program
 }
 
 /// A relay before each of the first servers, at the same number of kind [`RELAY`].

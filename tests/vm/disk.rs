@@ -1,6 +1,6 @@
 //! Power cuts and clean ends, and what they leave on the disk.
 
-use crate::guest::{BOOT, FASTEST, direct, firmware, first_line, power_off, sh, start, until};
+use crate::guest::{BOOT, FASTEST, booted, direct, firmware, first_line, power_off, sh, start, until, wait};
 use minke_image::arch::Arch;
 use minke_image::guest::Guest;
 use minke_image::guest::Settings;
@@ -97,4 +97,49 @@ fn a_lost_folder_and_a_lost_superblock_are_repaired() {
     assert_eq!(sh(&mut guest, "config-json get uuid; cat /etc/machine-id"), identity);
     sh(&mut guest, "mount-state check");
     sh(&mut guest, "test -e /mnt/data/docker && test -e /mnt/data/remove_me_to_reset");
+}
+
+/// A data partition that is nowhere to be found: one restart, in which stage 1 looks at the disk, and no second one (spec
+/// os §1.10.3). Without it the device is up all the same, and when it is back, it is used.
+#[test]
+fn a_missing_data_partition_is_looked_for_by_one_restart() {
+    let scratch = Scratch::new("missing").unwrap();
+    let disk = scratch.join("disk.img");
+    let mut guest = start(direct(FASTEST));
+    first_line(&mut guest);
+    let identity = sh(&mut guest, "config-json get uuid; cat /etc/machine-id");
+    power_off(&mut guest);
+    guest.overlay().export(&disk).unwrap();
+    let data = Partition::labelled(&disk, "resin-data");
+    let file = data.extract(&disk);
+    let whole = File::options().write(true).open(&disk).unwrap();
+    for megabyte in 0..data.sectors / 2048 {
+        whole.write_all_at(&[0; 1 << 20], data.start * 512 + (megabyte << 20)).unwrap();
+    }
+
+    let mut guest = start(Settings { image: disk, ..direct(FASTEST) });
+    wait(&mut guest, "the data partition is missing: the system restarts to check the disk");
+    booted(&mut guest);
+    let mark = "/mnt/boot/resin_attempting_fsck_recovery";
+    sh(&mut guest, &format!("test -e {mark}"));
+    let log = sh(&mut guest, "journalctl -b -u mount-state -o cat --no-pager");
+    assert!(log.contains("resin-data: no partition with this label was found"), "{log}");
+    assert!(!log.contains("the system restarts"), "{log}");
+    let status = sh(&mut guest, "mount-state check; true");
+    let data_line = status.lines().find(|line| line.starts_with("/mnt/data ")).unwrap_or_default();
+    assert!(data_line.contains("volatile"), "{status}");
+    until(&mut guest, "systemctl is-active -q balena && systemctl is-active -q balena-supervisor");
+    assert_eq!(sh(&mut guest, "config-json get uuid; cat /etc/machine-id"), identity);
+    power_off(&mut guest);
+
+    let disk = scratch.join("later.img");
+    guest.overlay().export(&disk).unwrap();
+    data.put_back(&disk, &file);
+    let mut guest = start(Settings { image: disk, ..direct(FASTEST) });
+    first_line(&mut guest);
+    until(
+        &mut guest,
+        "journalctl -b -u mount-state -o cat --no-pager | grep -q 'the data partition is back'",
+    );
+    sh(&mut guest, &format!("! test -e {mark} && mount-state check && balena ps | grep -q demo"));
 }

@@ -9,6 +9,8 @@ mod config;
 mod development;
 mod disk;
 mod disk_growth;
+mod ntp;
+mod nts;
 mod preload;
 mod services;
 mod settings;

@@ -2,7 +2,12 @@
 //! programs set it, with its effect within the time that spec os §4.4.8 gives; and what a broken file does (§4.5).
 
 use crate::guest::{FASTEST, direct, first_line, power_off, sh, start, try_sh};
+use minke_image::arch::Arch;
+use minke_image::cache::Cache;
 use minke_image::guest::Guest;
+use minke_image::tree::{Scratch, walk};
+use minke_tests::run;
+use std::process::Command;
 
 /// How a key gets into the file.
 #[derive(Debug, Clone, Copy)]
@@ -175,15 +180,24 @@ fn each_key_takes_effect_on_the_running_system() {
     // What nobody reacts to restarts nothing.
     let runs = "journalctl -b -o cat --no-pager | grep -c 'configuration changed' || true";
     let before = sh(&mut guest, runs);
-    for (key, value) in [
-        ("mine", "{\"a\":1}"),
-        ("deviceId", "5"),
-        ("appUpdatePollInterval", "60000"),
-        ("os.power.mode", "\"low\""),
-    ] {
-        set(&mut guest, By::Set, key, value);
+    let mut commands =
+        "config-json set --json mine '{\"a\":1}' && config-json set os.power.mode low".to_owned();
+    for key in minke_config::keys().filter(|key| key.units.is_empty()) {
+        let value = match key.path {
+            "os.power.mode" => continue,
+            "uuid" => "0123456789abcdef0123456789abcdef",
+            _ => ["true", "7", "{}", "[]", "x"]
+                .into_iter()
+                .find(|value| minke_config::value_of(key.path, value).is_ok())
+                .unwrap(),
+        };
+        commands.push_str(&format!(" && config-json set {} '{value}'", key.path));
     }
-    set(&mut guest, By::Set, "persistentLogging", "true");
+    sh(&mut guest, &commands);
+    assert_eq!(
+        sh(&mut guest, "config-json get persistentLogging; config-json get deviceApiKeys"),
+        "true\n{}"
+    );
     sh(&mut guest, "sleep 2");
     assert_eq!(sh(&mut guest, runs), before);
     assert_eq!(try_sh(&mut guest, "grep -q '/log/journal ' /proc/mounts").1, 1);
@@ -204,7 +218,9 @@ fn each_key_takes_effect_on_the_running_system() {
         "os.power.mode",
         "journalctl -b -o cat --no-pager | grep -q 'os.power.mode \"low\" is not supported'",
     );
-    assert_eq!(sh(&mut guest, "hostname"), "after");
+    assert_eq!(sh(&mut guest, "hostname; config-json get uuid"), "after\n0123456789abcdef0123456789abcdef");
+    sh(&mut guest, "config-json unset hostname");
+    within(&mut guest, 10, "uuid", "[ $(hostname) = 0123456 ]");
 }
 
 /// What a file may be broken like (spec os §4.5), with what the log says.
@@ -269,6 +285,23 @@ fn a_broken_file_takes_nothing_down() {
     }
     sh(&mut guest, "sleep 3");
     within(&mut guest, 60, "nonsense", up);
+    for (fields, problem) in [
+        (r#""apiEndpoint":5"#, "apiEndpoint is a number and should be a string"),
+        (r#""apiEndpoint":"https://x","deviceType":5"#, "deviceType is a number and should be a string"),
+        (r#""apiEndpoint":"https://x","balenaRootCA":[]"#, "balenaRootCA is an array and should be a string"),
+        (r#""apiEndpoint":"https://x","deviceApiKey":1"#, "deviceApiKey is a number and should be a string"),
+        (
+            r#""apiEndpoint":"https://x","deviceApiKeys":"k""#,
+            "deviceApiKeys is a string and should be an object",
+        ),
+        (r#""apiEndpoint":"no scheme""#, "does not begin with https://"),
+    ] {
+        let command = format!(
+            "echo '{{{fields}}}' > /tmp/wrong.json; os-config --config-path=/tmp/wrong.json update 2>&1"
+        );
+        let (text, status) = try_sh(&mut guest, &command);
+        assert!(status == 1 && text.contains(problem), "{fields}: {status} {text}");
+    }
     within(&mut guest, 30, "the API", "wget -q -O /dev/null http://127.0.0.1:48484/ping");
     // At boot.
     sh(&mut guest, &format!("cat > /mnt/boot/config.json <<'END'\n{good}\nEND"));
@@ -289,5 +322,55 @@ fn a_broken_file_takes_nothing_down() {
         assert!(lines.lines().count() == 1 && lines.contains(found), "{content}: {lines}");
         sh(&mut guest, &format!("cat > /mnt/boot/config.json <<'END'\n{good}\nEND"));
         sh(&mut guest, "sleep 1");
+    }
+}
+
+/// `country` beside the kernel's simulated radios, which no image has: they are taken from the kernel's package, and the
+/// database of rules from the build machine. (The kernels of the other machines are made for clouds, without Wi-Fi.)
+#[test]
+fn the_country_reaches_the_kernel() {
+    const MODULES: [&str; 5] = ["rfkill", "libarc4", "cfg80211", "mac80211", "mac80211_hwsim"];
+    let mut guest = start(direct(Arch::Armv7));
+    first_line(&mut guest);
+    sh(&mut guest, "config-json set country DE");
+    within(
+        &mut guest,
+        30,
+        "no Wi-Fi yet",
+        "journalctl -b -u balena-net-config -o cat --no-pager | grep -q 'country DE has no effect: there is no Wi-Fi'",
+    );
+    sh(&mut guest, "config-json unset country");
+    let kernel = sh(&mut guest, "uname -r");
+    power_off(&mut guest);
+    let scratch = Scratch::new("wifi").unwrap();
+    let packages = Cache::open().unwrap().folder("apt/bookworm-armhf/debs").unwrap();
+    let package = walk(&packages)
+        .unwrap()
+        .into_iter()
+        .find(|(name, _)| name.starts_with(&format!("linux-image-{kernel}_")) && name.ends_with(".deb"));
+    run(Command::new("dpkg-deb").arg("-x").arg(package.unwrap().1).arg(scratch.path()));
+    let files = walk(scratch.path()).unwrap();
+    for module in MODULES {
+        let (_, path) = files.iter().find(|(name, _)| name.ends_with(&format!("/{module}.ko"))).unwrap();
+        guest.overlay().write_boot_file(&format!("{module}.ko"), &std::fs::read(path).unwrap()).unwrap();
+    }
+    for name in ["regulatory.db", "regulatory.db.p7s"] {
+        let content = std::fs::read(format!("/lib/firmware/{name}")).unwrap();
+        guest.overlay().write_boot_file(name, &content).unwrap();
+    }
+    guest.restart().unwrap();
+    first_line(&mut guest);
+    sh(
+        &mut guest,
+        &format!(
+            "printf /mnt/boot > /sys/module/firmware_class/parameters/path; \
+             for m in {}; do busybox insmod /mnt/boot/$m.ko || exit 1; done",
+            MODULES.join(" ")
+        ),
+    );
+    for country in ["DE", "JP"] {
+        set(&mut guest, By::Set, "country", &format!("\"{country}\""));
+        let command = format!("grep -qx COUNTRY={country} /sys/devices/platform/regulatory.0/uevent");
+        within(&mut guest, 30, "country", &command);
     }
 }

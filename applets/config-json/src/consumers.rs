@@ -5,9 +5,8 @@ use minke_applet::{EXIT_USAGE, errln, log, report};
 use minke_config::{Config, Store};
 use minke_control::ntp;
 use minke_sys::mount::Flags;
-use minke_sys::{Errno, Error, Result, file, mount, process, status};
+use minke_sys::{Errno, Error, Result, file, mount, netlink, status};
 use minke_wire::keyfile::Keyfile;
-use std::ffi::CString;
 use std::path::Path;
 
 /// A file that a unit makes of the settings.
@@ -195,20 +194,23 @@ fn credentials(config: &Config) -> Option<String> {
 
 /// Wi-Fi's regulatory domain (spec os §11.4). Without the key the driver's own stays.
 fn set_country(config: &Config, root: &Path) -> Result<u8> {
-    let Some(country) = config.string("country") else { return Ok(0) };
+    let Some(country) = config.string("country").filter(|country| !country.is_empty()) else { return Ok(0) };
     if country.len() != 2 || !country.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         log::warn(format_args!("country is ignored: it should be two letters, as in DE"));
         return Ok(0);
     }
-    let iw = root.join("usr/sbin/iw");
-    if !status::exists(&iw) {
-        log::warn(format_args!("country {country} has no effect: there is no {}", iw.display()));
+    // The kernel is not part of another root.
+    if root != Path::new("/") {
         return Ok(0);
     }
-    log::info(format_args!("country is {country}"));
-    let text = |text: &str| CString::new(text).unwrap_or_default();
-    let words = [text("iw"), text("reg"), text("set"), text(country)];
-    process::execute(&text(&iw.to_string_lossy()), &words, &process::environment()).map(|()| 0)
+    match netlink::set_country(&country.to_ascii_uppercase()) {
+        Ok(()) => log::info(format_args!("country is {country}")),
+        Err(error) if error.errno == Errno::NOENT => {
+            log::info(format_args!("country {country} has no effect: there is no Wi-Fi"));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(0)
 }
 
 /// `balena-persistent-logs.service` (spec os §10.4): the journal's folder on the data partition, which makes the

@@ -86,6 +86,8 @@ pub(crate) struct Clock {
 pub(crate) struct Report {
     /// The source that weighs most.
     pub(crate) selected: Option<u64>,
+    /// The last one that was selected.
+    favourite: Option<u64>,
     pub(crate) leap: Leap,
     pub(crate) updated: Option<i64>,
     pub(crate) updated_real: i64,
@@ -250,6 +252,10 @@ impl Clock {
         for (one, verdict) in candidates.iter().zip(&selection.verdicts) {
             if let Some(source) = sources.get_mut(one.index) {
                 source.verdict = Some(*verdict);
+                if source.last.is_some_and(|last| last.at == now.boot) {
+                    let lies = *verdict == Verdict::Falseticker;
+                    source.lies = if lies { source.lies.saturating_add(1) } else { 0 };
+                }
             }
         }
         // The first time, a majority of all that were asked decides, or of those that answered within a while.
@@ -260,6 +266,7 @@ impl Clock {
         }
         self.report.selected =
             candidates.get(selection.first).and_then(|one| sources.get(one.index)).map(|source| source.id);
+        self.report.favourite = self.report.selected;
         self.adapt(&selection.verdicts, &candidates, sources);
         self.discipline(now, selection.estimate, selection.truechimers, sources, actions);
         self.set_polls(now, sources);
@@ -293,7 +300,15 @@ impl Clock {
             // Ways there and back seldom differ by more than a tenth; and the server itself is wrong by a part of
             // what it admits.
             let bias = (0.05 * delay + 0.1 * source.root_distance()).powi(2) + 1e-12;
-            candidates.push(Candidate { index, estimate, distance, bias, prefer: source.options.prefer });
+            let favourite = self.report.favourite == Some(source.id);
+            candidates.push(Candidate {
+                index,
+                estimate,
+                distance,
+                bias,
+                prefer: source.options.prefer,
+                favourite,
+            });
         }
         candidates
     }
@@ -373,11 +388,14 @@ impl Clock {
         report.rms_offset = (squared + share * (report.last_offset * report.last_offset - squared)).sqrt();
         report.leap = leap(sources);
         self.told = self.frequency.0;
+        let told = std::mem::take(&mut self.report.stepping);
         if step {
             self.report.stepping = offset;
             actions.push(Action::Step(offset));
         }
-        if away.abs() > STEP {
+        // A clock that is only watched stays as wrong as it is: that is told once.
+        let known = self.beginning.watch_only && told.abs_diff(offset) < SECOND.unsigned_abs();
+        if away.abs() > STEP && !known {
             let done = if self.beginning.watch_only { "would be" } else { "is" };
             actions.push(Action::Log(format!("the clock {done} set by {}", seconds(offset))));
         }

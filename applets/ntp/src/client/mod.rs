@@ -7,6 +7,8 @@ pub(crate) mod select;
 #[cfg(test)]
 mod simulator;
 pub(crate) mod source;
+#[cfg(test)]
+mod tests;
 
 use crate::sources::Line;
 use clock::Clock;
@@ -22,7 +24,7 @@ const BURST: u8 = 8;
 /// A sleep of the machine longer than this makes old answers worthless, in nanoseconds.
 const SUSPENDED: i64 = 50_000_000;
 
-/// All clocks at once, in nanoseconds, and a number that nobody can guess.
+/// All clocks at once, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Now {
     /// Since boot, suspend included.
@@ -33,7 +35,7 @@ pub(crate) struct Now {
     pub(crate) raw: i64,
     /// Since 1970 UTC, by the clock that is steered.
     pub(crate) real: i64,
-    /// For what must not be the same on all devices.
+    /// For what must not be the same on all devices; no secret.
     pub(crate) random: u64,
 }
 
@@ -151,6 +153,7 @@ impl Client {
     pub(crate) fn timer(&mut self, now: Now) {
         self.watch(now);
         if self.online {
+            self.replace_hopeless(now);
             self.resolve_due(now);
             self.ask_due(now);
         }
@@ -227,6 +230,8 @@ impl Client {
                     source.doubt(now);
                 }
                 self.clock.heard(now);
+                let entry = source.entry;
+                self.entry_is_well(entry);
             }
         }
         self.replace_hopeless(now);

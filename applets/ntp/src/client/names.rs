@@ -27,6 +27,8 @@ pub(crate) struct Entry {
     /// A look-up is on its way.
     resolving: bool,
     failures: u32,
+    /// Look-ups since a server of it last answered.
+    vain: u32,
     /// What the resolver said.
     pub(crate) problem: String,
     found: bool,
@@ -44,6 +46,7 @@ impl Entry {
             due: Some(0),
             resolving: false,
             failures: 0,
+            vain: 0,
             problem,
             found: false,
             last: None,
@@ -151,6 +154,13 @@ impl Client {
         lines.map(|entry| (entry.id, entry.line.host.as_str(), entry.line.options.nts_port))
     }
 
+    /// A server of this line has answered.
+    pub(super) fn entry_is_well(&mut self, id: u64) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.vain = 0;
+        }
+    }
+
     /// Names that could not be looked up are tried again.
     pub(super) fn retry_names(&mut self, when: i64) {
         for entry in self.entries.iter_mut().filter(|entry| entry.waits()) {
@@ -207,8 +217,8 @@ impl Client {
             } else if !entry.resolving && entry.due.is_none() {
                 let due = entry.last.map_or(now.boot, |last| now.boot.max(last.saturating_add(AGAIN)));
                 // Each time a little later: a server that stays silent may be all there is.
-                let pause = AGAIN.checked_shl(entry.failures.min(8)).unwrap_or(LONGEST);
-                entry.failures = entry.failures.saturating_add(1);
+                let pause = AGAIN.checked_shl(entry.vain.min(8)).unwrap_or(LONGEST).min(LONGEST);
+                entry.vain = entry.vain.saturating_add(1);
                 entry.due = Some(due.saturating_add(pause.saturating_sub(AGAIN)));
             }
         }

@@ -11,10 +11,11 @@ use std::net::SocketAddr;
 pub(crate) const SECOND: i64 = 1_000_000_000;
 /// Between the questions of a burst.
 const BURST_GAP: i64 = 2 * SECOND;
-/// First pause before a question that was not answered is asked again; it doubles, up to the poll interval.
+/// First pause before a question that was not answered is asked again; it doubles, up to the longest that the owner
+/// allows.
 const RETRY: i64 = 4 * SECOND;
-/// The longest such pause while nobody has told us the time, as a power of two in seconds.
-const LONGEST_RETRY: i8 = 10;
+/// And at most to this, as a power of two in seconds: who comes back shall not wait for hours.
+const LONGEST_RETRY: i8 = 9;
 /// A server that is farther from its reference clock is of no use (spec os §5.6.2), in nanoseconds.
 const MAXDIST: u64 = 16_000_000_000;
 /// Questions without answer until another server of the pool is tried.
@@ -179,6 +180,10 @@ impl Source {
         packet.poll = self.interval();
         if self.pending.is_some() {
             self.failures = self.failures.saturating_add(1);
+            // Bursts are for servers that answer.
+            if self.failures >= 2 {
+                self.burst = 0;
+            }
         }
         self.pending = Some(pending);
         self.reach <<= 1;
@@ -193,7 +198,7 @@ impl Source {
         if self.burst > 0 {
             return BURST_GAP;
         }
-        let longest = SECOND << self.interval().clamp(2, LONGEST_RETRY);
+        let longest = SECOND << self.options.maxpoll.max(self.interval()).clamp(2, LONGEST_RETRY);
         let doubled = RETRY.checked_shl(self.failures.min(20)).unwrap_or(longest);
         doubled.min(longest)
     }
@@ -380,8 +385,8 @@ fn problem_of(packet: &Packet) -> &'static str {
     if packet.xmt == Timestamp::ZERO || packet.rec == Timestamp::ZERO {
         return "it tells no time";
     }
-    // Nobody can have been corrected later than now; zero is unknown.
-    if packet.reftime != Timestamp::ZERO && packet.xmt.since(packet.reftime) < -SECOND {
+    // Nobody can have been corrected later than now; zero is unknown. (`xmt` may be that of the answer before.)
+    if packet.reftime != Timestamp::ZERO && packet.rec.since(packet.reftime) < -SECOND {
         return "it was corrected in the future";
     }
     ""

@@ -6,6 +6,7 @@ use minke_applet::log;
 use minke_sys::adjtime::{self, FREQ_PER_PPM, STA_DEL, STA_INS, STA_UNSYNC, State, Steer, TICK};
 use minke_sys::{clock, random};
 use minke_wire::ntp::Leap;
+use std::cell::Cell;
 
 /// The kernel lets its error bound grow by 0.05 % of the time, and counts itself as not synchronised when it has reached
 /// 16 s, after nearly 9 hours: so it is told the true one more often than that. In nanoseconds.
@@ -21,11 +22,13 @@ pub(crate) struct Kernel {
     /// When it was told something, in nanoseconds since boot.
     told: Option<i64>,
     complained: bool,
+    /// Where the numbers come from that must not be the same on all devices.
+    noise: Cell<u64>,
 }
 
 impl Kernel {
     pub(crate) fn new(watch_only: bool) -> Self {
-        Self { watch_only, told: None, complained: false }
+        Self { watch_only, told: None, complained: false, noise: Cell::new(random::quick()) }
     }
 
     /// All clocks at once. The bare oscillator and the clock are read in turns until they were read close together.
@@ -41,7 +44,11 @@ impl Kernel {
         }
         let boot = nanos(clock::boottime());
         let suspended = boot.saturating_sub(nanos(clock::monotonic()));
-        Now { boot, suspended, raw, real, random: random::quick() }
+        // splitmix64's step; nothing secret is made of it.
+        let noise = self.noise.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.noise.set(noise);
+        let random = (noise ^ (noise >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16;
+        Now { boot, suspended, raw, real, random }
     }
 
     pub(crate) fn watches_only(&self) -> bool {

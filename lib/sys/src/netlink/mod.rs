@@ -3,12 +3,14 @@
 //! The messages themselves are built and read by `minke_wire::netlink`. A socket belongs to the network
 //! namespace in which it was opened, wherever its owner goes afterwards.
 
+mod generic;
 mod monitor;
 mod route;
 #[cfg(test)]
 mod tests;
 mod uevents;
 
+pub use generic::set_country;
 pub use minke_wire::netlink::{Address, Change, Link, Route as RouteEntry, RouteSpec, Uevent};
 pub use monitor::Monitor;
 pub use route::{Namespace, Route};

@@ -2,10 +2,12 @@
 
 use super::{DATAGRAM, open, receive, set_explaining};
 use crate::{Context, Error, Result};
-use minke_wire::netlink::{self as wire, Address, Answer, Builder, Change, Link, Messages, RouteSpec};
+use minke_wire::netlink::{
+    self as wire, Address, Answer, Builder, Change, Link, Message, Messages, RouteSpec,
+};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{SendFlags, SocketFlags, sockopt};
+use rustix::net::{Protocol, SendFlags, SocketFlags, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -55,7 +57,12 @@ pub struct Route {
 impl Route {
     /// A socket in the caller's network namespace.
     pub fn new() -> Result<Self> {
-        let fd = open(None, 0, SocketFlags::empty())?;
+        Self::of(None)
+    }
+
+    /// A socket of another of netlink's protocols.
+    pub(super) fn of(protocol: Option<Protocol>) -> Result<Self> {
+        let fd = open(protocol, 0, SocketFlags::empty())?;
         set_explaining(&fd);
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(ANSWER_TIMEOUT))
             .context("set time limit of", "netlink socket")?;
@@ -172,8 +179,8 @@ impl Route {
     /// The link with this name; `ENODEV` when there is none.
     pub fn link(&mut self, name: &str) -> Result<Link> {
         let mut found = None;
-        self.exchange(wire::get_link(name), "find link", &name, &mut |change| {
-            if let Change::Link(link) = change {
+        self.exchange(wire::get_link(name), "find link", &name, &mut |message| {
+            if let Some(Change::Link(link)) = wire::change(message) {
                 found = Some(link);
             }
         })?;
@@ -213,9 +220,9 @@ impl Route {
         let mut tries = 0;
         loop {
             let mut items = Vec::new();
-            let complete = self.exchange(request(), "list", &what, &mut |change| {
+            let complete = self.exchange(request(), "list", &what, &mut |message| {
                 if items.len() < LIST_LIMIT {
-                    items.extend(pick(change));
+                    items.extend(wire::change(message).and_then(pick));
                 }
             })?;
             tries += 1;
@@ -231,12 +238,12 @@ impl Route {
 
     /// Sends a request and hands each object of the answer to `take`. Returns whether the answer is
     /// consistent.
-    fn exchange(
+    pub(super) fn exchange(
         &mut self,
         request: Builder,
         operation: &'static str,
         object: &dyn Display,
-        take: &mut dyn FnMut(Change),
+        take: &mut dyn FnMut(Message<'_>),
     ) -> Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = request.finish(self.sequence);
@@ -248,7 +255,7 @@ impl Route {
         })
     }
 
-    fn answers(&mut self, take: &mut dyn FnMut(Change)) -> std::result::Result<bool, (Errno, String)> {
+    fn answers(&mut self, take: &mut dyn FnMut(Message<'_>)) -> std::result::Result<bool, (Errno, String)> {
         self.buffer.resize(DATAGRAM, 0);
         loop {
             let Some(length) = receive(&self.fd, &mut self.buffer).map_err(|errno| (errno, String::new()))?
@@ -261,11 +268,7 @@ impl Route {
                     continue;
                 }
                 match wire::answer(message) {
-                    Answer::Content(message) => {
-                        if let Some(change) = wire::change(message) {
-                            take(change);
-                        }
-                    }
+                    Answer::Content(message) => take(message),
                     Answer::Done => return Ok(true),
                     Answer::Interrupted => return Ok(false),
                     Answer::Failed { errno, text } => {

@@ -217,3 +217,18 @@ fn uevents_come_from_the_kernel_alone() {
         assert!(!seen.iter().any(|(path, _)| path.contains("forged")), "{seen:?}");
     });
 }
+
+/// Every kernel has the family that knows the others; few build machines have Wi-Fi.
+#[test]
+fn a_family_that_is_not_there_is_no_entry() {
+    let mut socket = Route::of(Some(rustix::net::netlink::GENERIC)).unwrap();
+    let mut found = None;
+    let request = minke_wire::netlink::get_family("nlctrl");
+    socket
+        .exchange(request, "find", &"nlctrl", &mut |message| found = minke_wire::netlink::family(message))
+        .unwrap();
+    assert_eq!(found, Some(16));
+    if !std::path::Path::new("/sys/class/ieee80211").exists() {
+        assert_eq!(super::set_country("DE").unwrap_err().errno, Errno::NOENT);
+    }
+}

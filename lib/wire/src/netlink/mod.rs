@@ -4,6 +4,7 @@
 //! carries these bytes is `minke_sys::netlink`.
 
 mod attribute;
+mod generic;
 mod message;
 mod record;
 mod request;
@@ -12,6 +13,7 @@ mod tests;
 mod uevent;
 
 pub use attribute::{Attribute, Attributes};
+pub use generic::{family, get_family, set_country};
 pub use message::{Answer, Builder, Message, Messages, answer};
 pub use record::{Address, Change, Link, Route, change};
 pub use request::{

@@ -129,7 +129,7 @@ fn decoders_never_panic_on_mutated_input() {
         bytes.truncate(random() % (bytes.len() * 2));
         for message in Messages::new(&bytes) {
             read += usize::from(change(message).is_some());
-            let _ = answer(message);
+            let _ = (answer(message), family(message));
             let forged = Message { kind: NLMSG_ERROR, flags: message.flags ^ 0x200, ..message };
             let _ = answer(forged);
         }
@@ -138,4 +138,23 @@ fn decoders_never_panic_on_mutated_input() {
         }
     }
     assert!(read > 10_000, "{read}");
+}
+
+#[test]
+fn commands_of_generic_netlink() {
+    let request = get_family("nl80211").finish(7);
+    assert_eq!(request[16..20], [3, 1, 0, 0]);
+    assert_eq!(
+        request[20..].to_vec(),
+        [&12u16.to_ne_bytes()[..], &2u16.to_ne_bytes(), b"nl80211\0"].concat()
+    );
+    let request = set_country(30, "DE").finish(8);
+    assert_eq!(request[4..6], 30u16.to_ne_bytes());
+    assert_eq!((request[16], &request[24..27]), (27, &b"DE\0"[..]));
+    // What the kernel answers: the id among other attributes.
+    let bytes =
+        Builder::new(16, 0).head(&[1, 2, 0, 0]).text(2, "nl80211").bytes(1, &30u16.to_ne_bytes()).finish(7);
+    assert_eq!(Messages::new(&bytes).map(family).collect::<Vec<_>>(), [Some(30)]);
+    let bytes = Builder::new(16, 0).head(&[1, 2, 0, 0]).bytes(1, &[30]).finish(7);
+    assert_eq!(Messages::new(&bytes).map(family).collect::<Vec<_>>(), [None]);
 }
