@@ -288,7 +288,8 @@ fn an_https_server_s_date_sets_the_clock_and_no_server_holds_the_boot() {
             "systemctl stop timesync-https; rm -f /run/systemd/timesync/synchronized /run/minke/timesync/https; date -u -s '2033-01-01 00:00:00'; \
              {more} config-json set os.network.connectivity.uri '{uri}'; systemctl start timesync-https"
         );
-        sh(guest, &set);
+        let (text, status) = try_sh(guest, &set);
+        assert_eq!(status, 0, "{uri}: {text}\n{}", journal(guest, "timesync-https"));
         until(
             guest,
             &format!("timesync status | grep -q '{says}' || timesync status --json | grep -q '{says}'"),
