@@ -18,7 +18,7 @@ const OUTLIER: f64 = 16.0;
 /// As many outliers in a row, to the same side, are no accident: something jumped.
 const JUMP: usize = 3;
 /// Variance of the share of the excess delay before anything is known.
-const SHARE: f64 = 0.04;
+const SHARE: f64 = 0.015;
 
 /// One answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,11 +69,55 @@ impl Estimate {
     }
 }
 
-/// What one path does to offsets: variance = floor + slope × excess².
+/// What excess delays do to offsets on one path. At first x²/12 beside what the path's delay lets expect, as above; that times
+/// a factor that is learned for each class of excess: below half of the mean excess, below the mean, below 1.5 of it, and
+/// above. So no law is taken for granted: where delays vary like a bell, all answers are worth the same; where they vary
+/// evenly, those with the greatest delay are as precise as those with the least.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Jitter {
+    factors: [f64; 4],
+}
+
+impl Jitter {
+    const UNKNOWN: Self = Self { factors: [1.0; 4] };
+}
+
+/// The path as the window shows it.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    /// Least delay, and how far the true least one may lie below it.
+    least: f64,
+    hidden: f64,
+    /// Mean excess.
+    mean: f64,
+    /// Variance that is expected of any answer: from 2 % of the delay, and 20 µs.
     floor: f64,
-    slope: f64,
+}
+
+impl Path {
+    fn of(samples: &[Sample]) -> Self {
+        let first = samples.first().map_or(0.0, |sample| sample.delay);
+        let least = samples.iter().fold(first, |least, sample| least.min(sample.delay));
+        let mut sum = 0.0;
+        for sample in samples {
+            sum += sample.delay - least;
+        }
+        let count = (samples.len() as f64).max(1.0);
+        // The true least delay lies below the least of a few. Of n sums of two random delays the least exceeds the true
+        // one by about the mean excess / √n.
+        let hidden = if samples.len() < 2 { 0.1 * least } else { 0.6 * sum / (count * count.sqrt()) };
+        Self { least, hidden, mean: sum / count, floor: square(0.02 * least + 2e-5) }
+    }
+
+    /// What is expected of an answer with this excess at first.
+    fn law(&self, excess: f64) -> f64 {
+        self.floor + square(excess + self.hidden) / 12.0
+    }
+
+    fn class(&self, excess: f64) -> usize {
+        // A cast saturates; 0 by 0 is 0.
+        ((2.0 * excess / self.mean) as usize).min(3)
+    }
 }
 
 /// The answers of one server.
@@ -81,6 +125,7 @@ struct Jitter {
 pub(crate) struct Filter {
     samples: Vec<Sample>,
     jitter: Jitter,
+    deviation: f64,
     /// Least delay among the samples.
     least: f64,
     /// Of the frequency before the first sample.
@@ -100,6 +145,7 @@ struct Pass {
     /// What was known before the first of them.
     before: Estimate,
     jitter: Jitter,
+    deviation: f64,
 }
 
 impl Filter {
@@ -107,7 +153,8 @@ impl Filter {
     pub(crate) fn new(frequency: f64, variance: f64) -> Self {
         Self {
             samples: Vec::new(),
-            jitter: Jitter { floor: 0.0, slope: 1.0 / 12.0 },
+            jitter: Jitter::UNKNOWN,
+            deviation: 0.0,
             least: 0.0,
             prior: (frequency, variance),
             estimate: None,
@@ -135,9 +182,9 @@ impl Filter {
         self.least
     }
 
-    /// Standard deviation of a good answer's offset, in seconds.
+    /// Standard deviation of its answers' offsets, in seconds.
     pub(crate) fn deviation(&self) -> f64 {
-        self.jitter.floor.sqrt()
+        self.deviation
     }
 
     /// Whether the last answer contradicts the ones before it.
@@ -177,6 +224,7 @@ impl Filter {
         self.outliers = pass.outliers;
         self.estimate = Some(pass.estimate);
         self.jitter = pass.jitter;
+        self.deviation = pass.deviation;
         jumped
     }
 
@@ -193,33 +241,23 @@ impl Filter {
     }
 
     fn play(&mut self, wander: f64) -> Option<Pass> {
+        let path = Path::of(&self.samples);
         let (first, rest) = self.samples.split_first()?;
-        self.least = self.samples.iter().fold(first.delay, |least, sample| least.min(sample.delay));
-        // The true least delay lies below the least of a few. Of n sums of two random delays the least exceeds the true
-        // one by about the mean excess / √n.
-        let mut sum = 0.0;
-        for sample in &self.samples {
-            sum += sample.delay - self.least;
-        }
-        let count = self.samples.len() as f64;
-        let hidden = if rest.is_empty() { 0.1 * self.least } else { 0.6 * sum / (count * count.sqrt()) };
-        // Until the path is known: 2 % of its delay, and 20 µs.
-        let usual = Jitter { floor: square(0.02 * self.least + 2e-5), slope: 1.0 / 12.0 };
-        if self.jitter.floor == 0.0 {
-            self.jitter = usual;
-        }
+        self.least = path.least;
         let jitter = self.jitter;
-        let noise = |sample: &Sample, excess: f64| {
-            jitter.floor + jitter.slope * square(excess + hidden) + square(sample.precision)
+        let noise = |excess: f64| {
+            let factor = jitter.factors.get(path.class(excess)).copied().unwrap_or(1.0);
+            factor * path.law(excess)
         };
-        let mut learn = Learn::new(usual);
+        let mut learn = Learn { weights: [0.0; 4], sums: [0.0; 4] };
         let excess = first.delay - self.least;
         let (frequency, variance) = self.prior;
+        let mut noises = noise(excess);
         let mut state = Estimate {
             time: first.time,
             offset: first.offset,
             frequency,
-            offset_variance: noise(first, excess) + square(excess) * SHARE,
+            offset_variance: noises + square(first.precision) + square(excess) * SHARE,
             covariance: 0.0,
             frequency_variance: variance,
         };
@@ -241,7 +279,9 @@ impl Filter {
             ];
             let [on_offset, on_frequency, on_share] = gain;
             let predicted = on_offset + excess * on_share;
-            let expected = predicted + noise(sample, excess);
+            let own = noise(excess);
+            noises += own;
+            let expected = predicted + own + square(sample.precision);
             let squared = square(error);
             let mut total = expected;
             if squared > OUTLIER * expected {
@@ -256,7 +296,8 @@ impl Filter {
             } else {
                 outliers = 0;
                 cost += squared / expected + 0.69 * log2(expected);
-                learn.add(square(excess + hidden), squared - predicted - square(sample.precision), expected);
+                let seen = squared - predicted - square(sample.precision);
+                learn.add(path.class(excess), seen / path.law(excess), square(own / expected));
             }
             let weight = 1.0 / total;
             state = Estimate {
@@ -272,53 +313,36 @@ impl Filter {
             share_frequency -= on_frequency * on_share * weight;
             share_variance -= on_share * on_share * weight;
         }
-        Some(Pass { estimate: state, cost, outliers, before, jitter: learn.result() })
+        let deviation = (noises / self.samples.len() as f64).sqrt();
+        Some(Pass { estimate: state, cost, outliers, before, jitter: learn.result(), deviation })
     }
 }
 
-/// Weighted least squares for the path's law, held by what is usual as if that had been seen a few times.
+/// What was seen of each class, held by the law as if it had been seen a few times.
 struct Learn {
-    usual: Jitter,
-    weight: f64,
-    x: f64,
-    xx: f64,
-    y: f64,
-    xy: f64,
+    weights: [f64; 4],
+    sums: [f64; 4],
 }
 
-/// So many answers weigh as much as what is usual.
+/// So many answers weigh as much as the law.
 const HELD: f64 = 4.0;
 
 impl Learn {
-    fn new(usual: Jitter) -> Self {
-        Self { usual, weight: 0.0, x: 0.0, xx: 0.0, y: 0.0, xy: 0.0 }
-    }
-
-    /// `x`: squared excess; `y`: what the squared error had beyond the expected one.
-    fn add(&mut self, x: f64, y: f64, expected: f64) {
-        let weight = 1.0 / square(expected);
-        self.weight += weight;
-        self.x += weight * x;
-        self.xx += weight * x * x;
-        self.y += weight * y;
-        self.xy += weight * x * y;
+    /// `seen`: what the squared error had beyond the prediction's own, as a multiple of the law; `weight`: how much of the
+    /// expected error was the answer's own.
+    fn add(&mut self, class: usize, seen: f64, weight: f64) {
+        if let (Some(weights), Some(sum)) = (self.weights.get_mut(class), self.sums.get_mut(class)) {
+            *weights += weight;
+            *sum += weight * seen;
+        }
     }
 
     fn result(&self) -> Jitter {
-        let Jitter { floor, slope } = self.usual;
-        // In units of the usual floor, so that both have the same weight.
-        let held = HELD / square(floor);
-        let scale = square(floor / slope);
-        let weight = self.weight + held;
-        let xx = self.xx + held * scale;
-        let (y, xy) = (self.y + held * floor, self.xy + held * scale * slope);
-        let determinant = weight * xx - self.x * self.x;
-        if determinant <= 0.0 {
-            return self.usual;
+        let mut jitter = Jitter::UNKNOWN;
+        for (factor, (weight, sum)) in jitter.factors.iter_mut().zip(self.weights.iter().zip(&self.sums)) {
+            *factor = ((HELD + sum) / (HELD + weight)).clamp(0.01, 100.0);
         }
-        let slope = ((weight * xy - self.x * y) / determinant).clamp(0.001, 0.25);
-        let floor = (y - slope * self.x) / weight;
-        Jitter { floor: floor.clamp(1e-4 * self.usual.floor, 1.0), slope }
+        jitter
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Candidate {
     pub(crate) bias: f64,
     /// It is to be preferred to others that are right too.
     pub(crate) prefer: bool,
+    /// It weighed most the last time, and stays it until another is worth twice as much.
+    pub(crate) favourite: bool,
 }
 
 /// What a server is found to be.
@@ -88,7 +90,8 @@ pub(crate) fn select(candidates: &[Candidate]) -> Option<Selection> {
     }
     let mut first = (f64::INFINITY, None);
     for (place, (one, verdict)) in candidates.iter().zip(&verdicts).enumerate() {
-        let variance = one.estimate.offset_variance + one.bias;
+        let share = if one.favourite { 0.5 } else { 1.0 };
+        let variance = share * (one.estimate.offset_variance + one.bias);
         if *verdict == Verdict::Combined && variance < first.0 {
             first = (variance, Some(place));
         }

@@ -203,12 +203,13 @@ fn only_true_answers_count() {
 #[test]
 fn servers_that_tell_no_time_are_of_no_use() {
     let late = Timestamp::from_nanos(TODAY + 100 * SECOND);
-    let bad: [(&str, fn(&mut Packet, Timestamp)); 9] = [
+    type Spoil = fn(&mut Packet, Timestamp);
+    let bad: [(&str, Spoil); 9] = [
         ("it is not synchronised", |packet, _| packet.leap = Leap::Unknown),
         ("it is not synchronised", |packet, _| packet.stratum = 16),
         ("it is not synchronised", |packet, _| packet.stratum = 255),
         ("it is too far from a reference clock", |packet, _| {
-            packet.rootdisp = Short::from_nanos(17_000_000_000)
+            packet.rootdisp = Short::from_nanos(17_000_000_000);
         }),
         ("it is too far from a reference clock", |packet, _| packet.rootdelay = Short(u32::MAX)),
         ("it tells no time", |packet, _| packet.xmt = Timestamp::ZERO),

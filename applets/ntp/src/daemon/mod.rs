@@ -357,7 +357,7 @@ impl Daemon {
             self.poller.add(&monitor, ROUTES, Interest::Read)?;
             self.routes = Some(monitor);
             // One may have come before the watch began.
-            if is_routed() {
+            if is_routed(&self.client) {
                 self.client.route_changed(self.kernel.now());
             }
         }
@@ -367,7 +367,7 @@ impl Daemon {
     fn routes_changed(&mut self) {
         // A fresh monitor each time: what changed does not matter, and so need not be read.
         self.routes = None;
-        if is_routed() {
+        if is_routed(&self.client) {
             self.nts.encourage();
             self.client.route_changed(self.kernel.now());
         }
@@ -376,9 +376,10 @@ impl Daemon {
     fn check_health(&mut self, now: Now) {
         let selected = self.client.clock.report.selected.is_some();
         let close = |left: i64| left.saturating_abs() <= health::MOST_LEFT;
+        let client = &self.client;
         let synchronized = self.client.clock.is_synchronized(now)
             && self.client.clock.remaining(now).is_some_and(|left| close(left) || self.settings.watch_only);
-        match self.health.check(now.boot, selected, synchronized, &is_routed) {
+        match self.health.check(now.boot, selected, synchronized, &|| is_routed(client)) {
             Finding::Nothing => {}
             Finding::Well => notify::watchdog(),
             Finding::NoSource => {
@@ -412,7 +413,7 @@ impl Daemon {
                 self.client.go_online(now);
             }
             Command::Offline => self.client.go_offline(),
-            Command::OnOffline if is_routed() => self.client.go_online(now),
+            Command::OnOffline if is_routed(&self.client) => self.client.go_online(now),
             Command::OnOffline => self.client.go_offline(),
             Command::Burst { good, .. } => {
                 self.client.burst(now, u8::try_from(good.clamp(1, 16)).unwrap_or(4));
@@ -424,17 +425,22 @@ impl Daemon {
     }
 }
 
-/// Whether a route leads to the internet: connecting a datagram socket sends nothing. The addresses are those of
-/// documentation (RFC 5737, RFC 3849).
-fn is_routed() -> bool {
-    let reaches = |bind: SocketAddr, peer: SocketAddr| {
-        UdpSocket::bind(bind).and_then(|socket| socket.connect(peer)).is_ok()
+/// Whether a route leads to any source; before there are any, to the internet, by addresses of documentation (RFC 5737,
+/// RFC 3849). Connecting a datagram socket sends nothing.
+fn is_routed(client: &Client) -> bool {
+    let reaches = |peer: SocketAddr| {
+        let any: SocketAddr = match peer {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        UdpSocket::bind(any).and_then(|socket| socket.connect(peer)).is_ok()
     };
-    reaches((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 2, 1), 123).into())
-        || reaches(
-            (Ipv6Addr::UNSPECIFIED, 0).into(),
-            (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 123).into(),
-        )
+    if client.sources.iter().any(|source| reaches(source.address)) {
+        return true;
+    }
+    client.sources.is_empty()
+        && (reaches((Ipv4Addr::new(192, 0, 2, 1), 123).into())
+            || reaches((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 123).into()))
 }
 
 /// How often the service manager wants to hear of us, in nanoseconds: `WATCHDOG_USEC` of sd_watchdog_enabled(3).

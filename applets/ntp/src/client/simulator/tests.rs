@@ -200,7 +200,8 @@ fn after_a_long_time_without_power_the_frequency_is_remembered() {
     simulation.measure();
     simulation.run(DAYS);
     let Outcome { rms, worst, .. } = simulation.outcome();
-    assert!(rms < 2e-3 && worst < 1e-2, "{rms} {worst}");
+    // With 2 ms for the walk and 2 ms for what is left of the 0.7 ppm.
+    assert!(rms < 3e-3 && worst < 1.5e-2, "{rms} {worst}");
     assert_eq!(simulation.steps.len(), 1);
 }
 
@@ -302,37 +303,41 @@ fn servers_are_asked_together() {
 #[test]
 #[ignore = "prints figures"]
 fn bench() {
-    for uniform in [true, false] {
-        for poll in [4, 6] {
-            for (fast, wander) in [(3e-5, 1e-18), (3e-5, 1e-17)] {
-                let (mut sum, mut late, mut good, mut worst): (f64, f64, f64, f64) = (0.0, 0.0, 0.0, 0.0);
-                for seed in 0..20 {
-                    let mut servers = four(0.005);
-                    for server in &mut servers {
-                        (server.there, server.back, server.uniform) = (0.015, 0.015, uniform);
-                    }
-                    let list = format!("iburst minpoll {poll} maxpoll {poll}");
-                    let mut simulation =
-                        Simulation::new(World::new(seed, fast, wander, 0.3), servers, &list, None);
-                    simulation.run(900.0);
-                    let one = simulation.outcome();
-                    sum += one.rms * one.rms;
-                    worst = worst.max(one.worst);
-                    good += one.good_after;
-                    simulation.measure();
-                    simulation.run(3600.0 * 6.0);
-                    let one = simulation.outcome();
-                    late += one.rms * one.rms;
-                }
-                println!(
-                    "uniform {uniform} poll {poll} wander {wander:e}: 15 min rms {:.3} ms worst {:.3}, good after {:.1} s, 6 h rms {:.3} ms",
-                    (sum / 20.0).sqrt() * 1e3,
-                    worst * 1e3,
-                    good / 20.0,
-                    (late / 20.0).sqrt() * 1e3
-                );
+    for (uniform, poll, fast) in
+        [(true, 4, 3e-5), (true, 4, 1e-6), (true, 6, 3e-5), (false, 4, 3e-5), (false, 6, 3e-5)]
+    {
+        let (mut all, mut late, mut good, mut later): (f64, f64, f64, f64) = (0.0, 0.0, 0.0, 0.0);
+        let count = 40;
+        for seed in 0..count {
+            let mut servers = four(0.005);
+            for server in &mut servers {
+                (server.there, server.back, server.uniform) = (0.015, 0.015, uniform);
             }
+            let list = format!("iburst minpoll {poll} maxpoll {poll}");
+            let mut simulation = start(seed, fast, QUIET, 0.3, servers, &list);
+            simulation.run(120.0);
+            let one = simulation.outcome();
+            all += one.rms * one.rms * 120.0 / 900.0;
+            good += one.good_after;
+            simulation.measure();
+            simulation.run(780.0);
+            let one = simulation.outcome();
+            late += one.rms * one.rms;
+            all += one.rms * one.rms * 780.0 / 900.0;
+            simulation.measure();
+            simulation.run(3600.0 * 3.0);
+            let one = simulation.outcome();
+            later += one.rms * one.rms;
         }
+        let mean = |sum: f64| (sum / count as f64).sqrt() * 1e3;
+        println!(
+            "uniform {uniform} poll {poll} {:.0} ppm: 0..15 min {:.3} ms, 2..15 min {:.3} ms, then 3 h {:.3} ms, good after {:.1} s",
+            fast * 1e6,
+            mean(all),
+            mean(late),
+            mean(later),
+            good / count as f64
+        );
     }
 }
 
