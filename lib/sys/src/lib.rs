@@ -4,6 +4,7 @@
 //! attempted and on which path or peer.
 
 pub mod alarm;
+pub mod autofs;
 pub mod block;
 pub mod capability;
 pub mod cgroup;
