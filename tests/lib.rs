@@ -8,6 +8,10 @@ pub mod disk;
 pub mod guest;
 pub mod program;
 mod random;
+#[path = "net/relay.rs"]
+pub mod relay;
+#[path = "net/time_net.rs"]
+pub mod time_net;
 
 pub use random::Random;
 use std::collections::BTreeMap;
@@ -28,8 +32,12 @@ pub const TARGETS: [(&str, &[&str]); 4] = [
     ("armv6", &["qemu-arm-static", "-cpu", "arm1176"]),
 ];
 
-/// The release binary of `target`, built if need be by `release/build`, once in a test process.
+/// The release binary of `target`, built if need be by `release/build`, once in a test process. `MINKE_X86_64` names
+/// another one for x86_64, a debug build for instance.
 pub fn release(target: &str) -> PathBuf {
+    if let (Some(path), "x86_64") = (std::env::var_os("MINKE_X86_64"), target) {
+        return path.into();
+    }
     static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let build = || {
@@ -78,6 +86,23 @@ impl Drop for Daemon {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Runs `work` in a network namespace of its own: its processes, threads and guests see a loopback device alone. It is
+/// up, and the addresses 10.77.0.0/16 and fd77::/64 are its own, so that each server of a test can have one.
+pub fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            minke_sys::namespace::unshare(&[minke_sys::namespace::Namespace::Network])
+                .unwrap_or_else(|error| panic!("{error} (as root?)"));
+            run(Command::new("ip").args(["link", "set", "lo", "up"]));
+            for addresses in ["10.77.0.0/16", "fd77::/64"] {
+                run(Command::new("ip").args(["route", "add", "local", addresses, "dev", "lo"]));
+            }
+            work()
+        });
+        thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why))
+    })
 }
 
 /// A port that nobody used a moment ago, on loopback.

@@ -193,6 +193,11 @@ impl Guest {
         self.see_kernel()
     }
 
+    /// What the next power-on goes by.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
     /// Waits until the guest has powered itself off.
     pub fn wait_end(&mut self, limit: Duration) -> Result<ExitStatus> {
         let tail = || self.power.console.tail();

@@ -211,12 +211,13 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     root.file("etc/balena-supervisor/supervisor.conf", supervisor)
 }
 
-/// The certificate authorities, and what the cloud configures (spec os §4.6.1, §4.7). The bundle is there twice, once
+/// The certificate authorities, time servers, and what the cloud configures (spec os §4.6.1, §4.7, §5.6.1). The bundle is there twice, once
 /// where nothing is mounted over it; squashfs stores the content once.
 fn authorities(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     for place in ["etc/ssl/certs", "usr/share/ca-certificates"] {
         root.copy(&from.parts.path("ca-certificates.crt"), &format!("{place}/ca-certificates.crt"), false)?;
     }
+    root.file("etc/chrony.conf", include_str!("../files/chrony.conf"))?;
     root.file("etc/os-config.json", include_str!("../files/os-config.json"))
 }
 

@@ -3,3 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod dns;
+mod liar;
+mod ntp;
+mod nts;

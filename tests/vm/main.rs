@@ -10,10 +10,13 @@ mod config;
 mod development;
 mod disk;
 mod disk_growth;
+mod ntp;
+mod nts;
 mod preload;
 mod services;
 mod settings;
 mod state;
+mod time;
 mod triggers;
 
 use minke_tests::guest;

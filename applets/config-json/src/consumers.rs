@@ -3,6 +3,7 @@
 use crate::firmware;
 use minke_applet::{EXIT_USAGE, errln, log, report};
 use minke_config::{Config, Store};
+use minke_control::ntp;
 use minke_sys::mount::Flags;
 use minke_sys::{Errno, Error, Result, file, mount, netlink, status};
 use minke_wire::keyfile::Keyfile;
@@ -78,6 +79,7 @@ fn make(product: &Product, config: &Config, root: &Path) -> Result<u8> {
         if status::exists(path) {
             file::remove_durable(path)?;
             log::info(format_args!("{unit}: {} is removed", path.display()));
+            tell(unit, root);
         }
         return Ok(0);
     };
@@ -91,7 +93,17 @@ fn make(product: &Product, config: &Config, root: &Path) -> Result<u8> {
     }
     file::write_durable(path, content.as_bytes(), product.mode)?;
     log::info(format_args!("{unit}: {} is written", path.display()));
+    tell(unit, root);
     Ok(0)
+}
+
+/// Tells the program that reads the file, if it runs: it does not look by itself.
+fn tell(unit: &str, root: &Path) {
+    if unit == "balena-ntp-config" {
+        let socket = root.join(ntp::SOCKET.trim_start_matches('/'));
+        // One that does not run reads the file when it starts.
+        let _ = minke_control::tell(&socket, &ntp::Command::Reload.to_value());
+    }
 }
 
 /// A text for a line of a file of another program: control characters would make other lines of it.
@@ -117,10 +129,22 @@ fn dns_servers(config: &Config) -> Option<String> {
     Some(text)
 }
 
-/// Spec os §5.6.3.
+/// Spec os §5.6.3: a line per server. A word that can be no server is told and left out; the others count.
 fn time_servers(config: &Config) -> Option<String> {
-    let mut text = String::new();
+    /// More than anybody needs; the time client has to keep each.
+    const MOST: usize = 32;
+    let (mut text, mut count) = (String::new(), 0usize);
     for word in line(config, "ntpServers").unwrap_or_default().split_whitespace() {
+        if !is_server(word) {
+            let shown = minke_wire::text::shown(word.get(..64).unwrap_or(word));
+            log::warn(format_args!("ntpServers: '{shown}' is ignored: it is neither a name nor an address"));
+            continue;
+        }
+        if count == MOST {
+            log::warn(format_args!("ntpServers: only the first {MOST} servers are used"));
+            break;
+        }
+        count = count.saturating_add(1);
         text.push_str("pool ");
         text.push_str(word);
         text.push_str(" iburst minpoll 14 maxpoll 14 maxsources 1\n");
@@ -128,16 +152,23 @@ fn time_servers(config: &Config) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Whether a word can name a server: an IP address, or labels as host names have them.
+fn is_server(word: &str) -> bool {
+    /// The longest name (RFC 1035 §2.3.4), without its last dot.
+    const LONGEST: usize = 253;
+    let name = word.strip_suffix('.').unwrap_or(word);
+    let is_name = name.len() <= LONGEST && name.split('.').all(minke_config::is_host_name);
+    // A last label of digits alone belongs to an address that is none.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    word != "null" && is_name && !last.bytes().all(|byte| byte.is_ascii_digit())
+        || word.parse::<std::net::IpAddr>().is_ok()
+}
+
 /// Spec os §11.3, §11.4.
 fn network_manager(config: &Config) -> Option<String> {
     let mut file = Keyfile::default();
     file.comment("", "Made from config.json by os-networkmanager.service; changes here are lost");
-    let uri = match line(config, "os.network.connectivity.uri") {
-        Some(uri) => Some(uri.to_owned()),
-        None => line(config, "apiEndpoint")
-            .map(|endpoint| format!("{}/connectivity-check", endpoint.trim_end_matches('/'))),
-    };
-    if let Some(uri) = uri.filter(|uri| uri != "null") {
+    if let Some(uri) = minke_config::connectivity_uri(config) {
         let interval = config.number("os.network.connectivity.interval").unwrap_or(3600).to_string();
         let response = line(config, "os.network.connectivity.response").unwrap_or_default();
         for (key, value) in [("uri", uri.as_str()), ("interval", &interval), ("response", response)] {
@@ -254,6 +285,16 @@ mod tests {
             "pool a.example iburst minpoll 14 maxpoll 14 maxsources 1\n\
              pool b iburst minpoll 14 maxpoll 14 maxsources 1\n"
         );
+        let of = |servers: &str| made(time_servers, &format!(r#"{{"ntpServers":"{servers}"}}"#));
+        for good in ["192.0.2.1", "2001:db8::1", "time.example.org.", "3.pool.ntp.org", &"a.".repeat(126)] {
+            assert_eq!(of(good), format!("pool {good} iburst minpoll 14 maxpoll 14 maxsources 1\n"));
+        }
+        let long = "a.".repeat(127) + "a";
+        for bad in ["null", "-x", "a..b", "a/b", "{a:1}", "a;b", "1.2.3", "256.1.1.1", "::g", "ü", &long] {
+            assert_eq!(of(bad), "", "{bad}");
+            assert_eq!(of(&format!("{bad} b")), of("b"), "{bad}");
+        }
+        assert_eq!(of(&"a.b ".repeat(1000)).lines().count(), 32);
     }
 
     #[test]

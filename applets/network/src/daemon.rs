@@ -7,7 +7,7 @@ use crate::lease::Lease;
 use crate::port::{Port, Tools};
 use crate::status;
 use minke_applet::{log, notify};
-use minke_control::{self as control, Limits, Server};
+use minke_control::{self as control, Limits, Server, ntp};
 use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::netlink::{Change, Link, Monitor, Route};
 use minke_sys::signal::{SIGINT, SIGTERM, Signals};
@@ -15,6 +15,7 @@ use minke_sys::{Result, clock};
 use minke_wire::json::{Value, json};
 use minke_wire::netlink::{ARPHRD_ETHER, IFF_LOOPBACK};
 use minke_wire::table::Table;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 const MONITOR: u64 = 0;
@@ -55,6 +56,8 @@ pub struct Daemon {
     ports: Table<u32, Port>,
     /// Connections that wait for the first address.
     waiting: Vec<u64>,
+    /// What the time client was told last: addresses, and the servers that came with them.
+    told: Vec<(Ipv4Addr, Vec<Ipv4Addr>)>,
 }
 
 /// Runs the service until it is told to end. What is set up on the links stays: a restart must not cut
@@ -95,7 +98,18 @@ impl Daemon {
         let control = Server::bind(&settings.places.socket(), 0o660, limits)?;
         poller.add(&control, CONTROL, Interest::Read)?;
         let (ports, waiting) = (Table::new(), Vec::new());
-        Ok(Self { settings, poller, monitor, route: Route::new()?, timer, signals, control, ports, waiting })
+        Ok(Self {
+            settings,
+            poller,
+            monitor,
+            route: Route::new()?,
+            timer,
+            signals,
+            control,
+            ports,
+            waiting,
+            told: Vec::new(),
+        })
     }
 
     fn set_timer(&self) -> Result<()> {
@@ -187,6 +201,7 @@ impl Daemon {
             let Self { route, poller, settings, .. } = self;
             port.abandon(&mut Tools { route, poller, places: &settings.places });
             self.write_resolver();
+            self.tell_clock();
         }
     }
 
@@ -195,6 +210,7 @@ impl Daemon {
         let Some(port) = ports.get_mut(&index) else { return };
         if act(port, &mut Tools { route, poller, places: &settings.places }) {
             self.write_resolver();
+            self.tell_clock();
             self.tell_waiting();
         }
     }
@@ -208,6 +224,23 @@ impl Daemon {
         let leases: Vec<&Lease> = ports.into_iter().filter_map(|port| port.client.lease()).collect();
         self.settings.places.write_resolver(&leases, self.settings.dns_servers.as_deref());
         notify::status(if leases.is_empty() { "no address" } else { "connected" });
+    }
+
+    /// A renewed lease is no news.
+    fn tell_clock(&mut self) {
+        let mut news = Vec::new();
+        for lease in self.ports.values().filter_map(|port| port.client.lease()) {
+            news.push((lease.address, lease.ntp_servers.clone()));
+        }
+        if news == self.told {
+            return;
+        }
+        let places = &self.settings.places;
+        places.tell_clock(ntp::Command::Reload);
+        if !news.is_empty() {
+            places.tell_clock(ntp::Command::Online);
+        }
+        self.told = news;
     }
 
     fn answer(&mut self) -> Result<()> {

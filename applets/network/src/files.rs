@@ -3,6 +3,7 @@
 
 use crate::lease::Lease;
 use minke_applet::log;
+use minke_control::ntp;
 use minke_sys::file;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,9 +36,14 @@ impl Places {
         self.own().join("control.sock")
     }
 
+    /// The folder of the time client: server lists and its socket.
+    pub fn sources(&self) -> PathBuf {
+        self.run.join("chrony")
+    }
+
     /// The folders that this program writes into.
     pub fn folders(&self) -> [PathBuf; 4] {
-        [self.own(), self.run.join("resolvconf/interface"), self.run.join("chrony"), self.state.clone()]
+        [self.own(), self.run.join("resolvconf/interface"), self.sources(), self.state.clone()]
     }
 
     /// Names in folders that belong to root, and what they lead to: so a program without rights there can
@@ -85,7 +91,7 @@ impl Places {
 
     /// Writes or removes the time servers of a link.
     pub fn write_time_servers(&self, link: &str, servers: &[Ipv4Addr]) {
-        let path = self.run.join("chrony").join(format!("added_dhcp_{link}.sources"));
+        let path = self.sources().join(format!("added_dhcp_{link}.sources"));
         if servers.is_empty() {
             return complain(file::remove_durable(&path));
         }
@@ -94,6 +100,13 @@ impl Places {
             let _ = writeln!(text, "pool {server} iburst minpoll 14 maxpoll 14 maxsources 1");
         }
         write(&path, &text);
+    }
+
+    /// Tells the time client, if it runs, that there are other servers or addresses: it asks no one while it need not,
+    /// and would notice late.
+    pub fn tell_clock(&self, command: ntp::Command) {
+        let socket = self.sources().join("ntp.sock");
+        let _ = minke_control::tell(&socket, &command.to_value());
     }
 
     /// The address that the link had when this program last ran: first that of this boot, which may still be

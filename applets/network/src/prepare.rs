@@ -9,7 +9,7 @@ use std::path::Path;
 const PASSWD_LIMIT: usize = 64 * 1024;
 
 /// Makes folders and links. With root's rights and a user named `user`, that user gets the folders, and this
-/// process becomes that user, with the rights to set up links (CAP_NET_ADMIN), to use packet sockets
+/// process becomes that user, in the time client's group, with the rights to set up links (CAP_NET_ADMIN), to use packet sockets
 /// (CAP_NET_RAW) and the DHCP client's port (CAP_NET_BIND_SERVICE), and no others. Returns whether it did.
 pub fn prepare(places: &Places, user: &str) -> Result<bool> {
     let ids = if is_root()? { find_user(user)? } else { None };
@@ -24,7 +24,13 @@ pub fn prepare(places: &Places, user: &str) -> Result<bool> {
         complain(file::set_link(&link, Path::new(target)));
     }
     let Some((uid, gid)) = ids else { return Ok(false) };
-    give_up_root(uid, gid)?;
+    // Time servers are handed over in a folder that the time client shares, and so is its socket.
+    let clock = find_user("ntp")?.map(|(_, group)| group);
+    if let Some(group) = clock {
+        let folder = places.sources();
+        complain(file::chown(&folder, uid, group).and_then(|()| file::set_mode(&folder, 0o770)));
+    }
+    give_up_root(uid, gid, clock.as_slice())?;
     Ok(true)
 }
 
@@ -52,14 +58,14 @@ fn find_user(name: &str) -> Result<Option<(u32, u32)>> {
     }))
 }
 
-fn give_up_root(uid: u32, gid: u32) -> Result<()> {
+fn give_up_root(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     let keep = ["NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"]
         .into_iter()
         .filter_map(Capabilities::by_name)
         .fold(Capabilities::default(), Capabilities::with);
     capability::limit_bounding_set(keep)?;
     capability::keep_over_user_change(true)?;
-    capability::set_user(uid, gid, &[])?;
+    capability::set_user(uid, gid, groups)?;
     capability::set(keep, keep)?;
     capability::no_new_privileges()
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use minke_wire::json::Value;
+use std::io::Read;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -279,9 +281,26 @@ fn a_server_that_vanishes_is_sought_and_in_the_end_the_address_goes() {
 #[test]
 fn a_pulled_cable_takes_the_address_after_a_while_and_a_new_one_brings_it_back() {
     let Some(mut lab) = Lab::new("c", "10.80.0.1/24") else { return };
-    lab.dnsmasq("10.80.0.50,10.80.0.90,255.255.255.0,2m", &[]);
+    lab.dnsmasq("10.80.0.50,10.80.0.90,255.255.255.0,2m", &["--dhcp-option=option:ntp-server,10.80.0.3"]);
+    // The time client: here it only hears what it is told, and never answers.
+    std::fs::create_dir_all(lab.path("run/chrony")).unwrap();
+    let clock = UnixListener::bind(lab.path("run/chrony/ntp.sock")).unwrap();
+    clock.set_nonblocking(true).unwrap();
+    let news = std::cell::RefCell::new(Vec::new());
+    let told = || {
+        let mut words = news.borrow_mut();
+        while let Ok((mut stream, _)) = clock.accept() {
+            let mut line = String::new();
+            stream.read_to_string(&mut line).unwrap();
+            words.push(minke_wire::json::parse_str(&line).unwrap()["command"].as_str().unwrap().to_owned());
+        }
+        words.join(" ")
+    };
+    let sources = lab.path("run/chrony/added_dhcp_eth0.sources");
     lab.client("");
     lab.until("the address", 15, || lab.addresses().len() == 1);
+    lab.until("the time server", 2, || sources.exists());
+    lab.until("the news", 2, || told() == "reload online");
     let address = lab.addresses();
     // On a busy machine the client may have asked twice.
     let discovered = count(&lab.read("server.log"), "DHCPDISCOVER(srv)");
@@ -290,8 +309,12 @@ fn a_pulled_cable_takes_the_address_after_a_while_and_a_new_one_brings_it_back()
     lab.until("NO-CARRIER", 3, || lab.state() == "NO-CARRIER");
     assert_eq!(lab.addresses(), address, "a short loss does no harm");
     lab.until("the removal", 8, || lab.addresses().is_empty());
+    lab.until("no time server", 2, || !sources.exists());
+    lab.until("the news", 2, || told() == "reload online reload");
     run("ip", &["-n", &s, "link", "set", "srv", "up"]);
     lab.until("the same address", 10, || lab.addresses() == address);
+    lab.until("the news", 2, || told() == "reload online reload reload online");
+    assert!(sources.exists());
     assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER(srv)"), discovered, "INIT-REBOOT was enough");
     // The link itself goes and comes: all is forgotten, then found again.
     let c = lab.namespace("c");

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod connectivity;
 mod development;
 mod device_type;
 pub mod fatrw;
@@ -23,6 +24,7 @@ mod os_release;
 mod store;
 
 pub use config::{Config, Problem};
+pub use connectivity::connectivity_uri;
 pub use development::{DEVELOPMENT_FLAG, write_development_flag};
 pub use device_type::DeviceType;
 pub use host_name::{FALLBACK_HOST_NAME, HostName, host_name, is_host_name};

@@ -26,6 +26,16 @@ pub fn stream(path: &Path, request: &Value, limit: Option<Duration>) -> Result<S
     Ok(Stream { path: path.into(), socket, input: Vec::new() })
 }
 
+/// Sends `request` to the socket at `path` and does not wait: neither for a queue that is full nor for the answer. For
+/// daemons that tell another one something, which is not there perhaps.
+pub fn tell(path: &Path, request: &Value) -> Result<(), Error> {
+    let mut socket = UnixStream::from(minke_sys::socket::connect_now(path)?);
+    let mut line = request.to_text();
+    line.push('\n');
+    socket.write_all(line.as_bytes()).on("tell", path)?;
+    Ok(())
+}
+
 /// The answers to one request.
 #[derive(Debug)]
 pub struct Stream {

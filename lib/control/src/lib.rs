@@ -9,10 +9,12 @@
 mod client;
 pub mod init;
 pub mod journal;
+pub mod ntp;
 mod server;
 pub mod socket;
+pub mod time;
 
-pub use client::{Stream, call, stream};
+pub use client::{Stream, call, stream, tell};
 pub use server::{Event, Limits, Server};
 
 use std::fmt;

@@ -13,7 +13,7 @@ use minke_wire::http::{
     BodyDecoder, Headers, LAST_CHUNK, ResponseHead, parse_response, response_framing, write_chunk,
     write_request_head,
 };
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -205,7 +205,7 @@ impl Client {
                     return Ok(Link::Plain(wire));
                 }
                 let clock = web.clock.unwrap_or_else(clock::realtime);
-                return Ok(Link::Tls(Tls::open(wire, &web.url(), Verifier(web.trust.clone()), clock)?));
+                return Ok(Link::Tls(Tls::open(wire, &web.host, Verifier(web.trust.clone()), clock, None)?));
             }
         };
         Ok(Link::Plain(Wire::new(socket, self.timeout, until)?))
@@ -225,22 +225,29 @@ impl Web {
         Url { tls: self.tls, host: &self.host, port: self.port, target: "/" }
     }
 
-    /// Tries the addresses in turn, until a time since boot. The error is that of the last one.
     fn connect(&self, until: Duration) -> Result<Socket, Error> {
         let addresses = resolve(&self.etc, &self.host, until)?;
-        let mut failed = None;
-        for address in &addresses {
-            let left = until.saturating_sub(clock::boottime());
-            let limit = if addresses.len() > 1 { left.min(ADDRESS_LIMIT) } else { left };
-            match minke_sys::tcp::connect_within(SocketAddr::new(*address, self.port), limit) {
-                Ok(stream) => return Ok(Socket::Tcp(stream)),
-                Err(error) => failed = Some(error),
-            }
-        }
-        Err(failed
-            .unwrap_or_else(|| minke_sys::Error::new("connect to", &self.host, Errno::HOSTUNREACH))
-            .into())
+        Ok(Socket::Tcp(connect(&self.host, &addresses, self.port, until)?.0))
     }
+}
+
+/// Tries a host's addresses in turn, until a time since boot, and says which it was. The error is that of the last one.
+pub(crate) fn connect(
+    host: &str,
+    addresses: &[IpAddr],
+    port: u16,
+    until: Duration,
+) -> minke_sys::Result<(TcpStream, IpAddr)> {
+    let mut failed = None;
+    for address in addresses {
+        let left = until.saturating_sub(clock::boottime());
+        let limit = if addresses.len() > 1 { left.min(ADDRESS_LIMIT) } else { left };
+        match minke_sys::tcp::connect_within(SocketAddr::new(*address, port), limit) {
+            Ok(stream) => return Ok((stream, *address)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| minke_sys::Error::new("connect to", host, Errno::HOSTUNREACH)))
 }
 
 fn send(

@@ -2,7 +2,7 @@
 //!
 //! [`Server`] lives in a daemon's event loop: it owns its connections and an inner poller, and answers come
 //! back to it by connection id. [`Client`] blocks, with time-outs, for commands and worker threads. The
-//! framing itself is in `minke_wire::http`.
+//! framing itself is in `minke_wire::http`. [`Session`] is a TLS session for another protocol.
 //!
 //! ```no_run
 //! use minke_http::{BodyMode, Event, Limits, Response, Server};
@@ -24,6 +24,7 @@ mod error;
 mod message;
 mod resolve;
 mod server;
+mod session;
 mod socket;
 mod tls;
 mod trust;
@@ -34,6 +35,8 @@ pub use client::Client;
 pub use error::Error;
 pub use message::{BodyMode, Conn, Event, Head, Limits, Request, Response};
 pub use minke_wire::http::{Headers, escape};
+pub use resolve::resolve;
 pub use server::Server;
+pub use session::{Dial, Session};
 pub use trust::{BUNDLE, Distrust, Distrusted, Trust, count_authorities};
 pub use url::Url;

@@ -21,8 +21,10 @@ const ROUNDS: usize = 2;
 const PORT: u16 = 53;
 
 /// The addresses of a host in the order in which they should be tried: IPv6 and IPv4 by turns (RFC 8305 §4), so that
-/// a network in which one of them leads nowhere costs one attempt. `until` is a time since boot.
-pub(crate) fn resolve(etc: &Path, host: &str, until: Duration) -> Result<Vec<IpAddr>, Error> {
+/// a network in which one of them leads nowhere costs one attempt. `etc` is the folder of `hosts` and `resolv.conf`,
+/// `until` the time since boot at which the search ends. It blocks for 18 s at most. The error says what was wrong with
+/// the name, or with the servers that should know it.
+pub fn resolve(etc: &Path, host: &str, until: Duration) -> Result<Vec<IpAddr>, Error> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }

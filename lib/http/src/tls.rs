@@ -5,15 +5,15 @@
 //! algorithms. TLS 1.2 would be 18,400 bytes more on ARMv6.
 
 use crate::Error;
+use crate::session::Exporter;
 use crate::trust::{Verifier, certificate_error};
-use crate::url::Url;
 use crate::wire::{Wire, append};
 use minke_sys::Context;
 use rustls::client::{ClientConfig, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom};
 use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError};
-use rustls::{AlertDescription, Error as Failure};
+use rustls::{AlertDescription, Error as Failure, Tls13CipherSuite};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ use std::time::Duration;
 const MOST_WAITING: usize = 128 * 1024;
 /// Bytes of a request that go into one record.
 const PIECE: usize = 16 * 1024;
+
+const OTHER_PROTOCOL: &str = "the server has TLS for another protocol";
 
 /// A client's end of a connection.
 pub(crate) struct Tls {
@@ -67,7 +69,19 @@ impl rustls::time_provider::TimeProvider for Clock {
     }
 }
 
-fn config(verifier: Verifier, clock: Duration) -> Result<ClientConfig, Failure> {
+/// What a session is for, if not for HTTP.
+pub(crate) struct Purpose<'a> {
+    /// What both sides must say that they speak (ALPN, RFC 7301).
+    pub(crate) protocol: &'a [u8],
+    /// What takes the secret of which keys are made.
+    pub(crate) exporter: Arc<Exporter>,
+}
+
+fn config(
+    verifier: Verifier,
+    clock: Duration,
+    purpose: Option<&Purpose<'_>>,
+) -> Result<ClientConfig, Failure> {
     use rustls::crypto::ring::{cipher_suite, kx_group};
     let provider = CryptoProvider {
         // ChaCha20 first: small ARM processors have no instructions for AES.
@@ -82,11 +96,16 @@ fn config(verifier: Verifier, clock: Duration) -> Result<ClientConfig, Failure> 
         key_provider: &Kernel,
     };
     let clock = Arc::new(Clock(UnixTime::since_unix_epoch(clock)));
-    Ok(ClientConfig::builder_with_details(Arc::new(provider), clock)
+    let mut config = ClientConfig::builder_with_details(Arc::new(provider), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+        .with_no_client_auth();
+    if let Some(purpose) = purpose {
+        config.alpn_protocols = vec![purpose.protocol.to_vec()];
+        config.key_log = purpose.exporter.clone();
+    }
+    Ok(config)
 }
 
 /// What a turn of the session wants next.
@@ -102,22 +121,31 @@ enum Turn {
 }
 
 impl Tls {
-    /// Speaks the handshake with the server of `url`, whose certificate is checked against `clock`, a time since 1970.
+    /// Speaks the handshake with `host`, whose certificate is checked against `clock`, a time since 1970.
     pub(crate) fn open(
         wire: Wire,
-        url: &Url<'_>,
+        host: &str,
         verifier: Verifier,
         clock: Duration,
+        purpose: Option<&Purpose<'_>>,
     ) -> Result<Box<Self>, Error> {
-        let name = ServerName::try_from(url.host)
-            .map_err(|_| Error::Url("has no proper host name", url.host.into()))?;
-        let opened = config(verifier, clock)
+        let name =
+            ServerName::try_from(host).map_err(|_| Error::Url("has no proper host name", host.into()))?;
+        let opened = config(verifier, clock, purpose)
             .and_then(|config| UnbufferedClientConnection::new(Arc::new(config), name.to_owned()));
-        let session = opened.map_err(|failure| explain(url.host, &failure))?;
-        let host = url.host.into();
+        let session = opened.map_err(|failure| explain(host, &failure))?;
+        let host = host.into();
         let mut tls = Box::new(Self { session, wire, host, incoming: Vec::new(), outgoing: Vec::new() });
         tls.write_all(&[])?;
+        if purpose.is_some_and(|purpose| tls.session.alpn_protocol() != Some(purpose.protocol)) {
+            return Err(refused(&tls.host, OTHER_PROTOCOL));
+        }
         Ok(tls)
+    }
+
+    /// The session's cipher suite, once the handshake is complete.
+    pub(crate) fn suite(&self) -> Option<&'static Tls13CipherSuite> {
+        self.session.negotiated_cipher_suite()?.tls13()
     }
 
     /// Sends all of `data`, once the handshake is complete.
@@ -156,7 +184,7 @@ impl Tls {
 
     fn flush(&mut self) -> Result<(), Error> {
         if !self.outgoing.is_empty() {
-            let sent = self.wire.write_all(&self.outgoing).context("send to", "the HTTP server");
+            let sent = self.wire.write_all(&self.outgoing).context("send to", "the server");
             self.outgoing.clear();
             sent?;
         }
@@ -241,6 +269,9 @@ fn explain(host: &str, failure: &Failure) -> Error {
         | Failure::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure) => {
             "the server cannot speak TLS 1.3 with our ciphers"
         }
+        Failure::NoApplicationProtocol | Failure::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            OTHER_PROTOCOL
+        }
         Failure::AlertReceived(_) => "the server broke the TLS session off",
         Failure::InvalidMessage(_) | Failure::InappropriateMessage { .. } => {
             "what answers does not speak TLS"
@@ -248,5 +279,10 @@ fn explain(host: &str, failure: &Failure) -> Error {
         Failure::DecryptError => "somebody has changed the encrypted data",
         _ => "TLS failed",
     };
+    refused(host, text)
+}
+
+/// No session, for this reason.
+pub(crate) fn refused(host: &str, text: &str) -> Error {
     Error::Tls(format!("{host}: {text}").into())
 }

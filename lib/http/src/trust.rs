@@ -203,6 +203,23 @@ pub struct Distrusted {
     pub clock: u64,
 }
 
+impl Distrusted {
+    /// When the clock is all that stands between this certificate and belief: a moment at which its dates would hold.
+    ///
+    /// The rule for a clock that nothing has confirmed yet (SPECIFICATION.md, "Sane time at boot"): a peer may be spoken
+    /// to with this moment as the clock ([`crate::Client::with_clock`]), only to learn the time from it. What it says is a
+    /// candidate: the certificate must be believed at that very time as well. `earliest` is the build time, `latest` the
+    /// end of what is plausible, both in seconds since 1970: a certificate that holds at no time between them never was a
+    /// matter of the clock, and the answer is `None`.
+    pub fn clock_to_try(&self, earliest: u64, latest: u64) -> Option<u64> {
+        match self.reason {
+            Distrust::Expired(end) => (end >= earliest).then_some(end.min(latest)),
+            Distrust::NotValidYet(start) => (start <= latest).then_some(start.max(earliest)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Distrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let date = |seconds: u64| Civil::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -246,4 +263,23 @@ pub(crate) fn certificate_error(host: &str, problem: &CertificateError) -> Error
         _ => (Distrust::Unusable, 0),
     };
     Error::Certificate(Box::new(Distrusted { host: host.into(), reason, clock }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_clock_is_tried_only_where_the_clock_alone_is_wrong() {
+        let tried = |reason| Distrusted { host: "h".into(), reason, clock: 0 }.clock_to_try(1000, 2000);
+        assert_eq!(tried(Distrust::Expired(999)), None);
+        assert_eq!(tried(Distrust::Expired(1500)), Some(1500));
+        assert_eq!(tried(Distrust::Expired(9999)), Some(2000));
+        assert_eq!(tried(Distrust::NotValidYet(1500)), Some(1500));
+        assert_eq!(tried(Distrust::NotValidYet(1)), Some(1000));
+        assert_eq!(tried(Distrust::NotValidYet(2001)), None);
+        for other in [Distrust::UnknownIssuer, Distrust::WrongName, Distrust::Authority, Distrust::Unusable] {
+            assert_eq!(tried(other), None);
+        }
+    }
 }

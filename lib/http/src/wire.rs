@@ -105,7 +105,7 @@ impl Link {
 
     pub(crate) fn write_all(&mut self, data: &[u8]) -> Result<(), Error> {
         match self {
-            Self::Plain(wire) => Ok(wire.write_all(data).context("send to", "the HTTP server")?),
+            Self::Plain(wire) => Ok(wire.write_all(data).context("send to", "the server")?),
             Self::Tls(tls) => tls.write_all(data),
         }
     }
@@ -125,5 +125,5 @@ pub(crate) fn append(wire: &mut Wire, input: &mut Vec<u8>) -> minke_sys::Result<
     input.resize(length.saturating_add(READ), 0);
     let result = wire.read(input.get_mut(length..).unwrap_or_default());
     input.truncate(length.saturating_add(*result.as_ref().unwrap_or(&0)));
-    Ok(result.context("wait for", "the HTTP server")? > 0)
+    Ok(result.context("wait for", "the server")? > 0)
 }

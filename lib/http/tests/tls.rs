@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use minke_http::client::Body;
-use minke_http::{Client, Distrust, Error, Response, Trust, Url, count_authorities};
-use std::io::{BufRead, BufReader};
+use minke_http::{Client, Dial, Distrust, Error, Response, Session, Trust, Url, count_authorities, resolve};
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -243,4 +244,74 @@ fn bodies_go_up_whole() {
     let plain = folder.serve("plain", "", "");
     let client = folder.client(&format!("http://host.test:{}", plain.1));
     assert_eq!(client.request("POST", "/", &[], Body::Bytes(&body)).unwrap().body, body);
+}
+
+/// OpenSSL's server, told by its arguments; it says on its standard output what it exports.
+fn s_server(folder: &Folder, arguments: &str) -> (Server, std::process::ChildStdout) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut child = Command::new("openssl")
+        .args(["s_server", "-accept", &port.to_string(), "-cert", "good.pem", "-key", "good.key"])
+        .args(arguments.split(' '))
+        .current_dir(&folder.0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut output = child.stdout.take().unwrap();
+    // It says "ACCEPT" when it listens.
+    let mut begun = Vec::new();
+    while !begun.ends_with(b"ACCEPT\n") {
+        let mut byte = [0];
+        output.read_exact(&mut byte).unwrap();
+        begun.extend(byte);
+    }
+    (Server(child, port), output)
+}
+
+#[test]
+fn sessions_of_other_protocols_have_their_keys() {
+    let folder = Folder::new("session");
+    folder.issue("good", P256, "ca", SERVER);
+    let open = |port, clock, protocol| {
+        let until = minke_sys::clock::boottime() + Duration::from_secs(10);
+        let addresses = resolve(&folder.0, "host.test", until).unwrap();
+        let trust = folder.trust();
+        let dial = Dial { host: "host.test", addresses: &addresses, port, protocol, trust, clock, until };
+        Session::open(&dial)
+    };
+    for (suite, key) in [("TLS_CHACHA20_POLY1305_SHA256", 32), ("TLS_AES_256_GCM_SHA384", 64)] {
+        let options = format!(
+            "-alpn other,sample/1 -ciphersuites {suite} -keymatexport EXPORTER-sample -keymatexportlen {key}"
+        );
+        let (server, mut output) = s_server(&folder, &options);
+        let mut session = open(server.1, None, b"sample/1").unwrap();
+        assert_eq!(session.address().to_string(), "127.0.0.1");
+        let mut ours = vec![0; key];
+        session.export(b"EXPORTER-sample", &[], &mut ours).unwrap();
+        let ours: String = ours.iter().map(|byte| format!("{byte:02X}")).collect();
+        session.write_all(b"the end\n").unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"the end\n") {
+            let mut piece = [0; 4096];
+            let count = output.read(&mut piece).unwrap();
+            assert!(count > 0);
+            seen.extend_from_slice(&piece[..count]);
+        }
+        let seen = String::from_utf8(seen).unwrap();
+        assert!(seen.contains(&format!("Keying material: {ours}\n")), "{ours} {seen}");
+        let mut other = vec![0; key];
+        session.export(b"EXPORTER-sample", b"x", &mut other).unwrap();
+        assert!(!seen.contains(&other.iter().map(|byte| format!("{byte:02X}")).collect::<String>()));
+
+        drop(session);
+        let error = open(server.1, None, b"else/1").unwrap_err().to_string();
+        assert_eq!(error, "host.test: the server has TLS for another protocol");
+        let error = open(server.1, Some(Duration::ZERO), b"sample/1").unwrap_err();
+        assert!(matches!(error, Error::Certificate(_)), "{error}");
+    }
+    // One that does not know the extension goes on without; then nobody knows what it speaks.
+    let (server, _output) = s_server(&folder, "-tls1_3");
+    let error = open(server.1, None, b"sample/1").unwrap_err().to_string();
+    assert_eq!(error, "host.test: the server has TLS for another protocol");
 }

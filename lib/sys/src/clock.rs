@@ -1,5 +1,6 @@
 //! Clocks, in 64-bit time on every architecture.
 
+use crate::{Context, Result};
 use std::time::Duration;
 
 /// Time since boot, suspend included; never steps.
@@ -17,6 +18,11 @@ pub fn realtime() -> Duration {
     read(libc::CLOCK_REALTIME)
 }
 
+/// Time since boot by the bare oscillator, without suspend: nobody steers or sets it.
+pub fn raw() -> Duration {
+    read(libc::CLOCK_MONOTONIC_RAW)
+}
+
 // libc's, which std uses anyhow: rustix finds the vDSO in its own way, with 2 kB of code.
 #[inline(never)]
 fn read(clock: libc::clockid_t) -> Duration {
@@ -27,6 +33,15 @@ fn read(clock: libc::clockid_t) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(seconds, nanoseconds.min(999_999_999))
+}
+
+/// Sets the time since 1970 UTC for the whole machine (CAP_SYS_TIME).
+pub fn set_realtime(time: Duration) -> Result<()> {
+    let time = rustix::time::Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    rustix::time::clock_settime(rustix::time::ClockId::Realtime, time).context("set", "the clock")
 }
 
 /// Waits; a signal that is handled may end it early.

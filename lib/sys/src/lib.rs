@@ -3,6 +3,7 @@
 //! One module per family of system calls. Functions take and return plain types; every error says what was
 //! attempted and on which path or peer.
 
+pub mod adjtime;
 pub mod alarm;
 pub mod autofs;
 pub mod block;
@@ -10,6 +11,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod channel;
 pub mod clock;
+pub mod datagram;
 pub mod device;
 pub mod device_filter;
 pub mod entry;
@@ -29,9 +31,11 @@ mod path;
 pub mod process;
 pub mod random;
 pub mod rootfs;
+pub mod rtc;
 pub mod signal;
 pub mod socket;
 pub mod space;
+pub mod stamp;
 pub mod status;
 pub mod stdio;
 pub mod tcp;

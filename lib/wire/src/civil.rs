@@ -82,6 +82,47 @@ impl Civil {
         (Self::from_unix(seconds).day == self.day).then_some(seconds)
     }
 
+    /// Reads a time that is written as `pattern` says, character by character: a digit of the year (`y`), month (`m`), day
+    /// (`d`), hour (`h`), minute (`i`) or second (`s`), a letter of the month's name (`n`), any character (`?`), or that
+    /// very one. `None` for anything else, and for what is no time of the calendar.
+    #[must_use]
+    pub fn parse(text: &[u8], pattern: &[u8]) -> Option<Self> {
+        const FIELDS: [u8; 6] = *b"ymdhis";
+        if text.len() != pattern.len() {
+            return None;
+        }
+        let mut numbers = [0u16; FIELDS.len()];
+        let mut name = Vec::new();
+        for (byte, wanted) in text.iter().zip(pattern) {
+            let field = FIELDS.iter().position(|field| field == wanted).and_then(|at| numbers.get_mut(at));
+            match (field, wanted) {
+                (Some(number), _) => {
+                    let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+                    *number = number.checked_mul(10)?.checked_add(digit.into())?;
+                }
+                (None, b'n') => name.push(*byte),
+                (None, b'?') => {}
+                (None, wanted) if byte == wanted => {}
+                _ => return None,
+            }
+        }
+        let [year, mut month, day, hour, minute, second] = numbers;
+        if !name.is_empty() {
+            let place = MONTHS.iter().position(|month| *month.as_bytes() == *name)?;
+            month = u16::try_from(place).ok()?.checked_add(1)?;
+        }
+        let field = |number: u16| u8::try_from(number).ok();
+        let civil = Self {
+            year: year.into(),
+            month: field(month)?,
+            day: field(day)?,
+            hour: field(hour)?,
+            minute: field(minute)?,
+            second: field(second)?,
+        };
+        civil.to_unix().map(|_| civil)
+    }
+
     /// The month's English name, three letters.
     #[must_use]
     pub fn month_name(&self) -> &'static str {
@@ -143,6 +184,41 @@ mod tests {
             let next_month = civil.day == 1 && before.day >= 28 && before.month % 12 + 1 == civil.month;
             assert!(civil.day == before.day + 1 || next_month, "{before} {civil}");
             before = civil;
+        }
+    }
+
+    #[test]
+    fn times_are_read_by_a_pattern_and_by_it_alone() {
+        const IMF: &[u8] = b"???, dd nnn yyyy hh:ii:ss GMT";
+        const SAVED: &[u8] = b"yyyy-mm-dd hh:ii:ss";
+        let read = |text: &[u8], pattern| Civil::parse(text, pattern).and_then(|civil| civil.to_unix());
+        assert_eq!(read(b"Sun, 06 Nov 1994 08:49:37 GMT", IMF), Some(784_111_777));
+        assert_eq!(read(b"2038-01-19 03:14:08", SAVED), Some(2_147_483_648));
+        assert_eq!(read(b"20260101000000", b"yyyymmddhhiiss"), Some(1_767_225_600));
+        for bad in [
+            &b""[..],
+            b"Sun, 06 nov 1994 08:49:37 GMT",
+            b"Sun, 06 Nov 1994 08:49:37 UTC",
+            b"Sun, 31 Feb 1994 08:49:37 GMT",
+            b"Sun, 06 Nov 1994 08:49:61 GMT",
+            b"Sunday, 06-Nov-94 08:49:37 GMT",
+            b"Sun, 06 Nov 1994 08:49:37 GMT ",
+            &[0; 29],
+            &[0xff; 29],
+        ] {
+            assert_eq!(read(bad, IMF), None, "{bad:?}");
+        }
+        let mut seed = 7u64;
+        for _ in 0..20_000 {
+            let mut text = *b"2026-11-21 10:00:00";
+            for _ in 0..2 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let at = usize::try_from(seed >> 40).unwrap() % text.len();
+                text[at] = u8::try_from((seed >> 32) & 0xff).unwrap();
+            }
+            if let Some(civil) = Civil::parse(&text, SAVED) {
+                assert_eq!(civil.to_string().as_bytes(), text);
+            }
         }
     }
 

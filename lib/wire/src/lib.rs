@@ -18,6 +18,8 @@ pub mod keyfile;
 pub mod kmod;
 pub mod mountinfo;
 pub mod netlink;
+pub mod ntp;
+pub mod nts;
 pub mod oci;
 pub mod partition;
 pub mod superblock;

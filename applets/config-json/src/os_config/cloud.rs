@@ -3,6 +3,7 @@
 use super::services::LIMIT;
 use minke_applet::{errln, log, outln};
 use minke_config::Config;
+use minke_control::time;
 use minke_http::client::Body;
 use minke_http::{Client, Trust, Url};
 use minke_sys::clock;
@@ -64,7 +65,12 @@ pub(crate) fn fetch(config: &Config, root: &Path, patient: bool) -> Result<Vec<u
             }
         }
         let span = pause(waited);
-        clock::sleep(Duration::from_secs(span));
+        // A certificate that seemed to have expired may not when the clock is right.
+        if time::is_synchronized() {
+            clock::sleep(Duration::from_secs(span));
+        } else {
+            time::wait(time::is_synchronized, Duration::from_secs(span), None);
+        }
         waited = waited.saturating_add(span);
     }
 }

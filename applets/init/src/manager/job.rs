@@ -5,6 +5,7 @@ use super::state::{Outcome, Phase, State};
 use super::{Manager, World};
 use crate::log;
 use crate::unit::{Condition, Type};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -87,6 +88,8 @@ pub struct Job {
     pub deadline: Option<Duration>,
     /// Until when a `Type=idle` service waits.
     pub idle_until: Option<Duration>,
+    /// The number of the job that it waited for when somebody last looked; 0: none.
+    pub waits_for: Cell<u32>,
 }
 
 impl Job {
@@ -139,23 +142,29 @@ impl Manager {
         if self.is_idle_job(job) && self.jobs.len() > 1 {
             return false;
         }
+        // Each event asks for all jobs: as a rule one waits for the same as before.
+        let before = job.waits_for.get();
+        let known = self.jobs.iter().find(|(_, other)| other.id == before);
+        if known.is_some_and(|(other, other_job)| self.waits(name, down, other, other_job)) {
+            return false;
+        }
         for (other, other_job) in self.jobs.iter() {
-            if other == name {
-                continue;
-            }
-            // What comes after another goes down first and comes up when the other has ended whatever it does;
-            // what comes before another waits only while the other goes down.
-            let waits = if self.is_after(name, other) {
-                !down
-            } else {
-                self.is_after(other, name)
-                    && (other_job.kind == Kind::Stop || self.is_going_down(other, other_job))
-            };
-            if waits {
+            if other != name && self.waits(name, down, other, other_job) {
+                job.waits_for.set(other_job.id);
                 return false;
             }
         }
         true
+    }
+
+    /// Whether a unit that goes `down` or comes up waits for another one's job. What comes after another goes down first
+    /// and comes up when the other has ended whatever it does; what comes before another waits only while the other goes
+    /// down.
+    fn waits(&self, name: &str, down: bool, other: &str, other_job: &Job) -> bool {
+        if self.is_after(name, other) {
+            return !down;
+        }
+        (other_job.kind == Kind::Stop || self.is_going_down(other, other_job)) && self.is_after(other, name)
     }
 
     /// Whether the job of a `Type=idle` service still waits for the others.

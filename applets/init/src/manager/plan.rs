@@ -4,6 +4,7 @@ use super::job::idle_until;
 use super::{Answer, Job, Kind, Manager, Refusal, Verdict, World};
 use crate::log;
 use minke_wire::table::Table;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -202,6 +203,7 @@ impl Manager {
                 automatic,
                 deadline: unit.job_timeout.map(|limit| self.now.saturating_add(limit)),
                 idle_until: idle_until(&unit, self.now),
+                waits_for: Cell::new(0),
             };
             self.jobs.insert(name.to_owned(), Box::new(job));
         }

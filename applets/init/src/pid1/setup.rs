@@ -3,7 +3,7 @@
 use crate::{log, mounts};
 use minke_config::machine_id;
 use minke_sys::mount::{self, Propagation};
-use minke_sys::{cgroup, file, process};
+use minke_sys::{cgroup, clock, file, process};
 use minke_wire::mountinfo;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -19,6 +19,7 @@ pub fn run() {
     make_links();
     if !in_container() {
         set_kernel_variables();
+        set_clock();
     }
     set_up_cgroups();
     make_volatile_folders();
@@ -61,6 +62,14 @@ fn make_links() {
         ("/proc/self/fd/2", "/dev/stderr"),
     ] {
         let _ = symlink(target, link);
+    }
+}
+
+/// Nothing that runs here is older than this program; fake-hwclock.service knows better soon.
+fn set_clock() {
+    let build = std::time::Duration::from_secs(minke_applet::build().time);
+    if clock::realtime() < build {
+        log::failure(log::WARNING, clock::set_realtime(build));
     }
 }
 

@@ -1,0 +1,181 @@
+//! UDP sockets whose datagrams carry the time at which the kernel received or sent them
+//! (Documentation/networking/timestamping.rst), on `CLOCK_REALTIME`.
+
+use crate::{Context, Result};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// `SO_TIMESTAMPING_NEW` and its control message: with 64-bit times on every architecture.
+const SO_TIMESTAMPING_NEW: i32 = 65;
+/// Send and receive times of the network stack, and of what was sent the time alone without the datagram.
+const FLAGS: u32 = libc::SOF_TIMESTAMPING_TX_SOFTWARE
+    | libc::SOF_TIMESTAMPING_RX_SOFTWARE
+    | libc::SOF_TIMESTAMPING_SOFTWARE
+    | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+/// Bytes for the control messages of one datagram: three times and an extended error, with their headers.
+const CONTROL: usize = 256;
+
+/// A connected socket that does not block. The kernel chooses its port at random.
+#[derive(Debug)]
+pub struct Stamped {
+    fd: OwnedFd,
+}
+
+/// A datagram that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its bytes in the buffer.
+    pub length: usize,
+    /// When it arrived, in nanoseconds since 1970; `None` when the kernel does not say.
+    pub time: Option<i64>,
+}
+
+impl Stamped {
+    /// A socket that exchanges datagrams with `peer` alone.
+    pub fn connect(peer: SocketAddr) -> Result<Self> {
+        let family = if peer.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(family, SocketType::DGRAM, flags, None).context("ask", peer)?;
+        // A kernel without it leaves the times out.
+        stamp(&fd);
+        rustix::net::connect(&fd, &peer).context("ask", peer)?;
+        Ok(Self { fd })
+    }
+
+    /// Sends one datagram.
+    pub fn send(&self, bytes: &[u8]) -> Result<()> {
+        rustix::net::send(&self.fd, bytes, rustix::net::SendFlags::NOSIGNAL)
+            .context("send to", "time server")
+            .map(|_| ())
+    }
+
+    /// When a datagram was sent, in nanoseconds since 1970: once for each, and only after the driver took it, which is
+    /// mostly before `send` returns. Else the socket reports an error to the event loop when it is known.
+    pub fn sent(&self) -> Option<i64> {
+        receive(self.fd.as_fd(), &mut [0; 1], libc::MSG_ERRQUEUE).ok().flatten().and_then(|one| one.time)
+    }
+
+    /// Takes a datagram that arrived. `None`: there is none. Errors are those that the peer's host or a router reported.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<Arrival>> {
+        receive(self.fd.as_fd(), buffer, 0).context("ask", "time server")
+    }
+}
+
+impl AsFd for Stamped {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Makes the kernel stamp the datagrams of any socket; `false` when it cannot.
+pub fn stamp(socket: impl AsFd) -> bool {
+    let (value, size) = ((&raw const FLAGS_VALUE).cast(), 4);
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the value is a static of that size, which the kernel copies within the call.
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, value, size) == 0 }
+}
+
+static FLAGS_VALUE: u32 = FLAGS;
+
+fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> std::result::Result<Option<Arrival>, Errno> {
+    // `u64` keeps the control messages aligned as the kernel's `struct cmsghdr` wants.
+    let mut control = [0u64; CONTROL / 8];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: a `msghdr` of zeros (null pointers, no lengths) is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    // The type of this member differs between C libraries.
+    message.msg_controllen = CONTROL as _;
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // The call itself: libc's converts times of 32 bits, which nobody asks for.
+    // SAFETY: the pointers in `message` lead to `buffer` and `control` with their lengths, both are ours alone.
+    let count = unsafe { libc::syscall(libc::SYS_recvmsg, fd.as_raw_fd(), &raw mut message, flags) };
+    let Ok(length) = usize::try_from(count) else {
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+        return if matches!(errno, Errno::AGAIN | Errno::INTR) { Ok(None) } else { Err(errno) };
+    };
+    #[allow(clippy::unnecessary_cast)]
+    let used = (message.msg_controllen as usize).min(CONTROL);
+    let bytes = control.map(u64::to_ne_bytes);
+    let time = time_of(bytes.as_flattened().get(..used).unwrap_or_default());
+    Ok(Some(Arrival { length, time }))
+}
+
+/// The software time in these control messages (cmsg(3)): a header of the length with itself, level and type, the data,
+/// padding to a word.
+pub fn time_of(mut bytes: &[u8]) -> Option<i64> {
+    const WORD: usize = size_of::<usize>();
+    loop {
+        let length = bytes.first_chunk().map(|length| usize::from_ne_bytes(*length))?;
+        let message = bytes.get(..length)?;
+        let head = message.get(WORD..)?.first_chunk::<8>()?;
+        let [level, kind] = [head.first_chunk()?, head.last_chunk()?].map(|word| i32::from_ne_bytes(*word));
+        let data = message.get(WORD.checked_add(8)?..)?;
+        if (level, kind) == (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW) {
+            // Three times of seconds and nanoseconds; the first is the network stack's.
+            let (words, _) = data.as_chunks::<8>();
+            let [seconds, nanoseconds, ..] = words else { return None };
+            let [seconds, nanoseconds] = [seconds, nanoseconds].map(|word| i64::from_ne_bytes(*word));
+            let time = seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)?;
+            return (time != 0).then_some(time);
+        }
+        bytes = bytes.get(length.next_multiple_of(WORD)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn datagrams_are_stamped_on_their_way_out_and_in() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let now = || i64::try_from(crate::clock::realtime().as_nanos()).unwrap();
+        let client = Stamped::connect(server.local_addr().unwrap()).unwrap();
+        let begin = now();
+        client.send(b"question").unwrap();
+        let mut buffer = [0; 100];
+        let (_, from) = server.recv_from(&mut buffer).unwrap();
+        let sent = client.sent();
+        let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+        stranger.send_to(b"lie", from).unwrap();
+        server.send_to(b"answer", from).unwrap();
+        let arrival = (0..1000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            client.receive(&mut buffer).unwrap()
+        });
+        let arrival = arrival.unwrap();
+        assert_eq!(&buffer[..arrival.length], b"answer", "a stranger's datagram does not arrive");
+        for time in [sent, arrival.time].into_iter().flatten() {
+            assert!((begin..=now()).contains(&time), "{begin} {time}");
+        }
+        assert_eq!(client.receive(&mut buffer).unwrap(), None);
+        assert!(arrival.time.is_some());
+    }
+
+    #[test]
+    fn a_closed_port_is_reported() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = Stamped::connect(server.local_addr().unwrap()).unwrap();
+        drop(server);
+        client.send(b"x").unwrap();
+        let answer = client.receive(&mut [0; 10]);
+        assert_eq!(answer.unwrap_err().errno, Errno::CONNREFUSED);
+    }
+
+    #[test]
+    fn broken_control_messages_have_no_time() {
+        let mut bytes = [0u8; 64];
+        for length in [0usize, 1, 15, 16, 20, 65, usize::MAX] {
+            bytes[..size_of::<usize>()].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(time_of(&bytes), None);
+        }
+        assert_eq!(time_of(&[]), None);
+    }
+}

@@ -1,0 +1,326 @@
+//! NTS and the server for the local network, with chronyd, ntpd-rs and ntpdig, in network namespaces.
+
+use minke_tests::relay::{Path as NetPath, Relay, Way};
+use minke_tests::time_net::{RELAY, Scratch, TRUE, address, honest, ntpd_rs_program};
+use minke_tests::{Daemon, errors, in_namespace, release, run, text};
+use minke_wire::json::{Value, parse_str};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Far longer than anything here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(90);
+
+fn sh(folder: &Path, script: &str) {
+    run(Command::new("sh").args(["-ec", script]).current_dir(folder));
+}
+
+/// Makes the authority `ca.pem` and, issued by it for these names, `server.pem` with `server.key`.
+fn certificates(folder: &Path, names: &str) {
+    sh(
+        folder,
+        &format!(
+            "key='ec -pkeyopt ec_paramgen_curve:P-256 -nodes'; \
+             openssl req -x509 -newkey $key -keyout ca.key -out ca.pem -days 99 -subj /CN=Root 2>/dev/null; \
+             openssl req -newkey $key -keyout server.key -out server.csr -subj /CN=server 2>/dev/null; \
+             echo subjectAltName={names} >server.ext; \
+             openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 50 -CAcreateserial -extfile server.ext \
+               -out server.pem 2>/dev/null"
+        ),
+    );
+}
+
+/// chronyd with NTS at address `number`; its NTP server is said to be at `named`.
+fn nts_server(folder: &Path, number: u8, named: Option<std::net::IpAddr>) -> Daemon {
+    let (key, certificate) = (folder.join("server.key"), folder.join("server.pem"));
+    let mut more = format!("ntsserverkey {}\nntsservercert {}\n", key.display(), certificate.display());
+    if let Some(named) = named {
+        more.push_str(&format!("ntsntpserver {named}\n"));
+    }
+    honest(folder, address(TRUE, number), 2, &more)
+}
+
+fn ntp(folder: &Path, words: &str) -> Output {
+    let mut command = Command::new(release("x86_64"));
+    command.arg("ntp").args(words.split(' ')).arg("--trust").arg(folder.join("ca.pem"));
+    command.current_dir(folder).output().unwrap()
+}
+
+/// Ours, with its list of servers in `lists/` and its state in `state/`.
+struct Client {
+    folder: PathBuf,
+    _daemon: Daemon,
+}
+
+impl Client {
+    fn start(folder: &Path, servers: &str, more: &[&str]) -> Self {
+        let (lists, state) = (folder.join("lists"), folder.join("state"));
+        for made in [&lists, &state] {
+            std::fs::create_dir_all(made).unwrap();
+        }
+        std::fs::write(lists.join("test.sources"), servers).unwrap();
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(folder.join("client.log")).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-sys_time", "--"]).arg(release("x86_64"));
+        command.args(["ntp", "run", "--no-clock", "--config", "/dev/null", "--sources"]).arg(&lists);
+        command.arg("--state").arg(&state).arg("--socket").arg(folder.join("client.sock"));
+        command.arg("--trust").arg(folder.join("ca.pem")).args(more);
+        let daemon = Daemon::start(command.stdout(log.try_clone().unwrap()).stderr(log));
+        Self { folder: folder.to_owned(), _daemon: daemon }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("client.log")).unwrap_or_default()
+    }
+
+    /// Its sources by its own account.
+    fn sources(&self) -> Vec<Value> {
+        let mut command = Command::new(release("x86_64"));
+        command.args(["ntp", "status", "--json", "--socket"]).arg(self.folder.join("client.sock"));
+        let status = parse_str(&text(&command.output().unwrap())).unwrap_or(Value::Null);
+        status["sources"].as_array().cloned().unwrap_or_default()
+    }
+
+    fn until(&self, what: &str, right: impl Fn(&[Value]) -> bool) {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let sources = self.sources();
+            if right(&sources) {
+                return;
+            }
+            let all = Value::Array(sources).to_text();
+            assert!(Instant::now() < end, "not in time: {what}\n{all}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+fn number(source: &Value, key: &str) -> u64 {
+    source[key].as_u64().unwrap_or(0)
+}
+
+fn is_authenticated(source: &Value) -> bool {
+    source["authenticated"].as_bool() == Some(true)
+}
+
+const NAMES: &str = "IP:10.77.0.1,IP:10.77.0.2,IP:10.77.0.3";
+
+#[test]
+fn three_servers_with_nts_and_a_restart_without_key_exchange() {
+    in_namespace(|| {
+        let scratch = Scratch::new("nts-three");
+        let folder = &scratch.0;
+        certificates(folder, NAMES);
+        let servers: Vec<Daemon> = (1..=3).map(|number| nts_server(folder, number, None)).collect();
+        let list: String = (1..=3)
+            .map(|number| format!("server 10.77.0.{number} nts iburst minpoll 0 maxpoll 2\n"))
+            .collect();
+        let client = Client::start(folder, &list, &[]);
+        let all_good = |sources: &[Value]| {
+            sources.len() == 3
+                && sources.iter().all(|source| is_authenticated(source) && number(source, "valid") >= 4)
+                && sources.iter().any(|source| source["state"].as_str() == Some("*"))
+        };
+        client.until("all are authenticated", all_good);
+        let kept = |number: u8| folder.join(format!("state/nts-10.77.0.{number}_4460.json"));
+        assert!((1..=3).all(|number| kept(number).exists()));
+        drop(client);
+
+        // Nobody trusts the servers any more; the kept keys still prove who they are.
+        sh(
+            folder,
+            "mv ca.pem was.pem; openssl req -x509 -newkey rsa:2048 -nodes -keyout x.key -out ca.pem -days 9 -subj /CN=X",
+        );
+        let client = Client::start(folder, &list, &[]);
+        client.until("all are authenticated without an exchange", all_good);
+        assert!(!client.log().contains("issuer is unknown"), "{}", client.log());
+        drop(client);
+
+        // Cookies that the servers do not know any more lead to an exchange, which fails now: no source, and no harm.
+        drop(servers);
+        let _servers: Vec<Daemon> = (1..=3).map(|number| nts_server(folder, number, None)).collect();
+        let client = Client::start(folder, &list, &[]);
+        client.until("the exchange is tried and refused", |_| {
+            client.log().matches("the certificate's issuer is unknown").count() >= 3
+        });
+        assert!(client.sources().iter().all(|source| !is_authenticated(source)), "{:?}", client.sources());
+    });
+}
+
+#[test]
+fn what_a_path_does_to_signed_answers_never_counts() {
+    in_namespace(|| {
+        let scratch = Scratch::new("nts-path");
+        let folder = &scratch.0;
+        certificates(folder, NAMES);
+        let bad = [
+            Way { truncate: 1000, ..Way::default() },
+            Way { corrupt: 1000, ..Way::default() },
+            Way { duplicate: 1000, ..Way::default() },
+        ];
+        let mut servers = Vec::new();
+        let mut relays = Vec::new();
+        let mut list = String::new();
+        for (way, number) in bad.into_iter().zip(1..) {
+            let front = address(RELAY, number);
+            servers.push(nts_server(folder, number, Some(front.ip())));
+            let path = NetPath { down: way, ..NetPath::default() };
+            relays.push(Relay::start(front, address(TRUE, number), path, number.into()));
+            list.push_str(&format!("server 10.77.0.{number} nts iburst minpoll 0 maxpoll 0\n"));
+        }
+        let client = Client::start(folder, &list, &[]);
+        // The path that doubles everything is good; each answer counts once. The others have been asked as often.
+        client.until("one is good, the others were asked", |sources| {
+            let at = |number: u8| {
+                let name = format!("10.77.0.{number}");
+                sources.iter().find(|source| source["name"].as_str() == Some(&name)).unwrap_or(&Value::Null)
+            };
+            number(at(3), "valid") >= 8 && number(at(1), "sent") >= 4 && number(at(2), "sent") >= 4
+        });
+        for source in client.sources() {
+            let name = source["name"].as_str().unwrap();
+            if name == "10.77.0.3" {
+                assert_eq!(source["address"].as_str(), Some("10.77.2.3"));
+                assert!(is_authenticated(&source) && number(&source, "valid") <= number(&source, "sent"));
+            } else {
+                assert!(!is_authenticated(&source) && number(&source, "valid") == 0, "{source:?}");
+                assert_eq!(source["state"].as_str(), Some("?"));
+            }
+        }
+        // Once the path is good, so is the server.
+        relays[0].set(NetPath::default());
+        client.until("the path has become good", |sources| {
+            sources.iter().filter(|source| is_authenticated(source)).count() >= 2
+        });
+    });
+}
+
+#[test]
+fn ntpd_rs_signs_its_answers_for_us() {
+    let program = ntpd_rs_program();
+    in_namespace(|| {
+        let scratch = Scratch::new("nts-rs");
+        let folder = &scratch.0;
+        certificates(folder, NAMES);
+        let at = |name: &str| folder.join(name).display().to_string();
+        let config = format!(
+            "[[server]]\nlisten = \"10.77.0.1:123\"\n[[nts-ke-server]]\nlisten = \"10.77.0.1:4460\"\n\
+             certificate-chain-path = \"{}\"\nprivate-key-path = \"{}\"\n",
+            at("server.pem"),
+            at("server.key")
+        );
+        std::fs::write(folder.join("ntp.toml"), config).unwrap();
+        let log = std::fs::File::create(folder.join("rs.log")).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-sys_time", "--"]).arg(program).arg("-c").arg(folder.join("ntp.toml"));
+        let _server = Daemon::start(command.stdout(log.try_clone().unwrap()).stderr(log));
+        let end = Instant::now() + LIMIT;
+        loop {
+            let output = ntp(folder, "query --nts --count 3 --json 10.77.0.1");
+            let answer = parse_str(&text(&output)).unwrap_or(Value::Null);
+            if answer["samples"].as_array().is_some_and(|samples| samples.len() == 3) {
+                assert_eq!(answer["aead"].as_str(), Some("AEAD_AES_SIV_CMAC_256"));
+                // It follows nobody here, and says so.
+                assert_eq!(answer["synchronized"].as_bool(), Some(false));
+                assert!(errors(&output).contains("is not synchronised"), "{}", errors(&output));
+                break;
+            }
+            assert!(Instant::now() < end, "{}", errors(&output));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+}
+
+/// Asks from an address of this namespace and says what came: the answer's first bytes, for at most half a second.
+fn ask(from: &str, request: &[u8]) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind((from, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket.send_to(request, "10.77.3.1:123").unwrap();
+    let mut buffer = vec![0; 2048];
+    let (length, server) = socket.recv_from(&mut buffer).ok()?;
+    assert_eq!(server.to_string(), "10.77.3.1:123", "answered from the address that was asked");
+    buffer.truncate(length);
+    Some(buffer)
+}
+
+#[test]
+fn the_local_network_is_served_and_nobody_else() {
+    in_namespace(|| {
+        let scratch = Scratch::new("serve");
+        let folder = &scratch.0;
+        certificates(folder, NAMES);
+        let request = |first: u8| [&[first][..], &[0; 47]].concat();
+        let client = Client::start(
+            folder,
+            "server 10.77.0.1 port 1123 iburst minpoll 0 maxpoll 0\n",
+            &["--allow", "10.77.4.0/24"],
+        );
+        client.until("it listens", |_| client.log().contains("serving time on UDP port 123"));
+        // Nobody has told it the time yet.
+        let answer = ask("10.77.4.1", &request(0x23)).unwrap();
+        assert_eq!((answer.len(), answer[0] >> 6, answer[0] & 7, answer[1]), (48, 3, 4, 16));
+        let output = ntp(folder, "query 10.77.3.1");
+        assert!(errors(&output).contains("no answer in time"), "{}", errors(&output));
+
+        // At another port: our server has 123 of all addresses here.
+        let _true = honest(folder, (address(TRUE, 1).ip(), 1123).into(), 2, "");
+        client.until("it is synchronised", |sources| {
+            sources.iter().any(|one| one["state"].as_str() == Some("*"))
+        });
+        let answer = ask("10.77.4.2", &request(0x1B)).unwrap();
+        assert_eq!((answer[0] >> 6, answer[0] >> 3 & 7, answer[1]), (0, 3, 3));
+        assert_eq!(ask("10.77.5.1", &request(0x23)), None, "another subnet");
+        for mode in [0u8, 1, 2, 4, 5, 6, 7] {
+            assert_eq!(ask("10.77.4.3", &request(0x20 | mode)), None, "mode {mode}");
+        }
+        assert_eq!(ask("10.77.4.3", &[0x17, 0, 3, 42, 0, 0, 0, 0]), None, "monlist");
+
+        // As others see it: chronyd and ntpsec's ntpdig, asking from allowed addresses.
+        let config = format!(
+            "server 10.77.3.1 iburst\nbindacqaddress 10.77.4.4\ncmdport 0\nbindcmdaddress /\npidfile {}\n",
+            folder.join("q.pid").display()
+        );
+        std::fs::write(folder.join("q.conf"), config).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--bounding-set=-sys_time",
+            "--",
+            "chronyd",
+            "-Q",
+            "-x",
+            "-u",
+            "root",
+            "-t",
+            "30",
+            "-f",
+        ]);
+        let output = run(command.arg(folder.join("q.conf")));
+        let said = errors(&output) + &text(&output);
+        assert!(said.contains("System clock wrong by"), "{said}");
+        // ntpdig asks from whatever address leads there.
+        run(Command::new("ip").args(["route", "add", "local", "10.77.3.1", "dev", "lo", "src", "10.77.4.5"]));
+        let output = Command::new("setpriv")
+            .args(["--bounding-set=-sys_time", "--", "ntpdig", "-t", "5", "10.77.3.1"])
+            .output()
+            .unwrap();
+        let said = errors(&output) + &text(&output);
+        assert!(output.status.success() && said.contains("10.77.3.1 s3 no-leap"), "{said}");
+
+        // Who asks too often hears that, and then little.
+        let mut answers = Vec::new();
+        let socket = UdpSocket::bind("10.77.4.9:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        for _ in 0..40 {
+            socket.send_to(&request(0x23), "10.77.3.1:123").unwrap();
+            let mut buffer = [0; 100];
+            if let Ok((48, _)) = socket.recv_from(&mut buffer) {
+                answers.push((buffer[1], buffer[12..16].to_vec()));
+            }
+        }
+        let kisses = answers.iter().filter(|(stratum, code)| *stratum == 0 && code == b"RATE").count();
+        assert!(answers.len() < 24 && (1..=12).contains(&kisses), "{answers:?}");
+        assert!(ask("10.77.4.10", &request(0x23)).is_some(), "others are served");
+    });
+}

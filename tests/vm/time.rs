@@ -1,0 +1,408 @@
+//! The clock at the boot and by HTTPS (spec os §5.1 to §5.5), with a real-time clock that says anything, and servers that
+//! do. The servers are Python's on the machine that runs the test; the guest reaches them at 10.0.2.2.
+
+use crate::guest::{FASTEST, booted, direct, first_line, power_off, sh, start, try_sh, until};
+use minke_image::arch::Arch;
+use minke_image::guest::{Guest, Settings};
+use minke_tests::project;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A folder with an authority, and servers of its own.
+struct Servers {
+    folder: PathBuf,
+    children: Vec<Child>,
+}
+
+impl Servers {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("minke-time-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let servers = Self { folder, children: Vec::new() };
+        servers.sh(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem \
+               -days 36500 -subj /CN=Root; mkdir certs; touch index; \
+             printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nnew_certs_dir=certs\\nrand_serial=yes\\n\
+               default_md=sha256\\npolicy=p\\nunique_subject=no\\n[p]\\ncommonName=supplied\\n\
+               [x]\\nsubjectAltName=IP:10.0.2.2\\n' > ca.cnf",
+        );
+        servers
+    }
+
+    fn sh(&self, script: &str) -> String {
+        let done = Command::new("sh").args(["-ec", script]).current_dir(&self.folder).output().unwrap();
+        assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    /// A server whose certificate is valid between these dates, as date(1) reads them; its URL.
+    fn tls(&mut self, from: &str, to: &str) -> String {
+        let name = format!("s{}", self.children.len());
+        let date = |text: &str| format!("$(date -u -d '{text}' +%Y%m%d%H%M%SZ)");
+        let (from, to) = (date(from), date(to));
+        self.sh(&format!(
+            "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr \
+               -subj /CN={name}; \
+             openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in {name}.csr -out {name}.pem -notext \
+               -extensions x -startdate {from} -enddate {to}"
+        ));
+        format!("https://10.0.2.2:{}", self.serve(&[&format!("{name}.pem"), &format!("{name}.key")]))
+    }
+
+    /// chronyd, which serves this machine's time and leaves its clock alone; its port.
+    fn ntp(&mut self) -> u16 {
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = format!(
+            "local stratum 3\nport {port}\nbindaddress 127.0.0.1\nallow\ncmdport 0\nbindcmdaddress /\n\
+             pidfile {}\n",
+            self.folder.join("chronyd.pid").display()
+        );
+        std::fs::write(self.folder.join("chrony.conf"), settings).unwrap();
+        let child = Command::new("chronyd")
+            .args(["-x", "-d", "-u", "root", "-f", "chrony.conf"])
+            .current_dir(&self.folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.children.push(child);
+        port
+    }
+
+    fn plain(&mut self) -> String {
+        format!("http://10.0.2.2:{}", self.serve(&[]))
+    }
+
+    fn serve(&mut self, arguments: &[&str]) -> u16 {
+        let mut child = Command::new("/usr/bin/python3")
+            .arg(project().join("applets/timesync/tests/server.py"))
+            .arg("127.0.0.1")
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.children.push(child);
+        line.trim().parse().unwrap()
+    }
+
+    /// A `config.json` with this connectivity URI.
+    fn config(&self, uri: &str) -> Vec<u8> {
+        let authority = self.sh("base64 -w0 ca.pem");
+        format!(r#"{{"balenaRootCA":"{authority}","os":{{"network":{{"connectivity":{{"uri":"{uri}"}}}}}}}}"#)
+            .into_bytes()
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The machine's real-time clock begins there at each power-on.
+fn set_rtc(settings: &mut Settings, base: &str) {
+    settings.options = vec!["-rtc".into(), format!("base={base}")];
+}
+
+/// Powers the guest off, in order, and on again with this time in its real-time clock.
+fn restart(guest: &mut Guest, rtc: &str) {
+    power_off(guest);
+    set_rtc(guest.settings_mut(), rtc);
+    guest.restart().unwrap();
+    first_line(guest);
+}
+
+/// A time of this machine or the guest's in seconds since 1970.
+fn seconds(text: &str) -> i64 {
+    text.trim().parse().unwrap()
+}
+
+/// The guest's year, and whether its time is believed.
+fn clock(guest: &mut Guest) -> (String, bool) {
+    let year = sh(guest, "date -u +%Y");
+    let (text, status) = try_sh(guest, "timesync status");
+    assert_eq!(status == 0, !text.contains("not to be trusted"), "{text}");
+    (year, status == 0)
+}
+
+fn journal(guest: &mut Guest, unit: &str) -> String {
+    sh(guest, &format!("journalctl -b -u {unit} -o cat --no-pager"))
+}
+
+#[test]
+fn whatever_the_real_time_clock_and_the_saved_one_say_the_clock_is_sane_or_said_not_to_be() {
+    let mut settings = direct(FASTEST);
+    set_rtc(&mut settings, "1970-01-01T00:00:00");
+    let mut guest = start(settings);
+    first_line(&mut guest);
+    let stamp = sh(&mut guest, "cat /etc/timestamp");
+    let built = stamp.get(..4).unwrap().to_owned();
+
+    // An empty battery, and nothing saved: the build time, and no trust.
+    assert_eq!(clock(&mut guest), (built.clone(), false));
+    let text = journal(&mut guest, "fake-hwclock");
+    assert!(text.contains("RTC time is in the past: it says 1970-01-01"), "{text}");
+    sh(
+        &mut guest,
+        "timedatectl show -p NTPSynchronized --value | grep -qx no; timedatectl | grep -q 'RTC time: Thu 1970'",
+    );
+    // Targets and timers are there all the same.
+    for unit in
+        ["time-set.target", "time-sync.target", "time-sync-https-wait.target", "fake-hwclock-update.timer"]
+    {
+        until(&mut guest, &format!("[ $(systemctl show -p ActiveState --value {unit}) = active ]"));
+    }
+    // The reference's names.
+    for unit in ["timeinit-buildtime", "timeinit-rtc", "fake-hwclock"] {
+        assert_eq!(sh(&mut guest, &format!("systemctl show -p ActiveState --value {unit}")), "active");
+    }
+    // PID 1 itself began at the build time.
+    let first = sh(
+        &mut guest,
+        "journalctl -b -o json --no-pager _PID=1 | head -1 | sed 's/.*\"__REALTIME_TIMESTAMP\":\"\\([0-9]*\\)......\".*/\\1/'",
+    );
+    let build = sh(
+        &mut guest,
+        "date -u -d \"$(sed 's/\\(....\\)\\(..\\)\\(..\\)\\(..\\)\\(..\\)\\(..\\)/\\1-\\2-\\3 \\4:\\5:\\6/' /etc/timestamp)\" +%s",
+    );
+    assert!(seconds(&first) >= seconds(&build), "{first} {build}");
+
+    // Beyond 2038, and plausible. The saved clock is what a power cut may leave.
+    sh(&mut guest, "systemctl stop fake-hwclock; head -c 20 /dev/zero > /etc/fake-hwclock/fake-hwclock.data");
+    restart(&mut guest, "2039-03-04T05:06:07");
+    assert_eq!(clock(&mut guest), ("2039".to_owned(), true));
+    let text = journal(&mut guest, "fake-hwclock");
+    assert!(text.contains("fake-hwclock.data is no time: it is not believed"), "{text}");
+    assert!(sh(&mut guest, "timesync status").contains("saved clock: unreadable\nRTC: 2039-03-04"));
+    // The next save repairs it, and orderly ends save.
+    restart(&mut guest, "1970-01-01T00:00:00");
+    assert_eq!(clock(&mut guest), ("2039".to_owned(), false));
+    assert!(sh(&mut guest, "cat /etc/fake-hwclock/fake-hwclock.data").starts_with("2039-03-04"));
+
+    // The far future, in both clocks: the kernel believes it, and we do not.
+    sh(
+        &mut guest,
+        "systemctl stop fake-hwclock; echo 2105-01-01 00:00:00 > /etc/fake-hwclock/fake-hwclock.data",
+    );
+    restart(&mut guest, "2099-01-01T00:00:00");
+    assert_eq!(clock(&mut guest), (built, false));
+    let text = journal(&mut guest, "fake-hwclock");
+    for clock in
+        ["the clock began at 2099-01-01", "the saved clock says 2105-01-01", "the RTC says 2099-01-01"]
+    {
+        assert!(text.contains(clock), "{text}");
+    }
+    // NTP knows better: from then on the clock is trusted, and saved, and the machine's own clock is right as well.
+    let mut servers = Servers::new("ntp");
+    let server = format!("server 10.0.2.2 port {} iburst", servers.ntp());
+    sh(
+        &mut guest,
+        &format!("echo '{server}' > /run/chrony/test.sources; ntp reload; timesync wait --timeout 120"),
+    );
+    assert_eq!(sh(&mut guest, "cat /run/systemd/timesync/synchronized"), "NTP");
+    let year = servers.sh("date -u +%Y");
+    assert_eq!(clock(&mut guest), (year.clone(), true));
+    let here = seconds(&servers.sh("date +%s"));
+    assert!((seconds(&sh(&mut guest, "date +%s")) - here).abs() < 60);
+    until(&mut guest, "timedatectl show -p NTPSynchronized --value | grep -qx yes");
+    until(&mut guest, &format!("grep -q ^{year}- /etc/fake-hwclock/fake-hwclock.data"));
+    until(&mut guest, &format!("timedatectl show -p RTCTimeUSec | grep -q ' {year}-'"));
+    // The time client comes back when it dies, with the rights that it needs and no others.
+    let old = sh(&mut guest, "systemctl show -p MainPID --value chronyd");
+    sh(&mut guest, &format!("kill -9 {old}"));
+    until(
+        &mut guest,
+        &format!(
+            "p=$(systemctl show -p MainPID --value chronyd); [ \"$p\" != 0 ] && [ \"$p\" != {old} ] && \
+             grep -q '^Uid:.101' /proc/$p/status && grep -q '^CapEff:.0000000002000400' /proc/$p/status"
+        ),
+    );
+    // One that hangs is ended by the watchdog, and one that is well is not.
+    sh(
+        &mut guest,
+        "mkdir -p /run/systemd/system/chronyd.service.d; \
+         printf '[Service]\\nWatchdogSec=8\\nRestartSec=1\\n' > /run/systemd/system/chronyd.service.d/test.conf; \
+         systemctl daemon-reload; systemctl restart chronyd",
+    );
+    let old = sh(&mut guest, "sleep 20; systemctl show -p MainPID --value chronyd");
+    sh(&mut guest, &format!("test -d /proc/{old} && kill -STOP {old}"));
+    until(
+        &mut guest,
+        &format!("p=$(systemctl show -p MainPID --value chronyd); [ \"$p\" != 0 ] && [ \"$p\" != {old} ]"),
+    );
+    assert!(journal(&mut guest, "chronyd").contains("watchdog"), "{}", journal(&mut guest, "chronyd"));
+    // Not for ever: the next boot begins here.
+    restart(&mut guest, "1970-01-01T00:00:00");
+    assert_eq!(clock(&mut guest), (year, false));
+    power_off(&mut guest);
+}
+
+/// The time of a message since the boot, in seconds.
+fn moment(guest: &mut Guest, unit: &str, text: &str) -> f64 {
+    let found = sh(
+        guest,
+        &format!(
+            "journalctl -b -u {unit} -o json --no-pager | grep '{text}' | head -1 | \
+             sed 's/.*\"__MONOTONIC_TIMESTAMP\":\"\\([0-9]*\\)\".*/\\1/'"
+        ),
+    );
+    found.parse::<f64>().unwrap_or_else(|_| panic!("'{text}' of {unit}: {found}")) / 1e6
+}
+
+#[test]
+fn an_https_server_s_date_sets_the_clock_and_no_server_holds_the_boot() {
+    let mut servers = Servers::new("https");
+    let now = servers.tls("1 day ago", "30 days");
+    let expired = servers.tls("30 days ago", "1 day ago");
+    let second = servers.tls("1 day ago", "30 days");
+    let plain = servers.plain();
+    let mut settings = direct(FASTEST);
+    set_rtc(&mut settings, "2033-01-01T00:00:00");
+    settings.config = Some(servers.config(&format!("{now}/never")));
+    let mut guest = start(settings);
+    booted(&mut guest);
+    // The server is silent. The boot did not wait for it, and NTP not for long.
+    until(&mut guest, "[ $(systemctl show -p ActiveState --value time-sync-https-wait.target) = active ]");
+    let up = moment(&mut guest, "NetworkManager", "NetworkManager.service: started");
+    let multi_user = moment(&mut guest, "multi-user.target", "multi-user.target: reached");
+    let waited = moment(&mut guest, "time-sync-https-wait.target", "time-sync-https-wait.target: reached");
+    assert!(multi_user < waited, "{multi_user} {waited}");
+    assert!(waited - up < 45.0, "{up} {waited}");
+    until(&mut guest, "systemctl status chronyd -n 0 | grep -q 'Active: a'");
+    assert_eq!(clock(&mut guest), ("2033".to_owned(), true));
+    // From here on the HTTPS date is alone.
+    sh(&mut guest, "systemctl stop chronyd");
+
+    let ask = |guest: &mut Guest, uri: &str, more: &str, says: &str| {
+        let set = format!(
+            "systemctl stop timesync-https; rm -f /run/systemd/timesync/synchronized /run/minke/timesync/https; date -u -s '2033-01-01 00:00:00'; \
+             {more} config-json set os.network.connectivity.uri '{uri}'; systemctl start timesync-https"
+        );
+        sh(guest, &set);
+        until(
+            guest,
+            &format!("timesync status | grep -q '{says}' || timesync status --json | grep -q '{says}'"),
+        );
+        clock(guest)
+    };
+    let unset = ("2033".to_owned(), true);
+    for (path, status) in [("portal", 200), ("moved", 302)] {
+        for server in [&now, &plain] {
+            let says = format!("status {status} instead of 204");
+            assert_eq!(ask(&mut guest, &format!("{server}/{path}"), "", &says), unset);
+        }
+    }
+    assert_eq!(ask(&mut guest, "null", "", "no connectivity URL is defined"), unset);
+    assert_eq!(ask(&mut guest, &format!("{expired}/now"), "", "the certificate expired at"), unset);
+    sh(&mut guest, "test ! -e /run/systemd/timesync/synchronized");
+
+    // The clock is seven years ahead, so the certificate seems to have expired. Nobody else is there to ask.
+    let this_year = servers.sh("date -u +%Y");
+    let right = (this_year.clone(), true);
+    assert_eq!(ask(&mut guest, &format!("{now}/now"), "", "set from 2033-01-01"), right);
+    let here = seconds(&servers.sh("date +%s"));
+    assert!((seconds(&sh(&mut guest, "date +%s")) - here).abs() < 60);
+    assert_eq!(sh(&mut guest, "cat /run/systemd/timesync/synchronized"), "HTTPS");
+    let text = journal(&mut guest, "timesync-https");
+    assert!(
+        text.contains("Time synchronised via HTTPS.") && text.contains("System time has gone back."),
+        "{text}"
+    );
+    // RTC and saved clock follow.
+    sh(&mut guest, &format!("timedatectl show -p RTCTimeUSec | grep -q ' {this_year}-'"));
+    until(&mut guest, &format!("grep -q ^{this_year}- /etc/fake-hwclock/fake-hwclock.data"));
+    // The program is gone, the unit is up.
+    sh(&mut guest, "systemctl status timesync-https -n 0 | grep -q 'active (exited)'");
+
+    // The owner's cloud is asked as well: it agrees, or it does not.
+    let cloud = |url: &str| format!("config-json set apiEndpoint '{url}';");
+    let contradicts = "contradicts that of another server";
+    let other = seconds(&servers.sh("date -d '10 days' +%s"));
+    assert_eq!(
+        ask(&mut guest, &format!("{now}/now"), &cloud(&format!("{second}/at/{other}")), contradicts),
+        unset
+    );
+    assert_eq!(ask(&mut guest, &format!("{now}/now"), &cloud(&second), "set from 2033-01-01"), right);
+    sh(&mut guest, "config-json unset apiEndpoint");
+    // Without TLS.
+    assert_eq!(ask(&mut guest, &format!("{plain}/now"), "", "set from 2033-01-01"), right);
+
+    // Servers in config.json that are none.
+    sh(&mut guest, "config-json set ntpServers 'a.example ../../etc/passwd 10.0.0.300 2001:db8::7 {}'");
+    until(&mut guest, "grep -q 2001:db8::7 /run/chrony/added_config.sources");
+    assert_eq!(
+        sh(&mut guest, "cat /run/chrony/added_config.sources"),
+        "pool a.example iburst minpoll 14 maxpoll 14 maxsources 1\npool 2001:db8::7 iburst minpoll 14 maxpoll 14 maxsources 1"
+    );
+    let text = journal(&mut guest, "balena-ntp-config");
+    assert!(text.contains("'10.0.0.300' is ignored") && text.contains("'{}' is ignored"), "{text}");
+    sh(&mut guest, "config-json unset ntpServers");
+    until(&mut guest, "test ! -e /run/chrony/added_config.sources");
+
+    // The next boot begins there.
+    restart(&mut guest, "1970-01-01T00:00:00");
+    assert_eq!(sh(&mut guest, "date -u +%Y"), this_year);
+    power_off(&mut guest);
+}
+
+/// A processor of 32 bits, a kernel for it, and no real-time clock.
+#[test]
+fn a_32_bit_board_goes_on_after_2038() {
+    let mut servers = Servers::new("2038");
+    let later = servers.tls("2039-01-01", "2041-01-01");
+    let at = seconds(&servers.sh("date -u -d '2039-06-07 08:09:10' +%s"));
+    let mut settings = direct(Arch::Armv6);
+    settings.config = Some(servers.config("null"));
+    let mut guest = start(settings);
+    booted(&mut guest);
+    assert!(sh(&mut guest, "timesync status; true").contains("\nRTC: none\n"));
+    sh(&mut guest, "timedatectl | grep -q 'RTC time: n/a'");
+    // Timers of the calendar and of the boot, which run out after the moment at which 32 bits are full.
+    sh(
+        &mut guest,
+        "mkdir -p /run/systemd/system; \
+         printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c \"echo run >> /run/ticks\"\\n' > /run/systemd/system/tick.service; \
+         printf '[Timer]\\nOnCalendar=*-*-* 03:14:10\\nAccuracySec=1s\\n' > /run/systemd/system/tick.timer; \
+         systemctl daemon-reload; systemctl start tick.timer; \
+         echo '2038-01-19 03:14:05' > /etc/fake-hwclock/fake-hwclock.data; fake-hwclock load",
+    );
+    until(&mut guest, "timedatectl show -p TimeUSec | grep -q '2038-01-19 03:1[45]'; grep -q run /run/ticks");
+    // It ran when the clock was set, and runs once more three seconds later.
+    until(&mut guest, "systemctl list-timers --no-legend tick.timer | grep -q '2038-01-20 03:14:10 UTC'");
+    sh(&mut guest, "test $(grep -c run /run/ticks) = 2");
+    // Logs.
+    sh(&mut guest, "logger after the end of time");
+    until(
+        &mut guest,
+        "journalctl -b -o short-iso --no-pager | grep 'after the end of time' | grep -q ^2038-01-19T03:1",
+    );
+    // Files, on FAT and on ext4.
+    sh(&mut guest, "config-json set custom 1");
+    until(&mut guest, "config-json status | grep '^In effect' | grep -q 'of 2038-01-19 03:'");
+    until(&mut guest, "config-json status | grep '^Good copy' | grep -q 'of 2038-01-19 03:'");
+    // Certificates, whose dates are beyond it as well.
+    sh(&mut guest, &format!("config-json set os.network.connectivity.uri '{later}/at/{at}'"));
+    let text = sh(&mut guest, "timesync https --once 2>&1");
+    assert!(
+        text.contains("Time synchronised via HTTPS.") && text.contains("new time: 2039-06-07 08:09:"),
+        "{text}"
+    );
+    sh(&mut guest, "timesync save; grep -q '^2039-06-07 08:' /etc/fake-hwclock/fake-hwclock.data");
+    power_off(&mut guest);
+    // The next boot begins there, also without a real-time clock.
+    guest.restart().unwrap();
+    booted(&mut guest);
+    let text = sh(&mut guest, "timesync status; timedatectl show -p TimeUSec");
+    assert!(text.contains("TimeUSec=Tue 2039-06-07 08:"), "{text}");
+    power_off(&mut guest);
+}
