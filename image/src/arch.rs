@@ -171,6 +171,7 @@ impl Arch {
             "virtio_net",
             "virtio_rng",
             "af_packet",
+            "autofs4",
             "veth",
             "bridge",
             "br_netfilter",

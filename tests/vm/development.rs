@@ -22,11 +22,12 @@ until_it '! test -e /var/volatile/development-features && ! systemctl is-active 
 until_it 'systemctl is-active -q balena'
 eval "$PING" && say 'the port is open'
 balena version >/dev/null || say 'the engine does not answer'
-for u in console-shell getty@tty1; do say "$u $(systemctl is-active $u)"; done
+for u in console-shell getty@tty1 balena-info@tty1; do say "$u $(systemctl is-active $u)"; done
 (BYSTANDERS_COMMAND) > /run/bystanders.off
 config-json set developmentMode true
 until_it 'systemctl is-active -q console-shell getty@tty1'
 until_it "$PING"
+until_it 'systemctl is-active -q balena-info@tty1 && grep -q "Booted - Check your balenaCloud dashboard" /dev/vcs1'
 (BYSTANDERS_COMMAND) > /run/bystanders.on
 say done
 "#;
@@ -55,7 +56,10 @@ fn the_mode_is_left_and_entered_at_run_time() {
     wait(&mut guest, "Booted - Check your balenaCloud dashboard.");
     guest.forget_shell();
     until(&mut guest, "grep -qx done /run/probe.log");
-    assert_eq!(sh(&mut guest, "cat /run/probe.log"), "console-shell inactive\ngetty@tty1 inactive\ndone");
+    assert_eq!(
+        sh(&mut guest, "cat /run/probe.log"),
+        "console-shell inactive\ngetty@tty1 inactive\nbalena-info@tty1 inactive\ndone"
+    );
     for when in ["off", "on"] {
         assert_eq!(sh(&mut guest, &format!("cat /run/bystanders.{when}")), bystanders, "{when}");
     }

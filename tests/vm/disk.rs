@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Checks every file system without changing it: none may have a fault, wait for a replay of its journal, or have a
 /// mark of a power cut.
-fn check_clean(guest: &Guest) {
+pub(crate) fn check_clean(guest: &Guest) {
     let disk = guest.folder().join("exported");
     guest.overlay().export(&disk).unwrap();
     for partition in partitions(&disk) {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod automount;
 mod chain;
 mod cloud;
 mod config;
@@ -10,6 +11,7 @@ mod development;
 mod disk;
 mod disk_growth;
 mod ntp;
+mod nts;
 mod preload;
 mod services;
 mod settings;

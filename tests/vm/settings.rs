@@ -364,13 +364,13 @@ fn the_country_reaches_the_kernel() {
         &mut guest,
         &format!(
             "printf /mnt/boot > /sys/module/firmware_class/parameters/path; \
-             for m in {}; do busybox insmod /mnt/boot/$m.ko || exit 1; done",
+             for m in {}; do o=; [ $m = cfg80211 ] && o=dyndbg=+p; busybox insmod /mnt/boot/$m.ko $o || exit 1; done",
             MODULES.join(" ")
         ),
     );
     for country in ["DE", "JP"] {
         set(&mut guest, By::Set, "country", &format!("\"{country}\""));
-        let command = format!("grep -qx COUNTRY={country} /sys/devices/platform/regulatory.0/uevent");
+        let command = format!("dmesg | grep -q 'Regulatory domain changed to country: {country}'");
         within(&mut guest, 30, "country", &command);
     }
 }

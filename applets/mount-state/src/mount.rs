@@ -17,9 +17,11 @@ const STATE_OPTIONS: &str = "mode=0755,size=16m";
 /// What a volatile data partition may hold: enough for the engine and the supervisor to start and say so.
 const DATA_OPTIONS: &str = "mode=0755,size=32m";
 
-/// All mounts of this namespace.
+/// All mounts of this namespace, but for the places where something is mounted on first access.
 pub fn table() -> Result<Vec<Mount>> {
-    Ok(mountinfo::parse(&mount::mountinfo()?))
+    let mut table = mountinfo::parse(&mount::mountinfo()?);
+    table.retain(|mount| mount.kind != minke_sys::autofs::KIND);
+    Ok(table)
 }
 
 /// Whether something is mounted at `target`.

@@ -17,7 +17,7 @@ use minke_wire::json::json;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long an attempt with one server may take.
+/// How long the connectivity check's server may take, and the others together.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long NTP and what else waits for the first attempt is held up for want of a network; the attempt itself, with a
 /// second server's opinion, takes at most 20 s more.
@@ -28,8 +28,8 @@ const PAUSES: (u64, u64) = (2, 64);
 const OFFLINE: Duration = Duration::from_secs(600);
 /// The most handshakes of an attempt: a chain has two or three certificates whose dates may each ask for another clock.
 const HANDSHAKES: u32 = 5;
-/// A certificate must be valid at the date that its server gives; a difference of less than a day, in seconds, is not
-/// tried.
+/// A certificate must be valid at the date that its server gives. Where it holds by our clock, a date not farther from
+/// that than this, in seconds, is not tried.
 const CLOSE: u64 = 86_400;
 /// Attempts after which a second server that does not answer counts as none.
 const PATIENCE: u32 = 3;
@@ -174,7 +174,7 @@ impl Sync<'_> {
         if let Err(why) = self.configure() {
             return Outcome::Done(why.to_owned());
         }
-        let date = match self.ask(&self.check, true) {
+        let date = match self.ask(&self.check, true, ATTEMPT) {
             Ok(Some(date)) => date,
             Ok(None) => {
                 log::warn(format_args!(
@@ -231,8 +231,9 @@ impl Sync<'_> {
 
     /// The first of the other servers that answers.
     fn second(&self) -> Second {
+        let each = u32::try_from(self.others.len()).map_or(ATTEMPT, |count| ATTEMPT / count.max(1));
         for url in &self.others {
-            match self.ask(url, false) {
+            match self.ask(url, false, each) {
                 Ok(Some(date)) => return Second::Says(date),
                 Ok(None) => {}
                 Err(why) => log::warn(format_args!("{why}")),
@@ -241,16 +242,16 @@ impl Sync<'_> {
         Second::Silent
     }
 
-    /// Asks one server for its date. `strict`: its status must be 204, as everything else comes from somebody in between
+    /// Asks one server for its date, for at most `limit`. `strict`: its status must be 204, as everything else comes from somebody in between
     /// or from a server in trouble; else the certificate alone tells who speaks.
     ///
     /// The certificate is checked. Where the clock is all that is wrong with it, a clock at which it holds is tried, and
     /// then it must hold at the date that the server gives.
-    fn ask(&self, text: &str, strict: bool) -> Result<Option<i64>, String> {
+    fn ask(&self, text: &str, strict: bool, limit: Duration) -> Result<Option<i64>, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
-        let until = clock::boottime().saturating_add(ATTEMPT);
+        let until = clock::boottime().saturating_add(limit);
         let number = |time: i64| u64::try_from(time).unwrap_or(0);
-        let (mut clock_of_check, mut candidate) = (clock::realtime(), None);
+        let (mut clock_of_check, mut moved, mut candidate) = (clock::realtime(), false, false);
         for _ in 0..HANDSHAKES {
             let left = until.saturating_sub(clock::boottime());
             let client = Client::web(&url)
@@ -264,12 +265,13 @@ impl Sync<'_> {
                 .with_deadline(left);
             let answer = match client.request("HEAD", url.target, &[], Body::None) {
                 Ok(answer) => answer,
-                Err(Error::Certificate(distrusted)) if candidate.is_none() => {
+                Err(Error::Certificate(distrusted)) if !candidate => {
                     let Bounds { earliest, latest } = self.bounds;
                     match distrusted.clock_to_try(number(earliest), number(latest)) {
                         Some(time) => clock_of_check = Duration::from_secs(time),
                         None => return Err(distrusted.to_string()),
                     }
+                    moved = true;
                     continue;
                 }
                 Err(error) => return Err(error.to_string()),
@@ -281,13 +283,15 @@ impl Sync<'_> {
                 answer.headers.get("Date").and_then(|date| Civil::parse(date.as_bytes(), DATE)?.to_unix());
             let Some(date) = date else { return Ok(None) };
             let far = number(date).abs_diff(clock_of_check.as_secs()) > CLOSE;
-            if !url.tls || !far || !self.bounds.hold(date) {
+            let is_held = if candidate { !far } else { !far && !moved };
+            // A date before the build is not believed anyhow.
+            if !url.tls || is_held || date < self.bounds.earliest {
                 return Ok(Some(date));
             }
-            if candidate.is_some() {
+            if candidate {
                 break;
             }
-            candidate = Some(date);
+            candidate = true;
             clock_of_check = Duration::from_secs(number(date));
         }
         Err(format!("{text}: the certificate does not hold at the date that its server gives"))

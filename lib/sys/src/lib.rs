@@ -5,6 +5,7 @@
 
 pub mod adjtime;
 pub mod alarm;
+pub mod autofs;
 pub mod block;
 pub mod capability;
 pub mod cgroup;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authorized_keys;
+pub mod autofs;
 pub mod base64;
 pub mod calendar;
 pub mod civil;

@@ -59,7 +59,7 @@ pub enum Action {
         /// What.
         effect: Effect,
     },
-    /// Begin to watch an active path unit's paths, or no longer. [`Manager::path_event`] tells what happens to them,
+    /// Begin to watch an active path unit's paths, or to keep an automatic mount point, or no longer. [`Manager::path_event`] tells what happens to them,
     /// and once that watching has begun.
     Watch {
         /// The unit.

@@ -112,7 +112,11 @@ impl Manager {
     fn trigger_state(&self, armed: &Armed, trigger: &Trigger) -> &'static str {
         if !self.is_at_rest(&trigger.unit) {
             "running"
-        } else if trigger.paths.is_empty() && armed.next.is_none() && armed.next_calendar.is_none() {
+        } else if trigger.place.is_none()
+            && trigger.paths.is_empty()
+            && armed.next.is_none()
+            && armed.next_calendar.is_none()
+        {
             "elapsed"
         } else {
             "waiting"
@@ -136,7 +140,7 @@ impl Manager {
             }
         }
         slot.armed = Some(armed);
-        if trigger.paths.is_empty() {
+        if trigger.paths.is_empty() && trigger.place.is_none() {
             self.schedule(world, name, first);
         } else {
             self.out.push(Action::Watch { unit: name.to_owned(), on: true });

@@ -361,3 +361,23 @@ fn wake_ups_are_put_together() {
     // The first three within the minute of the first, none of them earlier than it says.
     assert_eq!(wakes, [155, 170]);
 }
+
+#[test]
+fn an_automatic_mount_point_is_kept_while_it_is_up() {
+    let mut sim = Sim::new(&[
+        ("mnt-x.automount", "[Automount]\nWhere=/mnt/x\nTimeoutIdleSec=0\n"),
+        ("mnt-x.mount", "[Unit]\nDescription=none\n"),
+        ("bad.automount", "[Automount]\nDirectoryMode=0700\n"),
+    ]);
+    sim.request(Kind::Start, "mnt-x.automount");
+    assert_eq!(sim.story, ["mnt-x.automount watches"]);
+    let slot = sim.manager.units().get("mnt-x.automount").unwrap();
+    assert_eq!((sim.state("mnt-x.automount"), sim.manager.sub_state(slot)), ("active", "waiting"));
+    assert_eq!(slot.unit.trigger.as_ref().unwrap().unit, "mnt-x.mount");
+    // It waits for nothing by itself.
+    assert_eq!(sim.manager.deadline(), None);
+    sim.request(Kind::Stop, "mnt-x.automount");
+    assert_eq!(sim.story[1..], ["mnt-x.automount is blind"]);
+    let bad = sim.manager.enqueue(&mut sim.files, Kind::Start, "bad.automount", sim.now).unwrap_err();
+    assert!(bad.to_string().contains("no Where="), "{bad}");
+}

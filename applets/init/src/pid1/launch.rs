@@ -29,14 +29,16 @@ pub fn group_of(name: &str) -> PathBuf {
     Path::new(cgroup::ROOT).join("system.slice").join(name)
 }
 
-/// Starts a command of a unit and returns its process id. `main`: it becomes the main process.
-pub fn launch(slot: &Slot, command: &Command, main: bool) -> Result<i32, Why> {
+/// Starts a command of a unit and returns its process id. `main`: it becomes the main process; `same_group`: it stays in
+/// PID 1's process group.
+pub fn launch(slot: &Slot, command: &Command, main: bool, same_group: bool) -> Result<i32, Why> {
     let Some(service) = &slot.unit.service else { return Err(Why::missing("service", &slot.unit.name)) };
     let account = if command.privileged { None } else { users::account_of(&service.exec)? };
     make_folders(&service.exec, account.as_deref())?;
     let mut environment = Environment::new(slot, service, account.as_deref(), main)?;
     let mut spawn = Box::new(Spawn::new(&find_program(&command.program)?));
     spawn.folder = Some(c"/".into());
+    spawn.same_group = same_group;
     if let Some((path, optional)) = &service.exec.working_directory {
         let home = account.as_ref().map_or("/home/root", |account| account.home.as_str());
         spawn.folder = Some(string(if path == Path::new("~") { Path::new(home) } else { path })?);

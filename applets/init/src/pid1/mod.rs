@@ -1,5 +1,6 @@
 //! PID 1 of the system: sets the machine up, then runs the manager in one loop.
 
+mod automount;
 mod control;
 mod ending;
 mod environment;
@@ -39,6 +40,7 @@ const GROUPS: u64 = 4;
 const PATHS: u64 = 5;
 const MOUNTS: u64 = 6;
 const ALARM: u64 = 7;
+const AUTOMOUNTS: u64 = 8;
 
 /// Signals by which a system is taken down, as systemd(1) has them: SIGRTMIN+3 and on.
 const RTMIN: i32 = 34;
@@ -76,6 +78,7 @@ pub(crate) struct Init {
     groups: Option<cgroup::Watch>,
     /// There once a path unit was up.
     watches: Option<watch::Watches>,
+    automounts: Vec<automount::Kept>,
     /// There when a timer has waited for a moment of the calendar.
     alarm: Option<Alarm>,
     /// What it is set to.
@@ -124,6 +127,7 @@ impl Init {
             server,
             groups,
             watches: None,
+            automounts: Vec::new(),
             alarm: None,
             alarm_time: None,
             waiters: Vec::new(),
@@ -158,6 +162,7 @@ impl Init {
                     PATHS => self.take_path_changes(),
                     MOUNTS => self.take_mount_changes(),
                     ALARM => self.take_alarm(),
+                    AUTOMOUNTS => self.take_automounts(),
                     _ => self.take_group_changes(),
                 }
             }
@@ -231,7 +236,10 @@ impl Init {
                         log::about(priority, Some(&unit), format_args!("{unit}: {text}"));
                     }
                     Action::Watch { unit, on } => self.watch_paths(&unit, on),
-                    Action::JobEnded { id, verdict } => self.job_ended(id, verdict),
+                    Action::JobEnded { id, verdict } => {
+                        self.automount_ended(id, verdict);
+                        self.job_ended(id, verdict);
+                    }
                     Action::System { unit, action } => self.system(&unit, action),
                 }
             }
@@ -263,7 +271,8 @@ impl Init {
 
     fn spawn(&mut self, name: &str, command: &unit::Command, main: bool) {
         let Some(slot) = self.manager.units().get(name) else { return };
-        let pid = match launch::launch(slot, command, main) {
+        let keeps = self.automounts.iter().any(|kept| kept.target == name);
+        let pid = match launch::launch(slot, command, main, keeps) {
             Ok(pid) => Some(pid),
             Err(why) => {
                 error_about(name, format_args!("{name}: {} cannot start: {why}", command.program));
@@ -314,6 +323,8 @@ impl Init {
     fn reap(&mut self) {
         for _ in 0..REAP_BATCH {
             let Some((pid, exit)) = process::reap() else { return };
+            // What a process has said, it said before it ended.
+            self.take_notifications();
             let Some(name) = self.manager.owner(pid).map(str::to_owned) else { continue };
             if let process::Exit::Code(code) = exit
                 && let Some(what) = process::Failure::name(code)

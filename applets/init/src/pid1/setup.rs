@@ -13,6 +13,8 @@ const SMALL: usize = 4096;
 
 /// Sets up the machine. Nothing here stops the boot: what fails is logged.
 pub fn run() {
+    // The kernel starts PID 1 in no group; a keeper of automatic mount points needs one.
+    let _ = minke_sys::namespace::new_session();
     mount_api_file_systems();
     make_links();
     if !in_container() {

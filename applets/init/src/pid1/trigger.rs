@@ -10,6 +10,9 @@ use minke_sys::event::Interest;
 impl Init {
     /// Begins to watch what a path unit names, or ends it.
     pub(super) fn watch_paths(&mut self, name: &str, on: bool) {
+        if self.keep_automount(name, on) {
+            return;
+        }
         if on && self.watches.is_none() {
             self.watches = usable(Watches::new(), &self.poller, PATHS);
             if let Some(watches) = &self.watches {

@@ -1,7 +1,7 @@
 //! The directives: which there are in which section, and what their values mean.
 
 use super::service;
-use super::trigger::{self, PATH, TIMER};
+use super::trigger::{self, AUTOMOUNT, PATH, TIMER};
 use super::{ACTIONS, Action, Command, Condition, Exec, Service, Stream, TESTS, Test, Unit};
 use minke_sys::capability::Capabilities;
 use minke_sys::process::Limit;
@@ -202,9 +202,14 @@ pub fn apply(unit: &mut Unit, name: &Name, section: &str, key: &str, value: &str
         ("Service", Some(service)) => apply_from(SERVICE, &mut **service, key, value)
             .or_else(|| apply_group(&mut service.exec, key, value))
             .or_else(|| apply_limit(&mut service.exec, key, value)),
-        ("Path" | "Timer", _) if section.to_ascii_lowercase() == name.kind() => {
+        ("Path" | "Timer" | "Automount", _) if section.to_ascii_lowercase() == name.kind() => {
             let Some(trigger) = &mut unit.trigger else { return Err(Problem::Section) };
-            apply_from(if section == "Path" { PATH } else { TIMER }, &mut **trigger, key, value)
+            let table = match section {
+                "Path" => PATH,
+                "Timer" => TIMER,
+                _ => AUTOMOUNT,
+            };
+            apply_from(table, &mut **trigger, key, value)
                 .or_else(|| trigger::apply_list(trigger, section, key, value))
         }
         _ => return Err(Problem::Section),

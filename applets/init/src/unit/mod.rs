@@ -54,7 +54,7 @@ pub struct Unit {
     pub ignore_on_isolate: bool,
     /// The service; `None` for a unit of another kind.
     pub service: Option<Box<Service>>,
-    /// What a path or timer starts, and when; `None` for a unit of another kind. One with neither is a target.
+    /// What a path, a timer or an automatic mount point starts, and when; `None` for a unit of another kind. One with neither is a target.
     pub trigger: Option<Box<Trigger>>,
     /// `WantedBy=`, `RequiredBy=`, `Alias=`: what the image builder makes links for.
     pub installed: bool,
@@ -238,7 +238,8 @@ impl Unit {
             add(&mut relations.after, "sysinit.target");
             add(&mut relations.after, "basic.target");
         }
-        if let Some(trigger) = &self.trigger {
+        // An automatic mount point needs nothing but its folder.
+        if let Some(trigger) = self.trigger.as_ref().filter(|trigger| trigger.place.is_none()) {
             let is_path = !trigger.paths.is_empty();
             add(&mut relations.before, if is_path { "paths.target" } else { "timers.target" });
             add(&mut relations.requires, "sysinit.target");

@@ -1,4 +1,4 @@
-//! Units that start others: systemd.path(5), systemd.timer(5).
+//! Units that start others: systemd.path(5), systemd.timer(5), systemd.automount(5).
 
 use super::directive::{Directive, Field, Outcome, Wanted, put, set, span, text};
 use minke_wire::calendar::Calendar;
@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Trigger {
     /// The unit that it starts.
     pub unit: String,
+    /// An automatic mount point: where.
+    pub place: Option<String>,
     /// A path: what is watched, and where.
     pub paths: Vec<(Look, String)>,
     /// The folders are made when they are missing.
@@ -86,9 +88,15 @@ const LIMIT: (Duration, u32) = (Duration::from_secs(2), 200);
 impl Trigger {
     /// That of a unit whose file says nothing yet; `None` for a unit of another kind.
     pub fn new(name: &str) -> Option<Box<Self>> {
-        let stem = name.strip_suffix(".path").or_else(|| name.strip_suffix(".timer"))?;
+        let (stem, kind) = name.rsplit_once('.')?;
+        let unit = match kind {
+            "path" | "timer" => "service",
+            "automount" => "mount",
+            _ => return None,
+        };
         Some(Box::new(Self {
-            unit: format!("{stem}.service"),
+            unit: format!("{stem}.{unit}"),
+            place: None,
             paths: Vec::new(),
             make_directory: false,
             directory_mode: 0o755,
@@ -106,6 +114,9 @@ impl Trigger {
 
     /// What makes it impossible to start.
     pub fn fault(&self, name: &str) -> Option<&'static str> {
+        if name.ends_with(".automount") {
+            return if self.place.is_none() { Some("no place: no Where=") } else { None };
+        }
         let is_path = name.ends_with(".path");
         if is_path && self.paths.is_empty() {
             Some("nothing to watch: no PathChanged= or the like")
@@ -128,6 +139,19 @@ pub(super) const PATH: &[Directive<Trigger>] = &[
     }),
 ];
 
+/// The directives of `[Automount]`.
+pub(super) const AUTOMOUNT: &[Directive<Trigger>] = &[
+    ("Where", |trigger, value| Field::Done(put(&mut trigger.place, place(value)))),
+    ("TimeoutIdleSec", |_, value| {
+        Field::Done(if value == "0" || value == "infinity" {
+            Ok(())
+        } else {
+            Err("0: what is mounted stays")
+        })
+    }),
+    ("DirectoryMode", |trigger, _| Field::Bits(&mut trigger.directory_mode)),
+];
+
 /// The directives of `[Timer]`, beside the moments.
 pub(super) const TIMER: &[Directive<Trigger>] = &[
     ("Unit", |trigger, value| Field::Done(put(&mut trigger.unit, unit(value)))),
@@ -143,6 +167,9 @@ pub(super) const TIMER: &[Directive<Trigger>] = &[
 
 /// Applies a directive that adds something to watch or a moment; `None`: it is none of these.
 pub(super) fn apply_list(trigger: &mut Trigger, section: &str, key: &str, value: &str) -> Option<Outcome> {
+    if section == "Automount" {
+        return None;
+    }
     if section == "Path" {
         let (_, look) = *LOOKS.iter().find(|(name, _)| *name == key)?;
         return Some(add_path(trigger, look, value));
@@ -190,6 +217,14 @@ fn add_moment(trigger: &mut Trigger, base: Base, value: &str) -> Outcome {
 fn clear_moments(trigger: &mut Trigger) -> Outcome {
     trigger.calendars.clear();
     set(&mut trigger.moments, Vec::new())
+}
+
+fn place(value: &str) -> Wanted<Option<String>> {
+    if value.starts_with('/') && value.len() > 1 && !value.ends_with('/') {
+        Ok(Some(value.to_owned()))
+    } else {
+        Err("an absolute path")
+    }
 }
 
 fn unit(value: &str) -> Wanted<String> {

@@ -28,6 +28,8 @@ pub struct Spawn {
     pub stdio: [Option<OwnedFd>; 3],
     /// What standard input is to the program.
     pub terminal: Terminal,
+    /// It stays in this process's session and group: a mount point that this process keeps is not automatic for it.
+    pub same_group: bool,
     /// Further descriptors that the program gets as 3, 4, ….
     pub inherited: Vec<OwnedFd>,
     /// The name of an environment variable that tells the program its own process id, as sd_listen_fds(3)
@@ -169,6 +171,7 @@ impl Spawn {
             environment: Vec::new(),
             stdio: [None, None, None],
             terminal: Terminal::No,
+            same_group: false,
             inherited: Vec::new(),
             tell_pid_as: None,
             cgroup: None,
@@ -230,7 +233,9 @@ impl Spawn {
     }
 
     fn set_up(&self, groups: &[Gid], inherited: &[OwnedFd]) -> std::result::Result<(), Failure> {
-        let _ = rustix::process::setsid();
+        if !self.same_group {
+            let _ = rustix::process::setsid();
+        }
         let _ = super::handle(libc::SIGPIPE, libc::SIG_DFL);
         let _ = crate::signal::unblock_all();
         if let Some(group) = &self.cgroup {

@@ -1,0 +1,95 @@
+//! NTS where nobody has told the device the time yet: a certificate that the clock alone contradicts is checked again at
+//! the time that the server tells (SPECIFICATION.md, "Sane time at boot"). The server is chronyd on the machine that runs
+//! the test; the guest reaches it at 10.0.2.2.
+
+use crate::guest::{FASTEST, direct, first_line, power_off, sh, start, try_sh, until};
+use minke_tests::Daemon;
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn host(folder: &Path, script: &str) -> String {
+    let done = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
+    assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+}
+
+/// chronyd with NTS, a certificate that is valid from two days ago for ten years, and no hand on this machine's clock.
+/// Its port of key exchanges.
+fn server(folder: &Path) -> (Daemon, u16) {
+    host(
+        folder,
+        "key='ec -pkeyopt ec_paramgen_curve:P-256 -nodes'; touch index; \
+         printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nnew_certs_dir=.\\nrand_serial=yes\\ndefault_md=sha256\\n\
+           policy=p\\n[p]\\ncommonName=supplied\\n[x]\\nsubjectAltName=IP:10.0.2.2\\n\
+           [r]\\nbasicConstraints=critical,CA:TRUE\\n' >ca.cnf; \
+         openssl req -newkey $key -keyout ca.key -out ca.csr -subj /CN=Root; \
+         openssl ca -batch -selfsign -config ca.cnf -keyfile ca.key -in ca.csr -out ca.pem -notext -extensions r \
+           -startdate 19600101000000Z -enddate 21000101000000Z; \
+         openssl req -newkey $key -keyout server.key -out server.csr -subj /CN=server; \
+         openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in server.csr -out server.pem -notext \
+           -extensions x -startdate $(date -u -d '2 days ago' +%Y%m%d%H%M%SZ) -enddate $(date -u -d '10 years' +%Y%m%d%H%M%SZ)",
+    );
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let exchange = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let here = folder.display();
+    let settings = format!(
+        "local stratum 3\nport {port}\nntsport {exchange}\nbindaddress 127.0.0.1\nallow\ncmdport 0\nbindcmdaddress /\n\
+         pidfile {here}/chronyd.pid\nntsserverkey {here}/server.key\nntsservercert {here}/server.pem\n"
+    );
+    std::fs::write(folder.join("chrony.conf"), settings).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-sys_time", "--", "chronyd", "-x", "-d", "-u", "root", "-f"]);
+    let log = std::fs::File::create(folder.join("chronyd.log")).unwrap();
+    (
+        Daemon::start(command.arg(folder.join("chrony.conf")).stdout(log.try_clone().unwrap()).stderr(log)),
+        exchange,
+    )
+}
+
+#[test]
+fn a_clock_that_is_decades_wrong_does_not_stop_nts() {
+    let folder = Folder(std::env::temp_dir().join(format!("minke-vm-nts-{}", std::process::id())));
+    std::fs::create_dir_all(&folder.0).unwrap();
+    let (_server, port) = server(&folder.0);
+    let authority = host(&folder.0, "base64 -w0 ca.pem");
+    let mut guest = start(direct(FASTEST));
+    first_line(&mut guest);
+    // The authority is the owner's; the server is the only one.
+    let certificates = "grep -c BEGIN /etc/ssl/certs/ca-certificates.crt";
+    let count: u32 = sh(&mut guest, certificates).parse().unwrap();
+    sh(&mut guest, &format!("config-json set balenaRootCA {authority}"));
+    until(&mut guest, &format!("[ $({certificates}) = {} ]", count + 1));
+    sh(&mut guest, "systemctl stop chronyd; rm -f /run/chrony/*.sources");
+    let line = format!("server 10.0.2.2 nts ntsport {port} iburst minpoll 2 maxpoll 4");
+    sh(&mut guest, &format!("echo '{line}' >/var/lib/chrony/chrony.conf"));
+    // As at the first boot of a board without a clock, and with one whose battery has failed upwards.
+    for wrong in ["1970-01-02", "2041-05-05"] {
+        sh(&mut guest, "systemctl stop chronyd; rm -f /run/systemd/timesync/* /var/lib/chrony/nts-*");
+        sh(&mut guest, &format!("date -s '{wrong} 00:00:00'; ntp status >/dev/null 2>&1; true"));
+        // The kernel's mark of a synchronised clock falls when the clock is set.
+        sh(&mut guest, "systemctl start chronyd");
+        let near = |seconds: &str| {
+            let now = host(&folder.0, "date +%s").parse::<i64>().unwrap();
+            (seconds.parse::<i64>().unwrap_or(0) - now).abs() < 60
+        };
+        let signed = "ntp status --json | grep -q '\"authenticated\": true'";
+        let (text, status) =
+            try_sh(&mut guest, &format!("for i in $(seq 60); do {signed} && exit 0; sleep 1; done; exit 1"));
+        let log = sh(&mut guest, "journalctl -u chronyd -o cat --no-pager | tail -30; ntp status; date");
+        assert_eq!(status, 0, "{wrong}: {text}\n{log}");
+        until(&mut guest, "chronyc tracking | grep -q '^Leap status *: Normal'");
+        assert!(near(&sh(&mut guest, "date +%s")), "{wrong}: {log}");
+        sh(&mut guest, "ls /var/lib/chrony/nts-10.0.2.2_*.json");
+    }
+    power_off(&mut guest);
+}
