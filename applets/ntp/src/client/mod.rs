@@ -22,6 +22,8 @@ use std::net::SocketAddr;
 pub(crate) const MOST_SOURCES: usize = 32;
 /// Questions of a burst at the start, as many as chrony's `iburst` has.
 const BURST: u8 = 8;
+/// Between two attempts that changes of routes lead to, in nanoseconds.
+const ROUTE_PAUSE: i64 = 10 * SECOND;
 /// A sleep of the machine longer than this makes old answers worthless, in nanoseconds.
 const SUSPENDED: i64 = 50_000_000;
 
@@ -101,6 +103,8 @@ pub(crate) struct Client {
     actions: Vec<Action>,
     next_id: u64,
     suspended: i64,
+    /// When those who waited for a route were tried again.
+    rerouted: Option<i64>,
 }
 
 impl Client {
@@ -114,6 +118,7 @@ impl Client {
             actions: Vec::new(),
             next_id: 1,
             suspended: now.suspended,
+            rerouted: None,
         }
     }
 
@@ -262,7 +267,10 @@ impl Client {
 
     /// Addresses or routes have changed: whoever waited for one is tried again.
     pub(crate) fn route_changed(&mut self, now: Now) {
-        let soon = now.boot.saturating_add(SECOND / 5);
+        // Containers that come and go change routes all the time.
+        let again = self.rerouted.map_or(now.boot, |last| last.saturating_add(ROUTE_PAUSE));
+        let soon = again.max(now.boot.saturating_add(SECOND / 5));
+        self.rerouted = Some(soon);
         for source in self.sources.iter_mut().filter(|source| source.unrouted) {
             source.next = Some(source.next.map_or(soon, |next| next.min(soon)));
         }

@@ -122,10 +122,13 @@ impl Client {
             }
             Ok(_) => entry.plan(now.boot),
             Err(problem) => {
-                if entry.problem != problem {
+                if !problem.ends_with(entry.problem.as_str()) || entry.problem.is_empty() {
                     self.actions.push(Action::Log(problem.clone()));
                 }
-                entry.problem = problem;
+                // The resolver begins with the name, which stands beside it anyway.
+                let beside =
+                    problem.strip_prefix(entry.line.host.as_str()).and_then(|rest| rest.strip_prefix(": "));
+                entry.problem = beside.unwrap_or(&problem).to_owned();
                 entry.plan(now.boot);
             }
         }
