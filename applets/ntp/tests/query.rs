@@ -146,7 +146,8 @@ fn chronyd_as_client(lab: &Lab, port: u16) -> i64 {
     );
     std::fs::write(lab.path("q.conf"), config).unwrap();
     let mut command = Command::new("chronyd");
-    let output = command.args(["-U", "-Q", "-x", "-u", "root", "-t", "30", "-f"]).arg(lab.path("q.conf")).output();
+    let output =
+        command.args(["-U", "-Q", "-x", "-u", "root", "-t", "30", "-f"]).arg(lab.path("q.conf")).output();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let (_, rest) = said.split_once("System clock wrong by ").unwrap_or_else(|| panic!("{said}"));
