@@ -228,6 +228,8 @@ struct Found {
     rms: f64,
     /// The same from the moment when it was within 10 ms.
     rms_all: f64,
+    /// The mean of the error from two minutes on, in seconds: what a path that takes longer in one direction does to all.
+    mean: f64,
     /// The largest error from two minutes on, in seconds.
     worst: f64,
     /// KiB at the end.
@@ -259,14 +261,18 @@ fn found(reports: &Reports) -> Found {
             errors.iter().filter(|(since, _)| *since >= from).map(|(_, error)| error * error).collect();
         (squares.iter().sum::<f64>() / squares.len() as f64).sqrt()
     };
-    let late = errors.iter().filter(|(since, _)| *since >= 120.0);
+    let late: Vec<f64> =
+        errors.iter().filter(|(since, _)| *since >= 120.0).map(|(_, error)| *error).collect();
+    let course: Vec<String> = late.iter().step_by(20).map(|error| format!("{:.0}", error * 1e6)).collect();
+    println!("error each 20 s from two minutes on, in us: {}", course.join(" "));
     let last = *reports.weights.last().unwrap();
     let first = *reports.weights.iter().find(|(since, ..)| *since >= last.0 - 600.0).unwrap();
     Found {
         settled,
         rms: rms(120.0),
         rms_all: rms(settled),
-        worst: late.map(|(_, error)| error.abs()).fold(0.0, f64::max),
+        mean: late.iter().sum::<f64>() / late.len() as f64,
+        worst: late.iter().map(|error| error.abs()).fold(0.0, f64::max),
         pss: last.1,
         sleeps: last.2 - first.2,
         precision,
@@ -307,6 +313,7 @@ fn table(names: [&str; 2], found: &[Found], asked: &[f64]) {
     row("start to within 10 ms, in s", both(|found| found.settled), 1.0, 2);
     row("RMS error after two minutes, in ms", both(|found| found.rms), 1e3, 3);
     row("RMS error since within 10 ms, in ms", both(|found| found.rms_all), 1e3, 3);
+    row("mean error after two minutes, in ms", both(|found| found.mean), 1e3, 3);
     row("largest error after two minutes, in ms", both(|found| found.worst), 1e3, 3);
     row("PSS at the end, in KiB", both(|found| found.pss), 1.0, 0);
     row("sleeps in the last ten minutes", both(|found| found.sleeps), 1.0, 0);

@@ -49,7 +49,11 @@ fn server(folder: &Path) -> (Daemon, u16) {
     std::fs::write(folder.join("chrony.conf"), settings).unwrap();
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set=-sys_time", "--", "chronyd", "-x", "-d", "-u", "root", "-f"]);
-    (Daemon::start(command.arg(folder.join("chrony.conf"))), exchange)
+    let log = std::fs::File::create(folder.join("chronyd.log")).unwrap();
+    (
+        Daemon::start(command.arg(folder.join("chrony.conf")).stdout(log.try_clone().unwrap()).stderr(log)),
+        exchange,
+    )
 }
 
 #[test]
@@ -67,7 +71,7 @@ fn a_clock_that_is_decades_wrong_does_not_stop_nts() {
     until(&mut guest, &format!("[ $({certificates}) = {} ]", count + 1));
     sh(&mut guest, "systemctl stop chronyd; rm -f /run/chrony/*.sources");
     let line = format!("server 10.0.2.2 nts ntsport {port} iburst minpoll 2 maxpoll 4");
-    sh(&mut guest, &format!("echo '{line}' >/run/chrony/added_config.sources"));
+    sh(&mut guest, &format!("echo '{line}' >/var/lib/chrony/chrony.conf"));
     // As at the first boot of a board without a clock, and with one whose battery has failed upwards.
     for wrong in ["1970-01-02", "2041-05-05"] {
         sh(&mut guest, "systemctl stop chronyd; rm -f /run/systemd/timesync/* /var/lib/chrony/nts-*");

@@ -145,6 +145,27 @@ fn ten_thousand_orphans_leave_no_zombie_and_a_crashing_service_does_not_spin() {
     assert!((2..=14).contains(&restarts), "{restarts} restarts\n{story}");
 }
 
+/// A oneshot in all but name: what it says in its last moment counts, however many other processes end just then.
+#[test]
+fn a_service_that_says_ready_and_ends_was_ready() {
+    let main = script(
+        "(while :; do (: &); done) & flood=$$!; i=0; bad=0; \
+         while [ $$i -lt 100 ]; do /run/bin/minke systemctl start brief || bad=$$((bad+1)); i=$$((i+1)); done; \
+         kill $$flood; echo $$bad > /mnt/bad; true",
+    );
+    let brief = "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\nExecStart=/usr/bin/python3 -S -E /mnt/brief.py\n";
+    let units = [
+        ("default.target", "[Unit]\nWants=main.service\n"),
+        ("main.service", main.as_str()),
+        ("brief.service", brief),
+    ];
+    let Some(machine) = Machine::new("brief", &units) else { return };
+    let program = "import os, socket\nsocket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\nos._exit(0)\n";
+    std::fs::write(machine.folder.join("out/brief.py"), program).unwrap();
+    let output = machine.run();
+    assert_eq!(machine.told("bad").trim(), "0", "{output:?}\n{}", machine.told("log"));
+}
+
 #[test]
 fn a_fault_in_pid_1_leaves_its_services_running() {
     let main = script(

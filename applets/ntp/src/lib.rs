@@ -56,7 +56,7 @@ pub static APPLET: Applet = Applet {
                 ("ntp status", "Is the time right, and whose is it"),
                 (
                     "ntp run --allow 192.168.1.0/24",
-                    "Serve the local network too; or a line 'allow SUBNET' in /var/lib/chrony/server.conf",
+                    "Serve the local network too; or a line 'allow SUBNET' in /var/lib/chrony/chrony.conf",
                 ),
                 ("ntp query pool.ntp.org", "How far this clock is from a server's"),
                 (

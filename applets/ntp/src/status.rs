@@ -1,7 +1,7 @@
 //! `ntp status` and the other commands that ask the running time client or tell it something.
 
 use crate::figures::{ago, amount, fixed, signed, signed_span, span};
-use minke_applet::{Args, Flag, errln, print};
+use minke_applet::{Args, Flag, log, print};
 use minke_control::ntp::{self, Command, SOCKET, Source, State, Status};
 use minke_wire::civil::Civil;
 use minke_wire::json::Value;
@@ -45,8 +45,10 @@ pub(crate) fn tell(args: &Args, command: Command) -> u8 {
 
 fn unanswered(error: &minke_control::Error) -> u8 {
     match error {
-        minke_control::Error::Refused(why) => errln!("ntp: {why}"),
-        _ => errln!("ntp: {error}: the time client is not running; see 'systemctl status chronyd.service'"),
+        minke_control::Error::Refused(why) => log::error(format_args!("{why}")),
+        _ => log::error(format_args!(
+            "{error}: the time client is not running; see 'systemctl status chronyd.service'"
+        )),
     }
     1
 }

@@ -6,7 +6,7 @@ use minke_applet::{log, outln};
 use minke_control::time;
 use minke_sys::rtc::Rtc;
 use minke_sys::{Errno, Result, file};
-use std::fmt::Display;
+use minke_wire::civil::Civil;
 use std::path::Path;
 
 /// The user and group of the time client, and the group of the network daemon (`image/files/passwd`).
@@ -24,49 +24,35 @@ pub fn run(places: &Places) -> u8 {
     {
         log::error(format_args!("{error}"));
     }
-    let mut notes = String::new();
-    let mut tell = |name: &str, said: Said, note: Note| {
-        let text = match (note, said) {
-            (_, Said::Nothing) => "none".to_owned(),
-            (_, Said::Garbage) => "unreadable".to_owned(),
-            (Note::Refused, Said::Time(time)) => format!("{}, which is not plausible", shown(time)),
-            (_, Said::Time(time)) => shown(time).to_string(),
-        };
-        notes.push_str(&format!("{name}: {text}\n"));
-    };
-    tell("build time", Said::Time(bounds.earliest), Note::Agrees);
-    tell("saved clock", saved, boot.saved);
-    tell("RTC", rtc, boot.rtc);
-    places.note("boot", &notes);
     let limit = shown(bounds.latest);
     if boot.build == Note::Refused {
-        log::warn(format_args!(
-            "the clock began at {}, which is after {limit}: it is not believed",
-            shown(before)
-        ));
+        refuse("the system's clock", before, limit);
     }
-    if let (Note::Refused, Said::Time(time)) = (boot.saved, saved) {
-        log::warn(format_args!(
-            "the saved clock says {}, which is after {limit}: it is not believed",
-            shown(time)
-        ));
+    let mut notes = format!("build time: {}\n", shown(bounds.earliest));
+    for (name, said, note) in [("saved clock", saved, boot.saved), ("RTC", rtc, boot.rtc)] {
+        let text = match said {
+            Said::Nothing => "none".to_owned(),
+            Said::Garbage => "unreadable".to_owned(),
+            Said::Time(time) => {
+                if note == Note::Refused {
+                    refuse(&format!("the {name}"), time, limit);
+                }
+                let doubt = if note == Note::Refused { ", which is not believed" } else { "" };
+                format!("{}{doubt}", shown(time))
+            }
+        };
+        notes.push_str(&format!("{name}: {text}\n"));
     }
+    places.note("boot", &notes);
     if boot.saved == Note::Garbage {
         log::warn(format_args!("{} is no time: it is not believed", places.saved_clock().display()));
     }
-    match (boot.rtc, rtc) {
-        (Note::Refused, Said::Time(time)) => {
-            log::warn(format_args!(
-                "the RTC says {}, which is after {limit}: it is not believed",
-                shown(time)
-            ));
-        }
-        (Note::Past, Said::Time(time)) => log::warn(format_args!(
+    if let (Note::Past, Said::Time(time)) = (boot.rtc, rtc) {
+        log::warn(format_args!(
             "RTC time is in the past: it says {}, and the clock {}; its battery may need replacement",
             shown(time),
             shown(boot.clock)
-        )),
-        _ => {}
+        ));
     }
     let from = match () {
         () if boot.rtc == Note::Set => "the RTC",
@@ -93,6 +79,10 @@ pub fn run(places: &Places) -> u8 {
         log::warn(format_args!("{error}"));
     }
     0
+}
+
+fn refuse(what: &str, time: i64, limit: Civil) {
+    log::warn(format_args!("{what} says {}, which is after {limit}: it is not believed", shown(time)));
 }
 
 /// What the machine's real-time clock says.
@@ -178,7 +168,7 @@ pub fn load(places: &Places, force: bool) -> Result<u8> {
     Ok(0)
 }
 
-fn refused(what: impl Display, time: i64) -> u8 {
+fn refused(what: &str, time: i64) -> u8 {
     outln!("{} is not {what}; to do it anyway, use \"force\"", shown(time));
     1
 }

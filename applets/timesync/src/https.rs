@@ -28,8 +28,8 @@ const PAUSES: (u64, u64) = (2, 64);
 const OFFLINE: Duration = Duration::from_secs(600);
 /// The most handshakes of an attempt: a chain has two or three certificates whose dates may each ask for another clock.
 const HANDSHAKES: u32 = 5;
-/// A certificate must be valid at the date that its server gives; a difference of less than a day, in seconds, is not
-/// tried.
+/// A certificate must be valid at the date that its server gives. Where it holds by our clock, a date not farther from
+/// that than this, in seconds, is not tried.
 const CLOSE: u64 = 86_400;
 /// Attempts after which a second server that does not answer counts as none.
 const PATIENCE: u32 = 3;
@@ -251,7 +251,7 @@ impl Sync<'_> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         let until = clock::boottime().saturating_add(limit);
         let number = |time: i64| u64::try_from(time).unwrap_or(0);
-        let (mut clock_of_check, mut candidate) = (clock::realtime(), None);
+        let (mut clock_of_check, mut moved, mut candidate) = (clock::realtime(), false, false);
         for _ in 0..HANDSHAKES {
             let left = until.saturating_sub(clock::boottime());
             let client = Client::web(&url)
@@ -265,12 +265,13 @@ impl Sync<'_> {
                 .with_deadline(left);
             let answer = match client.request("HEAD", url.target, &[], Body::None) {
                 Ok(answer) => answer,
-                Err(Error::Certificate(distrusted)) if candidate.is_none() => {
+                Err(Error::Certificate(distrusted)) if !candidate => {
                     let Bounds { earliest, latest } = self.bounds;
                     match distrusted.clock_to_try(number(earliest), number(latest)) {
                         Some(time) => clock_of_check = Duration::from_secs(time),
                         None => return Err(distrusted.to_string()),
                     }
+                    moved = true;
                     continue;
                 }
                 Err(error) => return Err(error.to_string()),
@@ -282,13 +283,15 @@ impl Sync<'_> {
                 answer.headers.get("Date").and_then(|date| Civil::parse(date.as_bytes(), DATE)?.to_unix());
             let Some(date) = date else { return Ok(None) };
             let far = number(date).abs_diff(clock_of_check.as_secs()) > CLOSE;
-            if !url.tls || !far || !self.bounds.hold(date) {
+            let is_held = if candidate { !far } else { !far && !moved };
+            // A date before the build is not believed anyhow.
+            if !url.tls || is_held || date < self.bounds.earliest {
                 return Ok(Some(date));
             }
-            if candidate.is_some() {
+            if candidate {
                 break;
             }
-            candidate = Some(date);
+            candidate = true;
             clock_of_check = Duration::from_secs(number(date));
         }
         Err(format!("{text}: the certificate does not hold at the date that its server gives"))

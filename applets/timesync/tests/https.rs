@@ -151,7 +151,7 @@ fn a_certificate_must_hold_at_the_date_that_it_vouches_for() {
     let mut lab = Lab::new("tls");
     let now = now();
     let (valid, later) = (lab.tls(now - DAY, now + 30 * DAY), lab.tls(now + YEAR, now + 2 * YEAR));
-    let expired = lab.tls(now - 30 * DAY, now - DAY);
+    let expired = lab.tls(now - 30 * DAY, now - 60);
     let (ancient, remote) =
         (lab.tls(now - 3 * YEAR, now - 2 * YEAR), lab.tls(now + 30 * YEAR, now + 31 * YEAR));
     let ask = |port: u16, path: &str| lab.ask(&format!("https://host.test:{port}{path}"), "");

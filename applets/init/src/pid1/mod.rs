@@ -323,6 +323,8 @@ impl Init {
     fn reap(&mut self) {
         for _ in 0..REAP_BATCH {
             let Some((pid, exit)) = process::reap() else { return };
+            // What a process has said, it said before it ended.
+            self.take_notifications();
             let Some(name) = self.manager.owner(pid).map(str::to_owned) else { continue };
             if let process::Exit::Code(code) = exit
                 && let Some(what) = process::Failure::name(code)

@@ -8,8 +8,7 @@
 use super::filter::{Estimate, Sample};
 use super::select::{Candidate, Verdict, select};
 use super::source::{SECOND, Source, exponent};
-use super::{Action, Beginning, Now};
-use minke_wire::civil::Civil;
+use super::{Action, Beginning, Now, leap};
 use minke_wire::ntp::Leap;
 
 /// Beyond this the clock is set (spec os §5.6.2), in seconds.
@@ -36,9 +35,6 @@ const MOST_SLEW: f64 = 0.5;
 const ALONE: i64 = 20 * 365 * 86_400 * SECOND;
 /// And to a clock that was synchronised.
 const ALONE_LATER: i64 = 86_400 * SECOND;
-/// How long before the leap the kernel hears of it, in seconds.
-const LEAP_NOTICE: i64 = 12 * 3600;
-
 /// What the kernel shall do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Steering {
@@ -386,7 +382,7 @@ impl Clock {
         let squared = report.rms_offset * report.rms_offset;
         let share = if squared == 0.0 { 1.0 } else { 0.125 };
         report.rms_offset = (squared + share * (report.last_offset * report.last_offset - squared)).sqrt();
-        report.leap = leap(sources);
+        report.leap = leap::announced(sources);
         self.told = self.frequency.0;
         let told = std::mem::take(&mut self.report.stepping);
         if step {
@@ -419,7 +415,7 @@ impl Clock {
             frequency: self.frequency.0,
             maxerror: distance + error + (left as f64 * 1e-9).abs(),
             esterror: error / 3.0,
-            leap: due_leap(self.report.leap, now.real),
+            leap: leap::due(self.report.leap, now.real),
         }
     }
 
@@ -463,41 +459,6 @@ impl Clock {
             }
         }
     }
-}
-
-fn is_good(source: &Source) -> bool {
-    matches!(source.verdict, Some(Verdict::Selected | Verdict::Combined))
-}
-
-/// What most of the good servers announce.
-fn leap(sources: &[Source]) -> Leap {
-    let mut votes = (0usize, 0usize, 0usize);
-    for source in sources.iter().filter(|source| is_good(source)) {
-        votes.0 = votes.0.saturating_add(1);
-        match source.last.map(|last| last.packet.leap) {
-            Some(Leap::Insert) => votes.1 = votes.1.saturating_add(1),
-            Some(Leap::Delete) => votes.2 = votes.2.saturating_add(1),
-            _ => {}
-        }
-    }
-    let (all, insert, delete) = votes;
-    if insert.saturating_mul(2) > all {
-        Leap::Insert
-    } else if delete.saturating_mul(2) > all {
-        Leap::Delete
-    } else {
-        Leap::None
-    }
-}
-
-/// The kernel leaps at the end of the day on which it was told: so it is told in the last hours of June and December,
-/// when leap seconds happen.
-fn due_leap(leap: Leap, real: i64) -> Leap {
-    let later = real.saturating_add(LEAP_NOTICE.saturating_mul(SECOND)).div_euclid(SECOND);
-    let date = Civil::from_unix(later);
-    let today = Civil::from_unix(real.div_euclid(SECOND));
-    let due = date.day == 1 && today.day != 1 && matches!(date.month, 1 | 7);
-    if due { leap } else { Leap::None }
 }
 
 /// From seconds to nanoseconds.

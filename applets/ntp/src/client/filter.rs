@@ -18,7 +18,7 @@ const OUTLIER: f64 = 16.0;
 /// As many outliers in a row, to the same side, are no accident: something jumped.
 const JUMP: usize = 3;
 /// Variance of the share of the excess delay before anything is known.
-const SHARE: f64 = 0.015;
+const SHARE: f64 = 0.005;
 
 /// One answer.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,6 +2,7 @@
 
 mod clock;
 pub(crate) mod filter;
+mod leap;
 mod names;
 pub(crate) mod select;
 #[cfg(test)]

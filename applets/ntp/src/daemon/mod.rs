@@ -83,6 +83,13 @@ struct Settings {
     allowed: Vec<Subnet>,
 }
 
+impl Settings {
+    /// The device's own lines, which outlast reboots and updates: servers, and who is served.
+    fn own(&self) -> PathBuf {
+        self.state.join("chrony.conf")
+    }
+}
+
 /// `ntp run`.
 pub(crate) fn run(args: &Args) -> u8 {
     let path = |flag: &Flag, usual: &str| PathBuf::from(args.value(flag.long).unwrap_or(usual));
@@ -217,7 +224,9 @@ impl Daemon {
     }
 
     fn reload(&mut self) {
-        let lines = sources::read(&self.settings.config, &self.settings.sources);
+        let mut lines = sources::read(&self.settings.config, &self.settings.sources);
+        let own = self.settings.own();
+        sources::parse(&minke_sys::file::text(&own), &own, &mut lines);
         if lines.is_empty() {
             log::warn(format_args!("there is no server to ask; see 'ntp --help'"));
         }

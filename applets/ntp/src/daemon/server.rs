@@ -20,8 +20,7 @@ impl Daemon {
     /// Serves whom the lists allow now.
     pub(super) fn open_server(&mut self) {
         let settings = &self.settings;
-        let own = settings.state.join("server.conf");
-        let service = Service::read(&settings.allowed, [&settings.config, &own]);
+        let service = Service::read(&settings.allowed, [&settings.config, &settings.own()]);
         if self.serving.server.as_ref().is_some_and(|(old, _)| *old == service) {
             return;
         }
