@@ -163,7 +163,9 @@ fn prepare(guest: &mut Guest, plan: &Plan, number: u8) {
 
 fn begin(guest: &mut Guest, plan: &Plan, name: &str) {
     let client = if name == "minke" {
-        format!("/usr/bin/ntp run --sources {HERE}/lists --state {HERE}/state --socket {HERE}/sock")
+        format!(
+            "/usr/bin/ntp run --config /dev/null --sources {HERE}/lists --state {HERE}/state --socket {HERE}/sock"
+        )
     } else {
         format!("{RUN} {HERE}/chronyd -d -u root -f {HERE}/chrony.conf")
     };

@@ -136,7 +136,8 @@ fn answers(lie: Lie, request: Packet, received: i64, elapsed: Duration, random: 
     match lie {
         Lie::None | Lie::Offset(_) | Lie::Drift(_) | Lie::Truncated(_) | Lie::Flood(_) => {}
         Lie::Silence => return Vec::new(),
-        Lie::Stratum(stratum) => packet.stratum = stratum,
+        // Not a kiss.
+        Lie::Stratum(stratum) => (packet.stratum, packet.refid) = (stratum, [0; 4]),
         Lie::Leap(leap) => packet.leap = leap,
         Lie::Kiss(code) => (packet.stratum, packet.leap, packet.refid) = (0, Leap::Unknown, code),
         Lie::ForgedKiss(code) => {

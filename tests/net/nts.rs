@@ -71,6 +71,11 @@ impl Client {
         Self { folder: folder.to_owned(), _daemon: daemon }
     }
 
+    fn reload(&self) {
+        let mut command = Command::new(release("x86_64"));
+        run(command.args(["ntp", "reload", "--socket"]).arg(self.folder.join("client.sock")));
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("client.log")).unwrap_or_default()
     }
@@ -136,6 +141,13 @@ fn three_servers_with_nts_and_a_restart_without_key_exchange() {
         let client = Client::start(folder, &list, &[]);
         client.until("all are authenticated without an exchange", all_good);
         assert!(!client.log().contains("issuer is unknown"), "{}", client.log());
+        // Nothing stays of a server that no list names any more.
+        assert!((1..=3).all(|number| kept(number).exists()));
+        let (first, _) = list.split_once('\n').unwrap();
+        std::fs::write(folder.join("lists/test.sources"), first).unwrap();
+        client.reload();
+        client.until("one server is left", |sources| sources.len() == 1);
+        assert!(kept(1).exists() && !kept(2).exists() && !kept(3).exists());
         drop(client);
 
         // Cookies that the servers do not know any more lead to an exchange, which fails now: no source, and no harm.
@@ -322,5 +334,10 @@ fn the_local_network_is_served_and_nobody_else() {
         let kisses = answers.iter().filter(|(stratum, code)| *stratum == 0 && code == b"RATE").count();
         assert!(answers.len() < 24 && (1..=12).contains(&kisses), "{answers:?}");
         assert!(ask("10.77.4.10", &request(0x23)).is_some(), "others are served");
+
+        // The device's own list may change under way.
+        std::fs::write(folder.join("state/chrony.conf"), "allow 10.77.5.0/24\n").unwrap();
+        client.reload();
+        assert!(ask("10.77.5.1", &request(0x23)).is_some() && ask("10.77.4.11", &request(0x23)).is_some());
     });
 }

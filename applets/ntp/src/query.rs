@@ -343,7 +343,7 @@ fn meaning(code: &str) -> &'static str {
 }
 
 fn is_synchronised(packet: &Packet) -> bool {
-    packet.leap != Leap::Unknown && packet.stratum < MAXSTRAT && packet.xmt != Timestamp::ZERO
+    packet.leap != Leap::Unknown && (1..MAXSTRAT).contains(&packet.stratum) && packet.xmt != Timestamp::ZERO
 }
 
 /// What the server follows: a kind of clock, or an address (of IPv6 a part of its hash).

@@ -189,7 +189,7 @@ fn reason(status: &Status) -> Option<(String, &'static str)> {
     } else if let Some((problem, name)) = first(|source| &source.problem) {
         return Some((
             format!("{name}: {problem}"),
-            "Look at 'network status', and at the names in ntpServers",
+            "'network status' and 'ntp query HOST' tell more; servers are named in config.json (ntpServers)",
         ));
     } else if any(|source| source.valid != 0) {
         if any(|source| source.valid != 0 && (source.leap == 3 || source.stratum == 0 || source.stratum > 15))

@@ -107,6 +107,10 @@ fn the_time_of_chronyd_plain_and_signed() {
     let answer = json(&query(&format!("--nts --json 127.0.0.1:{} --trust {trust}", chronyd.ke)));
     assert_eq!(answer["aead"].as_str(), Some("AEAD_AES_SIV_CMAC_256"));
 
+    let ours = answer["offset_ns"].as_i64().unwrap();
+    let theirs = chronyd_as_client(&lab, chronyd.ke);
+    assert!((ours - theirs).abs() < 50_000_000, "{ours} {theirs}");
+
     // Not to be trusted.
     let line = refused(&format!("--nts localhost:{}", chronyd.ke));
     assert_eq!(
@@ -131,6 +135,23 @@ fn the_time_of_chronyd_plain_and_signed() {
     gone.stop();
     let line = refused(&format!("--nts 127.0.0.1:{} --trust {trust}", gone.ke));
     assert!(line.contains("Connection refused"), "{line}");
+}
+
+/// How far this clock is from the server's as chronyd finds it, in nanoseconds, by NTS with a key exchange at `port`.
+fn chronyd_as_client(lab: &Lab, port: u16) -> i64 {
+    let config = format!(
+        "server localhost nts ntsport {port} iburst\nntstrustedcerts {0}/ca.pem\ncmdport 0\nbindcmdaddress /\n\
+         pidfile {0}/q.pid\nport 0\n",
+        lab.0.display()
+    );
+    std::fs::write(lab.path("q.conf"), config).unwrap();
+    let mut command = Command::new("chronyd");
+    let output =
+        command.args(["-U", "-Q", "-x", "-u", "root", "-t", "30", "-f"]).arg(lab.path("q.conf")).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let (_, rest) = said.split_once("System clock wrong by ").unwrap_or_else(|| panic!("{said}"));
+    (rest.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e9) as i64
 }
 
 #[test]

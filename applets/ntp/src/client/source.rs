@@ -376,7 +376,7 @@ impl Source {
 
 /// Why a server's time is of no use; empty when it is.
 fn problem_of(packet: &Packet) -> &'static str {
-    if packet.leap == Leap::Unknown || packet.stratum >= MAXSTRAT {
+    if packet.leap == Leap::Unknown || packet.stratum == 0 || packet.stratum >= MAXSTRAT {
         return "it is not synchronised";
     }
     if root_distance(packet) >= MAXDIST {

@@ -121,7 +121,7 @@ impl Chronyd {
     pub fn start(&mut self) {
         let log = std::fs::File::create(self.folder.join(format!("chronyd-{}.log", self.ntp))).unwrap();
         let child = Command::new("chronyd")
-            .args(["-x", "-d", "-u", "root", "-f"])
+            .args(["-U", "-x", "-d", "-u", "root", "-f"])
             .arg(self.config())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -125,9 +125,11 @@ impl Packet {
         (1..=4).contains(&version).then_some((packet, rest))
     }
 
-    /// The kiss that the packet is, if it is one.
+    /// The kiss that the packet is, if it is one: of stratum 0 with a code of ASCII characters. OpenNTPD says by stratum 0
+    /// without a code that it is not synchronised.
     pub fn kiss(&self) -> Option<Kiss> {
-        if self.stratum != 0 {
+        let [first, ..] = self.refid;
+        if self.stratum != 0 || !first.is_ascii_graphic() {
             return None;
         }
         Some(match &self.refid {

@@ -53,6 +53,7 @@ fn kisses_have_their_codes() {
     assert_eq!(kiss(b"RATE"), Some(Kiss::Rate));
     assert_eq!(kiss(b"NTSN"), Some(Kiss::NtsNak));
     assert_eq!(kiss(b"INIT"), Some(Kiss::Other));
+    assert_eq!((kiss(&[0; 4]), kiss(&[10, 0, 0, 1])), (None, None));
     assert_eq!(Packet { stratum: 1, refid: *b"RATE", ..Packet::default() }.kiss(), None);
 }
 
