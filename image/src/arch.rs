@@ -145,7 +145,7 @@ impl Arch {
     }
 
     /// Whether its machines may have secure boot, which demands signed modules. Elsewhere nobody looks at a signature,
-    /// and the kernel verifies it all the same: a quarter of an ARM1176's work in a boot.
+    /// and the kernel verifies it all the same: a tenth of an ARM1176's work in a boot.
     pub fn has_secure_boot(self) -> bool {
         matches!(self, Arch::X86_64 | Arch::Aarch64)
     }

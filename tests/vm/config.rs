@@ -7,7 +7,7 @@ use minke_tests::Random;
 
 /// Lines of the log that complain about config.json, from the unit that reads it first.
 fn complaints(guest: &mut Guest) -> Vec<String> {
-    let log = sh(guest, "journalctl -b -p warning -u balena-device-uuid -o cat --no-pager; true");
+    let log = sh(guest, "journalctl -b -p warning -u config-json-boot -o cat --no-pager; true");
     log.lines().filter(|line| line.contains("config.json")).map(str::to_owned).collect()
 }
 

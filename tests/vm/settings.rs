@@ -294,7 +294,7 @@ fn a_broken_file_takes_nothing_down() {
             r#""apiEndpoint":"https://x","deviceApiKeys":"k""#,
             "deviceApiKeys is a string and should be an object",
         ),
-        (r#""apiEndpoint":"no scheme""#, "does not begin with https://"),
+        (r#""apiEndpoint":"no-scheme""#, "does not begin with https://"),
     ] {
         let command = format!(
             "echo '{{{fields}}}' > /tmp/wrong.json; os-config --config-path=/tmp/wrong.json update 2>&1"

@@ -46,6 +46,7 @@ impl Init {
             "NRestarts": runtime.restarts,
             "StatusText": runtime.status,
             "ConditionResult": if slot.condition_failed { "no" } else { "yes" },
+            "InactiveExitTimestampMonotonic": microseconds(slot.went_up.unwrap_or_default()),
             "ActiveEnterTimestampMonotonic": microseconds(runtime.since),
             "MemoryCurrent": memory.trim(),
             "ControlGroup": format!("/system.slice/{name}"),
@@ -98,7 +99,7 @@ impl Init {
         let mut timers = Vec::new();
         for (name, slot) in self.manager.units().iter() {
             let (Some(armed), Some(trigger)) = (&slot.armed, &slot.unit.trigger) else { continue };
-            if !trigger.paths.is_empty() {
+            if !trigger.paths.is_empty() || trigger.place.is_some() {
                 continue;
             }
             let (next, last) = moments(armed);
