@@ -18,6 +18,8 @@ const STEP: f64 = 1.0;
 const FIRST_STEP: f64 = 0.01;
 /// How long the first answers wait for those of the other servers, in nanoseconds.
 const QUORUM_WAIT: i64 = 4 * SECOND;
+/// So many servers that agree do not wait for names to be looked up.
+const ENOUGH: usize = 3;
 /// Standard deviation of an oscillator's frequency that nobody knows: those of cheap boards are within ±100 ppm.
 const UNKNOWN: f64 = 50e-6;
 /// How well a frequency from an earlier run is known at best: the board may be warmer or colder now.
@@ -230,12 +232,13 @@ impl Clock {
         self.report.last_step = Some((now.real, self.report.stepping));
     }
 
-    /// Judges all servers and steers. `waiting`: servers that may answer for the first time in a moment.
+    /// Judges all servers and steers. `waiting`: servers that may answer for the first time in a moment, and names that may
+    /// become servers.
     pub(crate) fn update(
         &mut self,
         now: Now,
         sources: &mut [Source],
-        waiting: usize,
+        waiting: (usize, usize),
         actions: &mut Vec<Action>,
     ) {
         let candidates = self.candidates(now, sources);
@@ -256,7 +259,9 @@ impl Clock {
         }
         // The first time, a majority of all that were asked decides, or of those that answered within a while.
         let patient = self.first_heard.is_some_and(|heard| now.boot.saturating_sub(heard) < QUORUM_WAIT);
-        let total = candidates.len().saturating_add(waiting);
+        let (servers, names) = waiting;
+        let names = if selection.truechimers < ENOUGH { names } else { 0 };
+        let total = candidates.len().saturating_add(servers).saturating_add(names);
         if !self.synchronized && patient && selection.truechimers.saturating_mul(2) <= total {
             return;
         }

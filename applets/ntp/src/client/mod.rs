@@ -339,11 +339,11 @@ impl Client {
         self.clock.update(now, &mut self.sources, waiting, &mut self.actions);
     }
 
-    /// Servers that may still give their first answer in a moment.
-    fn waiting(&self) -> usize {
+    /// Servers that may still give their first answer in a moment, and names that may still become servers.
+    fn waiting(&self) -> (usize, usize) {
         let first = |source: &&Source| source.is_pending() && source.last.is_none() && source.sent <= 1;
         let names = self.entries.iter().filter(|entry| entry.is_beginning()).count();
-        self.sources.iter().filter(first).count().saturating_add(names)
+        (self.sources.iter().filter(first).count(), names)
     }
 
     fn source(&mut self, id: u64) -> Option<&mut Source> {

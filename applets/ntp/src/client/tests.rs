@@ -159,6 +159,17 @@ fn all_servers_are_asked_at_once_and_a_majority_sets_the_clock_at_once() {
 }
 
 #[test]
+fn names_that_do_not_resolve_hold_up_a_few_servers_only() {
+    let names: String = (0..4).map(|number| format!("pool {number}.pool.example\n")).collect();
+    let mut case = Case::new(&format!("{names}server 10.0.0.1\nserver 10.0.0.2\nserver 10.0.0.3\n"));
+    case.reply(0, 9 * SECOND);
+    case.reply(0, 9 * SECOND);
+    assert!(case.steps.is_empty());
+    case.reply(0, 9 * SECOND);
+    assert_eq!(case.steps.len(), 1);
+}
+
+#[test]
 fn a_minority_is_enough_when_the_others_stay_silent() {
     let mut case = Case::new(
         "server 10.0.0.1 iburst\nserver 10.0.0.2 iburst\nserver 10.0.0.3 iburst\nserver 10.0.0.4 iburst\n",
