@@ -4,8 +4,8 @@
 use crate::liar::{Liar, Lie};
 use minke_tests::relay::{Counts, Jitter, Path, Way};
 use minke_tests::time_net::{
-    Client, Kind, LIAR, RELAY, Scratch, Seen, TRUE, address, honest, is_selected, is_used, ntpd_rs, relays,
-    several,
+    Client, Kind, LIAR, RELAY, Scratch, Seen, TRUE, address, honest, is_selected, is_used, ntpd_rs, openntpd,
+    relays, several,
 };
 use minke_tests::{in_namespace, relay};
 use minke_wire::ntp::Leap;
@@ -328,6 +328,30 @@ fn other_makes(kind: Kind) {
         drop(client);
         let client = Client::asking(kind, &scratch.0, &[other]);
         assert_eq!(client.selected().address, other.ip().to_string());
+    });
+}
+
+/// OpenNTPD is left alone while it says that it is not synchronised, and followed afterwards.
+#[test]
+#[ignore = "OpenNTPD takes four minutes until it calls itself synchronised"]
+fn openntpd_is_followed() {
+    in_namespace(|| {
+        let scratch = Scratch::new("openntpd");
+        let _true = several(&scratch.0, 1);
+        let other = address(TRUE, 4);
+        let _other = openntpd(&scratch.0, other, address(TRUE, 1));
+        let client = Client::asking(Kind::Minke, &scratch.0, &[other, address(TRUE, 1)]);
+        let selected = client.selected();
+        assert_eq!(selected.address, "10.77.0.1", "while OpenNTPD is not synchronised");
+        for _ in 0..150 {
+            if client.source(other).is_some_and(|source| is_used(&source)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        let sources =
+            client.until("OpenNTPD is used", |sources| matches!(state_of(sources, other), "*" | "+"));
+        assert!(sources.iter().all(|source| source.offset.abs() < BUSY), "{sources:#?}");
     });
 }
 

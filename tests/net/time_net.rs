@@ -96,6 +96,22 @@ pub fn ntpd_rs(folder: &Path, at: SocketAddr, sources: &[SocketAddr]) -> Daemon 
     Daemon::start(command.arg("-c").arg(file))
 }
 
+/// OpenNTPD that follows `source` and serves at `at`, without power over the clock. It needs about four minutes until it
+/// calls itself synchronised.
+pub fn openntpd(folder: &Path, at: SocketAddr, source: SocketAddr) -> Daemon {
+    // Its user, and folders in a mount namespace of its own.
+    let script = "cc -shared -fPIC -o no_clock.so \"$1\"; mount --make-rprivate /; mkdir -p jail; chmod 755 jail
+        for file in passwd group; do cp /etc/$file .; done; echo ntpd:x:612:612::$PWD/jail:/bin/false >> passwd
+        echo ntpd:x:612: >> group; for file in passwd group; do mount --bind $file /etc/$file; done
+        mount -t tmpfs tmpfs /var/lib; mkdir -p /var/lib/openntpd/run /var/lib/openntpd/db
+        exec env LD_PRELOAD=$PWD/no_clock.so ntpd -d -f $PWD/openntpd.conf";
+    let config = format!("listen on {}\nserver {}\n", at.ip(), source.ip());
+    std::fs::write(folder.join("openntpd.conf"), config).unwrap();
+    let mut command = clockless(Path::new("unshare"), &folder.join("openntpd.log"));
+    command.args(["-m", "sh", "-ec", script, "sh"]).arg(crate::project().join("tests/net/no_clock.c"));
+    Daemon::start(command.current_dir(folder))
+}
+
 /// ntpd-rs, from the cache; it is built there the first time.
 pub fn ntpd_rs_program() -> PathBuf {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap());

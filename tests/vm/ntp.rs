@@ -2,15 +2,12 @@
 //! test. Guest and servers are in a network namespace of their own: QEMU's user network leads from the guest to the
 //! namespace's addresses, port 123 included.
 
-use crate::guest::{FASTEST, booted, direct, power_off, sh, start, try_sh, until};
-use minke_image::arch::Arch;
+use crate::guest::{FASTEST, booted, direct, power_off, sh, start, until};
 use minke_image::guest::Guest;
+use minke_tests::in_namespace;
 use minke_tests::relay::{Jitter, Path, Way};
-use minke_tests::time_net::{Client, Kind, RELAY, Scratch, TRUE, address, relays, several};
-use minke_tests::{Daemon, in_namespace, run};
+use minke_tests::time_net::{RELAY, Scratch, address, relays, several};
 use minke_wire::civil::Civil;
-use std::net::Ipv4Addr;
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const SERVERS: u8 = 4;
@@ -101,60 +98,5 @@ fn a_wrong_clock_is_set_and_steered_and_told_of() {
         sh(&mut guest, "chronyc waitsync 60 0.1 0 1");
         assert_right(&mut guest);
         power_off(&mut guest);
-    });
-}
-
-/// OpenNTPD serves nobody before it has set a clock, so it has one of its own: a guest's, at the end of a tap. It needs
-/// minutes to trust itself.
-#[test]
-#[ignore = "OpenNTPD takes several minutes until it calls itself synchronised"]
-fn openntpd_is_followed() {
-    in_namespace(|| {
-        let scratch = Scratch::new("openntpd");
-        let _servers = several(&scratch.0, 2);
-        let files = scratch.0.join("files");
-        std::fs::create_dir_all(&files).unwrap();
-        let pack = "mkdir o; p=$(command -v ntpd); cp $p o/; ldd $p | grep -o '/[^ ]*' | xargs -I{} cp -L {} o/; \
-            cp /lib64/ld-linux-x86-64.so.2 o/ld.so; tar cf o.tar o; \
-            ip tuntap add tap0 mode tap; ip addr add 10.99.0.1/24 dev tap0; ip link set tap0 up";
-        run(Command::new("sh").args(["-ec", pack]).current_dir(&files));
-        let mut server = Command::new("busybox");
-        let _files = Daemon::start(server.args(["httpd", "-f", "-p", "10.77.9.9:8080", "-h"]).arg(&files));
-        let mut settings = direct(Arch::X86_64);
-        let tap = "-netdev tap,id=net2,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=net2,romfile=";
-        settings.options = tap.split_whitespace().map(str::to_owned).collect();
-        let mut guest = start(settings);
-        booted(&mut guest);
-        until(&mut guest, "cd /run && wget -q -O - http://10.77.9.9:8080/o.tar | tar x");
-        sh(
-            &mut guest,
-            "systemctl stop chronyd; ip addr add 10.99.0.2/24 dev eth1; ip link set eth1 up; \
-             cp /etc/passwd /etc/group /run/; echo ntpd:x:612:612::/run/jail:/bin/false >> /run/passwd; \
-             echo ntpd:x:612: >> /run/group; mount -o bind /run/passwd /etc/passwd; mount -o bind /run/group /etc/group; \
-             mkdir -p /run/jail; mount -t tmpfs tmpfs /var/lib; mkdir -p /var/lib/openntpd/run /var/lib/openntpd/db; \
-             printf 'listen on 10.99.0.2\\nserver 10.77.0.1\\nserver 10.77.0.2\\n' > /run/o.conf; \
-             setsid /run/o/ld.so --library-path /run/o /run/o/ntpd -d -f /run/o.conf > /run/o.log 2>&1 < /dev/null &",
-        );
-        until(&mut guest, "grep -q 'now valid' /run/o.log");
-        for _ in 0..20 {
-            if try_sh(
-                &mut guest,
-                "for i in $(seq 30); do grep -q 'now synced' /run/o.log && exit 0; sleep 1; done; exit 1",
-            )
-            .1 == 0
-            {
-                break;
-            }
-        }
-        println!("{}", sh(&mut guest, "cat /run/o.log"));
-        let other = (Ipv4Addr::new(10, 99, 0, 2), 123).into();
-        let client = Client::asking(Kind::Minke, &scratch.0, &[other, address(TRUE, 1)]);
-        let sources = client.until("OpenNTPD is used", |sources| {
-            sources.iter().any(|source| {
-                source.address == "10.99.0.2" && source.reach == 0o377 && "*+-".contains(&source.state)
-            })
-        });
-        assert!(sources.iter().all(|source| source.offset.abs() < 0.1), "{sources:#?}");
-        println!("{sources:#?}");
     });
 }
