@@ -54,7 +54,8 @@ fn a_wrong_clock_is_set_and_steered_and_told_of() {
         sh(&mut guest, "chronyc waitsync 60 0.1 0 1");
         assert_right(&mut guest);
         let journal = "journalctl -b -u chronyd -o cat --no-pager";
-        until(&mut guest, &format!("{journal} | grep -q 'the clock is set by 1[12][0-9]'"));
+        // Less than two minutes where the build is younger than that: no clock begins before it.
+        until(&mut guest, &format!("{journal} | grep -q 'the clock is set by [1-9]'"));
         sh(&mut guest, "chronyc -n sources | grep -q '^^\\*'");
         sh(&mut guest, "chronyc tracking | grep -q 'Leap status *: Normal'");
         sh(&mut guest, "ntp status | grep -q '^Synchronised to 10.77.2.'");
