@@ -90,7 +90,9 @@ pub fn ntpd_rs(folder: &Path, at: SocketAddr, sources: &[SocketAddr]) -> Daemon 
     }
     let file = folder.join("ntpd-rs.toml");
     std::fs::write(&file, config).unwrap();
-    let mut command = clockless(Path::new("strace"), &folder.join("ntpd-rs.log"));
+    // strace that is killed leaves its child behind, but not in a namespace whose first process it is.
+    let mut command = clockless(Path::new("unshare"), &folder.join("ntpd-rs.log"));
+    command.args(["--pid", "--fork", "--kill-child", "strace"]);
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=clock_adjtime,adjtimex,clock_settime"]);
     command.args(["-e", "inject=clock_adjtime,adjtimex,clock_settime:retval=0"]).arg(ntpd_rs_program());
     Daemon::start(command.arg("-c").arg(file))
