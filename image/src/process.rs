@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Error, Result};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -21,19 +21,28 @@ impl Process {
     /// Starts `line` with standard output and error in the file `log`.
     ///
     /// setpriv asks the kernel to kill the program when its parent dies. The kernel counts the thread that started it as
-    /// the parent, so one thread, which lives as long as this process, starts them all.
+    /// the parent, so one thread, which lives as long as this process, starts them all; each in its caller's network namespace.
     pub fn start(line: Vec<String>, log: &Path) -> Result<Process> {
         let output = File::options().create(true).append(true).open(log).on("opening", log)?;
         let errors = output.try_clone().on("opening", log)?;
         let name = line.first().cloned().unwrap_or_default();
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).args(line);
+        let starter = starter();
+        let mut words = Vec::new();
+        let here = Network::current();
+        if here.id != starter.network {
+            words.extend(["nsenter".to_owned(), format!("--net={}", here.path.display()), "--".to_owned()]);
+        }
+        words.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned));
+        words.extend(line);
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let (answer, answered) = channel();
         let gone = || Error::Tool { command: name.clone(), detail: "the starting thread has ended".into() };
-        let starter = starter().lock().unwrap_or_else(PoisonError::into_inner);
-        starter.send((command, answer)).map_err(|_| gone())?;
-        drop(starter);
+        let requests = starter.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.send((command, answer)).map_err(|_| gone())?;
+        drop(requests);
         let child = answered.recv().map_err(|_| gone())?.context(|| format!("starting {name}"))?;
         Ok(Process { child, status: None })
     }
@@ -75,8 +84,15 @@ impl Drop for Process {
     }
 }
 
-fn starter() -> &'static Mutex<Sender<Request>> {
-    static STARTER: OnceLock<Mutex<Sender<Request>>> = OnceLock::new();
+/// The thread that starts all processes.
+struct Starter {
+    requests: Mutex<Sender<Request>>,
+    /// Its network namespace; a caller in another one gets its process there.
+    network: Option<PathBuf>,
+}
+
+fn starter() -> &'static Starter {
+    static STARTER: OnceLock<Starter> = OnceLock::new();
     STARTER.get_or_init(|| {
         let (sender, requests) = channel::<Request>();
         std::thread::spawn(move || {
@@ -84,6 +100,23 @@ fn starter() -> &'static Mutex<Sender<Request>> {
                 let _ = answer.send(command.spawn());
             }
         });
-        Mutex::new(sender)
+        // A thread begins in the namespaces of the one that made it.
+        Starter { requests: Mutex::new(sender), network: Network::current().id }
     })
+}
+
+/// The calling thread's network namespace.
+struct Network {
+    /// Where it is found as long as the thread lives.
+    path: PathBuf,
+    /// Tells it from others.
+    id: Option<PathBuf>,
+}
+
+impl Network {
+    fn current() -> Self {
+        let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+        let path = Path::new("/proc").join(thread).join("ns/net");
+        Self { id: std::fs::read_link(&path).ok(), path }
+    }
 }
