@@ -37,9 +37,9 @@ fn start(name: &'static str, work: Box<dyn FnOnce() + Send>) -> Result<libc::pth
     // SAFETY: initialised by the call above.
     unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK) };
     let mut thread = MaybeUninit::uninit();
+    let (place, attributes) = (thread.as_mut_ptr(), attributes.as_ptr());
     // SAFETY: `begin` takes over `start`; attributes are initialised, and the thread's name is written.
-    let failed =
-        unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), begin, start.cast()) };
+    let failed = unsafe { libc::pthread_create(place, attributes, begin, start.cast()) };
     if failed != 0 {
         // SAFETY: no thread has taken it over.
         drop(unsafe { Box::from_raw(start) });
