@@ -1,6 +1,7 @@
 //! A UDP socket of a server: it knows when each datagram arrived, at which of this machine's addresses, and answers from
 //! that address (ip(7), ipv6(7), socket(7)).
 
+use crate::message::{self, Taken};
 use crate::{Context, Result};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -61,32 +62,13 @@ impl Datagrams {
 
     /// Takes a datagram. `None`: there is none.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<Arrival>> {
-        // `u64` keeps the control messages aligned as the kernel's `struct cmsghdr` wants.
         let mut control = [0u64; CONTROL / 8];
         let mut name = [0u8; ADDRESS];
-        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        // SAFETY: a `msghdr` of zeros (null pointers, no lengths) is valid.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_name = name.as_mut_ptr().cast();
-        message.msg_namelen = ADDRESS as libc::socklen_t;
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        // The type of this member differs between C libraries.
-        message.msg_controllen = CONTROL as _;
-        let fd = self.fd.as_raw_fd();
-        // The call itself: libc's converts times of 32 bits, which nobody asks for.
-        // SAFETY: the pointers in `message` lead to `name`, `buffer` and `control` with their lengths, all ours alone.
-        let count = unsafe { libc::syscall(libc::SYS_recvmsg, fd, &raw mut message, libc::MSG_DONTWAIT) };
-        let Ok(length) = usize::try_from(count) else {
-            return match last_errno() {
-                Errno::AGAIN | Errno::INTR => Ok(None),
-                errno => Err(errno).context("receive from", "clients"),
-            };
+        let taken = message::receive(self.fd.as_raw_fd(), &mut name, buffer, &mut control, 0);
+        let Some(Taken { length, used, .. }) = taken.context("receive from", "clients")? else {
+            return Ok(None);
         };
         let Some(from) = read_address(&name) else { return Ok(None) };
-        #[allow(clippy::unnecessary_cast)]
-        let used = (message.msg_controllen as usize).min(CONTROL);
         let bytes = control.map(u64::to_ne_bytes);
         let (mut to, mut time) = (None, None);
         each_message(bytes.as_flattened().get(..used).unwrap_or_default(), &mut |level, kind, data| {

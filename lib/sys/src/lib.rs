@@ -22,6 +22,7 @@ pub mod inotify;
 pub mod limit;
 pub mod machine;
 pub mod memory;
+mod message;
 pub mod module;
 pub mod mount;
 pub mod namespace;

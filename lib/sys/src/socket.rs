@@ -1,5 +1,6 @@
 //! Sockets beyond std: packet sockets, peer credentials, descriptors passed along, options.
 
+use crate::message::{self, Taken};
 use crate::path::name;
 use crate::{Context, Result};
 use rustix::io::Errno;
@@ -98,28 +99,9 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<Received>>
 }
 
 fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<Option<Received>> {
-    // `u64` keeps the control messages aligned as the kernel's `struct cmsghdr` wants.
     let mut control = [0u64; CONTROL / 8];
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: a `msghdr` of zeros (null pointers, no lengths) is valid.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    // The type of this member differs between C libraries.
-    message.msg_controllen = CONTROL as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_NOSIGNAL;
-    // The call itself: libc's converts times of 32 bits, which nobody asks for.
-    // SAFETY: the pointers in `message` lead to `buffer` and `control` with their lengths, both are ours alone.
-    let count = unsafe { libc::syscall(libc::SYS_recvmsg, fd, &raw mut message, flags) };
-    let Ok(length) = usize::try_from(count) else {
-        return match last_errno() {
-            Errno::AGAIN | Errno::INTR => Ok(None),
-            errno => Err(errno).context("receive from", fd),
-        };
-    };
-    #[allow(clippy::unnecessary_cast)]
-    let used = (message.msg_controllen as usize).min(CONTROL);
+    let taken = message::receive(fd, &mut [], buffer, &mut control, libc::MSG_CMSG_CLOEXEC);
+    let Some(Taken { length, used, truncated }) = taken.context("receive from", fd)? else { return Ok(None) };
     let bytes = control.map(u64::to_ne_bytes);
     let (credentials, numbers) = control_messages(bytes.as_flattened().get(..used).unwrap_or_default());
     let descriptors = numbers
@@ -127,12 +109,7 @@ fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<Option<Received>> {
         // SAFETY: the kernel has just made this descriptor for us, it is listed once, and nobody else owns it.
         .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
         .collect();
-    Ok(Some(Received {
-        length,
-        truncated: message.msg_flags & libc::MSG_TRUNC != 0,
-        credentials,
-        descriptors,
-    }))
+    Ok(Some(Received { length, truncated, credentials, descriptors }))
 }
 
 /// Reads the control messages that the kernel wrote: each a `size_t` length, an `int` level, an `int` type and

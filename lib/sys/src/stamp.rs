@@ -1,6 +1,7 @@
 //! UDP sockets whose datagrams carry the time at which the kernel received or sent them
 //! (Documentation/networking/timestamping.rst), on `CLOCK_REALTIME`.
 
+use crate::message::{self, Taken};
 use crate::{Context, Result};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -80,26 +81,12 @@ pub fn stamp(socket: impl AsFd) -> bool {
 static FLAGS_VALUE: u32 = FLAGS;
 
 fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> std::result::Result<Option<Arrival>, Errno> {
-    // `u64` keeps the control messages aligned as the kernel's `struct cmsghdr` wants.
     let mut control = [0u64; CONTROL / 8];
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: a `msghdr` of zeros (null pointers, no lengths) is valid.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    // The type of this member differs between C libraries.
-    message.msg_controllen = CONTROL as _;
-    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // The call itself: libc's converts times of 32 bits, which nobody asks for.
-    // SAFETY: the pointers in `message` lead to `buffer` and `control` with their lengths, both are ours alone.
-    let count = unsafe { libc::syscall(libc::SYS_recvmsg, fd.as_raw_fd(), &raw mut message, flags) };
-    let Ok(length) = usize::try_from(count) else {
-        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
-        return if matches!(errno, Errno::AGAIN | Errno::INTR) { Ok(None) } else { Err(errno) };
+    let Some(Taken { length, used, .. }) =
+        message::receive(fd.as_raw_fd(), &mut [], buffer, &mut control, flags)?
+    else {
+        return Ok(None);
     };
-    #[allow(clippy::unnecessary_cast)]
-    let used = (message.msg_controllen as usize).min(CONTROL);
     let bytes = control.map(u64::to_ne_bytes);
     let time = time_of(bytes.as_flattened().get(..used).unwrap_or_default());
     Ok(Some(Arrival { length, time }))
