@@ -1,6 +1,7 @@
 //! Power cuts at every moment: the writes of an operation are logged once in a guest, then the disk is looked at
 //! as it was at each flush, and at random moments with the last writes torn, dropped or reordered. Some of these
-//! disks boot. `MINKE_POWERCUT=all` looks at every flush; `MINKE_SEED` repeats the random moments of a run.
+//! disks boot. `MINKE_POWERCUT=all` looks at every prefix of the log, each with every fate of its last writes;
+//! `MINKE_SEED` repeats the random moments of a run.
 
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -17,7 +18,7 @@ use minke_image::tree::Scratch;
 use minke_tests::disk::{Partition, partitions};
 use minke_tests::guest::{self, FASTEST, booted, direct, first_line, power_off, sh, start};
 use minke_tests::{Random, project, run, text};
-use replay::{Cut, Replay, copy, cuts};
+use replay::{Cut, Replay, copy, cuts, every_cut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -161,9 +162,8 @@ fn look(
     let seed = std::env::var("MINKE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | log.len() as u64);
     let mut source = Random::new(seed);
-    let limit =
-        if std::env::var("MINKE_POWERCUT").is_ok_and(|all| all == "all") { usize::MAX } else { FLUSHES };
-    let cuts = cuts(log, from, limit, RANDOM, &mut source);
+    let all = std::env::var("MINKE_POWERCUT").is_ok_and(|all| all == "all");
+    let cuts = if all { every_cut(log, from) } else { cuts(log, from, FLUSHES, RANDOM, &mut source) };
     let flushes = log.iter().filter(|entry| entry.flush).count();
     println!("{} entries, {flushes} flushes, {} cuts, MINKE_SEED={seed}", log.len(), cuts.len());
     // Spread over the whole operation.

@@ -47,6 +47,15 @@ pub fn cuts(log: &[Entry], from: usize, limit: usize, random: usize, source: &mu
     cuts
 }
 
+/// Every prefix of the log from the entry `from` on, with every fate of the writes after its last flush.
+pub fn every_cut(log: &[Entry], from: usize) -> Vec<Cut> {
+    let fates = |entries: usize| {
+        let settled = log[entries - 1].flush;
+        FATES.into_iter().filter(move |fate| !settled || *fate == Fate::Whole)
+    };
+    (from + 1..=log.len()).flat_map(|entries| fates(entries).map(move |fate| Cut { entries, fate })).collect()
+}
+
 /// A disk that follows its log.
 #[derive(Debug)]
 pub struct Replay<'a> {
