@@ -64,9 +64,9 @@ pub const LOOP: &[Call] = calls![
     SYS_exit_group,
 ];
 
-/// The numbers of 32-bit ARM for times of 64 bits, which libc's crate does not name, and `sigreturn`
+/// Calls of 32-bit ARM that libc's crate does not name, with times of 64 bits and one for the end of a signal handler
 /// (arch/arm/tools/syscall.tbl): clock_gettime64, clock_nanosleep_time64, timerfd_settime64, ppoll_time64, recvmmsg_time64,
-/// futex_time64, `__ARM_NR_cacheflush` and `__ARM_NR_set_tls` not, as they are above what a number here can be.
+/// futex_time64, sigreturn.
 #[cfg(target_arch = "arm")]
 const LONG_TIMES: &[Call] = &[403, 407, 411, 414, 417, 422, 119];
 #[cfg(not(target_arch = "arm"))]
@@ -136,6 +136,7 @@ pub const WRITING: &[Call] = calls![
     SYS_ftruncate64,
     #[cfg(not(target_arch = "aarch64"))]
     SYS_rename,
+    #[cfg(not(target_arch = "aarch64"))]
     SYS_renameat,
     SYS_renameat2,
     #[cfg(not(target_arch = "aarch64"))]
@@ -152,6 +153,7 @@ pub const THREADS: &[Call] = calls![
     SYS_clone3,
     SYS_set_robust_list,
     SYS_set_tid_address,
+    #[cfg(not(target_arch = "arm"))]
     SYS_rseq,
     SYS_prctl,
     SYS_sched_getaffinity,
