@@ -2,9 +2,10 @@
 //! into the settings. A line that cannot be understood becomes a complaint, and changes nothing.
 
 use super::{
-    Host, MOST_DOMAINS, MOST_HOSTS, MOST_SEARCH, MOST_SERVERS, Name, Network, PORT, Server, Settings, Subnet,
+    Host, MOST_DOMAINS, MOST_HOSTS, MOST_SEARCH, MOST_SERVERS, Network, PORT, Server, Settings, Subnet,
     TLS_PORT, Target, Transport,
 };
+use minke_wire::dns::Name;
 use minke_wire::text;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -313,7 +314,7 @@ impl Reader {
     fn search(&mut self, word: &str) -> Outcome {
         let domain = name(word)?;
         let search = &mut self.settings.search;
-        if search.contains(&domain) || domain.is_empty() {
+        if search.contains(&domain) || domain.is_root() {
             return Ok(());
         }
         push(search, domain, MOST_SEARCH)
@@ -348,16 +349,11 @@ fn domain(word: &str) -> Result<Name, &'static str> {
 
 /// The host's own name: the first label, as the system's may be a whole one.
 pub(super) fn host_name(word: &str) -> Option<Name> {
-    name(word.split('.').next().unwrap_or_default()).ok().filter(|name| !name.is_empty())
+    Name::parse(word.split('.').next().unwrap_or_default())
 }
 
 fn name(word: &str) -> Result<Name, &'static str> {
-    let word = word.strip_suffix('.').unwrap_or(word);
-    let fits = |label: &str| (1..=63).contains(&label.len());
-    if word.len() > 253 || !(word.is_empty() || word.split('.').all(fits)) {
-        return Err(NO_NAME);
-    }
-    Ok(word.to_ascii_lowercase().into())
+    Name::parse(word).ok_or(NO_NAME)
 }
 
 fn host<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Host, &'static str> {

@@ -81,7 +81,7 @@ impl Source {
         let upstreams = all(&UPSTREAM_FLAG);
         let by_hand = !upstreams.is_empty();
         let root = PathBuf::from(args.value(ROOT_FLAG.long).unwrap_or("/"));
-        let mut source = Self {
+        let source = Self {
             root: (!by_hand).then_some(root),
             listen,
             upstreams,
