@@ -99,6 +99,7 @@ impl Case {
 
     /// Lets time pass.
     fn run(&mut self, time: Time) {
+        self.perform();
         let end = self.now + time;
         let mut rounds = 0;
         while let Some(due) = self.mdns.deadline().filter(|due| *due <= end) {
