@@ -222,17 +222,10 @@ fn read(at: Time, link: u32, to: SocketAddr, bytes: Vec<u8>) -> Sent {
         let unicast = if question.class.unicast_response() { "?" } else { "" };
         questions.push(format!("{} {}{unicast}", question.name, question.kind));
     }
-    Sent {
-        at,
-        link,
-        to: to.to_string(),
-        header: message.header,
-        questions,
-        answers: texts(message.answers()),
-        authorities: texts(message.authorities()),
-        additionals: texts(message.additionals()),
-        bytes: bytes.clone(),
-    }
+    let header = message.header;
+    let [answers, authorities, additionals] =
+        [message.answers(), message.authorities(), message.additionals()].map(texts);
+    Sent { at, link, to: to.to_string(), header, questions, answers, authorities, additionals, bytes }
 }
 
 /// A message: questions as in [`Sent`], answers, authorities.
