@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod core;
+mod services;
 
 use minke_applet::{Applet, Args, EXIT_USAGE, Parsing, Program, errln};
 

@@ -1,9 +1,3 @@
-//! Stands in for `minke_wire::dns` until that has these.
+//! Names and types of records.
 
-/// A name in wire form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Name(pub(crate) Vec<u8>);
-
-/// A type of record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Kind(pub(crate) u16);
+pub(crate) use minke_wire::dns::{Kind, Name};
