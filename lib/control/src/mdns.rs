@@ -131,15 +131,15 @@ pub struct Interface {
     pub name: String,
     /// What it publishes there, as texts.
     pub addresses: Vec<String>,
-    /// The host's name stands there: nobody else has it.
-    pub established: bool,
 }
 
 /// A service that is published.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Published {
-    /// The instance's name in use, whole: `board._ssh._tcp.local`.
+    /// The instance's name in use.
     pub name: String,
+    /// The type: `_ssh._tcp`.
+    pub kind: String,
     /// Its port.
     pub port: u16,
     /// Its file; empty for that of a program.
@@ -263,13 +263,13 @@ impl Status {
             interfaces.push(json!({
                 "name": interface.name,
                 "addresses": interface.addresses,
-                "established": interface.established,
             }));
         }
         let mut services = Vec::new();
         for service in &self.services {
             services.push(json!({
                 "name": service.name,
+                "type": service.kind,
                 "port": service.port,
                 "file": service.file,
                 "established": service.established,
@@ -305,16 +305,14 @@ impl Status {
             dropped: count("dropped"),
         });
         for value in list(value, "interfaces") {
-            status.interfaces.push(Interface {
-                name: text(value, "name"),
-                addresses: texts(value, "addresses"),
-                established: flag(value, "established"),
-            });
+            let (name, addresses) = (text(value, "name"), texts(value, "addresses"));
+            status.interfaces.push(Interface { name, addresses });
         }
         for value in list(value, "services") {
             let port = value.get("port").and_then(Value::as_u64).unwrap_or_default();
             status.services.push(Published {
                 name: text(value, "name"),
+                kind: text(value, "type"),
                 port: u16::try_from(port).unwrap_or_default(),
                 file: text(value, "file"),
                 established: flag(value, "established"),
@@ -434,13 +432,10 @@ mod tests {
         let status = Status {
             host: "a-2.local".into(),
             wanted: "a.local".into(),
-            interfaces: vec![Interface {
-                name: "eth0".into(),
-                addresses: vec!["10.0.0.1".into()],
-                established: true,
-            }],
+            interfaces: vec![Interface { name: "eth0".into(), addresses: vec!["10.0.0.1".into()] }],
             services: vec![Published {
-                name: "a._ssh._tcp.local".into(),
+                name: "a".into(),
+                kind: "_ssh._tcp".into(),
                 port: 22222,
                 file: "ssh.service".into(),
                 established: true,
