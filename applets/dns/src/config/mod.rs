@@ -3,11 +3,16 @@
 //! [`Settings`] is a plain value: reading it anew and comparing tells what changed. Its limits bound what any file can
 //! make of it.
 
+mod parse;
+mod read;
+mod watch;
+
+pub(crate) use read::{CONF_FLAG, LISTEN_FLAG, ROOT_FLAG, Source, UPSTREAM_FLAG};
+pub(crate) use watch::Watch;
+
+use minke_wire::dns::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-
-/// The name of a domain or host: `minke_wire::dns::Name` takes this place.
-pub(crate) type Name = Box<str>;
 
 /// The port of plain DNS (RFC 1035 §4.2).
 pub(crate) const PORT: u16 = 53;
