@@ -6,6 +6,8 @@
 
 pub mod disk;
 pub mod guest;
+#[path = "net/mdns_lab.rs"]
+pub mod mdns_lab;
 pub mod program;
 mod random;
 #[path = "net/relay.rs"]

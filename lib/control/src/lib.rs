@@ -9,6 +9,7 @@
 mod client;
 pub mod init;
 pub mod journal;
+pub mod mdns;
 pub mod ntp;
 mod server;
 pub mod socket;
