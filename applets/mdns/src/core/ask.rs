@@ -27,6 +27,8 @@ pub(crate) struct Ask {
     question: Question,
     /// When it ends.
     until: Option<Time>,
+    /// Since when. What was answered before was not kept.
+    since: Time,
     /// Nobody is told; it only refreshes the cache.
     quiet: bool,
     next: Time,
@@ -115,6 +117,7 @@ impl Mdns {
             id,
             question,
             until,
+            since: now,
             quiet,
             next,
             pause: FIRST_PAUSE,
@@ -199,7 +202,7 @@ impl Mdns {
                 let same = |other: &&Question| other.kind == question.kind && other.name == question.name;
                 let spared = !ask.is_for(side.link)
                     || asked.iter().any(same)
-                    || side.was_heard(now, name_hash(question.name.as_ref(), question.kind));
+                    || side.was_heard(now, name_hash(question.name.as_ref(), question.kind), ask.since);
                 if !spared {
                     if !writer.question(question.name.as_ref(), question.kind, Class::IN) {
                         break;

@@ -166,12 +166,23 @@ fn rfc6762_7_3_what_another_has_just_asked_is_not_asked_again() {
     for (known, spared) in [(&[][..], true), (&["_http._tcp.local PTR 4500 a._http._tcp.local"][..], false)] {
         let mut case = Case::settled();
         ask(&mut case, "_http._tcp.local PTR", false);
+        case.run(5);
         case.receive(PEER, &knowing(&["_http._tcp.local PTR"], known));
         case.run(500);
         assert_eq!(case.sent.is_empty(), spared);
         case.run(1000);
         assert!(!case.sent.is_empty(), "the next one is asked");
     }
+}
+
+#[test]
+fn what_was_asked_before_we_wanted_to_know_is_asked_again() {
+    let mut case = Case::settled();
+    let begin = case.now;
+    case.receive(PEER, &query(&["other.local A"]));
+    ask(&mut case, "other.local A", true);
+    case.run(5);
+    assert_eq!(asked(&case, begin), [0], "its answer was not kept");
 }
 
 #[test]
