@@ -15,6 +15,8 @@ const GRACE: Time = 1000;
 /// Questions of others that stay without answer for so long say that a record is gone (RFC 6762 §10.5).
 const SUSPICIONS: u8 = 2;
 const SUSPICION: Time = 10_000;
+/// What is longer ago than this is another matter.
+const SUSPICION_WINDOW: Time = 60_000;
 /// Hundredths of its life at which a record is asked for again: these, and up to two more (RFC 6762 §5.2).
 const FIRST_REFRESH: u64 = 80;
 const REFRESHES: u8 = 4;
@@ -174,8 +176,12 @@ impl Cache {
         let name = (name, name_hash(name, Kind(0)));
         for entry in &mut self.entries {
             if entry.is_of(link, name, kind) && !is_known(&entry.record) {
-                entry.suspicions = entry.suspicions.saturating_add(1);
-                entry.suspect = entry.suspect.or(Some(now));
+                let lately = entry.suspect.is_some_and(|since| since.saturating_add(SUSPICION_WINDOW) > now);
+                entry.suspicions = if lately { entry.suspicions.saturating_add(1) } else { 1 };
+                // The last chance begins with the question that makes it one too many.
+                if entry.suspicions <= SUSPICIONS {
+                    entry.suspect = Some(now);
+                }
             }
         }
     }

@@ -276,6 +276,14 @@ impl Mdns {
             service.instance.clone()
         };
         let found = self.service(id);
+        let same = |group: &Group| {
+            group.service.as_ref().is_some_and(|other| {
+                other.0 != id && other.1.kind.eq_ignore_ascii_case(&service.kind) && group.wanted == wanted
+            })
+        };
+        if self.groups.iter().any(same) {
+            return Err("another service of this type has this name");
+        }
         let service = Box::new((id, service));
         let at = match found {
             Some(at) => at,

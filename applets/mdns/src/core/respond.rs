@@ -85,7 +85,9 @@ impl Mdns {
             // What was not told to all for a quarter of its time is told to all (RFC 6762 §5.4).
             let quarter = Time::from(own.record.ttl).saturating_mul(250);
             let fresh = own.told.is_some_and(|told| told.saturating_add(quarter) > now);
-            if on_link && unicast && (fresh || !packet.to_group) {
+            // Whose port 5353 has several owners may not get what is sent to him alone (§15.1); a name is at stake.
+            let shout = defence && own.told.is_none_or(|told| told.saturating_add(pause) <= now);
+            if on_link && unicast && !shout && (fresh || !packet.to_group) {
                 places.push(place);
                 continue;
             }

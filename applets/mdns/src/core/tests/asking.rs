@@ -312,6 +312,16 @@ fn rfc6762_10_5_questions_of_others_without_answer_say_that_a_record_is_gone() {
         case.run(20_000);
         assert_eq!(case.found().len() == 2, gone, "{questions} {answered}: {:?}", case.found());
     }
+    // Long ago somebody did not wait for the answer; now there is one coming.
+    let mut case = Case::settled();
+    ask(&mut case, "other.local A", false);
+    case.run(600_000);
+    case.receive(PEER, &response(&["other.local A 7200! 10.0.0.9"]));
+    for _ in 0..5 {
+        case.receive("10.0.0.10:5353", &query(&["other.local A"]));
+        case.run(100_000);
+    }
+    assert_eq!(case.found().len(), 1);
     // Who knows the record does not wait for it.
     let mut case = Case::settled();
     ask(&mut case, "other.local A", false);
