@@ -5,9 +5,6 @@ use super::side::{Own, Phase, Progress, Side};
 use super::{Link, Mdns, Time};
 use minke_wire::dns::Kind;
 
-/// The machine slept or the link was away: what is not told anew so soon is forgotten.
-const STALE: Time = 10_000;
-
 impl Mdns {
     /// A link is there, or its addresses or its MTU are others.
     pub(crate) fn set_link(&mut self, now: Time, link: &Link) {

@@ -1,9 +1,6 @@
 //! Responder and querier without sockets and clocks: events come in with the time, what is to be done comes out
 //! (RFC 6762, RFC 6763).
 
-// Until the daemon around it uses all of it.
-#![allow(dead_code)]
-
 mod ask;
 mod cache;
 mod links;
@@ -401,15 +398,6 @@ impl Mdns {
     /// How many records the cache has, and their bytes.
     pub(crate) fn cached(&self) -> (usize, usize) {
         self.cache.size()
-    }
-
-    /// Forgets what others told.
-    pub(crate) fn flush(&mut self, now: Time) {
-        for link in 0..self.links.len() {
-            let index = self.links.get(link).map(|link| link.index);
-            self.end_cached(now, index);
-        }
-        self.ask_anew(now);
     }
 
     fn fresh_id(&mut self) -> u32 {
