@@ -2,7 +2,7 @@
 
 use super::record::{Record, name_hash};
 use super::side::{MOST_REPLIES, Reply, Side};
-use super::{Mdns, PORT, Packet, Time};
+use super::{Address, Mdns, NEVER, PORT, Packet, Time, after, count};
 use minke_wire::dns::{Class, Flags, Kind, Message, NameRef};
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,11 +12,11 @@ const MOST_QUESTIONS: usize = 128;
 const MOST_OVERHEARD: usize = 32;
 /// When others may answer as well, and when more known answers are announced: the least wait and what is added at
 /// random (RFC 6762 §6, §7.2).
-const SHARED_DELAY: (Time, Time) = (20, 100);
-const TRUNCATED_DELAY: (Time, Time) = (400, 100);
+const SHARED_DELAY: (u32, u32) = (20, 100);
+const TRUNCATED_DELAY: (u32, u32) = (400, 100);
 /// A record is multicast at most once in this time, and when it defends a name against a probe (RFC 6762 §6).
-const MULTICAST_PAUSE: Time = 1000;
-const DEFENCE_PAUSE: Time = 250;
+const MULTICAST_PAUSE: u32 = 1000;
+const DEFENCE_PAUSE: u32 = 250;
 
 /// A record that is an answer.
 struct Pick {
@@ -32,7 +32,7 @@ impl Mdns {
         let legacy = from.port() != PORT;
         let on_link = self.is_on_link(packet.link, from.ip());
         if !on_link && (legacy || !packet.to_group) {
-            self.counters.refused = self.counters.refused.saturating_add(1);
+            count(&mut self.counters.refused, 1);
             return;
         }
         let [questions, _, authorities, _] = message.header.counts;
@@ -49,7 +49,7 @@ impl Mdns {
         let Some(side) = self.sides.get_mut(at) else { return };
         // More known answers of somebody who asked before.
         take_back(side, from, message);
-        self.counters.questions = self.counters.questions.saturating_add(questions.into());
+        count(&mut self.counters.questions, questions.into());
         let mut picks = Vec::new();
         for question in message.questions().take(MOST_QUESTIONS) {
             let class = question.class.plain();
@@ -77,23 +77,21 @@ impl Mdns {
             (.., true) => (0, 0),
             _ => SHARED_DELAY,
         };
-        let due = now.saturating_add(self.random.delay(least, spread));
+        let due = after(now, self.random.delay(least, spread));
         let pause = if defence { DEFENCE_PAUSE } else { MULTICAST_PAUSE };
         let mut places = Vec::new();
         for Pick { place, unicast } in picks {
             let Some(own) = side.own.get_mut(place) else { continue };
             // What was not told to all for a quarter of its time is told to all (RFC 6762 §5.4).
-            let quarter = Time::from(own.record.ttl).saturating_mul(250);
-            let fresh = own.told.is_some_and(|told| told.saturating_add(quarter) > now);
+            let fresh = own.told != 0 && after(own.told, own.record.ttl.saturating_mul(250)) > now;
             // Whose port 5353 has several owners may not get what is sent to him alone (§15.1); a name is at stake.
-            let shout = defence && own.told.is_none_or(|told| told.saturating_add(pause) <= now);
+            let shout = defence && after(own.told, pause) <= now;
             if on_link && unicast && !shout && (fresh || !packet.to_group) {
                 places.push(place);
                 continue;
             }
-            let soonest = own.told.map_or(due, |told| due.max(told.saturating_add(pause)));
-            own.asker = if own.due.is_none() && !defence { Some(from.ip()) } else { None };
-            own.due = Some(own.due.map_or(soonest, |due| due.min(soonest)));
+            own.asker = if own.due == NEVER && !defence { Some(from.ip()) } else { None };
+            own.schedule(due, pause);
         }
         if !places.is_empty() && side.replies.len() < MOST_REPLIES && side.unicasts.take(now) {
             side.replies.push(Reply { to: from, due, places });
@@ -118,22 +116,37 @@ impl Mdns {
 
     /// Whether an address lies in a subnet of the link (RFC 6762 §11).
     pub(super) fn is_on_link(&self, link: u32, ip: IpAddr) -> bool {
-        let linked = match ip {
-            IpAddr::V4(ip) => ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_unicast_link_local(),
-        };
         let Some(link) = self.links.iter().find(|other| other.index == link) else { return false };
-        linked || link.addresses.iter().any(|address| same_subnet(address.ip, ip, address.prefix))
+        let (bytes, length) = octets(ip);
+        let linked = if length == 4 { [169, 254] } else { [0xFE, 0x80] };
+        bytes.starts_with(&linked)
+            || link
+                .addresses
+                .iter()
+                .any(|address| octets(address.ip).1 == length && in_subnet(address, bytes))
     }
 }
 
-fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
-        IpAddr::V6(ip) => ip.to_bits(),
-    };
-    let differing = bits(one) ^ bits(other);
-    one.is_ipv4() == other.is_ipv4() && differing.leading_zeros() >= prefix.into()
+/// The bytes of an address, and how many they are.
+fn octets(ip: IpAddr) -> ([u8; 16], u8) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            ([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 4)
+        }
+        IpAddr::V6(ip) => (ip.octets(), 16),
+    }
+}
+
+fn in_subnet(address: &Address, bytes: [u8; 16]) -> bool {
+    let mut left = u32::from(address.prefix);
+    for (one, other) in octets(address.ip).0.iter().zip(bytes) {
+        if (one ^ other).leading_zeros() < left.min(8) {
+            return false;
+        }
+        left = left.saturating_sub(8);
+    }
+    true
 }
 
 /// Adds the records that answer a question, or the one that says that there are none (RFC 6762 §6.1).
@@ -182,8 +195,8 @@ fn take_back(side: &mut Side, from: SocketAddr, message: &Message<'_>) {
         return;
     }
     for own in &mut side.own {
-        if own.due.is_some() && own.asker == Some(from.ip()) && is_known(message, &own.record, 2) {
-            own.due = None;
+        if own.asker == Some(from.ip()) && is_known(message, &own.record, 2) {
+            own.rest();
         }
     }
     let own = &side.own;

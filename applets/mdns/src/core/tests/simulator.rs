@@ -8,10 +8,10 @@ use std::collections::BinaryHeap;
 /// Per mille, and milliseconds.
 #[derive(Clone, Copy, Default)]
 struct Quality {
-    lost: u64,
-    doubled: u64,
-    reflected: u64,
-    delay: u64,
+    lost: u32,
+    doubled: u32,
+    reflected: u32,
+    delay: u32,
 }
 
 const GOOD: Quality = Quality { lost: 0, doubled: 0, reflected: 0, delay: 5 };
@@ -56,7 +56,7 @@ fn address(host: usize) -> String {
 
 impl World {
     /// Hosts that all want the same name and offer a service, switched on within `spread`.
-    fn new(seed: u64, count: usize, quality: Quality, spread: Time) -> Self {
+    fn new(seed: u64, count: usize, quality: Quality, spread: u32) -> Self {
         let mut world = Self {
             hosts: Vec::new(),
             parts: vec![0; count],
@@ -68,10 +68,10 @@ impl World {
             packets: 0,
             told: Vec::new(),
         };
-        let mut starts: Vec<Time> = (0..count).map(|_| world.random.delay(0, spread)).collect();
+        let mut starts: Vec<u32> = (0..count).map(|_| world.random.delay(0, spread)).collect();
         starts.sort_unstable();
         for (host, start) in starts.into_iter().enumerate() {
-            world.run_until(1000 + start);
+            world.run_until(1000 + Time::from(start));
             let mut mdns = Mdns::new(seed * 1000 + host as u64, Limits::default());
             mdns.set_host(world.now, "box");
             mdns.set_service(world.now, 0, ssh()).unwrap();
@@ -123,8 +123,8 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, to: usize, from: &str, bytes: &[u8], delay: Time) {
-        let at = self.now + self.random.delay(u64::from(delay > 0), delay);
+    fn deliver(&mut self, to: usize, from: &str, bytes: &[u8], delay: u32) {
+        let at = time::after(self.now, self.random.delay(u32::from(delay > 0), delay));
         self.order += 1;
         let (order, from, bytes) = (self.order, from.to_owned(), bytes.to_vec());
         self.on_the_way.push(Reverse(Arrival { at, order, to, from, bytes }));
