@@ -159,6 +159,9 @@ mod tests {
         other.data[1] = b'b';
         assert!(!other.denies(Kind::AAAA), "the next name is another's");
         assert!(!record.denies(Kind(256)), "blocks after the first are not for multicast DNS");
+        let mut other = record.clone();
+        other.data[9] = 1;
+        assert!(!other.denies(Kind::AAAA), "nor is a list that has no first one");
     }
 
     #[test]

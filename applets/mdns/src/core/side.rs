@@ -172,3 +172,31 @@ impl Own {
         (self.due, self.asker) = (NEVER, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_ask_is_remembered_for_a_second_and_within_a_bound() {
+        let mut side = Side::new(0, 1, false);
+        for question in 0..1000 {
+            side.heard(5000, question);
+        }
+        assert_eq!(side.heard.len(), MOST_HEARD);
+        assert!(side.was_heard(5999, 3, 0) && !side.was_heard(5999, 3, 5000) && !side.was_heard(6000, 3, 0));
+        side.heard(6000, 5000);
+        assert_eq!(side.heard.len(), 1);
+    }
+
+    #[test]
+    fn messages_fit_the_packets_of_the_link() {
+        for (mtu, v6, limit) in
+            [(1500, false, 1472), (1500, true, 1452), (65_535, false, 8972), (0, false, 548)]
+        {
+            let mut side = Side::new(0, 1, v6);
+            side.set_mtu(mtu);
+            assert_eq!(side.limit, limit);
+        }
+    }
+}
