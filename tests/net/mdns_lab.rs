@@ -141,13 +141,23 @@ impl Host<'_> {
         self.minke_with(&["--host", name])
     }
 
+    /// Ours with the kernel's name of the host, which is this one at first, in a UTS namespace of its own.
+    pub fn minke_named_by_kernel(&self, name: &str) -> Minke<'_> {
+        self.start(&["unshare", "--uts", "sh", "-ec", "hostname \"$0\"; exec \"$@\"", name], &[])
+    }
+
     /// Ours with further options.
     pub fn minke_with(&self, options: &[&str]) -> Minke<'_> {
+        self.start(&[], options)
+    }
+
+    fn start(&self, before: &[&str], options: &[&str]) -> Minke<'_> {
         let services = self.path("services");
         fs::create_dir_all(&services).unwrap();
         fs::copy(crate::project().join("image/files/ssh.service"), services.join("ssh.service")).unwrap();
         let log = fs::File::create(self.path("minke.log")).unwrap();
-        let mut command = self.command(release("x86_64"));
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]).args(before).arg(release("x86_64"));
         command.args(["mdns", "run", "--user", "nobody", "--socket"]).arg(self.path("sock"));
         command.arg("--services").arg(&services).args(options).stderr(log);
         let daemon = Daemon::start(&mut command);
@@ -260,6 +270,21 @@ impl Minke<'_> {
         }
     }
 
+    /// What `mdns WORDS` of an ordinary user gets.
+    pub fn as_user(&self, uid: u32, words: &[&str]) -> Output {
+        let (user, group) = (format!("--reuid={uid}"), format!("--regid={uid}"));
+        let mut command = self.host.command("setpriv");
+        command.args([&user, &group, "--clear-groups", "--"]).arg(release("x86_64")).arg("mdns");
+        command.args(words).arg("--socket").arg(self.host.path("sock")).output().unwrap()
+    }
+
+    /// Its resident memory, in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.host.path("minke.log")).unwrap_or_default()
@@ -366,7 +391,12 @@ pub fn until(what: &str, right: impl Fn() -> bool) {
 
 /// Waits until something holds; fails with an explanation.
 pub fn until_or(what: &str, right: impl Fn() -> bool, why: impl Fn() -> String) {
-    let end = Instant::now() + LIMIT;
+    until_within(LIMIT, what, right, why);
+}
+
+/// Waits so long until something holds; fails with an explanation.
+pub fn until_within(limit: Duration, what: &str, right: impl Fn() -> bool, why: impl Fn() -> String) {
+    let end = Instant::now() + limit;
     while !right() {
         assert!(Instant::now() < end, "not in time: {what}\n{}", why());
         std::thread::sleep(Duration::from_millis(50));
