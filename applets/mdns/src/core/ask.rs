@@ -57,7 +57,7 @@ impl Mdns {
         let until = question.once.then(|| now.saturating_add(ONCE));
         let id = self.add_ask(now, question, until, false)?;
         let (mut found, mut settled) = (Vec::new(), false);
-        let Some(ask) = self.asks.last() else { return None };
+        let ask = self.asks.last()?;
         let name = ask.question.name.as_ref();
         for link in &self.links {
             if !ask.is_for(link.index) {

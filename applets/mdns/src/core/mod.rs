@@ -14,6 +14,8 @@ mod registry;
 mod respond;
 mod send;
 mod side;
+#[cfg(test)]
+mod tests;
 
 use ask::Ask;
 use cache::Cache;
@@ -174,6 +176,8 @@ pub(crate) struct Mdns {
     recent: Vec<(u64, Time)>,
     /// When conflicts were seen.
     clashes: Vec<Time>,
+    /// Until then there are too many.
+    crowded_until: Time,
     told_host: String,
     last_id: u32,
     closed: bool,
@@ -195,6 +199,7 @@ impl Mdns {
             sent: Vec::new(),
             recent: Vec::new(),
             clashes: Vec::new(),
+            crowded_until: 0,
             told_host: String::new(),
             last_id: 0,
             closed: false,

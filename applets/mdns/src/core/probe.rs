@@ -18,6 +18,8 @@ const DEFER: Time = 1000;
 const MOST_CONFLICTS: usize = 15;
 const CONFLICT_WINDOW: Time = 10_000;
 const CONFLICT_PAUSE: Time = 5000;
+/// Until there was no conflict for so long.
+const CROWDED: Time = 60_000;
 /// Announcements, the second a second after the first, the third two seconds later (RFC 6762 §8.3).
 const ANNOUNCEMENTS: u8 = 3;
 /// How long a record that was ours can come back from a reflector without being somebody else's.
@@ -213,7 +215,11 @@ impl Mdns {
         self.clashes.push(now);
         let crowded = self.clashes.len() >= MOST_CONFLICTS
             && self.clashes.first().is_some_and(|first| now.saturating_sub(*first) <= CONFLICT_WINDOW);
-        if crowded { CONFLICT_PAUSE } else { usual }
+        if crowded || now < self.crowded_until {
+            self.crowded_until = now.saturating_add(CROWDED);
+            return CONFLICT_PAUSE;
+        }
+        usual
     }
 
     /// Somebody else has the name that a group probes for.
