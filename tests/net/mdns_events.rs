@@ -94,6 +94,11 @@ fn service_files_are_seen_as_they_come_change_and_go() {
     avahi.until_named("theirs");
     let browser =
         Background::start(&lab, "browse", &mut avahi.command("avahi-browse", &["-rpk", "_http._tcp"]));
+    let c = lab.host(3);
+    let other = c.minke("other");
+    other.until_named("other");
+    let changes =
+        Background::start(&lab, "changes", &mut other.command(&["browse", "_http._tcp", "--resolve"]));
     let file = |port: &str, txt: &str| {
         format!(
             "<?xml version=\"1.0\"?><!DOCTYPE service-group SYSTEM \"avahi-service.dtd\"><service-group>\
@@ -117,9 +122,12 @@ fn service_files_are_seen_as_they_come_change_and_go() {
     let fresh = ours.services().join(".shop.new");
     fs::write(&fresh, file("8080", "a=2")).unwrap();
     fs::rename(&fresh, &path).unwrap();
-    browser.until(";8080;\"a=2\"");
+    changes.until("= eth0 'Shop on ours' _http._tcp ours.local 8080 10.77.0.1 fd77::1 \"a=2\"");
+    // That was no farewell.
+    assert!(!browser.text().contains("-;"), "{}", browser.text());
     fs::remove_file(&path).unwrap();
     browser.until("-;eth0;IPv4;Shop\\032on\\032ours");
+    changes.until("- eth0 'Shop on ours' _http._tcp");
     assert_eq!(ours.log().matches("wrong.service").count(), 1, "{}", ours.log());
     // An empty folder, and one that was away, count as soon as files are there.
     fs::remove_dir_all(ours.services()).unwrap();

@@ -65,7 +65,8 @@ impl Lab {
         sh(&format!(
             "ip netns add {namespace}; ip -n {namespace} link set lo up
              ip netns exec {namespace} sh -c 'for name in all default; do cd /proc/sys/net/ipv6/conf/$name
-                 echo 0 > accept_dad; echo 0 > accept_ra; done'"
+                 echo 0 > accept_dad; echo 0 > accept_ra; done
+                 echo 1 > /proc/sys/net/ipv4/conf/all/promote_secondaries'"
         ));
         if families == Families::V4 {
             sh(&format!(
@@ -75,6 +76,7 @@ impl Lab {
         host.connect("eth0");
         if families != Families::V6 {
             host.ip(&format!("address add 10.77.0.{number}/24 dev eth0"));
+            host.ip("route add 224.0.0.0/4 dev eth0");
         }
         if families != Families::V4 {
             host.ip(&format!("address add fd77::{number:x}/64 dev eth0 nodad"));

@@ -220,8 +220,9 @@ impl Asking {
             let same = |(_, name, found): &(u32, Name, Kind)| *found == *kind && *name == target;
             let place = self.questions.iter().position(same);
             match place {
-                // What an instance or a type that is gone leads to matters no more; a host may have others.
-                Some(place) if gone && place > 0 && record.kind == Kind::PTR => {
+                // Where an instance that is gone was matters no more. A host may have others, and those of a type say
+                // farewell themselves.
+                Some(place) if gone && record.kind == Kind::PTR && *kind != Kind::PTR => {
                     mdns.cancel(self.questions.swap_remove(place).0);
                 }
                 None if !gone && self.questions.len() < MOST_QUESTIONS => {
