@@ -3,6 +3,7 @@
 use minke_tests::mdns_lab::{Background, LIMIT, Lab, sh, until_or};
 use minke_tests::{errors, text};
 use std::fs;
+use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Instant;
 
@@ -45,12 +46,20 @@ fn links_and_addresses_come_and_go() {
     a.ip("address delete 10.77.0.1/24 dev eth0");
     resolves("10.77.0.101", true);
     resolves("10.77.0.1 ", false);
-    // A second link to the same network, with addresses of its own: each is told on its link.
-    a.connect("eth1");
-    a.ip("address add 10.77.0.102/24 dev eth1");
-    resolves("10.77.0.102", true);
+    // A second link, to another network: each hears of the addresses there alone.
+    let c = lab.host(3);
+    c.connect_to("br1", "eth1");
+    c.ip("address add 10.78.0.3/24 dev eth1");
+    let third = c.minke_with(&["--host", "third", "--interface", "eth1"]);
+    third.until_named("third");
+    a.connect_to("br1", "eth1");
+    a.ip("address add 10.78.0.1/24 dev eth1");
+    let there = || third.text(&["resolve", "ours"]);
+    until_or("on the other link", || there().contains("10.78.0.1"), || there() + &ours.text(&["status"]));
+    assert!(!there().contains("10.77."), "{}", there());
+    assert!(!other.text(&["resolve", "ours"]).contains("10.78."));
     a.ip("link set eth1 down");
-    resolves("10.77.0.102", false);
+    ours.until("one interface", |status| !format!("{status}").contains("eth1"));
     // The cable is pulled: nobody says farewell. Put in again, the name is found again.
     a.cable(false);
     ours.until("no interface", |status| format!("{status}").contains(r#""interfaces":[]"#));
@@ -169,7 +178,7 @@ fn who_publishes_is_there_as_long_as_he_stays() {
 }
 
 #[test]
-fn dig_gets_a_legacy_answer_and_only_from_the_link() {
+fn who_knows_no_mdns_gets_a_legacy_answer_and_only_from_the_link() {
     let lab = Lab::new("dig");
     let (a, b) = (lab.host(1), lab.host(2));
     let ours = a.minke("ours");
@@ -189,7 +198,7 @@ fn dig_gets_a_legacy_answer_and_only_from_the_link() {
         ]);
         text(&command.args(words).output().unwrap())
     };
-    for server in ["@224.0.0.251", "@10.77.0.1", "@fd77::1"] {
+    for server in ["@10.77.0.1", "@fd77::1"] {
         let answer = dig(server, &["ours.local", "A"]);
         assert!(answer.contains("status: NOERROR") && answer.contains("10.77.0.1"), "{server} {answer}");
         // RFC 6762 §6.7: the question is repeated, the answer is believed for ten seconds at most and for nobody alone.
@@ -200,6 +209,21 @@ fn dig_gets_a_legacy_answer_and_only_from_the_link() {
     }
     let types = dig("@10.77.0.1", &["_services._dns-sd._udp.local", "PTR"]);
     assert!(types.contains("_ssh._tcp.local"), "{types}");
+    // To the group, from a port of its own: dig would only hear the group itself answer.
+    let (answer, from) = b.inside(|| {
+        let socket = UdpSocket::bind("10.77.0.2:0").unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        let question = b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x04ours\x05local\0\0\x01\0\x01";
+        socket.send_to(question, "224.0.0.251:5353").unwrap();
+        let mut answer = vec![0; 1500];
+        let (length, from) = socket.recv_from(&mut answer).unwrap();
+        answer.truncate(length);
+        (answer, from)
+    });
+    assert_eq!(from, "10.77.0.1:5353".parse().unwrap());
+    // The id and the question come back, with one answer.
+    assert_eq!(answer[..8], *b"\x12\x34\x84\0\0\x01\0\x01");
+    assert!(answer.windows(4).any(|window| window == [10, 77, 0, 1]));
     // From an address that is not on the link nothing is answered.
     b.ip("address add 192.0.2.2/32 dev eth0");
     b.ip("route add 10.77.0.1/32 dev eth0 src 192.0.2.2");

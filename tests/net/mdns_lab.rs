@@ -47,7 +47,8 @@ impl Lab {
         let lab = Self { folder, name };
         // Snooping would need somebody who asks for members, and nobody does here.
         sh(&format!(
-            "ip netns add {name}; ip -n {name} link add name br0 type bridge mcast_snooping 0; ip -n {name} link set br0 up",
+            "ip netns add {name}; ip -n {name} link add name br0 type bridge mcast_snooping 0; ip -n {name} link set br0 up
+             ip -n {name} link add name br1 type bridge mcast_snooping 0; ip -n {name} link set br1 up",
             name = lab.name
         ));
         lab
@@ -107,11 +108,16 @@ pub struct Host<'a> {
 impl Host<'_> {
     /// Connects a new interface of this name to the network, without addresses but those of IPv6's link.
     pub fn connect(&self, interface: &str) {
+        self.connect_to("br0", interface);
+    }
+
+    /// The same to another network, `br1`.
+    pub fn connect_to(&self, bridge: &str, interface: &str) {
         let (lab, namespace) = (&self.lab.name, &self.namespace);
         let port = format!("p{}-{interface}", self.number);
         sh(&format!(
             "ip -n {lab} link add name {port} type veth peer name {interface} netns {namespace}
-             ip -n {lab} link set {port} master br0; ip -n {lab} link set {port} up
+             ip -n {lab} link set {port} master {bridge}; ip -n {lab} link set {port} up
              ip -n {namespace} link set {interface} up"
         ));
     }
@@ -125,6 +131,18 @@ impl Host<'_> {
     /// `ip WORDS` on the host.
     pub fn ip(&self, words: &str) {
         sh(&format!("ip -n {} {words}", self.namespace));
+    }
+
+    /// Runs `work` on the host, in a thread of its own.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = fs::File::open(format!("/run/netns/{}", self.namespace)).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                minke_sys::namespace::enter(namespace, minke_sys::namespace::Namespace::Network).unwrap();
+                work()
+            });
+            thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why))
+        })
     }
 
     /// A program on the host.
