@@ -1,6 +1,6 @@
 //! What others told (RFC 6762 §10): kept only when somebody here asked for it, and never more than a bound.
 
-use super::record::{Record, hash};
+use super::record::{Record, hash, name_hash};
 use super::side::sooner;
 use super::{Limits, Time};
 use minke_wire::dns::{Kind, NameRef};
@@ -15,6 +15,8 @@ const GRACE: Time = 1000;
 /// Questions of others that stay without answer for so long say that a record is gone (RFC 6762 §10.5).
 const SUSPICIONS: u8 = 2;
 const SUSPICION: Time = 10_000;
+/// What is longer ago than this is another matter.
+const SUSPICION_WINDOW: Time = 60_000;
 /// Hundredths of its life at which a record is asked for again: these, and up to two more (RFC 6762 §5.2).
 const FIRST_REFRESH: u64 = 80;
 const REFRESHES: u8 = 4;
@@ -24,6 +26,8 @@ const REFRESHES: u8 = 4;
 pub(crate) struct Entry {
     pub(crate) link: u32,
     pub(crate) record: Record,
+    /// Of the record's name.
+    hash: u64,
     source: u64,
     received: Time,
     pub(crate) expires: Time,
@@ -56,8 +60,8 @@ impl Entry {
         self.end() > now && self.left(now) > self.record.ttl / 2
     }
 
-    fn is_of(&self, link: u32, name: NameRef<'_>, kind: Kind) -> bool {
-        self.link == link && self.record.answers(name, kind)
+    fn is_of(&self, link: u32, (name, hash): (NameRef<'_>, u64), kind: Kind) -> bool {
+        self.hash == hash && self.link == link && self.record.answers(name, kind)
     }
 
     fn renew(&mut self, now: Time, ttl: u32, random: u64) {
@@ -109,8 +113,9 @@ impl Cache {
         admit: bool,
         (limits, random): (&Limits, u64),
     ) -> Kept {
+        let hash = name_hash(record.name.as_ref(), Kind(0));
         for entry in &mut self.entries {
-            if entry.link == link && entry.record.says(record) {
+            if entry.hash == hash && entry.link == link && entry.record.says(record) {
                 if record.ttl == 0 {
                     entry.expires = entry.expires.min(now.saturating_add(GRACE));
                     return Kept::No;
@@ -125,6 +130,7 @@ impl Cache {
         let mut entry = Entry {
             link,
             record: record.clone(),
+            hash,
             source: hash_of(source),
             received: now,
             expires: now,
@@ -143,9 +149,11 @@ impl Cache {
     /// A unique record came: what else was said of its name and type ends in a second, but for what came just now
     /// (RFC 6762 §10.2).
     pub(crate) fn flush_others(&mut self, now: Time, link: u32, record: &Record) {
+        let hash = name_hash(record.name.as_ref(), Kind(0));
         for entry in &mut self.entries {
             let other = &entry.record;
-            if entry.link == link
+            if entry.hash == hash
+                && entry.link == link
                 && other.kind == record.kind
                 && entry.received.saturating_add(GRACE) < now
                 && other.name == record.name
@@ -165,10 +173,15 @@ impl Cache {
         kind: Kind,
         is_known: impl Fn(&Record) -> bool,
     ) {
+        let name = (name, name_hash(name, Kind(0)));
         for entry in &mut self.entries {
             if entry.is_of(link, name, kind) && !is_known(&entry.record) {
-                entry.suspicions = entry.suspicions.saturating_add(1);
-                entry.suspect = entry.suspect.or(Some(now));
+                let lately = entry.suspect.is_some_and(|since| since.saturating_add(SUSPICION_WINDOW) > now);
+                entry.suspicions = if lately { entry.suspicions.saturating_add(1) } else { 1 };
+                // The last chance begins with the question that makes it one too many.
+                if entry.suspicions <= SUSPICIONS {
+                    entry.suspect = Some(now);
+                }
             }
         }
     }
@@ -190,7 +203,8 @@ impl Cache {
         name: NameRef<'a>,
         kind: Kind,
     ) -> impl Iterator<Item = &'a Entry> {
-        self.entries.iter().filter(move |entry| entry.end() > now && entry.is_of(link, name, kind))
+        let name = (name, name_hash(name, Kind(0)));
+        self.entries.iter().filter(move |entry| entry.is_of(link, name, kind) && entry.end() > now)
     }
 
     /// Whether a name's owner has said that it has no records of a type.

@@ -1,12 +1,9 @@
 //! Links come, change and go; on each, the records that follow from names, services and addresses.
 
-use super::record::Record;
+use super::record::{Record, name_hash};
 use super::side::{Own, Phase, Progress, Side};
 use super::{Link, Mdns, Time};
 use minke_wire::dns::Kind;
-
-/// The machine slept or the link was away: what is not told anew so soon is forgotten.
-const STALE: Time = 10_000;
 
 impl Mdns {
     /// A link is there, or its addresses or its MTU are others.
@@ -117,7 +114,8 @@ impl Mdns {
                 let mut records = Vec::new();
                 group.records(&host, addresses, side.v6, &mut records);
                 for record in records {
-                    own.push(Own { record, group: group.id, told: None, due: None, asker: None });
+                    let hash = name_hash(record.name.as_ref(), Kind(0));
+                    own.push(Own { record, hash, group: group.id, told: None, due: None, asker: None });
                 }
             }
             self.replace(now, at, own);
@@ -182,16 +180,20 @@ impl Mdns {
     /// though we still have it (§10.1).
     pub(super) fn heard_ours(&mut self, now: Time, at: usize, record: &Record) {
         let Some(side) = self.sides.get_mut(at) else { return };
-        let Some(place) = side.own.iter().position(|own| own.record.says(record)) else { return };
-        let live = side.own.get(place).is_some_and(|own| side.is_live(own.group));
-        let Some(own) = side.own.get_mut(place).filter(|_| live) else { return };
-        if record.ttl == 0 {
-            let soon = now.saturating_add(self.random.delay(20, 100));
-            let soon = own.told.map_or(soon, |told| soon.max(told.saturating_add(1000)));
-            own.due = Some(own.due.map_or(soon, |due| due.min(soon)));
-            own.asker = None;
-        } else if record.ttl >= own.record.ttl && own.due.is_some() {
-            own.due = None;
+        let hash = name_hash(record.name.as_ref(), Kind(0));
+        for place in 0..side.own.len() {
+            let live = side.own.get(place).is_some_and(|own| own.hash == hash && side.is_live(own.group));
+            let Some(own) = side.own.get_mut(place).filter(|own| live && own.record.says(record)) else {
+                continue;
+            };
+            if record.ttl == 0 {
+                let soon = now.saturating_add(self.random.delay(20, 100));
+                let soon = own.told.map_or(soon, |told| soon.max(told.saturating_add(1000)));
+                own.due = Some(own.due.map_or(soon, |due| due.min(soon)));
+                own.asker = None;
+            } else if record.ttl >= own.record.ttl {
+                own.due = None;
+            }
         }
     }
 }

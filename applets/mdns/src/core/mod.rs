@@ -1,9 +1,6 @@
 //! Responder and querier without sockets and clocks: events come in with the time, what is to be done comes out
 //! (RFC 6762, RFC 6763).
 
-// Until the daemon around it uses all of it.
-#![allow(dead_code)]
-
 mod ask;
 mod cache;
 mod links;
@@ -276,6 +273,14 @@ impl Mdns {
             service.instance.clone()
         };
         let found = self.service(id);
+        let same = |group: &Group| {
+            group.service.as_ref().is_some_and(|other| {
+                other.0 != id && other.1.kind.eq_ignore_ascii_case(&service.kind) && group.wanted == wanted
+            })
+        };
+        if self.groups.iter().any(same) {
+            return Err("another service of this type has this name");
+        }
         let service = Box::new((id, service));
         let at = match found {
             Some(at) => at,
@@ -393,15 +398,6 @@ impl Mdns {
     /// How many records the cache has, and their bytes.
     pub(crate) fn cached(&self) -> (usize, usize) {
         self.cache.size()
-    }
-
-    /// Forgets what others told.
-    pub(crate) fn flush(&mut self, now: Time) {
-        for link in 0..self.links.len() {
-            let index = self.links.get(link).map(|link| link.index);
-            self.end_cached(now, index);
-        }
-        self.ask_anew(now);
     }
 
     fn fresh_id(&mut self) -> u32 {

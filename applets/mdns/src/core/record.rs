@@ -45,7 +45,7 @@ impl Record {
 
     /// Whether an NSEC record says that its name has no records of this type (RFC 6762 §6.1).
     pub(crate) fn denies(&self, kind: Kind) -> bool {
-        if self.kind != Kind::NSEC {
+        if self.kind != Kind::NSEC || kind == Kind::ANY {
             return false;
         }
         let own = self.name.as_wire();
@@ -154,6 +154,7 @@ mod tests {
         for (kind, denied) in [(Kind::A, false), (Kind::AAAA, true), (Kind::SRV, false), (Kind(200), true)] {
             assert_eq!(record.denies(kind), denied, "{kind:?}");
         }
+        assert!(!record.denies(Kind::ANY), "it has some");
         let mut other = record.clone();
         other.data[1] = b'b';
         assert!(!other.denies(Kind::AAAA), "the next name is another's");

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Questions of one packet that are looked at.
 const MOST_QUESTIONS: usize = 128;
+/// And of those that are not for us.
+const MOST_OVERHEARD: usize = 32;
 /// When others may answer as well, and when more known answers are announced: the least wait and what is added at
 /// random (RFC 6762 §6, §7.2).
 const SHARED_DELAY: (Time, Time) = (20, 100);
@@ -83,7 +85,9 @@ impl Mdns {
             // What was not told to all for a quarter of its time is told to all (RFC 6762 §5.4).
             let quarter = Time::from(own.record.ttl).saturating_mul(250);
             let fresh = own.told.is_some_and(|told| told.saturating_add(quarter) > now);
-            if on_link && unicast && (fresh || !packet.to_group) {
+            // Whose port 5353 has several owners may not get what is sent to him alone (§15.1); a name is at stake.
+            let shout = defence && own.told.is_none_or(|told| told.saturating_add(pause) <= now);
+            if on_link && unicast && !shout && (fresh || !packet.to_group) {
                 places.push(place);
                 continue;
             }
@@ -100,7 +104,7 @@ impl Mdns {
     /// gone (§10.5).
     fn overhear(&mut self, now: Time, at: usize, link: u32, message: &Message<'_>) {
         let nothing_known = message.header.counts.get(1) == Some(&0);
-        for question in message.questions().take(MOST_QUESTIONS) {
+        for question in message.questions().take(MOST_OVERHEARD) {
             if question.class.unicast_response() {
                 continue;
             }
@@ -135,8 +139,9 @@ fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
 /// Adds the records that answer a question, or the one that says that there are none (RFC 6762 §6.1).
 fn pick(side: &Side, name: NameRef<'_>, kind: Kind, unicast: bool, picks: &mut Vec<Pick>) {
     let (mut denial, mut found) = (None, false);
+    let hash = name_hash(name, Kind(0));
     for (own, place) in side.own.iter().zip(0..) {
-        if name != own.record.name || !side.is_live(own.group) {
+        if own.hash != hash || name != own.record.name || !side.is_live(own.group) {
             continue;
         }
         let answers = own.record.answers(name, kind);

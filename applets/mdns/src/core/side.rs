@@ -42,6 +42,8 @@ pub(crate) struct Progress {
 #[derive(Debug, Clone)]
 pub(crate) struct Own {
     pub(crate) record: Record,
+    /// Of the record's name.
+    pub(crate) hash: u64,
     pub(crate) group: u32,
     /// When it was multicast last.
     pub(crate) told: Option<Time>,
@@ -155,9 +157,10 @@ impl Side {
         }
     }
 
-    /// Whether somebody asked this question within a second.
-    pub(crate) fn was_heard(&self, now: Time, question: u64) -> bool {
-        self.heard.iter().any(|(other, at)| *other == question && at.saturating_add(1000) > now)
+    /// Whether somebody asked this question within a second, after `since`.
+    pub(crate) fn was_heard(&self, now: Time, question: u64, since: Time) -> bool {
+        let lately = |at: Time| at.saturating_add(1000) > now && at > since;
+        self.heard.iter().any(|(other, at)| *other == question && lately(*at))
     }
 }
 

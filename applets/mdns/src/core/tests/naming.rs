@@ -126,6 +126,10 @@ fn avahi_117_own_packets_that_come_back_are_no_conflict() {
                 case.receive_at(link, "10.0.0.77:5353", true, &packet.bytes);
             }
         }
+        if round == 6 {
+            let ours = case.mdns.groups[0].id;
+            assert!(case.mdns.sides.iter().all(|side| side.is_live(ours)), "nor do they lose to each other");
+        }
         if round == 20 {
             case.link(1, &["10.0.0.7/24"]);
         }

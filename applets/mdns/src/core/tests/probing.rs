@@ -174,6 +174,9 @@ fn rfc6762_8_1_the_owner_defends_at_once() {
     let sent = case.react(&probe("box.local", &["box.local A 120 10.0.0.6"]));
     assert_eq!(sent.len(), 1);
     assert_eq!((sent[0].at, sent[0].says("box.local A 120! 10.0.0.5")), (case.now, true));
+    assert_eq!(sent[0].to, EVERYBODY, "§15.1: who shares his port may not get what is unicast");
+    let sent = case.react(&probe("box.local", &["box.local A 120 10.0.0.6"]));
+    assert_eq!((sent[0].at, sent[0].to.as_str()), (case.now, PEER), "no wait for the next multicast");
     assert_eq!(case.mdns.host(), "box");
 }
 

@@ -118,6 +118,7 @@ fn wrong_services_change_nothing() {
     let mut case = Case::with_ssh();
     assert!(case.mdns.set_service(case.now, 0, Service { kind: "ssh".into(), ..ssh() }).is_err());
     assert!(case.mdns.set_service(case.now, 9, Service { instance: String::new(), ..ssh() }).is_err());
+    assert!(case.mdns.set_service(case.now, 9, ssh()).is_err(), "the name is another's of ours");
     assert_eq!(case.sent_within(5000), []);
     assert_eq!(case.mdns.services().len(), 1);
 }
