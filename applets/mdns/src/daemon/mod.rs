@@ -6,7 +6,7 @@ mod links;
 mod user;
 
 use crate::core::{Action, Limits, Mdns, PORT, Packet, Service, Time};
-use clients::{Clients, FIRST_PUBLISHED};
+use clients::{ALL_QUESTIONS, Clients, FIRST_PUBLISHED};
 use files::Files;
 use links::{Links, Update};
 use minke_applet::{Args, Flag, log, notify, report};
@@ -208,7 +208,7 @@ impl Daemon {
             host,
             wanted,
             clients,
-            mdns: Mdns::new(random::quick(), Limits::default()),
+            mdns: Mdns::new(random::quick(), Limits { questions: ALL_QUESTIONS, ..Limits::default() }),
             slept: slept(),
             complained: None,
         })
@@ -252,12 +252,12 @@ impl Daemon {
                 }
             }
             Action::Found { question, link, record } => {
-                let interface = self.links.name(link);
-                self.clients.record(&mut self.mdns, now(), question, &record, interface, false);
+                let place = (question, link, self.links.name(link));
+                self.clients.record(&mut self.mdns, now(), place, &record, false);
             }
             Action::Gone { question, link, record } => {
-                let interface = self.links.name(link);
-                self.clients.record(&mut self.mdns, now(), question, &record, interface, true);
+                let place = (question, link, self.links.name(link));
+                self.clients.record(&mut self.mdns, now(), place, &record, true);
             }
             Action::Done { question } => self.clients.done(question),
             Action::Host(name) => {
