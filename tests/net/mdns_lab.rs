@@ -84,6 +84,26 @@ impl Lab {
         }
         host
     }
+
+    /// Joins `br1` to the network by a path that loses a fifth of the frames, doubles and delays others and lets them
+    /// overtake each other, as the seed says.
+    pub fn join_badly(&self, seed: u64) -> Background {
+        sh(&format!(
+            "for n in 0 1; do ip -n {name} link add name sw$n type veth peer name end$n
+                 ip netns exec {name} sh -c \"echo 1 > /proc/sys/net/ipv6/conf/end$n/disable_ipv6\"
+                 ip -n {name} link set sw$n master br$n; ip -n {name} link set sw$n up; ip -n {name} link set end$n up; done",
+            name = self.name
+        ));
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, "/usr/bin/python3"]);
+        command
+            .arg(crate::project().join("tests/net/lossy_bridge.py"))
+            .args(["end0", "end1"])
+            .arg(seed.to_string());
+        let path = Background::start(self, "path", &mut command);
+        path.until("passing");
+        path
+    }
 }
 
 impl Drop for Lab {
