@@ -58,7 +58,7 @@ impl Mdns {
         self.end_cached(now, None);
         let until = if question.once { after(now, ONCE) } else { NEVER };
         let id = self.add_ask(now, question, until, false)?;
-        let (mut found, mut settled) = (Vec::new(), false);
+        let mut settled = false;
         let ask = self.asks.last()?;
         let name = ask.question.name.as_ref();
         for link in &self.links {
@@ -68,7 +68,8 @@ impl Mdns {
             settled |= self.cache.is_denied(now, link.index, name, ask.question.kind);
             for entry in self.cache.find(now, link.index, name, ask.question.kind) {
                 settled |= entry.record.unique;
-                found.push((link.index, Record { ttl: entry.left(now), ..entry.record.clone() }));
+                let record = Record { ttl: entry.left(now), ..entry.record.clone() };
+                self.actions.push(Action::Found { question: id, link: link.index, record });
             }
         }
         for (side, place) in self.sides.iter().zip(0..) {
@@ -79,12 +80,10 @@ impl Mdns {
                 }
                 settled |= own.record.unique;
                 if ask.wants(side.link, &own.record) && !self.is_told(side.link, &own.record, ..place) {
-                    found.push((side.link, own.record.clone()));
+                    let (link, record) = (side.link, own.record.clone());
+                    self.actions.push(Action::Found { question: id, link, record });
                 }
             }
-        }
-        for (link, record) in found {
-            self.actions.push(Action::Found { question: id, link, record });
         }
         if settled {
             self.settle(now, id);
@@ -303,8 +302,13 @@ impl Mdns {
         }
     }
 
-    /// Tells who asked that a record is ours no longer.
+    /// Tells who asked that a record is gone, unless it is ours, or was so a moment ago, over the other family.
     pub(super) fn tell_gone(&mut self, link: u32, record: &Record) {
+        for side in self.sides.iter().filter(|side| side.link == link) {
+            if side.own.iter().any(|own| own.told != 0 && own.record.says(record)) {
+                return;
+            }
+        }
         for ask in &self.asks {
             if ask.until == NEVER && ask.wants(link, record) {
                 self.actions.push(Action::Gone { question: ask.id, link, record: record.clone() });

@@ -1,6 +1,7 @@
 //! What others told (RFC 6762 §10): kept only when somebody here asked for it, and never more than a bound.
 
-use super::record::{Record, hash, name_hash};
+use super::record::{Record, name_hash};
+use super::respond::address_hash;
 use super::{Limits, Time, after, sooner};
 use minke_wire::dns::{Kind, NameRef};
 use std::net::IpAddr;
@@ -127,14 +128,14 @@ impl Cache {
                 return Kept::Renewed;
             }
         }
-        if !admit || record.ttl == 0 || !self.make_room(hash_of(source), record.size(), limits) {
+        if !admit || record.ttl == 0 || !self.make_room(address_hash(source), record.size(), limits) {
             return Kept::No;
         }
         let mut entry = Entry {
             link,
             record: record.clone(),
             hash,
-            source: hash_of(source),
+            source: address_hash(source),
             received: now,
             expires: now,
             refresh: now,
@@ -273,12 +274,5 @@ impl Cache {
             self.bytes = self.bytes.saturating_sub(old.record.size());
         }
         true
-    }
-}
-
-fn hash_of(source: IpAddr) -> u32 {
-    match source {
-        IpAddr::V4(ip) => hash(&ip.octets()),
-        IpAddr::V6(ip) => hash(&ip.octets()),
     }
 }

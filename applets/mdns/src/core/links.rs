@@ -95,7 +95,7 @@ impl Mdns {
         let side = self.sides.remove(at);
         for own in &side.own {
             self.was_ours(now, &own.record);
-            if own.told != 0 && !self.is_told(side.link, &own.record, ..self.sides.len()) {
+            if own.told != 0 {
                 self.tell_gone(side.link, &own.record);
             }
         }
@@ -115,7 +115,7 @@ impl Mdns {
                 group.records(&host, addresses, side.v6, &mut records);
                 for record in records {
                     let hash = name_hash(record.name.as_ref(), Kind(0));
-                    own.push(Own { record, hash, group: group.id, told: 0, due: NEVER, asker: None });
+                    own.push(Own { record, hash, group: group.id, told: 0, due: NEVER, asker: 0 });
                 }
             }
             self.replace(now, at, own);
@@ -167,7 +167,7 @@ impl Mdns {
         self.farewell(at, &farewells);
         for own in gone {
             self.was_ours(now, &own.record);
-            if own.told != 0 && !self.is_told(link, &own.record, ..self.sides.len()) {
+            if own.told != 0 {
                 self.tell_gone(link, &own.record);
             }
         }
@@ -188,7 +188,7 @@ impl Mdns {
             };
             if record.ttl == 0 {
                 own.schedule(after(now, self.random.delay(20, 100)), 1000);
-                own.asker = None;
+                own.asker = 0;
             } else if record.ttl >= own.record.ttl {
                 own.rest();
             }

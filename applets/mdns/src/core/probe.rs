@@ -66,7 +66,7 @@ impl Mdns {
             for own in &mut side.own {
                 if own.group == progress.group && own.record.kind != Kind::NSEC {
                     own.schedule(now, 1000);
-                    own.asker = None;
+                    own.asker = 0;
                 }
             }
         }

@@ -155,13 +155,14 @@ mod tests {
             assert_eq!(record.denies(kind), denied, "{kind:?}");
         }
         assert!(!record.denies(Kind::ANY), "it has some");
-        let mut other = record.clone();
-        other.data[1] = b'b';
-        assert!(!other.denies(Kind::AAAA), "the next name is another's");
         assert!(!record.denies(Kind(256)), "blocks after the first are not for multicast DNS");
-        let mut other = record.clone();
-        other.data[9] = 1;
-        assert!(!other.denies(Kind::AAAA), "nor is a list that has no first one");
+        for (place, value, why) in
+            [(1, b'b', "the next name is another's"), (9, 1, "a list that has no first block")]
+        {
+            let mut other = record.clone();
+            other.data[place] = value;
+            assert!(!other.denies(Kind::AAAA), "{why}");
+        }
     }
 
     #[test]

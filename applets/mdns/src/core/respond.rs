@@ -1,10 +1,10 @@
 //! Answering the questions of others (RFC 6762 §5, §6, §7).
 
-use super::record::{Record, name_hash};
+use super::record::{Record, hash, name_hash};
 use super::side::{MOST_REPLIES, Reply, Side};
 use super::{Address, Mdns, NEVER, PORT, Packet, Time, after, count};
 use minke_wire::dns::{Class, Flags, Kind, Message, NameRef};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Questions of one packet that are looked at.
 const MOST_QUESTIONS: usize = 128;
@@ -79,7 +79,7 @@ impl Mdns {
         };
         let due = after(now, self.random.delay(least, spread));
         let pause = if defence { DEFENCE_PAUSE } else { MULTICAST_PAUSE };
-        let mut places = Vec::new();
+        let (mut places, asker) = (Vec::new(), address_hash(from.ip()));
         for Pick { place, unicast } in picks {
             let Some(own) = side.own.get_mut(place) else { continue };
             // What was not told to all for a quarter of its time is told to all (RFC 6762 §5.4).
@@ -90,7 +90,7 @@ impl Mdns {
                 places.push(place);
                 continue;
             }
-            own.asker = if own.due == NEVER && !defence { Some(from.ip()) } else { None };
+            own.asker = if own.due == NEVER && !defence { asker } else { 0 };
             own.schedule(due, pause);
         }
         if !places.is_empty() && side.replies.len() < MOST_REPLIES && side.unicasts.take(now) {
@@ -117,36 +117,41 @@ impl Mdns {
     /// Whether an address lies in a subnet of the link (RFC 6762 §11).
     pub(super) fn is_on_link(&self, link: u32, ip: IpAddr) -> bool {
         let Some(link) = self.links.iter().find(|other| other.index == link) else { return false };
-        let (bytes, length) = octets(ip);
-        let linked = if length == 4 { [169, 254] } else { [0xFE, 0x80] };
-        bytes.starts_with(&linked)
-            || link
-                .addresses
-                .iter()
-                .any(|address| octets(address.ip).1 == length && in_subnet(address, bytes))
+        LINKED.iter().chain(&link.addresses).any(|address| is_within(ip, address))
     }
 }
 
-/// The bytes of an address, and how many they are.
-fn octets(ip: IpAddr) -> ([u8; 16], u8) {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            ([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 4)
-        }
-        IpAddr::V6(ip) => (ip.octets(), 16),
-    }
-}
+/// What no router forwards (RFC 3927, RFC 4291 §2.5.6).
+static LINKED: [Address; 2] = [
+    Address { ip: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), prefix: 16, published: false },
+    Address { ip: IpAddr::V6(Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0, 0)), prefix: 64, published: false },
+];
 
-fn in_subnet(address: &Address, bytes: [u8; 16]) -> bool {
-    let mut left = u32::from(address.prefix);
-    for (one, other) in octets(address.ip).0.iter().zip(bytes) {
+fn is_within(ip: IpAddr, subnet: &Address) -> bool {
+    let (one, start) = octets(ip);
+    let (other, _) = octets(subnet.ip);
+    let mut left = u32::from(subnet.prefix).saturating_add(start);
+    for (one, other) in one.iter().zip(other) {
         if (one ^ other).leading_zeros() < left.min(8) {
             return false;
         }
         left = left.saturating_sub(8);
     }
     true
+}
+
+/// The bytes of an address, IPv4 in IPv6's form, and how many bits that form adds.
+#[inline(never)]
+fn octets(ip: IpAddr) -> ([u8; 16], u32) {
+    match ip {
+        IpAddr::V4(ip) => (ip.to_ipv6_mapped().octets(), 96),
+        IpAddr::V6(ip) => (ip.octets(), 0),
+    }
+}
+
+/// A number that stands for an address.
+pub(super) fn address_hash(ip: IpAddr) -> u32 {
+    hash(&octets(ip).0)
 }
 
 /// Adds the records that answer a question, or the one that says that there are none (RFC 6762 §6.1).
@@ -194,8 +199,9 @@ fn take_back(side: &mut Side, from: SocketAddr, message: &Message<'_>) {
     if message.header.counts.get(1) == Some(&0) {
         return;
     }
+    let asker = address_hash(from.ip());
     for own in &mut side.own {
-        if own.asker == Some(from.ip()) && is_known(message, &own.record, 2) {
+        if own.asker == asker && is_known(message, &own.record, 2) {
             own.rest();
         }
     }

@@ -49,8 +49,8 @@ pub(crate) struct Own {
     pub(crate) told: Time,
     /// When it shall be multicast.
     pub(crate) due: Time,
-    /// The only one who asked: his known answers can take the answer back.
-    pub(crate) asker: Option<IpAddr>,
+    /// Stands for the only one who asked: his known answers can take the answer back; 0: for none.
+    pub(crate) asker: u32,
 }
 
 /// An answer to a single host.
@@ -169,7 +169,7 @@ impl Own {
 
     /// Not to be multicast.
     pub(crate) fn rest(&mut self) {
-        (self.due, self.asker) = (NEVER, None);
+        (self.due, self.asker) = (NEVER, 0);
     }
 }
 
