@@ -380,9 +380,8 @@ impl Mdns {
             return false;
         }
         let mut records = Vec::new();
-        for record in message.answers().chain(message.additionals()) {
-            records.extend(Record::of(&record));
-        }
+        record::read(message.answers(), &mut records);
+        record::read(message.additionals(), &mut records);
         self.response(now, at, packet, &records);
         true
     }

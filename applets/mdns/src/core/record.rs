@@ -102,6 +102,16 @@ impl Record {
     }
 }
 
+/// The records of a section that we understand.
+#[inline(never)]
+pub(crate) fn read(section: minke_wire::dns::Records<'_>, out: &mut Vec<Record>) {
+    for record in section {
+        if let Some(record) = Record::of(&record) {
+            out.push(record);
+        }
+    }
+}
+
 /// A number that questions for the same share.
 pub(crate) fn name_hash(name: NameRef<'_>, kind: Kind) -> u32 {
     let mut hash = mix(0x811c_9dc5, kind.0 as u8);

@@ -1,9 +1,9 @@
 //! Answering the questions of others (RFC 6762 §5, §6, §7).
 
-use super::record::{Record, hash, name_hash};
+use super::record::{Record, hash, name_hash, read};
 use super::side::{MOST_REPLIES, Reply, Side};
 use super::{Address, Mdns, NEVER, PORT, Packet, Time, after, count};
-use minke_wire::dns::{Class, Flags, Kind, Message, NameRef};
+use minke_wire::dns::{Class, Flags, Kind, Message, NameRef, Question};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Questions of one packet that are looked at.
@@ -37,21 +37,25 @@ impl Mdns {
         }
         let [questions, _, authorities, _] = message.header.counts;
         let truncated = message.header.flags.has(Flags::TC);
+        let mut asked = Vec::new();
+        for question in message.questions() {
+            if asked.len() < MOST_QUESTIONS {
+                asked.push(question);
+            }
+        }
         if authorities > 0 {
             let mut theirs = Vec::new();
-            for record in message.authorities().take(MOST_QUESTIONS) {
-                theirs.extend(Record::of(&record));
-            }
+            read(message.authorities(), &mut theirs);
             self.break_ties(now, at, &theirs);
         } else if packet.to_group && !legacy && !truncated {
-            self.overhear(now, at, packet.link, message);
+            self.overhear(now, at, packet.link, message, &asked);
         }
         let Some(side) = self.sides.get_mut(at) else { return };
         // More known answers of somebody who asked before.
         take_back(side, from, message);
         count(&mut self.counters.questions, questions.into());
         let mut picks = Vec::new();
-        for question in message.questions().take(MOST_QUESTIONS) {
+        for question in &asked {
             let class = question.class.plain();
             if class == Class::IN || class == Class::ANY {
                 let unicast = question.class.unicast_response() || !packet.to_group;
@@ -66,7 +70,7 @@ impl Mdns {
         if legacy {
             let mut places = Vec::new();
             picks.iter().for_each(|pick| places.push(pick.place));
-            self.answer_legacy(now, at, from, message, &places);
+            self.answer_legacy(now, at, from, (message, &asked), &places);
             return;
         }
         let unique = picks.iter().all(|pick| side.own.get(pick.place).is_some_and(|own| own.record.unique));
@@ -100,9 +104,9 @@ impl Mdns {
 
     /// Remembers what others ask everybody: we need not ask it as well (RFC 6762 §7.3), and who does not answer may be
     /// gone (§10.5).
-    fn overhear(&mut self, now: Time, at: usize, link: u32, message: &Message<'_>) {
+    fn overhear(&mut self, now: Time, at: usize, link: u32, message: &Message<'_>, asked: &[Question<'_>]) {
         let nothing_known = message.header.counts.get(1) == Some(&0);
-        for question in message.questions().take(MOST_OVERHEARD) {
+        for question in asked.get(..MOST_OVERHEARD).unwrap_or(asked) {
             if question.class.unicast_response() {
                 continue;
             }

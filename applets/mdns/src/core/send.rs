@@ -3,7 +3,7 @@
 use super::record::{Record, hash};
 use super::side::{LONGEST_PACKET, Own, Side};
 use super::{Action, Mdns, Time, after, count};
-use minke_wire::dns::{Class, Data, Flags, Kind, Message, Name, Section, Writer};
+use minke_wire::dns::{Class, Data, Flags, Kind, Message, Name, Question, Section, Writer};
 use std::net::SocketAddr;
 
 /// Flags of every response: its sender is the authority (RFC 6762 §18.4).
@@ -90,7 +90,7 @@ impl Mdns {
         now: Time,
         at: usize,
         to: SocketAddr,
-        message: &Message<'_>,
+        (message, asked): (&Message<'_>, &[Question<'_>]),
         places: &[usize],
     ) {
         let Some(side) = self.sides.get_mut(at) else { return };
@@ -102,7 +102,7 @@ impl Mdns {
         let mut bytes = Vec::new();
         let limit = size.clamp(LEGACY_LIMIT, side.limit.max(LEGACY_LIMIT));
         let mut packet = writer(&mut bytes, limit, RESPONSE);
-        for question in message.questions() {
+        for question in asked {
             packet.question(question.name, question.kind, question.class.plain());
         }
         let mut told = Vec::new();
