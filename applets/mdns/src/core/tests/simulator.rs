@@ -328,3 +328,23 @@ fn browsing_costs_a_packet_per_host_and_then_almost_nothing() {
     assert!(per_minute <= 20, "{per_minute} packets per minute");
     println!("browsing 50 hosts: {first} packets in the first minute, then {per_minute} per minute");
 }
+
+#[test]
+fn who_slept_while_another_took_his_name_gives_way_and_has_it_back_later() {
+    let mut world = World::new(1, 2, GOOD, 0);
+    world.settle(bound(2)).unwrap();
+    let sleeper = world.hosts.iter().position(|host| host.host() == "box").unwrap();
+    let other = 1 - sleeper;
+    world.parts[sleeper] = 9;
+    world.run(400_000);
+    assert_eq!(world.hosts[other].host(), "box");
+    world.parts[sleeper] = 0;
+    world.hosts[sleeper].resumed(world.now);
+    world.run(5000);
+    assert_eq!(world.names(), ["box", "box-2"]);
+    assert_eq!(world.hosts[sleeper].host(), "box-2");
+    world.hosts[other].set_host(world.now, "kiosk");
+    world.perform(other);
+    world.run(80_000);
+    assert_eq!(world.names(), ["box", "kiosk"], "the farewell tells him");
+}
