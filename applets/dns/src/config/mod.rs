@@ -3,6 +3,13 @@
 //! [`Settings`] is a plain value: reading it anew and comparing tells what changed. Its limits bound what any file can
 //! make of it.
 
+mod parse;
+mod read;
+mod watch;
+
+pub(crate) use read::{CONF_FLAG, LISTEN_FLAG, ROOT_FLAG, Source, UPSTREAM_FLAG};
+pub(crate) use watch::Watch;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
