@@ -8,6 +8,7 @@ mod config;
 mod forward;
 mod pending;
 mod tcp;
+mod upstream;
 
 use minke_applet::{Applet, Args, EXIT_USAGE, Flag, Parsing, Program, report};
 use std::fmt;

@@ -6,6 +6,7 @@
 pub mod adjtime;
 pub mod alarm;
 pub mod autofs;
+pub mod batch;
 pub mod block;
 pub mod capability;
 pub mod cgroup;
