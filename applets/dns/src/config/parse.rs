@@ -410,6 +410,12 @@ fn subnet(word: &str) -> Option<Subnet> {
     Some(Subnet { address, bits })
 }
 
+/// The name by which an address's names are found.
+pub(crate) fn reverse(address: IpAddr) -> String {
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    reverse_zones(Subnet { address, bits }).pop().unwrap_or_default()
+}
+
 /// The reverse zones that are a subnet together: at whole bytes of IPv4 and half ones of IPv6 (RFC 1035 §3.5,
 /// RFC 3596 §2.5).
 fn reverse_zones(subnet: Subnet) -> Vec<String> {
