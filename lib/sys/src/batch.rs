@@ -1,7 +1,7 @@
 //! Many datagrams in one system call, for a server that answers each at once: recvmmsg(2) and sendmmsg(2).
 
 use crate::datagram::{
-    ADDRESS, HEAD, each_message, last_errno, read_address, set, write_address, write_source,
+    ADDRESS, HEAD, each_message, last_errno, read_address, set, set_to, write_address, write_source,
 };
 use crate::{Context, Result};
 use rustix::io::Errno;
@@ -16,16 +16,21 @@ const CONTROL: usize = 6;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
+/// `IP_PMTUDISC_PROBE` and its twin of IPv6: nothing is cut up on the way, whatever somebody says of the path.
+static PROBE: i32 = 3;
+
 /// A UDP socket of a server at an address, which this machine need not have yet (ip(7), `IP_FREEBIND`). It does not block,
-/// and answers leave from the address that was asked.
+/// answers leave from the address that was asked, and they go in one piece (RFC 9715 §3.1).
 pub fn listen_udp(address: SocketAddr) -> Result<OwnedFd> {
     let fd = bound(address, SocketType::DGRAM).context("listen on UDP", address)?;
+    let (level, tell, whole) = match address {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_MTU_DISCOVER),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, libc::IPV6_MTU_DISCOVER),
+    };
+    // A kernel without it cuts long ones up.
+    let _ = set_to(fd.as_fd(), level, whole, &PROBE);
     if address.ip().is_unspecified() {
-        let (level, option) = match address {
-            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-        };
-        set(fd.as_fd(), level, option).context("listen on UDP", address)?;
+        set(fd.as_fd(), level, tell).context("listen on UDP", address)?;
     }
     Ok(fd)
 }
