@@ -32,9 +32,18 @@ impl Header {
 
     /// Appends it.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER]);
+        self.put(out.get_mut(start..).unwrap_or_default());
+    }
+
+    /// Puts it in the place of a message's header.
+    pub fn put(&self, message: &mut [u8]) {
         let [questions, answers, authorities, additionals] = self.counts;
-        for number in [self.id, self.flags.0, questions, answers, authorities, additionals] {
-            out.extend_from_slice(&number.to_be_bytes());
+        let numbers = [self.id, self.flags.0, questions, answers, authorities, additionals];
+        let (places, _) = message.as_chunks_mut::<2>();
+        for (place, number) in places.iter_mut().zip(numbers) {
+            *place = number.to_be_bytes();
         }
     }
 }

@@ -200,7 +200,20 @@ impl<'a> Opt<'a> {
         })
     }
 
-    pub(super) fn ttl(&self) -> u32 {
+    /// Appends the record; who counts records counts it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(0);
+        for number in [Kind::OPT.0, self.size] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(&self.ttl().to_be_bytes());
+        // Options of more than 65,535 bytes fit no message.
+        let data = self.data.get(..usize::from(u16::MAX)).unwrap_or(self.data);
+        out.extend_from_slice(&(data.len() as u16).to_be_bytes());
+        out.extend_from_slice(data);
+    }
+
+    fn ttl(&self) -> u32 {
         u32::from_be_bytes([self.upper_code, self.version, u8::from(self.dnssec_ok) << 7, 0])
     }
 }
