@@ -41,6 +41,7 @@ const FOLDERS: &[&str] = &[
     "etc/openvpn",
     "etc/udev/rules.d",
     "etc/ssl/certs",
+    "etc/avahi/services",
     "etc/NetworkManager/conf.d",
     "etc/NetworkManager/system-connections",
     "etc/NetworkManager/dispatcher.d",
@@ -214,13 +215,14 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     root.file("etc/balena-supervisor/supervisor.conf", supervisor)
 }
 
-/// The certificate authorities, time servers, and what the cloud configures (spec os §4.6.1, §4.7, §5.6.1). The bundle is there twice, once
+/// The certificate authorities, time servers, the service that devices are found by, and what the cloud configures (spec os §4.6.1, §4.7, §5.6.1). The bundle is there twice, once
 /// where nothing is mounted over it; squashfs stores the content once.
 fn authorities(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     for place in ["etc/ssl/certs", "usr/share/ca-certificates"] {
         root.copy(&from.parts.path("ca-certificates.crt"), &format!("{place}/ca-certificates.crt"), false)?;
     }
     root.file("etc/chrony.conf", include_str!("../files/chrony.conf"))?;
+    root.file("etc/avahi/services/ssh.service", include_str!("../files/ssh.service"))?;
     root.file("etc/os-config.json", include_str!("../files/os-config.json"))
 }
 

@@ -5,6 +5,8 @@
 
 #[allow(dead_code, unused_imports)]
 mod config;
+#[allow(dead_code, reason = "the service loop is being moved onto it")]
+mod core;
 mod forward;
 mod pending;
 mod query;

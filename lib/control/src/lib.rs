@@ -10,6 +10,7 @@ mod client;
 pub mod dns;
 pub mod init;
 pub mod journal;
+pub mod mdns;
 pub mod ntp;
 mod server;
 pub mod socket;

@@ -26,6 +26,7 @@ pub mod memory;
 mod message;
 pub mod module;
 pub mod mount;
+pub mod multicast;
 pub mod namespace;
 pub mod netlink;
 pub mod packet;
