@@ -1,6 +1,7 @@
 //! `resolvconf`: by which VPNs and the like tell of name servers, as resolvconf(8) of Debian and openresolv do. What they
 //! say about an interface is a file in the folder that the forwarder watches.
 
+use crate::config::EXCLUSIVE_MARK;
 use minke_applet::{Args, EXIT_USAGE, Flag, Parsing, Program, errln, log, report};
 use minke_sys::{Result, file};
 use std::path::{Path, PathBuf};
@@ -30,8 +31,12 @@ pub(crate) const PROGRAM: Program = Program {
         Flag { short: Some('l'), long: "list", value: None, help: "Print what is known" },
         Flag { short: Some('u'), long: "update", value: None, help: "Accepted: changes take effect at once" },
         Flag { short: Some('m'), long: "metric", value: Some("N"), help: "Accepted: all servers are equal" },
-        Flag { short: Some('x'), long: "exclusive", value: None, help: "Accepted: all servers are equal" },
-        Flag { short: Some('p'), long: "private", value: None, help: "Accepted: all servers are equal" },
+        Flag {
+            short: Some('x'),
+            long: "exclusive",
+            value: None,
+            help: "-a: ask these servers alone, and no others that the network or dnsServers names",
+        },
         Flag {
             short: Some('f'),
             long: "force",
@@ -50,14 +55,16 @@ pub(crate) const PROGRAM: Program = Program {
 
 fn run(args: &Args) -> u8 {
     let folder = Path::new(args.value("run").unwrap_or("/run")).join("resolvconf/interface");
-    for (option, act) in [("add", add as fn(&Path) -> Result<()>), ("delete", file::remove_durable)] {
-        if let Some(name) = args.value(option) {
-            let Some(path) = place(&folder, name) else {
-                errln!("resolvconf: '{}' is no name of an interface", minke_wire::text::shown(name));
-                return EXIT_USAGE;
-            };
-            return report(act(&path).map(|()| 0));
-        }
+    if let Some(name) = args.value("add").or(args.value("delete")) {
+        let Some(path) = place(&folder, name) else {
+            errln!("resolvconf: '{}' is no name of an interface", minke_wire::text::shown(name));
+            return EXIT_USAGE;
+        };
+        let done = match args.has("add") {
+            true => add(&path, args.has("exclusive")),
+            false => file::remove_durable(&path),
+        };
+        return report(done.map(|()| 0));
     }
     if args.has("list") {
         for path in file::list(&folder).unwrap_or_default() {
@@ -80,9 +87,11 @@ fn place(folder: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// Writes the file whole. Power cut: it lies on a tmpfs.
-fn add(path: &Path) -> Result<()> {
-    let content = minke_sys::stdio::input(LONGEST)?;
-    if content.is_empty() {
+fn add(path: &Path, exclusive: bool) -> Result<()> {
+    let mut content = if exclusive { EXCLUSIVE_MARK.as_bytes().to_vec() } else { Vec::new() };
+    let input = minke_sys::stdio::input(LONGEST)?;
+    content.extend_from_slice(&input);
+    if input.is_empty() {
         log::warn(format_args!("{}: nothing on standard input, so there is no server", path.display()));
     }
     file::make_folder(path.parent().unwrap_or(path), 0o755)?;
