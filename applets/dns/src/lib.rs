@@ -1,5 +1,4 @@
-//! The DNS forwarder, first cut: passes queries over UDP and TCP to upstream servers, each with a random id
-//! and source port, and tries the next server when one is silent. No cache yet.
+//! The DNS forwarder: answers this host and its containers from what it knows and remembers, and asks servers for the rest.
 
 #![forbid(unsafe_code)]
 
@@ -9,17 +8,13 @@ mod config;
 mod confine;
 #[allow(dead_code, reason = "the service loop is being moved onto it")]
 mod core;
-mod forward;
-mod pending;
+mod daemon;
 mod query;
 mod resolvconf;
 mod status;
-mod tcp;
 mod upstream;
 
-use minke_applet::{Applet, Args, EXIT_USAGE, Parsing, Program, errln, report};
-use std::fmt;
-use std::net::SocketAddr;
+use minke_applet::{Applet, Args, EXIT_USAGE, Parsing, Program, errln};
 
 /// The applet.
 pub static APPLET: Applet = Applet {
@@ -64,39 +59,9 @@ pub static APPLET: Applet = Applet {
     ],
 };
 
-/// Why the forwarder could not start or go on.
-#[derive(Debug)]
-pub(crate) enum Error {
-    /// The command line is wrong.
-    Usage(String),
-    /// A system call failed.
-    System(minke_sys::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(text) => write!(f, "{text}; see 'dns --help'"),
-            Self::System(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl From<minke_sys::Error> for Error {
-    fn from(error: minke_sys::Error) -> Self {
-        Self::System(error)
-    }
-}
-
 fn run(args: &Args) -> u8 {
     match (args.operand(0), args.operands().len()) {
-        (Some("serve"), 1) => match serve(args) {
-            Err(error @ Error::Usage(_)) => {
-                minke_applet::log::error(format_args!("{error}"));
-                EXIT_USAGE
-            }
-            result => report(result.map(|()| 0)),
-        },
+        (Some("serve"), 1) => daemon::run(args),
         (Some("status"), 1) => status::run(args),
         (Some("query"), 2 | 3) => query::run(args),
         (Some("flush"), 1 | 2) => status::flush(args),
@@ -105,20 +70,5 @@ fn run(args: &Args) -> u8 {
             errln!("dns: expected a command; see 'dns --help'");
             EXIT_USAGE
         }
-    }
-}
-
-fn serve(args: &Args) -> Result<(), Error> {
-    forward::serve(&addresses(args, "listen")?, addresses(args, "upstream")?)
-}
-
-fn addresses(args: &Args, option: &str) -> Result<Vec<SocketAddr>, Error> {
-    let wrong =
-        |text: &str| Error::Usage(format!("--{option} '{text}' is not ADDR:PORT, as in 127.0.0.2:53"));
-    let parsed: Result<Vec<SocketAddr>, Error> =
-        args.values(option).map(|text| text.parse().map_err(|_| wrong(text))).collect();
-    match parsed? {
-        list if list.is_empty() => Err(Error::Usage(format!("--{option} ADDR:PORT is missing"))),
-        list => Ok(list),
     }
 }

@@ -51,6 +51,11 @@ impl Channel {
         &mut self.machine.outgoing
     }
 
+    /// How many bytes are to be written to the socket.
+    pub fn queued(&self) -> usize {
+        self.machine.outgoing.len()
+    }
+
     /// Whether the handshake is complete.
     pub fn is_ready(&self) -> bool {
         self.ready

@@ -6,7 +6,7 @@ use crate::datagram::{
 use crate::{Context, Result};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Datagrams of one call.
@@ -38,6 +38,16 @@ pub fn listen_tcp(address: SocketAddr) -> Result<TcpListener> {
         Ok(fd.into())
     };
     std::result::Result::<_, Errno>::context(listen(), "listen on TCP", address)
+}
+
+/// A UDP socket that exchanges datagrams with `peer` alone, from a port that the kernel chooses at random. It does not
+/// block.
+pub fn ask_udp(peer: SocketAddr) -> Result<UdpSocket> {
+    let family = if peer.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(family, SocketType::DGRAM, flags, None).context("ask", peer)?;
+    rustix::net::connect(&fd, &peer).context("ask", peer)?;
+    Ok(fd.into())
 }
 
 fn bound(address: SocketAddr, kind: SocketType) -> std::result::Result<OwnedFd, Errno> {
@@ -297,7 +307,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
     use std::time::Duration;
 
     fn address_of(socket: &OwnedFd) -> SocketAddr {

@@ -3,3 +3,5 @@
 
 pub(crate) mod course;
 pub(crate) mod health;
+pub(crate) mod link;
+pub(crate) mod servers;
