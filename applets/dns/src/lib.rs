@@ -4,7 +4,6 @@
 
 #[allow(dead_code, unused_imports)]
 mod config;
-#[allow(dead_code, reason = "the service loop is being moved onto it")]
 mod confine;
 #[allow(dead_code, reason = "the service loop is being moved onto it")]
 mod core;
