@@ -4,10 +4,12 @@
 
 #[allow(dead_code, unused_imports)]
 mod config;
+mod confine;
 #[allow(dead_code, reason = "the service loop is being moved onto it")]
 mod core;
 mod daemon;
 mod query;
+mod resolvconf;
 mod status;
 mod upstream;
 
@@ -16,41 +18,44 @@ use minke_applet::{Applet, Args, EXIT_USAGE, Parsing, Program, errln};
 /// The applet.
 pub static APPLET: Applet = Applet {
     name: "dns",
-    programs: &[Program {
-        name: "dns",
-        about: "DNS: caching forwarder, query, status",
-        usage: "[OPTIONS] COMMAND",
-        commands: &[
-            ("serve", "Answer clients, until told to end"),
-            ("status", "Servers, cache and counters of the forwarder"),
-            ("query NAME [TYPE]", "Ask for records of a name, or for the names of an address"),
-            ("flush [NAME]", "Forget answers, all or those of a name"),
-            ("reload", "Read the settings again; the cache stays"),
-        ],
-        flags: &[
-            status::JSON_FLAG,
-            query::SERVER_FLAG,
-            query::TCP_FLAG,
-            config::LISTEN_FLAG,
-            config::UPSTREAM_FLAG,
-            config::CONF_FLAG,
-            config::ROOT_FLAG,
-            status::SOCKET_FLAG,
-        ],
-        examples: &[
-            ("dns query example.com", "Its addresses, by the forwarder of this host"),
-            (
-                "dns query --server tls://1.1.1.1#one.one.one.one example.com MX",
-                "Its mail servers, by DNS over TLS",
-            ),
-            (
-                "dns serve --listen 127.0.0.1:5300 --upstream 9.9.9.9 --upstream /lan/192.168.1.1",
-                "A forwarder by hand: names in 'lan' are asked at 192.168.1.1, all others at 9.9.9.9",
-            ),
-        ],
-        parsing: Parsing::Gnu,
-        run,
-    }],
+    programs: &[
+        Program {
+            name: "dns",
+            about: "DNS: caching forwarder, query, status",
+            usage: "[OPTIONS] COMMAND",
+            commands: &[
+                ("serve", "Answer clients, until told to end"),
+                ("status", "Servers, cache and counters of the forwarder"),
+                ("query NAME [TYPE]", "Ask for records of a name, or for the names of an address"),
+                ("flush [NAME]", "Forget answers, all or those of a name"),
+                ("reload", "Read the settings again; the cache stays"),
+            ],
+            flags: &[
+                status::JSON_FLAG,
+                query::SERVER_FLAG,
+                query::TCP_FLAG,
+                config::LISTEN_FLAG,
+                config::UPSTREAM_FLAG,
+                config::CONF_FLAG,
+                config::ROOT_FLAG,
+                status::SOCKET_FLAG,
+            ],
+            examples: &[
+                ("dns query example.com", "Its addresses, by the forwarder of this host"),
+                (
+                    "dns query --server tls://1.1.1.1#one.one.one.one example.com MX",
+                    "Its mail servers, by DNS over TLS",
+                ),
+                (
+                    "dns serve --listen 127.0.0.1:5300 --upstream 9.9.9.9 --upstream /lan/192.168.1.1",
+                    "A forwarder by hand: names in 'lan' are asked at 192.168.1.1, all others at 9.9.9.9",
+                ),
+            ],
+            parsing: Parsing::Gnu,
+            run,
+        },
+        resolvconf::PROGRAM,
+    ],
 };
 
 fn run(args: &Args) -> u8 {

@@ -7,7 +7,7 @@ mod parse;
 mod read;
 mod watch;
 
-pub(crate) use parse::{Reader, reverse, server};
+pub(crate) use parse::{EXCLUSIVE_MARK, Reader, reverse, server};
 pub(crate) use read::{CONF_FLAG, LISTEN_FLAG, ROOT_FLAG, Source, UPSTREAM_FLAG};
 pub(crate) use watch::Watch;
 

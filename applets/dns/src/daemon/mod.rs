@@ -114,6 +114,7 @@ pub(crate) fn run(args: &Args) -> u8 {
 
 fn serve(source: Source, socket: Option<PathBuf>) -> Result<()> {
     let mut daemon = Daemon::new(source, socket)?;
+    crate::confine::confine();
     notify::ready();
     let mut ready = Vec::new();
     loop {
