@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A question that came.
 #[derive(Debug, Clone)]
@@ -16,6 +16,7 @@ pub struct Asked {
     pub tcp: bool,
     /// How many came before.
     pub number: usize,
+    pub at: Instant,
 }
 
 impl Asked {
@@ -106,7 +107,7 @@ impl Part {
     fn acts(&self, query: &[u8], from: SocketAddr, tcp: bool) -> Vec<Act> {
         let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let (message, number) = (Message::read(query), all.len());
-        let asked = Asked { query: query.to_vec(), message, from, tcp, number };
+        let asked = Asked { query: query.to_vec(), message, from, tcp, number, at: Instant::now() };
         all.push(asked.clone());
         drop(all);
         let play = Arc::clone(&self.play.lock().unwrap_or_else(PoisonError::into_inner));
