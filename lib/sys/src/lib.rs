@@ -33,6 +33,7 @@ pub mod process;
 pub mod random;
 pub mod rootfs;
 pub mod rtc;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod space;

@@ -1,7 +1,25 @@
-//! DNS messages (RFC 1035 §4): the header and the question, as far as a forwarder needs them; in [`lookup`] what asks for
-//! addresses.
+//! DNS messages (RFC 1035 §4), also those of mDNS (RFC 6762 §18): [`Message`] reads, [`Writer`] writes; in [`lookup`] what
+//! asks for addresses.
 
+mod data;
+mod header;
 pub mod lookup;
+mod message;
+mod name;
+mod numbers;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use data::{Data, Soa, bitmap, texts, types};
+pub use header::{Flags, Header};
+pub use message::{Message, Opt, Question, Questions, Record, Records};
+pub use name::{LONGEST, Labels, Name, NameRef, plain_length};
+pub use numbers::{Class, Kind, Rcode};
+pub use writer::{Section, Writer};
+
+/// The port of servers, by UDP and TCP.
+pub const PORT: u16 = 53;
 
 /// Bytes of the fixed header.
 const HEADER: usize = 12;
@@ -82,7 +100,7 @@ fn question(message: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
+mod query_tests {
     use super::*;
 
     fn query() -> Vec<u8> {

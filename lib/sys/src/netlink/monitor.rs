@@ -30,6 +30,11 @@ impl Monitor {
         Self::new(LINKS)
     }
 
+    /// A monitor of addresses.
+    pub fn addresses() -> Result<Self> {
+        Self::new(ADDRESSES)
+    }
+
     /// A monitor of links and addresses.
     pub fn links_and_addresses() -> Result<Self> {
         Self::new(LINKS | ADDRESSES)
