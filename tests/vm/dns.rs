@@ -51,18 +51,18 @@ const PROCESS: &str = "systemctl show -p MainPID --value dnsmasq";
 #[test]
 fn names_for_the_host_by_servers_that_come_and_go() {
     in_namespace(|| {
-        let mut first = server(1, &["up.test,192.0.2.1"]);
-        let _second = server(2, &["nas.lan,192.0.2.9", "up.test,192.0.2.2"]);
+        let mut first = server(1, &["up.corp,192.0.2.1"]);
+        let _second = server(2, &["nas.lan,192.0.2.9", "up.corp,192.0.2.2"]);
         let mut settings = direct(FASTEST);
         settings.config = Some(br#"{"hostname":"cellar","dnsServers":"10.77.0.1"}"#.to_vec());
         let mut guest = start(settings);
         first_line(&mut guest);
         let guest = &mut guest;
-        within(guest, 30, &has("up.test", "192.0.2.1"));
+        within(guest, 30, &has("up.corp", "192.0.2.1"));
         within(guest, 10, &format!("{LOG} | grep -q 'using nameserver 10.77.0.1#53'"));
         assert_eq!(sh(guest, "cat /etc/resolv.conf"), "nameserver 127.0.0.2\noptions timeout:15");
-        sh(guest, "nslookup up.test | grep -q 192.0.2.1");
-        assert_eq!(try_sh(guest, "dns query none.test").1, 1);
+        sh(guest, "nslookup up.corp | grep -q 192.0.2.1");
+        assert_eq!(try_sh(guest, "dns query none.corp").1, 1);
 
         // Nobody: a user of its own, no rights, few system calls.
         let process = sh(guest, PROCESS);
@@ -90,9 +90,9 @@ fn names_for_the_host_by_servers_that_come_and_go() {
         sh(guest, "config-json set dnsServers '10.77.0.1 /lan/10.77.0.2'");
         within(guest, 10, &format!("{LOG} | grep -q '10.77.0.2#53.* lan'"));
         within(guest, 10, &has("nas.lan", "192.0.2.9"));
-        sh(guest, &has("up.test", "192.0.2.1"));
+        sh(guest, &has("up.corp", "192.0.2.1"));
         sh(guest, "config-json set dnsServers 10.77.0.2");
-        within(guest, 10, &format!("{} && {}", has("up.test", "192.0.2.2"), has("nas.lan", "192.0.2.9")));
+        within(guest, 10, &format!("{} && {}", has("up.corp", "192.0.2.2"), has("nas.lan", "192.0.2.9")));
         sh(guest, "config-json set dnsServers null");
         within(
             guest,
@@ -104,25 +104,25 @@ fn names_for_the_host_by_servers_that_come_and_go() {
 
         // A VPN's server, then the configured one again.
         sh(guest, "echo nameserver 10.77.0.1 | resolvconf -a tun0");
-        within(guest, 10, &has("up.test", "192.0.2.1"));
+        within(guest, 10, &has("up.corp", "192.0.2.1"));
         sh(guest, "resolvconf -d tun0; config-json set dnsServers 10.77.0.1");
-        within(guest, 10, &has("up.test", "192.0.2.1"));
+        within(guest, 10, &has("up.corp", "192.0.2.1"));
 
         // Its server is silent: the last answer serves. It is back with another one: that serves.
         drop(first);
         sh(guest, "sleep 3");
-        sh(guest, &has("up.test", "192.0.2.1"));
-        first = server(1, &["up.test,192.0.2.7"]);
-        within(guest, 60, &has("up.test", "192.0.2.7"));
+        sh(guest, &has("up.corp", "192.0.2.1"));
+        first = server(1, &["up.corp,192.0.2.7"]);
+        within(guest, 60, &has("up.corp", "192.0.2.7"));
         assert_eq!(sh(guest, PROCESS), process);
 
         // It ends in an evil way and is started again.
         sh(guest, &format!("kill -9 {process}"));
-        within(guest, 10, &has("up.test", "192.0.2.7"));
+        within(guest, 10, &has("up.corp", "192.0.2.7"));
         assert_ne!(sh(guest, PROCESS), process);
         sh(
             guest,
-            "systemctl is-active -q dnsmasq && systemctl reload dnsmasq && dns flush && dns flush up.test",
+            "systemctl is-active -q dnsmasq && systemctl reload dnsmasq && dns flush && dns flush up.corp",
         );
         drop(first);
     });
@@ -157,14 +157,14 @@ fn from(container: &str, name: &str) -> String {
 #[test]
 fn containers_find_each_other_the_host_and_the_world() {
     in_namespace(|| {
-        let _server = server(1, &["up.test,192.0.2.1"]);
+        let _server = server(1, &["up.corp,192.0.2.1"]);
         let mut settings = direct(FASTEST);
         settings.config =
             Some(br#"{"hostname":"cellar","dnsServers":"10.77.0.1","developmentMode":true}"#.to_vec());
         let mut guest = start(settings);
         first_line(&mut guest);
         let guest = &mut guest;
-        within(guest, 30, &has("up.test", "192.0.2.1"));
+        within(guest, 30, &has("up.corp", "192.0.2.1"));
         sh(guest, "ip -4 addr show resin-dns | grep -q 10.114.102.1/24");
         for network in ["one", "two"] {
             post(guest, "networks/create", &format!(r#"{{"Name":"{network}"}}"#));
@@ -194,8 +194,8 @@ fn containers_find_each_other_the_host_and_the_world() {
             assert_ne!(try_sh(guest, &from("db", name)).1, 0, "{name}");
             assert_eq!(try_sh(guest, &format!("dns query {name} A")).1, 1, "{name}");
         }
-        sh(guest, &format!("{} | grep -q 192.0.2.1", from("db", "up.test")));
-        sh(guest, &format!("{} | grep -q 192.0.2.1", from("app", "up.test")));
+        sh(guest, &format!("{} | grep -q 192.0.2.1", from("db", "up.corp")));
+        sh(guest, &format!("{} | grep -q 192.0.2.1", from("app", "up.corp")));
         // The host, by the address that the container reaches.
         sh(guest, &format!("{} | grep -q {gateway}", from("app", "cellar")));
         sh(guest, "config-json set hostname attic");

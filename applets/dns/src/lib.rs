@@ -2,10 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, unused_imports)]
 mod config;
 mod confine;
-#[allow(dead_code, reason = "the service loop is being moved onto it")]
 mod core;
 mod daemon;
 mod query;

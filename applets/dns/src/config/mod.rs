@@ -196,6 +196,14 @@ impl fmt::Display for Server {
 }
 
 impl Settings {
+    /// Whether the same servers are asked for the same names as by `other`.
+    pub(crate) fn asks_as(&self, other: &Self) -> bool {
+        self.groups == other.groups
+            && self.fallback == other.fallback
+            && self.domains == other.domains
+            && self.plain == other.plain
+    }
+
     /// Which names the servers of a group are asked for: domains with spaces between them, `default`, or `plain` for
     /// names of one label.
     pub(crate) fn names_of(&self, group: usize) -> String {

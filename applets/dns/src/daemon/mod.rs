@@ -10,9 +10,9 @@ mod report;
 pub(crate) mod slots;
 pub(crate) mod stream;
 
-use crate::config::{Settings, Source, Target, Watch};
+use crate::config::{Settings, Source, Watch};
 use crate::core::{Asked, Resolver, Step};
-use crate::upstream::servers::{Upstreams, shown};
+use crate::upstream::servers::Upstreams;
 use clients::Client;
 use listen::Listening;
 use local::Local;
@@ -237,12 +237,15 @@ impl Daemon {
         if settings == *self.resolver.settings() {
             return log_servers(&settings);
         }
+        let told = settings.asks_as(self.resolver.settings());
         self.resolver.apply(settings.clone());
         self.upstreams.set(&settings);
         if let Err(error) = self.listen(&settings.listen) {
             log::error(format_args!("{error}"));
         }
-        log_servers(&settings);
+        if !told {
+            log_servers(&settings);
+        }
         self.ask_again(now);
     }
 
@@ -351,17 +354,18 @@ impl Daemon {
 /// One line for each server, as dnsmasq has them.
 fn log_servers(settings: &Settings) {
     for (place, group) in settings.groups.iter().enumerate() {
-        let mut domains = String::new();
-        for (domain, _) in settings.domains.iter().filter(|(_, target)| *target == Target::Servers(place)) {
-            domains.push_str(&format!(" for domain {domain}"));
-        }
+        let names = settings.names_of(place);
+        let purpose = match names.as_str() {
+            "" => continue,
+            _ if place == 0 => String::new(),
+            "plain" => " for unqualified names".to_owned(),
+            domain => format!(" for domain {domain}"),
+        };
         for server in group {
-            if place == 0 || !domains.is_empty() {
-                log::info(format_args!("using nameserver {}{domains}", shown(server)));
-            }
+            log::info(format_args!("using nameserver {server}{purpose}"));
         }
     }
     for server in &settings.fallback {
-        log::info(format_args!("using nameserver {} while no other answers", shown(server)));
+        log::info(format_args!("using nameserver {server} while no other answers"));
     }
 }

@@ -6,7 +6,7 @@ use super::{Daemon, MOST_OF_ONE, MOST_QUESTIONS, MOST_WAITING, Via, Waiter};
 use crate::core::{Key, Refusal, Route, Taken};
 use crate::upstream::course::{Course, Step};
 use crate::upstream::health::SILENCE;
-use crate::upstream::servers::{Way, shown};
+use crate::upstream::servers::Way;
 use minke_applet::log;
 use minke_sys::batch::ask_udp;
 use minke_sys::event::Interest;
@@ -512,6 +512,6 @@ impl Daemon {
 
     /// A server by its place, for the log.
     pub(super) fn name_of(&self, server: usize) -> String {
-        self.upstreams.all.get(server).map(|upstream| shown(&upstream.server)).unwrap_or_default()
+        self.upstreams.all.get(server).map(|upstream| upstream.server.to_string()).unwrap_or_default()
     }
 }

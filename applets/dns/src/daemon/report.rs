@@ -1,8 +1,6 @@
 //! What `dns status` tells.
 
 use super::Daemon;
-use crate::config::Target;
-use crate::upstream::servers::shown;
 use minke_control::dns::{Server, Status};
 use std::time::Duration;
 
@@ -27,16 +25,10 @@ impl Daemon {
         let mut servers = Vec::new();
         let groups = self.upstreams.groups.iter().chain([&self.upstreams.fallback]);
         for (place, members) in groups.enumerate() {
-            let mut domain = String::new();
-            for (name, _) in settings.domains.iter().filter(|(_, target)| *target == Target::Servers(place)) {
-                domain.push_str(if domain.is_empty() { "" } else { " " });
-                domain.push_str(&name.to_string());
-            }
-            if place >= self.upstreams.groups.len() {
-                domain = "fallback".to_owned();
-            } else if place == 0 {
-                domain = "default".to_owned();
-            }
+            let domain = match place >= self.upstreams.groups.len() {
+                true => "fallback".to_owned(),
+                false => settings.names_of(place),
+            };
             for member in members {
                 servers.extend(self.report_server(*member, &domain, now));
             }
@@ -82,7 +74,7 @@ impl Daemon {
         };
         Some(Server {
             domain: domain.to_owned(),
-            address: shown(&upstream.server),
+            address: upstream.server.to_string(),
             state,
             rtt_us: health.rtt.map(|(smooth, _)| u64::from(smooth)),
             sent: health.queries,

@@ -3,7 +3,7 @@
 use super::health::Health;
 use super::link::Link;
 use crate::config::{PORT, Server, Settings, Transport};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long no connection is tried after one has failed; it doubles [`DOUBLINGS`] times.
@@ -141,22 +141,6 @@ impl Upstreams {
     }
 }
 
-/// A server as dnsmasq's log has it: `ADDRESS#PORT`, and before it how it is asked if not plainly.
-pub(crate) fn shown(server: &Server) -> String {
-    let (address, port) = (server.address.ip(), server.address.port());
-    let scope = match server.address {
-        SocketAddr::V6(address) if address.scope_id() != 0 => format!("%{}", address.scope_id()),
-        _ => String::new(),
-    };
-    match &server.transport {
-        Transport::Plain => format!("{address}{scope}#{port}"),
-        Transport::Strict(name) if name.parse::<IpAddr>() != Ok(address) => {
-            format!("tls://{address}{scope}#{port}#{name}")
-        }
-        _ => format!("tls://{address}{scope}#{port}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,17 +183,5 @@ mod tests {
         assert_eq!(other.way(now), Way::Datagram("9.9.9.9:53".parse().unwrap()));
         other.was_open();
         assert_eq!(other.way(now), Way::Connection);
-    }
-
-    #[test]
-    fn the_log_has_them_as_dnsmasq_has() {
-        let shown = |text, transport| shown(&server(text, transport));
-        assert_eq!(shown("8.8.8.8:53", Transport::Plain), "8.8.8.8#53");
-        assert_eq!(shown("[2001:4860:4860::8888]:53", Transport::Plain), "2001:4860:4860::8888#53");
-        assert_eq!(
-            shown("9.9.9.9:853", Transport::Strict("dns.quad9.net".into())),
-            "tls://9.9.9.9#853#dns.quad9.net"
-        );
-        assert_eq!(shown("9.9.9.9:853", Transport::Opportunistic), "tls://9.9.9.9#853");
     }
 }
