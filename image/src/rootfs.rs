@@ -41,6 +41,7 @@ const FOLDERS: &[&str] = &[
     "etc/openvpn",
     "etc/udev/rules.d",
     "etc/ssl/certs",
+    "etc/avahi/services",
     "etc/NetworkManager/conf.d",
     "etc/NetworkManager/system-connections",
     "etc/NetworkManager/dispatcher.d",
@@ -48,6 +49,7 @@ const FOLDERS: &[&str] = &[
     "etc/docker",
     "etc/balena-supervisor",
     "etc/modules-load.d",
+    "etc/dnsmasq.d",
     "home/root/.ssh",
     "home/root/.docker",
     "usr/share/ca-certificates/balena",
@@ -81,7 +83,7 @@ const LINKS: &[(&str, &str)] = &[
     ("docker", "etc/balena-engine"),
     (".docker", "home/root/.balena"),
     (".docker", "home/root/.balena-engine"),
-    ("../run/resolv.conf", "etc/resolv.conf"),
+    ("../var/run/resolvconf/interface/NetworkManager", "etc/resolv.dnsmasq"),
     ("../proc/self/mounts", "etc/mtab"),
 ];
 
@@ -193,6 +195,8 @@ fn accounts(root: &Root) -> Result<()> {
     root.file("etc/shells", "/bin/sh\n/bin/ash\n")?;
     root.file("etc/profile", include_str!("../files/profile"))?;
     root.file("etc/hosts", include_str!("../files/hosts"))?;
+    // Not 127.0.0.1: that port is for containers on the host's network (spec os §7.1).
+    root.file("etc/resolv.conf", "nameserver 127.0.0.2\noptions timeout:15\n")?;
     root.file("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
 }
 
@@ -211,13 +215,14 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     root.file("etc/balena-supervisor/supervisor.conf", supervisor)
 }
 
-/// The certificate authorities, time servers, and what the cloud configures (spec os §4.6.1, §4.7, §5.6.1). The bundle is there twice, once
+/// The certificate authorities, time servers, the service that devices are found by, and what the cloud configures (spec os §4.6.1, §4.7, §5.6.1). The bundle is there twice, once
 /// where nothing is mounted over it; squashfs stores the content once.
 fn authorities(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     for place in ["etc/ssl/certs", "usr/share/ca-certificates"] {
         root.copy(&from.parts.path("ca-certificates.crt"), &format!("{place}/ca-certificates.crt"), false)?;
     }
     root.file("etc/chrony.conf", include_str!("../files/chrony.conf"))?;
+    root.file("etc/avahi/services/ssh.service", include_str!("../files/ssh.service"))?;
     root.file("etc/os-config.json", include_str!("../files/os-config.json"))
 }
 

@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod client;
+pub mod dns;
 pub mod init;
 pub mod journal;
+pub mod mdns;
 pub mod ntp;
 mod server;
 pub mod socket;

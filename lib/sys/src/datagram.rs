@@ -13,9 +13,9 @@ const SO_TIMESTAMPNS_NEW: i32 = 64;
 /// Bytes for the control messages of one datagram: a time and an address, with their headers.
 const CONTROL: usize = 128;
 /// Bytes of a `struct sockaddr_in6`, the longer of the two.
-const ADDRESS: usize = 28;
+pub(crate) const ADDRESS: usize = 28;
 /// Bytes of the header of a control message: length, level and type.
-const HEAD: usize = size_of::<usize>() + 8;
+pub(crate) const HEAD: usize = size_of::<usize>() + 8;
 
 /// Such a socket. It does not block.
 #[derive(Debug)]
@@ -71,21 +71,11 @@ impl Datagrams {
         let Some(from) = read_address(&name) else { return Ok(None) };
         let bytes = control.map(u64::to_ne_bytes);
         let (mut to, mut time) = (None, None);
-        each_message(bytes.as_flattened().get(..used).unwrap_or_default(), &mut |level, kind, data| {
-            match (level, kind) {
-                (libc::SOL_SOCKET, SO_TIMESTAMPNS_NEW) => time = read_time(data),
-                // ip(7): the number of the interface, the local address, the address in the header.
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    to = data
-                        .get(4..)
-                        .and_then(|rest| rest.first_chunk::<4>())
-                        .map(|bytes| IpAddr::from(*bytes));
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    to = data.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes));
-                }
-                _ => {}
-            }
+        each_message(bytes.as_flattened().get(..used).unwrap_or_default(), &mut |level, kind, data| match (
+            level, kind,
+        ) {
+            (libc::SOL_SOCKET, SO_TIMESTAMPNS_NEW) => time = read_time(data),
+            _ => to = to.or(destination(level, kind, data)),
         });
         Ok(Some(Arrival { length, from, to, time }))
     }
@@ -121,20 +111,29 @@ impl AsFd for Datagrams {
 
 static ON: i32 = 1;
 
-fn set(fd: BorrowedFd<'_>, level: i32, option: i32) -> std::result::Result<(), Errno> {
-    let (value, size) = ((&raw const ON).cast(), 4);
+pub(crate) fn set(fd: BorrowedFd<'_>, level: i32, option: i32) -> std::result::Result<(), Errno> {
+    set_to(fd, level, option, &ON)
+}
+
+pub(crate) fn set_to(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    option: i32,
+    value: &'static i32,
+) -> std::result::Result<(), Errno> {
+    let (value, size) = ((&raw const *value).cast(), 4);
     // SAFETY: the value is a static of that size, which the kernel copies within the call.
     let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, size) };
     if done == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-fn last_errno() -> Errno {
+pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// Each control message's level, type and data (cmsg(3)): a header of the length with itself, level and type, the data,
 /// padding to a word.
-fn each_message(mut bytes: &[u8], take: &mut dyn FnMut(i32, i32, &[u8])) {
+pub(crate) fn each_message(mut bytes: &[u8], take: &mut dyn FnMut(i32, i32, &[u8])) {
     loop {
         let Some(length) = bytes.first_chunk().map(|length| usize::from_ne_bytes(*length)) else { return };
         let Some(message) = bytes.get(..length) else { return };
@@ -144,6 +143,20 @@ fn each_message(mut bytes: &[u8], take: &mut dyn FnMut(i32, i32, &[u8])) {
         take(i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]), data);
         let Some(rest) = bytes.get(length.next_multiple_of(size_of::<usize>())..) else { return };
         bytes = rest;
+    }
+}
+
+/// This machine's address that a datagram was sent to, if the control message says it.
+pub(crate) fn destination(level: i32, kind: i32, data: &[u8]) -> Option<IpAddr> {
+    match (level, kind) {
+        // ip(7): the number of the interface, the local address, the address in the header.
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            data.get(4..)?.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes))
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            data.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes))
+        }
+        _ => None,
     }
 }
 
@@ -157,7 +170,7 @@ fn read_time(data: &[u8]) -> Option<i64> {
 
 /// The control message that names the address to send from, in words, and its length in bytes. Its interface stays open
 /// but for IPv6 addresses of one link.
-fn write_source(from: IpAddr, to: SocketAddr) -> ([u64; CONTROL / 8], usize) {
+pub(crate) fn write_source(from: IpAddr, to: SocketAddr) -> ([u64; CONTROL / 8], usize) {
     let mut data = [0; 20];
     let scope = if let SocketAddr::V6(to) = to { to.scope_id() } else { 0 };
     let (level, kind, length) = match from {
@@ -191,7 +204,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 }
 
 /// A `struct sockaddr_in` or `sockaddr_in6` as the kernel has it, and its length.
-fn write_address(address: SocketAddr) -> ([u8; ADDRESS], libc::socklen_t) {
+pub(crate) fn write_address(address: SocketAddr) -> ([u8; ADDRESS], libc::socklen_t) {
     let mut bytes = [0; ADDRESS];
     put(&mut bytes, 2, &address.port().to_be_bytes());
     match address {
@@ -209,7 +222,7 @@ fn write_address(address: SocketAddr) -> ([u8; ADDRESS], libc::socklen_t) {
     }
 }
 
-fn read_address(bytes: &[u8; ADDRESS]) -> Option<SocketAddr> {
+pub(crate) fn read_address(bytes: &[u8; ADDRESS]) -> Option<SocketAddr> {
     let [f0, f1, p0, p1, rest @ ..] = bytes;
     let port = u16::from_be_bytes([*p0, *p1]);
     match i32::from(u16::from_ne_bytes([*f0, *f1])) {

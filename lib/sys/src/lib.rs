@@ -6,6 +6,7 @@
 pub mod adjtime;
 pub mod alarm;
 pub mod autofs;
+pub mod batch;
 pub mod block;
 pub mod capability;
 pub mod cgroup;
@@ -25,6 +26,7 @@ pub mod memory;
 mod message;
 pub mod module;
 pub mod mount;
+pub mod multicast;
 pub mod namespace;
 pub mod netlink;
 pub mod packet;

@@ -1,0 +1,3 @@
+//! Names and types of records.
+
+pub(crate) use minke_wire::dns::{Kind, Name};

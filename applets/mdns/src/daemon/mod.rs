@@ -1,0 +1,457 @@
+//! The service: one loop around the sockets, the interfaces, the service files, the host's name and those who ask.
+
+mod clients;
+mod files;
+mod links;
+mod user;
+
+use crate::core::{Action, Limits, Mdns, PORT, Packet, Time};
+use clients::{Clients, FIRST_PUBLISHED};
+use files::Files;
+use links::{Links, Update};
+use minke_applet::{Args, Flag, log, notify, report};
+use minke_control::Event;
+use minke_control::mdns::{Interface, Published, Request, SOCKET, Status};
+use minke_sys::event::{Interest, Poller, Ready, Timer};
+use minke_sys::multicast::Group;
+use minke_sys::netlink::{Monitor, Route};
+use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
+use minke_sys::{Errno, Result, clock, file, random};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const TIMER: u64 = 0;
+const SIGNALS: u64 = 1;
+const CONTROL: u64 = 2;
+const NETWORK: u64 = 3;
+const FILES: u64 = 4;
+const NAME: u64 = 5;
+/// The sockets of the two families.
+const V4: u64 = 6;
+const V6: u64 = 7;
+
+/// The groups of multicast DNS (RFC 6762 §3).
+const GROUPS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)), IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb))];
+/// The longest packet (RFC 6762 §17).
+const LONGEST: usize = 9000;
+/// Packets of one socket that are looked at in a row.
+const BATCH: usize = 64;
+/// Where the kernel tells the host's name, and that it has changed.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+/// Where service files are: those of the image, and those of the device, which outlast reboots and updates.
+const FOLDERS: [&str; 2] = ["/etc/avahi/services", "/mnt/state/root-overlay/etc/avahi/services"];
+
+/// Options of `mdns run`.
+pub(crate) const INTERFACE_FLAG: Flag = Flag {
+    short: Some('i'),
+    long: "interface",
+    value: Some("NAME"),
+    help: "run: speak on this interface alone, whatever it is; may be repeated",
+};
+pub(crate) const SERVICES_FLAG: Flag = Flag {
+    short: None,
+    long: "services",
+    value: Some("DIR"),
+    help: "run: where the service files are, instead of /etc/avahi/services; may be repeated",
+};
+pub(crate) const HOST_FLAG: Flag =
+    Flag { short: None, long: "host", value: Some("NAME"), help: "run: a name other than the host's own" };
+pub(crate) const USER_FLAG: Flag = Flag {
+    short: None,
+    long: "user",
+    value: Some("NAME"),
+    help: "run: the user to become when started as root (mdns)",
+};
+
+/// `mdns run`.
+pub(crate) fn run(args: &Args) -> u8 {
+    report(serve(args).map(|()| 0))
+}
+
+struct Daemon {
+    poller: Poller,
+    timer: Timer,
+    /// What the timer is set to.
+    set: Option<Time>,
+    signals: Signals,
+    monitor: Monitor,
+    route: Route,
+    sockets: [Option<Group>; 2],
+    /// On which interfaces the sockets hear, family by family.
+    joined: [Vec<u32>; 2],
+    links: Links,
+    files: Files,
+    /// The service files' services by their numbers.
+    shipped: Vec<(u32, PathBuf, crate::core::Service)>,
+    /// The kernel's file with the host's name, unless another name was given.
+    host: Option<File>,
+    wanted: String,
+    clients: Clients,
+    mdns: Mdns,
+    /// How long the machine has slept since boot.
+    slept: Duration,
+    /// The last error of sending, so that it is told once.
+    complained: Option<Errno>,
+}
+
+fn serve(args: &Args) -> Result<()> {
+    let mut daemon = Daemon::new(args)?;
+    daemon.name_changed();
+    daemon.files_changed();
+    let changes = Monitor::resync(&mut daemon.route)?;
+    daemon.network_changed(changes);
+    daemon.work()?;
+    notify::ready();
+    let mut ready = Vec::new();
+    let mut buffer = vec![0; LONGEST];
+    loop {
+        daemon.poller.wait(&mut ready, None)?;
+        daemon.look_for_sleep();
+        for Ready { token, .. } in &ready {
+            match *token {
+                TIMER => {
+                    daemon.timer.take();
+                    daemon.set = None;
+                }
+                SIGNALS => match daemon.signals.take() {
+                    Some(SIGHUP) => {
+                        daemon.name_changed();
+                        daemon.files_changed();
+                    }
+                    Some(_) => return daemon.end(),
+                    None => {}
+                },
+                CONTROL => daemon.answer()?,
+                NETWORK => {
+                    let changes = daemon.monitor.read(&mut daemon.route)?;
+                    daemon.network_changed(changes);
+                }
+                FILES => {
+                    daemon.files.take();
+                    daemon.files_changed();
+                }
+                NAME => daemon.name_changed(),
+                V4 => daemon.receive(0, &mut buffer),
+                V6 => daemon.receive(1, &mut buffer),
+                _ => {}
+            }
+            daemon.work()?;
+        }
+        daemon.mdns.timer(now());
+        daemon.work()?;
+    }
+}
+
+impl Daemon {
+    fn new(args: &Args) -> Result<Self> {
+        let poller = Poller::new()?;
+        let timer = Timer::new()?;
+        poller.add(&timer, TIMER, Interest::Read)?;
+        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP])?;
+        poller.add(&signals, SIGNALS, Interest::Read)?;
+        let socket = Path::new(args.value("socket").unwrap_or(SOCKET));
+        if let Some(folder) = socket.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            file::make_folder(folder, 0o755)?;
+        }
+        let user = user::find(args.value(USER_FLAG.long).unwrap_or("mdns"))?;
+        let uid = match &user {
+            Some(user) => user.uid,
+            None => minke_sys::status::of("/proc/self")?.uid,
+        };
+        let clients = Clients::new(socket, uid)?;
+        poller.add(&clients.server, CONTROL, Interest::Read)?;
+        let sockets = [V4, V6].map(|token| open(&poller, token));
+        // Before the first packet, and before anything is read that others wrote.
+        user::become_user(user)?;
+        let monitor = Monitor::links_and_addresses()?;
+        poller.add(&monitor, NETWORK, Interest::Read)?;
+        let mut folders: Vec<PathBuf> = args.values(SERVICES_FLAG.long).map(PathBuf::from).collect();
+        if folders.is_empty() {
+            folders = FOLDERS.iter().map(PathBuf::from).collect();
+        }
+        let files = Files::new(folders)?;
+        poller.add(&files, FILES, Interest::Read)?;
+        let wanted = args.value(HOST_FLAG.long).unwrap_or_default().to_owned();
+        let host = if wanted.is_empty() { Some(file::open_to_read(HOST_NAME)?) } else { None };
+        if let Some(host) = &host {
+            // proc(5): a change of the name is an error condition of its file.
+            poller.add(host, NAME, Interest::None)?;
+        }
+        Ok(Self {
+            poller,
+            timer,
+            set: None,
+            signals,
+            monitor,
+            route: Route::new()?,
+            sockets: sockets.into_iter().collect::<Result<Vec<_>>>()?.try_into().unwrap_or_default(),
+            joined: [Vec::new(), Vec::new()],
+            links: Links::new(args.values(INTERFACE_FLAG.long).map(str::to_owned).collect()),
+            files,
+            shipped: Vec::new(),
+            host,
+            wanted,
+            clients,
+            mdns: Mdns::new(random::quick(), Limits::default()),
+            slept: slept(),
+            complained: None,
+        })
+    }
+
+    /// Does what there is to do until there is nothing more, and sets the timer.
+    fn work(&mut self) -> Result<()> {
+        loop {
+            let actions = self.mdns.take_actions();
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions {
+                self.perform(action);
+            }
+        }
+        self.clients.tell_names(&self.mdns);
+        let first = self.mdns.deadline();
+        if first != self.set {
+            self.set = first;
+            let now = now();
+            self.timer.set(first.map(|due| Duration::from_millis(due.saturating_sub(now))))?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Send { link, to, bytes } => {
+                let [v4, v6] = &self.sockets;
+                let socket = if to.is_ipv4() { v4 } else { v6 };
+                let Some(socket) = socket else { return };
+                match socket.send(&bytes, to, link) {
+                    Ok(()) => self.complained = None,
+                    // A link that went away at this moment, or has a filter: what matters is sent again.
+                    Err(error) if self.complained != Some(error.errno) => {
+                        self.complained = Some(error.errno);
+                        log::warn(format_args!("{error} on {}", self.links.name(link)));
+                    }
+                    Err(_) => {}
+                }
+            }
+            Action::Found { question, link, record } => {
+                let interface = self.links.name(link);
+                self.clients.record(&mut self.mdns, now(), question, &record, interface, false);
+            }
+            Action::Gone { question, link, record } => {
+                let interface = self.links.name(link);
+                self.clients.record(&mut self.mdns, now(), question, &record, interface, true);
+            }
+            Action::Done { question } => self.clients.done(question),
+            Action::Host(name) => {
+                log::info(format_args!("this host is {name}.local"));
+                notify::status(&format!("{name}.local"));
+            }
+            Action::Log(line) => log::info(format_args!("{line}")),
+        }
+    }
+
+    fn receive(&mut self, family: usize, buffer: &mut [u8]) {
+        let Some(Some(socket)) = self.sockets.get(family) else { return };
+        for _ in 0..BATCH {
+            match socket.receive(buffer) {
+                Ok(None) => return,
+                Ok(Some(heard)) => {
+                    let bytes = buffer.get(..heard.length).unwrap_or_default();
+                    let packet =
+                        Packet { link: heard.interface, from: heard.from, to_group: heard.to_group, bytes };
+                    self.mdns.received(now(), packet);
+                }
+                // What a host reported of an earlier answer.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn network_changed(&mut self, changes: Vec<minke_sys::netlink::Change>) {
+        for update in self.links.apply(changes) {
+            match update {
+                Update::Set(link) => {
+                    for family in [0, 1] {
+                        let has = link.addresses.iter().any(|address| address.ip.is_ipv4() == (family == 0));
+                        self.hear(family, link.index, has);
+                    }
+                    self.mdns.set_link(now(), &link);
+                }
+                Update::Drop(index) => {
+                    self.mdns.drop_link(now(), index);
+                    // The farewells leave before the groups are left.
+                    for action in self.mdns.take_actions() {
+                        self.perform(action);
+                    }
+                    for family in [0, 1] {
+                        self.hear(family, index, false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Joins or leaves the group of a family on an interface.
+    fn hear(&mut self, family: usize, index: u32, wanted: bool) {
+        let (Some(Some(socket)), Some(joined)) = (self.sockets.get(family), self.joined.get_mut(family))
+        else {
+            return;
+        };
+        if !wanted {
+            if joined.contains(&index) {
+                joined.retain(|known| *known != index);
+                socket.leave(index);
+            }
+        } else if !joined.contains(&index) {
+            match socket.join(index) {
+                Ok(()) => joined.push(index),
+                Err(error) => log::warn(format_args!("{error}")),
+            }
+        }
+    }
+
+    fn name_changed(&mut self) {
+        if self.host.is_some() {
+            self.wanted = file::text(HOST_NAME).trim().to_owned();
+        }
+        // The host's name is one label here, whatever its domain.
+        let label = self.wanted.split('.').next().unwrap_or_default();
+        if label.is_empty() || label == "(none)" || label == "localhost" {
+            log::warn(format_args!("the host has no name yet: nothing is published"));
+            return;
+        }
+        self.mdns.set_host(now(), label);
+    }
+
+    /// Publishes what the service files say now. What is the same as before stays as it is.
+    fn files_changed(&mut self) {
+        self.files.read();
+        let mut wanted = Vec::new();
+        let mut old = std::mem::take(&mut self.shipped);
+        for (path, service) in self.files.services() {
+            let same = |(_, known, content): &(u32, PathBuf, crate::core::Service)| {
+                known == path && content == service
+            };
+            match old.iter().position(same) {
+                Some(place) => self.shipped.push(old.swap_remove(place)),
+                None => wanted.push((path.to_owned(), service.clone())),
+            }
+        }
+        for (id, ..) in &old {
+            self.mdns.drop_service(now(), *id);
+        }
+        for (path, service) in wanted {
+            let taken = |id: &u32| self.shipped.iter().any(|(known, ..)| known == id);
+            let Some(id) = (0..FIRST_PUBLISHED).find(|id| !taken(id)) else { return };
+            match self.mdns.set_service(now(), id, service.clone()) {
+                Ok(()) => self.shipped.push((id, path, service)),
+                Err(why) => log::warn(format_args!("{}: {why}", path.display())),
+            }
+        }
+    }
+
+    fn answer(&mut self) -> Result<()> {
+        for event in self.clients.server.events()? {
+            match event {
+                Event::Request { conn, request, uid } => match Request::from_value(&request) {
+                    Some(Request::Status) => {
+                        let status = self.status().to_value();
+                        self.clients.server.finish(conn, &status);
+                    }
+                    Some(request) => self.clients.request(&mut self.mdns, now(), conn, request, uid),
+                    None => self.clients.server.refuse(conn, "unknown command"),
+                },
+                Event::Closed { conn } => self.clients.closed(&mut self.mdns, now(), conn),
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let counters = self.mdns.counters;
+        let mut status = Status {
+            host: local(self.mdns.host()),
+            wanted: local(self.wanted.split('.').next().unwrap_or_default()),
+            conflicts: counters.conflicts,
+            cached: count(self.mdns.cached().0),
+            questions: count(self.clients.questions()),
+            received: counters.packets_in,
+            sent: counters.packets_out,
+            dropped: counters.refused.saturating_add(counters.flooded),
+            ..Status::default()
+        };
+        for link in self.links.told() {
+            let mut interface = Interface { name: self.links.name(link.index), ..Interface::default() };
+            for address in &link.addresses {
+                if address.published {
+                    interface.addresses.push(address.ip.to_string());
+                }
+            }
+            status.interfaces.push(interface);
+        }
+        for service in self.mdns.services() {
+            let file = self.shipped.iter().find(|(id, ..)| *id == service.id);
+            status.services.push(Published {
+                name: service.instance.to_owned(),
+                kind: service.service.kind.clone(),
+                port: service.service.port,
+                file: file.map(|(_, path, _)| path.display().to_string()).unwrap_or_default(),
+                established: service.established,
+            });
+        }
+        status
+    }
+
+    /// After the machine has slept, others may have come with our names.
+    fn look_for_sleep(&mut self) {
+        let slept = slept();
+        if slept.saturating_sub(self.slept) >= Duration::from_secs(1) {
+            self.slept = slept;
+            self.mdns.resumed(now());
+        }
+    }
+
+    /// Says farewell.
+    fn end(&mut self) -> Result<()> {
+        self.mdns.close(now());
+        for action in self.mdns.take_actions() {
+            self.perform(action);
+        }
+        Ok(())
+    }
+}
+
+/// The socket of a family, if the kernel has it.
+fn open(poller: &Poller, token: u64) -> Result<Option<Group>> {
+    let [v4, v6] = GROUPS;
+    match Group::open(if token == V4 { v4 } else { v6 }, PORT) {
+        Ok(socket) => {
+            poller.add(&socket, token, Interest::Read)?;
+            Ok(Some(socket))
+        }
+        Err(error) if error.errno == Errno::AFNOSUPPORT => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn local(label: &str) -> String {
+    if label.is_empty() { String::new() } else { format!("{label}.local") }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since boot.
+fn now() -> Time {
+    clock::milliseconds(clock::boottime())
+}
+
+fn slept() -> Duration {
+    clock::boottime().saturating_sub(clock::monotonic())
+}

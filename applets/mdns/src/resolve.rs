@@ -1,0 +1,123 @@
+//! `mdns resolve`: who has a name.
+
+use crate::show::{data, local, socket, unanswered, wrong};
+use minke_applet::{Args, log, print};
+use minke_control::Error;
+use minke_control::mdns::{Question, Record, resolve};
+use minke_wire::dns::{Data, Kind};
+use minke_wire::json::json;
+use minke_wire::text;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// `mdns resolve NAME [TYPE]`.
+pub(crate) fn run(args: &Args) -> u8 {
+    let Some(name) = args.operand(1) else { return wrong("name", "") };
+    let (name, kinds): (String, &[Kind]) = match (args.operand(2), name.parse::<IpAddr>()) {
+        (None, Ok(address)) => (reverse(address), &[Kind::PTR]),
+        (None, Err(_)) if text::contains(name, "._tcp") || text::contains(name, "._udp") => {
+            (local(name), &[Kind::SRV, Kind::TXT])
+        }
+        (None, Err(_)) => (local(name), &[Kind::A, Kind::AAAA]),
+        (Some(word), _) => match Kind::parse(word) {
+            Some(kind) => return show(args, name, ask(&socket(args), &local(name), &[kind])),
+            None => return wrong("type of records", word),
+        },
+    };
+    show(args, &name, ask(&socket(args), &name, kinds))
+}
+
+fn show(args: &Args, name: &str, result: Result<Vec<Record>, Error>) -> u8 {
+    let records = match result {
+        Ok(records) => records,
+        Err(error) => return unanswered(&error),
+    };
+    if records.is_empty() {
+        log::error(format_args!("nobody on the link has {}", text::shown(name)));
+        return 1;
+    }
+    let mut out = String::new();
+    for record in &records {
+        let (kind, data) = (Kind(record.kind), data(record));
+        if args.has("json") {
+            let value = json!({
+                "name": record.name,
+                "type": kind.to_string(),
+                "ttl": record.ttl,
+                "data": data,
+                "interface": record.interface,
+            });
+            let _ = writeln!(out, "{value}");
+        } else {
+            let _ = writeln!(out, "{} {kind} {data}  ({}, {} s)", record.name, record.interface, record.ttl);
+        }
+    }
+    print(&out)
+}
+
+/// The records of these kinds; where one tells of a host, its addresses too.
+fn ask(socket: &Path, name: &str, kinds: &[Kind]) -> Result<Vec<Record>, Error> {
+    let mut records = Vec::new();
+    for kind in kinds {
+        let found = resolve(socket, Question { name: name.to_owned(), kind: kind.0 })?;
+        let nothing = found.is_empty();
+        let mut hosts = Vec::new();
+        for record in found {
+            if let Some(Data::Srv { target, .. }) = Data::of(Kind(record.kind), &record.data) {
+                hosts.push(target.to_string());
+            }
+            add(&mut records, record);
+        }
+        if *kind == Kind::SRV && nothing {
+            // Without a place the texts are not asked for, as that only takes time.
+            break;
+        }
+        for host in hosts.into_iter().take(4) {
+            for kind in [Kind::A, Kind::AAAA] {
+                for record in resolve(socket, Question { name: host.clone(), kind: kind.0 })? {
+                    add(&mut records, record);
+                }
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn add(records: &mut Vec<Record>, record: Record) {
+    if !records.contains(&record) {
+        records.push(record);
+    }
+}
+
+/// The name under which an address has its host's name (RFC 1035 §3.5, RFC 3596 §2.5).
+fn reverse(address: IpAddr) -> String {
+    let mut name = String::new();
+    match address {
+        IpAddr::V4(address) => {
+            for byte in address.octets().iter().rev() {
+                let _ = write!(name, "{byte}.");
+            }
+            name.push_str("in-addr.arpa");
+        }
+        IpAddr::V6(address) => {
+            for byte in address.octets().iter().rev() {
+                let _ = write!(name, "{:x}.{:x}.", byte & 15, byte >> 4);
+            }
+            name.push_str("ip6.arpa");
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_addresses() {
+        assert_eq!(reverse("10.1.2.3".parse().unwrap()), "3.2.1.10.in-addr.arpa");
+        let name = reverse("2001:db8::a5".parse().unwrap());
+        assert_eq!(name, "5.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
+    }
+}
