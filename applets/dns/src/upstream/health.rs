@@ -66,6 +66,13 @@ impl Health {
         self.answers = self.answers.wrapping_add(1);
     }
 
+    /// It has said that its answer is too long for a datagram: whether it has one shows later.
+    pub(crate) fn has_spoken(&mut self, now: Duration, sent: Option<Duration>) {
+        if let Some(sent) = sent {
+            self.measure(now.saturating_sub(sent));
+        }
+    }
+
     /// RFC 6298 §2, in integers.
     fn measure(&mut self, span: Duration) {
         let sample = u32::try_from(minke_sys::clock::microseconds(span)).unwrap_or(u32::MAX).min(10_000_000);
