@@ -55,13 +55,13 @@ impl Resolver {
             return if out.len() > start { Step::Answered } else { Step::Drop };
         };
         let internet = query.class == Class::IN;
-        let key = query.key(query.name());
-        let here_first = internet && self.local.is_before_cache(&self.settings, query.name(), asked.from);
+        let key = query.key(query.name);
+        let here_first = internet && self.local.is_before_cache(&self.settings, query.name, asked.from);
         if !here_first && let Ok(hit) = self.lookup(now, key.bytes(), mode) {
             self.give(&query, &hit, out);
             return if hit.refresh { self.refresh(asked.from, &key) } else { Step::Answered };
         }
-        let Some(name) = Name::from_wire(query.name()) else { return Step::Drop };
+        let Some(name) = Name::from_wire(query.name) else { return Step::Drop };
         let known = if internet {
             self.local.look(&self.settings, asked.from, &name, query.kind)
         } else {
