@@ -55,7 +55,14 @@ impl Lab {
         let lab = Self(Scratch::new(&format!("dns-{name}")));
         // Of IPv6 a route alone does not let programs listen.
         for address in (1..=4).map(server6).chain([here6()]) {
-            run(Command::new("ip").args(["address", "add", &format!("{}/128", address.ip()), "dev", "lo", "nodad"]));
+            run(Command::new("ip").args([
+                "address",
+                "add",
+                &format!("{}/128", address.ip()),
+                "dev",
+                "lo",
+                "nodad",
+            ]));
         }
         for folder in ["etc/dnsmasq.d", "etc/ssl/certs", "run/resolvconf/interface", "run/minke"] {
             std::fs::create_dir_all(lab.path(folder)).unwrap();

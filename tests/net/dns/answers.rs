@@ -5,8 +5,12 @@ use minke_tests::in_namespace;
 
 use super::message::{A, Message, query};
 
-const RECORDS: [&str; 4] =
-    ["--address=/board.test/192.0.2.7", "--host-record=six.test,2001:db8::7", "--local=/test/", "--local-ttl=300"];
+const RECORDS: [&str; 4] = [
+    "--address=/board.test/192.0.2.7",
+    "--host-record=six.test,2001:db8::7",
+    "--local=/test/",
+    "--local-ttl=300",
+];
 
 #[test]
 fn over_udp_and_tcp_over_both_families() {
@@ -18,7 +22,11 @@ fn over_udp_and_tcp_over_both_families() {
             for way in ["@10.77.0.53", "@fd77::53", "@10.77.0.53 +tcp", "@fd77::53 +tcp"] {
                 for client in [dig, kdig] {
                     let answer = client(&format!("{way} board.test A"));
-                    assert_eq!((answer.status(), answer.answers()), ("NOERROR", vec!["192.0.2.7"]), "{way} {answer:?}");
+                    assert_eq!(
+                        (answer.status(), answer.answers()),
+                        ("NOERROR", vec!["192.0.2.7"]),
+                        "{way} {answer:?}"
+                    );
                     let answer = client(&format!("{way} six.test AAAA"));
                     assert_eq!(answer.answers(), ["2001:db8::7"], "{way} {answer:?}");
                     let answer = client(&format!("{way} six{number}.test AAAA"));

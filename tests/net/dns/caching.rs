@@ -1,6 +1,8 @@
 //! What is kept, how long, and what becomes of it when nobody can say it anew.
 
-use super::message::{A, AAAA, ANSWER, CNAME, Message, NXDOMAIN, Reply, SERVFAIL, TC, TXT, query, query_of, wire, with_opt};
+use super::message::{
+    A, AAAA, ANSWER, CNAME, Message, NXDOMAIN, Reply, SERVFAIL, TC, TXT, query, query_of, wire, with_opt,
+};
 use super::upstream::{Act, Asked, Upstream};
 use super::{GOOD, address, addresses, honest, look_up};
 use minke_tests::dns_lab::{Lab, ask, here, server, soon};
@@ -39,7 +41,8 @@ fn an_answer_is_asked_for_once_and_ages() {
 fn when_its_time_is_over_it_is_asked_for_again() {
     in_namespace(|| {
         let lab = Lab::new("expiry");
-        let upstream = Upstream::start(server(1), |asked| vec![Act::Say(address(asked, 1, asked.number as u8))]);
+        let upstream =
+            Upstream::start(server(1), |asked| vec![Act::Say(address(asked, 1, asked.number as u8))]);
         let _forwarder = lab.by_hand(&[server(1)]);
         let first = addresses(&look_up("short.test"));
         assert!(soon(|| addresses(&look_up("short.test")) != first));
@@ -103,7 +106,10 @@ fn what_does_not_exist_is_kept_as_its_zone_says() {
             for _ in 0..3 {
                 let answer = look_up(name);
                 assert_eq!((answer.rcode(), answer.answers(A).len()), (code, 0), "{name}");
-                assert!(answer.records.iter().any(|record| record.kind == 6 && record.section == 2), "SOA for {name}");
+                assert!(
+                    answer.records.iter().any(|record| record.kind == 6 && record.section == 2),
+                    "SOA for {name}"
+                );
             }
             assert_eq!(upstream.count(name), 1, "{name}");
         }
@@ -122,7 +128,9 @@ fn what_was_cut_off_is_not_kept() {
         let lab = Lab::new("cut");
         // Over TCP it breaks off: the answer is never whole.
         let upstream = Upstream::start(server(1), |asked| match (asked.name().as_str(), asked.tcp) {
-            ("cut.test.", false) => vec![Act::Say(Reply::to(&asked.query, ANSWER | TC).own(A, 300, &[192, 0, 2, 9]).0)],
+            ("cut.test.", false) => {
+                vec![Act::Say(Reply::to(&asked.query, ANSWER | TC).own(A, 300, &[192, 0, 2, 9]).0)]
+            }
             ("cut.test.", true) => vec![Act::Close],
             _ => honest(asked),
         });
@@ -160,7 +168,9 @@ fn a_name_in_use_is_asked_for_before_its_time_is_over() {
     const TTL: u64 = 20;
     in_namespace(|| {
         let lab = Lab::new("prefetch");
-        let upstream = Upstream::start(server(1), |asked| vec![Act::Say(address(asked, TTL as u32, asked.number as u8))]);
+        let upstream = Upstream::start(server(1), |asked| {
+            vec![Act::Say(address(asked, TTL as u32, asked.number as u8))]
+        });
         let _forwarder = lab.by_hand(&[server(1)]);
         look_up("busy.test");
         let begun = upstream.asked().iter().find(|asked| asked.name() == "busy.test.").unwrap().at;
@@ -168,7 +178,8 @@ fn a_name_in_use_is_asked_for_before_its_time_is_over() {
             look_up("busy.test");
             std::thread::sleep(Duration::from_millis(50));
         }
-        let all: Vec<Asked> = upstream.asked().into_iter().filter(|asked| asked.name() == "busy.test.").collect();
+        let all: Vec<Asked> =
+            upstream.asked().into_iter().filter(|asked| asked.name() == "busy.test.").collect();
         let age = all[1].at.duration_since(begun);
         assert!(age < Duration::from_secs(TTL), "asked again after {age:?}");
         assert!(age > Duration::from_secs(TTL / 2), "asked again after {age:?} already");
@@ -249,7 +260,8 @@ fn a_chain_is_kept_as_it_came_and_as_long_as_its_shortest_link() {
         let _forwarder = lab.by_hand(&[server(1)]);
         for _ in 0..2 {
             let answer = look_up("begin.test");
-            let names: Vec<&str> = answer.records.iter().filter(|record| record.section == 1).map(|r| &*r.name).collect();
+            let names: Vec<&str> =
+                answer.records.iter().filter(|record| record.section == 1).map(|r| &*r.name).collect();
             assert_eq!(names, ["begin.test.", "middle.test.", "end.test."]);
         }
         assert_eq!(upstream.count("begin.test."), 1);

@@ -1,8 +1,6 @@
 //! What is not ours to know is carried through as it is; what is ours (EDNS, lengths, transports) is done right.
 
-use super::message::{
-    A, AD, ANSWER, ANY, CD, Message, Reply, TC, TXT, query, query_of, wire, with_opt,
-};
+use super::message::{A, AD, ANSWER, ANY, CD, Message, Reply, TC, TXT, query, query_of, wire, with_opt};
 use super::upstream::{Act, Asked, Upstream};
 use super::{GOOD, addresses, honest, look_up};
 use minke_tests::dns_lab::{Lab, ask, ask_tcp, ask_within, dig, here, server};
@@ -51,7 +49,11 @@ fn unknown_kinds_and_classes() {
                 let question = query_of(kind ^ class, &wire("unknown.test"), kind, class);
                 for answer in [ask(here(), &question), ask(here(), &question), ask_tcp(here(), &question)] {
                     let answer = Message::read(&answer);
-                    assert_eq!((answer.id, answer.kind, answer.class), (kind ^ class, kind, class), "{answer:?}");
+                    assert_eq!(
+                        (answer.id, answer.kind, answer.class),
+                        (kind ^ class, kind, class),
+                        "{answer:?}"
+                    );
                     let record = answer.answers(kind)[0];
                     assert_eq!((record.class, &record.data[..]), (class, DATA), "{kind} {class}");
                 }
@@ -82,7 +84,9 @@ fn sixty_four_kibibytes_and_four_thousand_records() {
             _ => vec![Act::Say(Reply::to(&asked.query, ANSWER | TC).0)],
         });
         let forwarder = lab.by_hand(&[server(1)]);
-        for (name, kind, count) in [("records.test", 65_280, 4_000), ("bytes.test", TXT, 242), ("full.test", TXT, 243)] {
+        for (name, kind, count) in
+            [("records.test", 65_280, 4_000), ("bytes.test", TXT, 242), ("full.test", TXT, 243)]
+        {
             let question = query(1, name, kind);
             for _ in 0..2 {
                 let answer = ask_tcp(here(), &question);
@@ -127,13 +131,22 @@ fn edns_is_between_neighbours() {
             // Its own cookie and padding are between it and us.
             let reply = Reply::to(&asked.query, ANSWER).own(A, 300, &[192, 0, 2, 7]).0;
             let options = [0, 10, 0, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 9];
-            vec![Act::Say(if asked.message.opt().is_some() { with_opt(reply, 4_096, 0, false, &options) } else { reply })]
+            vec![Act::Say(if asked.message.opt().is_some() {
+                with_opt(reply, 4_096, 0, false, &options)
+            } else {
+                reply
+            })]
         });
         let _forwarder = lab.by_hand(&[server(1)]);
         // Version 1 is not spoken (RFC 6891 §6.1.3).
-        let answer = Message::read(&ask(here(), &with_opt(query(1, "version.test", A), 1_232, 1, false, &[])));
+        let answer =
+            Message::read(&ask(here(), &with_opt(query(1, "version.test", A), 1_232, 1, false, &[])));
         let opt = answer.opt().unwrap_or_else(|| panic!("an OPT record in {answer:?}"));
-        assert_eq!((opt.ttl >> 24, answer.rcode(), opt.ttl >> 16 & 0xff), (1, 0, 0), "BADVERS, version 0: {answer:?}");
+        assert_eq!(
+            (opt.ttl >> 24, answer.rcode(), opt.ttl >> 16 & 0xff),
+            (1, 0, 0),
+            "BADVERS, version 0: {answer:?}"
+        );
         assert!(answer.answers(A).is_empty());
         assert_eq!(upstream.count("version.test."), 0);
         let answer = dig("version.test +edns=1 +noednsneg");
@@ -150,8 +163,18 @@ fn edns_is_between_neighbours() {
         assert_eq!(addresses(&answer), [GOOD]);
         assert!(answer.opt().is_some());
         let asked = upstream.asked();
-        let opt = asked.iter().find(|asked| asked.name() == "options.test.").unwrap().message.opt().unwrap().clone();
-        assert!(!opt.data.windows(3).any(|part| part == [203, 0, 113] || part == [0xaa, 0xbb, 0xcc]), "{opt:?}");
+        let opt = asked
+            .iter()
+            .find(|asked| asked.name() == "options.test.")
+            .unwrap()
+            .message
+            .opt()
+            .unwrap()
+            .clone();
+        assert!(
+            !opt.data.windows(3).any(|part| part == [203, 0, 113] || part == [0xaa, 0xbb, 0xcc]),
+            "{opt:?}"
+        );
         assert!((512..=1_232).contains(&opt.class), "{opt:?}");
         // Who does not speak EDNS is not spoken to by it.
         let plain = look_up("options.test");
@@ -197,7 +220,11 @@ fn any_case_and_bits() {
         let upstream = Upstream::start(server(1), |asked| {
             let bits = ANSWER | AD | asked.message.flags & CD;
             let reply = Reply::to(&asked.query, bits).own(A, 300, &[192, 0, 2, 7]);
-            vec![Act::Say(if asked.message.kind == ANY { reply.own(TXT, 300, b"\x03any").0 } else { reply.0 })]
+            vec![Act::Say(if asked.message.kind == ANY {
+                reply.own(TXT, 300, b"\x03any").0
+            } else {
+                reply.0
+            })]
         });
         let _forwarder = lab.by_hand(&[server(1)]);
         let any = Message::read(&ask(here(), &query(1, "any.test", ANY)));
@@ -233,7 +260,9 @@ fn what_is_no_question_is_told_or_passed_over() {
         let forwarder = lab.by_hand(&[server(1)]);
         let patience = Duration::from_millis(300);
         let code = |message: &[u8]| ask_within(here(), message, patience).map(|answer| answer[3] & 15);
-        for (opcode, name) in [(1, "IQUERY"), (2, "STATUS"), (4, "NOTIFY"), (5, "UPDATE"), (6, "DSO"), (15, "15")] {
+        for (opcode, name) in
+            [(1, "IQUERY"), (2, "STATUS"), (4, "NOTIFY"), (5, "UPDATE"), (6, "DSO"), (15, "15")]
+        {
             let mut message = query(1, "opcode.test", A);
             message[2] |= opcode << 3;
             assert!(matches!(code(&message), Some(4) | None), "{name} is NOTIMP or nothing");

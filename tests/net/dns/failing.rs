@@ -21,9 +21,7 @@ const FAILURES: &[(&str, Option<Play>)] = &[
     ("fails", Some(|asked| says(asked, SERVFAIL))),
     ("does not implement", Some(|asked| says(asked, 4))),
     ("talks nonsense", Some(|_| vec![Act::Say(vec![0xff; 40])])),
-    ("cuts all, without TCP", Some(|asked| {
-        if asked.tcp { vec![Act::Close] } else { says(asked, TC) }
-    })),
+    ("cuts all, without TCP", Some(|asked| if asked.tcp { vec![Act::Close] } else { says(asked, TC) })),
     ("cuts all, silent over TCP", Some(|asked| if asked.tcp { Vec::new() } else { says(asked, TC) })),
 ];
 
@@ -76,8 +74,10 @@ fn when_all_fail_the_client_is_told() {
     in_namespace(|| {
         for (number, (failure, play)) in FAILURES.iter().enumerate() {
             let lab = Lab::new(&format!("all-fail-{number}"));
-            let _bad: Vec<Upstream> =
-                play.iter().flat_map(|play| [1, 2].map(|number| Upstream::start(server(number), play))).collect();
+            let _bad: Vec<Upstream> = play
+                .iter()
+                .flat_map(|play| [1, 2].map(|number| Upstream::start(server(number), play)))
+                .collect();
             let forwarder = lab.by_hand(&[server(1), server(2)]);
             let begun = Instant::now();
             let question = with_opt(query(5, "board.test", A), 1_232, 0, false, &[]);
@@ -118,7 +118,9 @@ fn a_server_that_comes_back_is_used_again() {
         let mut number = 0;
         let back = soon(|| {
             number += 1;
-            addresses(&look_up(&format!("after-{number}.test"))).iter().any(|address| address.octets()[3] == 8)
+            addresses(&look_up(&format!("after-{number}.test")))
+                .iter()
+                .any(|address| address.octets()[3] == 8)
         });
         assert!(back && !first.asked().is_empty());
     });
@@ -128,7 +130,9 @@ fn a_server_that_comes_back_is_used_again() {
 fn of_two_servers_the_fast_one_is_asked_more() {
     in_namespace(|| {
         let lab = Lab::new("fast");
-        let slow = Upstream::start(server(1), |asked| vec![Act::Later(Duration::from_millis(150), address(asked, 300, 7))]);
+        let slow = Upstream::start(server(1), |asked| {
+            vec![Act::Later(Duration::from_millis(150), address(asked, 300, 7))]
+        });
         let fast = Upstream::start(server(2), honest);
         let _forwarder = lab.by_hand(&[server(1), server(2)]);
         for number in 0..200 {
@@ -187,7 +191,10 @@ fn who_asks_the_same_waits_for_the_same() {
             let length = socket.recv(&mut bytes).unwrap();
             let answer = Message::read(&bytes[..length]);
             let name = if number % 2 == 0 { "same.test." } else { "SaMe.TeSt." };
-            assert_eq!((usize::from(answer.id), answer.name.as_str(), addresses(&answer)), (number, name, vec![GOOD]));
+            assert_eq!(
+                (usize::from(answer.id), answer.name.as_str(), addresses(&answer)),
+                (number, name, vec![GOOD])
+            );
         }
         // One question, and its repetitions while the answer takes its time.
         assert!(upstream.count("same.test.") <= 4, "asked {} times", upstream.count("same.test."));
@@ -200,7 +207,10 @@ fn a_client_that_asks_again_gets_its_answer() {
         let lab = Lab::new("again");
         // Every other packet is lost on the way.
         let upstream =
-            Upstream::start(server(1), |asked| if asked.number % 2 == 0 { Vec::new() } else { honest(asked) });
+            Upstream::start(
+                server(1),
+                |asked| if asked.number % 2 == 0 { Vec::new() } else { honest(asked) },
+            );
         let _forwarder = lab.by_hand(&[server(1)]);
         for number in 0..20 {
             let bytes = ask(here(), &query(number, &format!("lossy-{number}.test"), A));

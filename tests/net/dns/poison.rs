@@ -161,7 +161,9 @@ fn holds_evil(bytes: &[u8]) -> bool {
 /// Answers honestly, but for the names that begin with the name of an attack.
 fn liar(asked: &Asked) -> Vec<Act> {
     let name = asked.name();
-    let attack = ATTACKS.iter().find(|(attack, _)| name.strip_prefix(attack).is_some_and(|rest| rest.starts_with('.')));
+    let attack = ATTACKS
+        .iter()
+        .find(|(attack, _)| name.strip_prefix(attack).is_some_and(|rest| rest.starts_with('.')));
     attack.filter(|_| !asked.tcp).map_or_else(|| vec![good(asked)], |(_, act)| act(asked))
 }
 
@@ -258,7 +260,8 @@ fn ports_and_ids_cannot_be_foreseen() {
         assert!(mixed > MANY - 20, "{mixed} names in mixed case");
         // Neither ids nor ports follow each other.
         let steps = |list: Vec<u16>| list.windows(2).filter(|pair| pair[1].abs_diff(pair[0]) <= 2).count();
-        let (ids, ports) = (asked.iter().map(|asked| asked.message.id), asked.iter().map(|asked| asked.from.port()));
+        let (ids, ports) =
+            (asked.iter().map(|asked| asked.message.id), asked.iter().map(|asked| asked.from.port()));
         let (ids, ports) = (steps(ids.collect()), steps(ports.collect()));
         assert!(ids < 10 && ports < MANY / 2, "{ids} neighbouring ids, {ports} neighbouring ports of {MANY}");
     });
@@ -285,7 +288,8 @@ fn noise_from_a_server_is_survived() {
             let mut random = Random::new(seed.wrapping_mul(asked.number as u64 + 1));
             let mut acts = Vec::new();
             for _ in 0..4 {
-                let mut noise = evil(&asked.query).additional("", 41, 0, &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]).0;
+                let mut noise =
+                    evil(&asked.query).additional("", 41, 0, &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]).0;
                 spoil(&mut noise, &mut random);
                 // With the right id it would be an answer whose address alone was changed.
                 noise[0] ^= 0x80;
@@ -297,7 +301,9 @@ fn noise_from_a_server_is_survived() {
                 acts.push(Act::Say(broken));
             }
             acts.push(good(asked));
-            if asked.tcp { acts.drain(..acts.len() - 1); }
+            if asked.tcp {
+                acts.drain(..acts.len() - 1);
+            }
             acts
         });
         let forwarder = lab.by_hand(&[server(1)]);

@@ -62,8 +62,10 @@ impl Upstream {
         let (asked, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let part = Part { asked: Arc::clone(&asked), play: Arc::clone(&play), stop: Arc::clone(&stop) };
         let other = part.clone();
-        let threads =
-            vec![std::thread::spawn(move || part.datagrams(udp)), std::thread::spawn(move || other.listen(&tcp))];
+        let threads = vec![
+            std::thread::spawn(move || part.datagrams(udp)),
+            std::thread::spawn(move || other.listen(&tcp)),
+        ];
         Self { asked, play, stop, threads }
     }
 
