@@ -4,5 +4,6 @@
 
 mod dns;
 mod liar;
+mod mdns;
 mod ntp;
 mod nts;

@@ -16,7 +16,7 @@ use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::multicast::Group;
 use minke_sys::netlink::{Monitor, Route};
 use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
-use minke_sys::{Errno, Result, clock, file, random};
+use minke_sys::{Errno, Result, clock, file, random, seccomp};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -103,6 +103,10 @@ fn serve(args: &Args) -> Result<()> {
     daemon.files_changed();
     let changes = Monitor::resync(&mut daemon.route)?;
     daemon.network_changed(changes);
+    // What others send is read from here on. A kernel that has no filters is no reason to be silent.
+    if let Err(error) = seccomp::allow(&[seccomp::LOOP, seccomp::SOCKETS, seccomp::READING]) {
+        log::warn(format_args!("{error}"));
+    }
     daemon.work()?;
     notify::ready();
     let mut ready = Vec::new();
@@ -164,7 +168,6 @@ impl Daemon {
         let clients = Clients::new(socket, uid)?;
         poller.add(&clients.server, CONTROL, Interest::Read)?;
         let sockets = [V4, V6].map(|token| open(&poller, token));
-        // Before the first packet, and before anything is read that others wrote.
         user::become_user(user)?;
         let monitor = Monitor::links_and_addresses()?;
         poller.add(&monitor, NETWORK, Interest::Read)?;
