@@ -47,7 +47,8 @@ impl Lab {
         let lab = Self { folder, name };
         // Snooping would need somebody who asks for members, and nobody does here.
         sh(&format!(
-            "ip netns add {name}; ip -n {name} link add name br0 type bridge mcast_snooping 0; ip -n {name} link set br0 up",
+            "ip netns add {name}; ip -n {name} link add name br0 type bridge mcast_snooping 0; ip -n {name} link set br0 up
+             ip -n {name} link add name br1 type bridge mcast_snooping 0; ip -n {name} link set br1 up",
             name = lab.name
         ));
         lab
@@ -65,7 +66,8 @@ impl Lab {
         sh(&format!(
             "ip netns add {namespace}; ip -n {namespace} link set lo up
              ip netns exec {namespace} sh -c 'for name in all default; do cd /proc/sys/net/ipv6/conf/$name
-                 echo 0 > accept_dad; echo 0 > accept_ra; done'"
+                 echo 0 > accept_dad; echo 0 > accept_ra; done
+                 echo 1 > /proc/sys/net/ipv4/conf/all/promote_secondaries'"
         ));
         if families == Families::V4 {
             sh(&format!(
@@ -75,6 +77,7 @@ impl Lab {
         host.connect("eth0");
         if families != Families::V6 {
             host.ip(&format!("address add 10.77.0.{number}/24 dev eth0"));
+            host.ip("route add 224.0.0.0/4 dev eth0");
         }
         if families != Families::V4 {
             host.ip(&format!("address add fd77::{number:x}/64 dev eth0 nodad"));
@@ -105,11 +108,16 @@ pub struct Host<'a> {
 impl Host<'_> {
     /// Connects a new interface of this name to the network, without addresses but those of IPv6's link.
     pub fn connect(&self, interface: &str) {
+        self.connect_to("br0", interface);
+    }
+
+    /// The same to another network, `br1`.
+    pub fn connect_to(&self, bridge: &str, interface: &str) {
         let (lab, namespace) = (&self.lab.name, &self.namespace);
         let port = format!("p{}-{interface}", self.number);
         sh(&format!(
             "ip -n {lab} link add name {port} type veth peer name {interface} netns {namespace}
-             ip -n {lab} link set {port} master br0; ip -n {lab} link set {port} up
+             ip -n {lab} link set {port} master {bridge}; ip -n {lab} link set {port} up
              ip -n {namespace} link set {interface} up"
         ));
     }
@@ -123,6 +131,18 @@ impl Host<'_> {
     /// `ip WORDS` on the host.
     pub fn ip(&self, words: &str) {
         sh(&format!("ip -n {} {words}", self.namespace));
+    }
+
+    /// Runs `work` on the host, in a thread of its own.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = fs::File::open(format!("/run/netns/{}", self.namespace)).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                minke_sys::namespace::enter(namespace, minke_sys::namespace::Namespace::Network).unwrap();
+                work()
+            });
+            thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why))
+        })
     }
 
     /// A program on the host.
@@ -141,13 +161,23 @@ impl Host<'_> {
         self.minke_with(&["--host", name])
     }
 
+    /// Ours with the kernel's name of the host, which is this one at first, in a UTS namespace of its own.
+    pub fn minke_named_by_kernel(&self, name: &str) -> Minke<'_> {
+        self.start(&["unshare", "--uts", "sh", "-ec", "hostname \"$0\"; exec \"$@\"", name], &[])
+    }
+
     /// Ours with further options.
     pub fn minke_with(&self, options: &[&str]) -> Minke<'_> {
+        self.start(&[], options)
+    }
+
+    fn start(&self, before: &[&str], options: &[&str]) -> Minke<'_> {
         let services = self.path("services");
         fs::create_dir_all(&services).unwrap();
         fs::copy(crate::project().join("image/files/ssh.service"), services.join("ssh.service")).unwrap();
         let log = fs::File::create(self.path("minke.log")).unwrap();
-        let mut command = self.command(release("x86_64"));
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]).args(before).arg(release("x86_64"));
         command.args(["mdns", "run", "--user", "nobody", "--socket"]).arg(self.path("sock"));
         command.arg("--services").arg(&services).args(options).stderr(log);
         let daemon = Daemon::start(&mut command);
@@ -260,6 +290,21 @@ impl Minke<'_> {
         }
     }
 
+    /// What `mdns WORDS` of an ordinary user gets.
+    pub fn as_user(&self, uid: u32, words: &[&str]) -> Output {
+        let (user, group) = (format!("--reuid={uid}"), format!("--regid={uid}"));
+        let mut command = self.host.command("setpriv");
+        command.args([&user, &group, "--clear-groups", "--"]).arg(release("x86_64")).arg("mdns");
+        command.args(words).arg("--socket").arg(self.host.path("sock")).output().unwrap()
+    }
+
+    /// Its resident memory, in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.host.path("minke.log")).unwrap_or_default()
@@ -366,7 +411,12 @@ pub fn until(what: &str, right: impl Fn() -> bool) {
 
 /// Waits until something holds; fails with an explanation.
 pub fn until_or(what: &str, right: impl Fn() -> bool, why: impl Fn() -> String) {
-    let end = Instant::now() + LIMIT;
+    until_within(LIMIT, what, right, why);
+}
+
+/// Waits so long until something holds; fails with an explanation.
+pub fn until_within(limit: Duration, what: &str, right: impl Fn() -> bool, why: impl Fn() -> String) {
+    let end = Instant::now() + limit;
     while !right() {
         assert!(Instant::now() < end, "not in time: {what}\n{}", why());
         std::thread::sleep(Duration::from_millis(50));

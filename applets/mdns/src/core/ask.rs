@@ -86,8 +86,8 @@ impl Mdns {
         for (link, record) in found {
             self.actions.push(Action::Found { question: id, link, record });
         }
-        if settled && until.is_some() {
-            self.finish(id);
+        if settled {
+            self.settle(now, id);
         }
         self.mark_wanted();
         Some(id)
@@ -270,13 +270,13 @@ impl Mdns {
                 }
                 // Only one answers for a unique record; for others there may be more answers.
                 let last = (answers && record.unique) || denies(ask, record);
-                if last && ask.until.is_some() && !ask.quiet && !settled.contains(&ask.id) {
+                if last && !ask.quiet && !settled.contains(&ask.id) {
                     settled.push(ask.id);
                 }
             }
         }
         for id in settled {
-            self.finish(id);
+            self.settle(now, id);
         }
         if admit {
             self.mark_wanted();
@@ -331,6 +331,18 @@ impl Mdns {
             if entry.wanted {
                 self.tell_gone(entry.link, &entry.record);
             }
+        }
+    }
+
+    /// A question has the one answer that there is: it ends, or, on one link, rests, as a change is told to all and the
+    /// record is asked for again before it ends.
+    fn settle(&mut self, now: Time, id: u32) {
+        let Some(ask) = self.asks.iter_mut().find(|ask| ask.id == id) else { return };
+        if ask.until.is_some() {
+            self.finish(id);
+        } else if ask.question.link.is_some() {
+            ask.next = now.saturating_add(LAST_PAUSE);
+            ask.pause = LAST_PAUSE;
         }
     }
 

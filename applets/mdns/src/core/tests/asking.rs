@@ -58,6 +58,29 @@ fn the_first_unique_answer_ends_a_question_that_is_asked_once() {
 }
 
 #[test]
+fn with_its_unique_answer_a_question_of_one_link_rests_until_the_record_is_about_to_end() {
+    let mut case = Case::settled();
+    let begin = case.now;
+    let question = Question { name: name("other.local"), kind: Kind::A, link: Some(1), once: false };
+    case.mdns.ask(case.now, question.clone()).unwrap();
+    case.perform();
+    case.run(200);
+    case.receive(PEER, &response(&["other.local A 120! 10.0.0.9"]));
+    case.run(90_000);
+    let times = asked(&case, begin);
+    assert_eq!(times.len(), 1, "{times:?}");
+    case.run(10_000);
+    assert_eq!(asked(&case, begin).len(), 2, "at 80 % of its time");
+    // A change is heard, and what is known already is not even asked once.
+    case.receive(PEER, &response(&["other.local A 120! 10.0.0.10"]));
+    assert!(case.found().contains(&"+other.local A 120! 10.0.0.10".into()), "{:?}", case.found());
+    case.sent.clear();
+    case.mdns.ask(case.now, question).unwrap();
+    case.run(5000);
+    assert!(case.sent.is_empty());
+}
+
+#[test]
 fn shared_answers_are_collected_until_the_end() {
     let mut case = Case::settled();
     ask(&mut case, "_http._tcp.local PTR", true);
