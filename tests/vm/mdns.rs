@@ -80,7 +80,7 @@ fn a_device_is_found_follows_its_name_and_can_be_hidden() {
 
         // So do the host's programs and a container's, by the forwarder (spec os, complaint #1531).
         until(&mut guest, "nslookup observer.local | grep -q 10.79.0.1");
-        let pid = "$(balena inspect demo | sed -n 's/.*\"Pid\": *\\([0-9]*\\).*/\\1/p' | head -n 1)";
+        let pid = "$(balena inspect $(balena ps -q | head -n 1) | sed -n 's/.*\"Pid\": *\\([0-9]*\\).*/\\1/p' | head -n 1)";
         until(
             &mut guest,
             &format!("nsenter -t {pid} -m -n /bin/busybox nslookup observer.local | grep -q 10.79.0.1"),
