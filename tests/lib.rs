@@ -5,6 +5,8 @@
 #![allow(clippy::panic)]
 
 pub mod disk;
+#[path = "net/dns_lab.rs"]
+pub mod dns_lab;
 pub mod guest;
 #[path = "net/mdns_lab.rs"]
 pub mod mdns_lab;

@@ -49,6 +49,7 @@ const FOLDERS: &[&str] = &[
     "etc/docker",
     "etc/balena-supervisor",
     "etc/modules-load.d",
+    "etc/dnsmasq.d",
     "home/root/.ssh",
     "home/root/.docker",
     "usr/share/ca-certificates/balena",
@@ -82,7 +83,7 @@ const LINKS: &[(&str, &str)] = &[
     ("docker", "etc/balena-engine"),
     (".docker", "home/root/.balena"),
     (".docker", "home/root/.balena-engine"),
-    ("../run/resolv.conf", "etc/resolv.conf"),
+    ("../var/run/resolvconf/interface/NetworkManager", "etc/resolv.dnsmasq"),
     ("../proc/self/mounts", "etc/mtab"),
 ];
 
@@ -194,6 +195,8 @@ fn accounts(root: &Root) -> Result<()> {
     root.file("etc/shells", "/bin/sh\n/bin/ash\n")?;
     root.file("etc/profile", include_str!("../files/profile"))?;
     root.file("etc/hosts", include_str!("../files/hosts"))?;
+    // Not 127.0.0.1: that port is for containers on the host's network (spec os §7.1).
+    root.file("etc/resolv.conf", "nameserver 127.0.0.2\noptions timeout:15\n")?;
     root.file("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod development;
 mod disk;
 mod disk_growth;
+mod dns;
 mod mdns;
 mod ntp;
 mod nts;

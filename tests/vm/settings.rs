@@ -60,6 +60,14 @@ const ROWS: &[Row] = &[
         10,
         "[ \"$(tr '\\n' + < /run/dnsmasq.servers)\" = +server=9.9.9.9+server=/lan/10.0.0.1#54+ ]",
     ),
+    // The forwarder has heard of it, and says so.
+    (
+        "dnsServers",
+        "\"9.9.9.10 /lan/10.0.0.1#54\"",
+        10,
+        "journalctl -b -u dnsmasq -o cat --no-pager | grep -q 'using nameserver 9.9.9.10#53' && dns status | grep -q '10.0.0.1#54 .* lan'",
+    ),
+    ("hostname", "\"shed\"", 10, "dns query shed A | grep -q ' A 10.0.2.15'"),
     ("dnsServers", "\"null\"", 10, "[ -z \"$(tr -d '[:space:]' < /run/dnsmasq.servers)\" ]"),
     ("country", "\"DE\"", 10, "journalctl -b -u balena-net-config -o cat --no-pager | grep -q 'country DE'"),
     (

@@ -38,7 +38,8 @@ const PRODUCTS: [Product; 4] = [
 /// What a unit does besides.
 type Work = fn(&Config, &Path) -> Result<u8>;
 
-const WORKS: [(&str, Work); 4] = [
+const WORKS: [(&str, Work); 5] = [
+    ("balena-net-config", |_, root| make_folders(root)),
     ("balena-net-config", set_country),
     ("balena-persistent-logs", keep_journal),
     ("os-fan-profile", |config, _| Ok(not_supported(config))),
@@ -116,12 +117,15 @@ fn line<'a>(config: &'a Config, key: &str) -> Option<&'a str> {
     Some(text)
 }
 
-/// Spec os §7.4: an empty line, then `server=` per word; `null` gives none, and so no bad address.
+/// Spec os §7.4: an empty line, then `server=` per word; `null` gives none, and so no bad address. Without the key the
+/// usual servers, of both families, under a comment by which the forwarder knows that nobody has asked for them.
 fn dns_servers(config: &Config) -> Option<String> {
+    const USUAL: &str = "\n# fallback: asked while no other server is known or none answers\nserver=8.8.8.8\nserver=2001:4860:4860::8888\n";
+    let Some(words) = line(config, "dnsServers").filter(|words| !words.trim_ascii().is_empty()) else {
+        return Some(USUAL.to_owned());
+    };
     let mut text = "\n".to_owned();
-    for word in
-        line(config, "dnsServers").unwrap_or("8.8.8.8").split_whitespace().filter(|word| *word != "null")
-    {
+    for word in words.split_whitespace().filter(|word| *word != "null") {
         text.push_str("server=");
         text.push_str(word);
         text.push('\n');
@@ -190,6 +194,19 @@ fn credentials(config: &Config) -> Option<String> {
     let user = own("VPN_AUTH_USER").or_else(|| of("uuid"))?;
     let password = own("VPN_AUTH_PASSWORD").or_else(|| of("apiKey")).or_else(|| of("deviceApiKey"))?;
     Some(format!("{user}\n{password}\n"))
+}
+
+/// Folders of which the forwarder hears what changes in them. It may start before those who write there.
+fn make_folders(root: &Path) -> Result<u8> {
+    for folder in ["run/resolvconf/interface", "run/minke/names"] {
+        file::make_folder(&root.join(folder), 0o755)?;
+    }
+    // The owner's own options; without a state partition there is no place for them.
+    let own = root.join("mnt/state/root-overlay");
+    if status::is_dir(&own) {
+        file::make_folder(&own.join("etc/dnsmasq.d"), 0o755)?;
+    }
+    Ok(0)
 }
 
 /// Wi-Fi's regulatory domain (spec os §11.4). Without the key the driver's own stays.
@@ -262,11 +279,15 @@ mod tests {
 
     #[test]
     fn resolvers() {
+        let usual = made(dns_servers, "{}");
+        assert!(usual.starts_with("\n# fallback"));
+        assert!(usual.ends_with("\nserver=8.8.8.8\nserver=2001:4860:4860::8888\n"), "{usual}");
         for (text, expected) in [
-            ("{}", "\nserver=8.8.8.8\n"),
-            (r#"{"dnsServers":""}"#, "\nserver=8.8.8.8\n"),
-            (r#"{"dnsServers":7}"#, "\nserver=8.8.8.8\n"),
-            (r#"{"dnsServers":"1.1.1.1\nconf-file=/x"}"#, "\nserver=8.8.8.8\n"),
+            (r#"{"dnsServers":""}"#, usual.as_str()),
+            (r#"{"dnsServers":" "}"#, &usual),
+            (r#"{"dnsServers":7}"#, &usual),
+            (r#"{"dnsServers":"1.1.1.1\nconf-file=/x"}"#, &usual),
+            (r#"{"dnsServers":"8.8.8.8"}"#, "\nserver=8.8.8.8\n"),
             (r#"{"dnsServers":"null"}"#, "\n"),
             (
                 r#"{"dnsServers":" /local/10.0.0.1  9.9.9.9#54 "}"#,
@@ -366,7 +387,7 @@ mod tests {
                 }
                 assert!(!text.contains('\0'));
             };
-            own(&dns_servers(&config).unwrap(), &["server="]);
+            own(&dns_servers(&config).unwrap(), &["server=", "# fallback: "]);
             own(&time_servers(&config).unwrap_or_default(), &["pool "]);
             own(
                 &network_manager(&config).unwrap(),

@@ -11,6 +11,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Run state, on a tmpfs.
     pub run: PathBuf,
+    /// Where the forwarder reads the names of containers.
+    pub names: PathBuf,
     /// Unix sockets of the API.
     pub sockets: Vec<PathBuf>,
     /// TCP addresses of the API (development mode only).
@@ -32,6 +34,9 @@ pub struct Options {
     pub group: Option<String>,
 }
 
+/// Where the host's forwarder looks (`dns`).
+const NAMES: &str = "/run/minke/names/engine";
+
 /// The group that may use the API sockets.
 pub const GROUP: &str = "balena-engine";
 
@@ -52,6 +57,9 @@ impl Options {
         let default_range = if args.has("bip") { "" } else { "10.114.101.0/25" };
         Ok(Box::new(Self {
             data: path("data-root", "/var/lib/docker"),
+            names: args
+                .value("exec-root")
+                .map_or(PathBuf::from(NAMES), |run| PathBuf::from(run).join("names")),
             run: path("exec-root", "/run/minke/engine"),
             sockets,
             addresses,

@@ -32,6 +32,11 @@ const PORTS: usize = 64;
 /// Interfaces of the engine and of the host's own bridges (spec os §11.1 and the engine's names).
 const FOREIGN: [&str; 6] = ["balena", "resin", "br", "veth", "supervisor", "docker"];
 
+/// The bridge without ports at which containers ask the host's forwarder (spec os §7.3, §11.7).
+const DNS_BRIDGE: &str = "resin-dns";
+const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 114, 102, 1);
+const DNS_BITS: u8 = 24;
+
 /// What the command line says.
 #[derive(Debug)]
 pub struct Settings {
@@ -39,8 +44,6 @@ pub struct Settings {
     pub places: Places,
     /// The links to look after; empty: every Ethernet link that is not the engine's.
     pub only: Vec<String>,
-    /// `dnsServers` of the configuration.
-    pub dns_servers: Option<String>,
 }
 
 /// The service.
@@ -68,6 +71,10 @@ pub fn serve(settings: Settings) -> Result<()> {
     let changes = Monitor::resync(&mut daemon.route)?;
     daemon.apply(changes);
     notify::ready();
+    // After that, as nothing at the boot waits for it.
+    if daemon.settings.only.is_empty() {
+        warn(daemon.route.ensure_bridge(DNS_BRIDGE, DNS_ADDRESS.into(), DNS_BITS).map(|_| ()));
+    }
     let mut ready = Vec::new();
     loop {
         daemon.set_timer()?;
@@ -222,7 +229,7 @@ impl Daemon {
             ports.insert(place, port);
         }
         let leases: Vec<&Lease> = ports.into_iter().filter_map(|port| port.client.lease()).collect();
-        self.settings.places.write_resolver(&leases, self.settings.dns_servers.as_deref());
+        self.settings.places.write_resolver(&leases);
         notify::status(if leases.is_empty() { "no address" } else { "connected" });
     }
 

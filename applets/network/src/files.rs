@@ -6,13 +6,9 @@ use minke_applet::log;
 use minke_control::ntp;
 use minke_sys::file;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// The resolver's limit (resolv.conf(5), `MAXNS`).
-const NAME_SERVERS: usize = 3;
-/// Asked while no other server is known (spec os §7.4; §7.6 says why only then).
-const FALLBACK: &str = "8.8.8.8";
 /// The largest file of ours that is read back.
 const READ_LIMIT: usize = 4096;
 
@@ -48,45 +44,22 @@ impl Places {
 
     /// Names in folders that belong to root, and what they lead to: so a program without rights there can
     /// replace the files whole.
-    pub fn links(&self) -> [(PathBuf, &'static str); 2] {
-        [
-            (self.run.join("resolv.conf"), "minke/network/resolv.conf"),
-            (self.run.join("minke/network.sock"), "network/control.sock"),
-        ]
+    pub fn links(&self) -> [(PathBuf, &'static str); 1] {
+        [(self.run.join("minke/network.sock"), "network/control.sock")]
     }
 
-    /// Writes what resolvers need: the servers of all `leases`, the best link's first, and `configured`, the
-    /// words of `dnsServers` (`None`: not configured).
-    pub fn write_resolver(&self, leases: &[&Lease], configured: Option<&str>) {
+    /// Writes what the forwarder needs: servers and search domains of all `leases`, the best link's first. Whom it asks
+    /// while there are none, it knows itself.
+    pub fn write_resolver(&self, leases: &[&Lease]) {
         let mut text = search_line(leases);
-        let words = configured.unwrap_or_default().replace(',', " ");
-        let words: Vec<&str> = words.split(' ').filter(|word| !word.is_empty()).collect();
-        let mut servers: Vec<IpAddr> = Vec::new();
-        for lease in leases {
-            servers.extend(lease.dns_servers.iter().map(|server| IpAddr::from(*server)));
-        }
-        servers.extend(words.iter().filter_map(|word| word.parse::<IpAddr>().ok()));
-        let mut known = 0;
-        for (place, server) in servers.iter().enumerate() {
-            let is_new = !servers.iter().take(place).any(|other| other == server);
-            if is_new && known < NAME_SERVERS {
-                known = known.saturating_add(1);
+        let mut servers: Vec<Ipv4Addr> = Vec::new();
+        for server in leases.iter().flat_map(|lease| &lease.dns_servers) {
+            if !servers.contains(server) {
+                servers.push(*server);
                 let _ = writeln!(text, "nameserver {server}");
             }
         }
-        let mut forward = String::from("\n");
-        for word in words {
-            if word != "null" {
-                let _ = writeln!(forward, "server={word}");
-            }
-        }
-        if servers.is_empty() && configured.is_none() {
-            let _ = writeln!(text, "nameserver {FALLBACK}");
-            let _ = writeln!(forward, "server={FALLBACK}");
-        }
-        write(&self.own().join("resolv.conf"), &text);
         write(&self.run.join("resolvconf/interface/NetworkManager"), &text);
-        write(&self.own().join("dnsmasq.servers"), &forward);
     }
 
     /// Writes or removes the time servers of a link.

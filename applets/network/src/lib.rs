@@ -53,12 +53,6 @@ pub static APPLET: Applet = Applet {
             },
             Flag {
                 short: None,
-                long: "dns",
-                value: Some("SERVERS"),
-                help: "serve: further DNS servers; 'null' for no fallback (dnsServers of config.json)",
-            },
-            Flag {
-                short: None,
                 long: "user",
                 value: Some("NAME"),
                 help: "serve: the user to become when started as root (network)",
@@ -156,8 +150,7 @@ fn serve(args: &Args) -> Result<u8, Error> {
         log::warn(format_args!("no user to become; going on as the one that started this"));
     }
     let only = args.values("interface").map(str::to_owned).collect();
-    let dns_servers = args.value("dns").map(str::to_owned);
-    daemon::serve(Settings { places, only, dns_servers })?;
+    daemon::serve(Settings { places, only })?;
     Ok(0)
 }
 

@@ -12,9 +12,9 @@ const KEYS: &str = include_str!("keys.tsv");
 
 /// The units that have keys, in the order in which a change reaches them: who is known by what name first, then
 /// what others read, the engine last. `~` marks a daemon, which stays down when it is down; `+` one that is part of
-/// another unit in the list and is restarted by PID 1 along with it; the others do their work anew (spec os
-/// §4.4.6).
-const UNITS: &str = "balena-hostname balena-net-config ~dnsmasq balena-ntp-config os-networkmanager os-sshkeys \
+/// another unit in the list and is restarted by PID 1 along with it, or that notices by itself; the others do their
+/// work anew (spec os §4.4.6).
+const UNITS: &str = "balena-hostname balena-net-config +dnsmasq balena-ntp-config os-networkmanager os-sshkeys \
     os-udevrules os-fan-profile os-extra-firmware prepare-openvpn extract-balena-ca os-config ~balena-supervisor \
     development-features +balena-info +balena";
 
@@ -25,7 +25,7 @@ pub enum Restart {
     Always,
     /// If it is up.
     IfUp,
-    /// Another unit's restart is its own.
+    /// Another unit's restart is its own, or it notices by itself.
     Along,
 }
 

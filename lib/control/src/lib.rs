@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+pub mod dns;
 pub mod init;
 pub mod journal;
 pub mod mdns;

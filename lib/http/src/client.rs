@@ -205,7 +205,13 @@ impl Client {
                     return Ok(Link::Plain(wire));
                 }
                 let clock = web.clock.unwrap_or_else(clock::realtime);
-                return Ok(Link::Tls(Tls::open(wire, &web.host, Verifier(web.trust.clone()), clock, None)?));
+                return Ok(Link::Tls(Tls::open(
+                    wire,
+                    &web.host,
+                    Verifier(Some(web.trust.clone())),
+                    clock,
+                    None,
+                )?));
             }
         };
         Ok(Link::Plain(Wire::new(socket, self.timeout, until)?))

@@ -2,7 +2,8 @@
 //!
 //! [`Server`] lives in a daemon's event loop: it owns its connections and an inner poller, and answers come
 //! back to it by connection id. [`Client`] blocks, with time-outs, for commands and worker threads. The
-//! framing itself is in `minke_wire::http`. [`Session`] is a TLS session for another protocol.
+//! framing itself is in `minke_wire::http`. [`Session`] is a TLS session for another protocol, [`Channel`] one without a
+//! socket.
 //!
 //! ```no_run
 //! use minke_http::{BodyMode, Event, Limits, Response, Server};
@@ -19,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+mod channel;
 pub mod client;
 mod error;
 mod message;
@@ -31,6 +33,7 @@ mod trust;
 mod url;
 mod wire;
 
+pub use channel::Channel;
 pub use client::Client;
 pub use error::Error;
 pub use message::{BodyMode, Conn, Event, Head, Limits, Request, Response};

@@ -51,7 +51,7 @@ impl Session {
         let exporter = Arc::<Exporter>::default();
         let purpose = Purpose { protocol: dial.protocol, exporter: exporter.clone() };
         let clock = dial.clock.unwrap_or_else(clock::realtime);
-        let tls = Tls::open(wire, dial.host, Verifier(dial.trust.clone()), clock, Some(&purpose))?;
+        let tls = Tls::open(wire, dial.host, Verifier(Some(dial.trust.clone())), clock, Some(&purpose))?;
         Ok(Self { tls, exporter, address })
     }
 

@@ -1,4 +1,4 @@
-//! TLS 1.3 of a client (RFC 8446) over a blocking socket: rustls with ring, through rustls's interface that has no
+//! TLS 1.3 of a client (RFC 8446), over a blocking socket or none: rustls with ring, through rustls's interface that has no
 //! sockets and no caches.
 //!
 //! The cipher suites and groups are a list of our own, so that the linker drops the others; `trust` has the signature
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most bytes that wait to be understood. A handshake message has at most 64 kB (rustls's own limit), a record 16 kB.
-const MOST_WAITING: usize = 128 * 1024;
+pub(crate) const MOST_WAITING: usize = 128 * 1024;
 /// Bytes of a request that go into one record.
 const PIECE: usize = 16 * 1024;
 
@@ -27,11 +27,18 @@ const OTHER_PROTOCOL: &str = "the server has TLS for another protocol";
 
 /// A client's end of a connection.
 pub(crate) struct Tls {
-    session: UnbufferedClientConnection,
+    machine: Machine,
     pub(crate) wire: Wire,
+}
+
+/// A client's end of a session: bytes in, bytes out, and no socket.
+pub(crate) struct Machine {
+    session: UnbufferedClientConnection,
     host: Box<str>,
-    incoming: Vec<u8>,
-    outgoing: Vec<u8>,
+    /// What has come and is not understood yet.
+    pub(crate) incoming: Vec<u8>,
+    /// What is to be sent.
+    pub(crate) outgoing: Vec<u8>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -109,7 +116,7 @@ fn config(
 }
 
 /// What a turn of the session wants next.
-enum Turn {
+pub(crate) enum Turn {
     /// Another turn.
     Again,
     /// More from the server.
@@ -129,23 +136,18 @@ impl Tls {
         clock: Duration,
         purpose: Option<&Purpose<'_>>,
     ) -> Result<Box<Self>, Error> {
-        let name =
-            ServerName::try_from(host).map_err(|_| Error::Url("has no proper host name", host.into()))?;
-        let opened = config(verifier, clock, purpose)
-            .and_then(|config| UnbufferedClientConnection::new(Arc::new(config), name.to_owned()));
-        let session = opened.map_err(|failure| explain(host, &failure))?;
-        let host = host.into();
-        let mut tls = Box::new(Self { session, wire, host, incoming: Vec::new(), outgoing: Vec::new() });
+        let machine = Machine::new(host, verifier, clock, purpose)?;
+        let mut tls = Box::new(Self { machine, wire });
         tls.write_all(&[])?;
-        if purpose.is_some_and(|purpose| tls.session.alpn_protocol() != Some(purpose.protocol)) {
-            return Err(refused(&tls.host, OTHER_PROTOCOL));
+        if purpose.is_some_and(|purpose| tls.machine.session.alpn_protocol() != Some(purpose.protocol)) {
+            return Err(refused(host, OTHER_PROTOCOL));
         }
         Ok(tls)
     }
 
     /// The session's cipher suite, once the handshake is complete.
     pub(crate) fn suite(&self) -> Option<&'static Tls13CipherSuite> {
-        self.session.negotiated_cipher_suite()?.tls13()
+        self.machine.session.negotiated_cipher_suite()?.tls13()
     }
 
     /// Sends all of `data`, once the handshake is complete.
@@ -154,7 +156,7 @@ impl Tls {
             match self.turn(&mut data, None)? {
                 Turn::Ready if data.is_empty() => return self.flush(),
                 Turn::Again | Turn::Ready => {}
-                Turn::Read if append(&mut self.wire, &mut self.incoming)? => {}
+                Turn::Read if append(&mut self.wire, &mut self.machine.incoming)? => {}
                 Turn::Read | Turn::Ended => return Err(Error::Truncated),
             }
         }
@@ -168,12 +170,12 @@ impl Tls {
             match self.turn(&mut &[][..], Some(input))? {
                 Turn::Again => {}
                 Turn::Ended => return Ok(false),
-                _ if self.incoming.len() > MOST_WAITING => {
+                _ if self.machine.incoming.len() > MOST_WAITING => {
                     return Err(Error::Protocol("a TLS record too large"));
                 }
                 Turn::Read | Turn::Ready => {
                     self.flush()?;
-                    if !append(&mut self.wire, &mut self.incoming)? {
+                    if !append(&mut self.wire, &mut self.machine.incoming)? {
                         return Err(Error::Truncated);
                     }
                 }
@@ -183,20 +185,51 @@ impl Tls {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        if !self.outgoing.is_empty() {
-            let sent = self.wire.write_all(&self.outgoing).context("send to", "the server");
-            self.outgoing.clear();
+        if !self.machine.outgoing.is_empty() {
+            let sent = self.wire.write_all(&self.machine.outgoing).context("send to", "the server");
+            self.machine.outgoing.clear();
             sent?;
         }
         Ok(())
     }
 
-    /// Takes a piece off `data` when it can be sent, and appends what has come to `input`.
     fn turn(&mut self, data: &mut &[u8], input: Option<&mut Vec<u8>>) -> Result<Turn, Error> {
+        let mut flush = false;
+        let turn = self.machine.turn(data, input, &mut flush);
+        if flush {
+            self.flush()?;
+        }
+        turn
+    }
+}
+
+impl Machine {
+    /// A session with `host`, whose certificate is checked against `clock`, a time since 1970. Nothing is said yet.
+    pub(crate) fn new(
+        host: &str,
+        verifier: Verifier,
+        clock: Duration,
+        purpose: Option<&Purpose<'_>>,
+    ) -> Result<Self, Error> {
+        let name =
+            ServerName::try_from(host).map_err(|_| Error::Url("has no proper host name", host.into()))?;
+        let opened = config(verifier, clock, purpose)
+            .and_then(|config| UnbufferedClientConnection::new(Arc::new(config), name.to_owned()));
+        let session = opened.map_err(|failure| explain(host, &failure))?;
+        Ok(Self { session, host: host.into(), incoming: Vec::new(), outgoing: Vec::new() })
+    }
+
+    /// Takes a piece off `data` when it can be sent, and appends what has come to `input`. `flush`: what waits to be sent
+    /// must go before the session goes on.
+    pub(crate) fn turn(
+        &mut self,
+        data: &mut &[u8],
+        input: Option<&mut Vec<u8>>,
+        flush: &mut bool,
+    ) -> Result<Turn, Error> {
         let status = self.session.process_tls_records(&mut self.incoming);
         let discard = status.discard;
         let outgoing = &mut self.outgoing;
-        let mut flush = false;
         let turn = match status.state {
             Ok(ConnectionState::EncodeTlsData(mut state)) => {
                 grow(outgoing, &mut |place| match state.encode(place) {
@@ -207,7 +240,7 @@ impl Tls {
                 Ok(Turn::Again)
             }
             Ok(ConnectionState::TransmitTlsData(state)) => {
-                flush = true;
+                *flush = true;
                 state.done();
                 Ok(Turn::Again)
             }
@@ -223,7 +256,7 @@ impl Tls {
             Ok(ConnectionState::WriteTraffic(mut state)) => {
                 let (piece, rest) = data.split_at_checked(PIECE).unwrap_or((data, &[]));
                 if !piece.is_empty() {
-                    flush = true;
+                    *flush = true;
                     grow(outgoing, &mut |place| match state.encrypt(piece, place) {
                         Ok(length) => Ok(length),
                         Err(EncryptError::InsufficientSize(size)) => Err(Some(size)),
@@ -238,9 +271,6 @@ impl Tls {
             Err(failure) => Err(explain(&self.host, &failure)),
         };
         self.incoming.drain(..discard.min(self.incoming.len()));
-        if flush {
-            self.flush()?;
-        }
         turn
     }
 }

@@ -1,12 +1,12 @@
 //! Many datagrams in one system call, for a server that answers each at once: recvmmsg(2) and sendmmsg(2).
 
 use crate::datagram::{
-    ADDRESS, HEAD, each_message, last_errno, read_address, set, write_address, write_source,
+    ADDRESS, HEAD, each_message, last_errno, read_address, set, set_to, write_address, write_source,
 };
 use crate::{Context, Result};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Datagrams of one call.
@@ -16,16 +16,21 @@ const CONTROL: usize = 6;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
+/// `IP_PMTUDISC_PROBE` and its twin of IPv6: nothing is cut up on the way, whatever somebody says of the path.
+static PROBE: i32 = 3;
+
 /// A UDP socket of a server at an address, which this machine need not have yet (ip(7), `IP_FREEBIND`). It does not block,
-/// and answers leave from the address that was asked.
+/// answers leave from the address that was asked, and they go in one piece (RFC 9715 §3.1).
 pub fn listen_udp(address: SocketAddr) -> Result<OwnedFd> {
     let fd = bound(address, SocketType::DGRAM).context("listen on UDP", address)?;
+    let (level, tell, whole) = match address {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_MTU_DISCOVER),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, libc::IPV6_MTU_DISCOVER),
+    };
+    // A kernel without it cuts long ones up.
+    let _ = set_to(fd.as_fd(), level, whole, &PROBE);
     if address.ip().is_unspecified() {
-        let (level, option) = match address {
-            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-        };
-        set(fd.as_fd(), level, option).context("listen on UDP", address)?;
+        set(fd.as_fd(), level, tell).context("listen on UDP", address)?;
     }
     Ok(fd)
 }
@@ -38,6 +43,16 @@ pub fn listen_tcp(address: SocketAddr) -> Result<TcpListener> {
         Ok(fd.into())
     };
     std::result::Result::<_, Errno>::context(listen(), "listen on TCP", address)
+}
+
+/// A UDP socket that exchanges datagrams with `peer` alone, from a port that the kernel chooses at random. It does not
+/// block.
+pub fn ask_udp(peer: SocketAddr) -> Result<UdpSocket> {
+    let family = if peer.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(family, SocketType::DGRAM, flags, None).context("ask", peer)?;
+    rustix::net::connect(&fd, &peer).context("ask", peer)?;
+    Ok(fd.into())
 }
 
 fn bound(address: SocketAddr, kind: SocketType) -> std::result::Result<OwnedFd, Errno> {
@@ -297,7 +312,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
     use std::time::Duration;
 
     fn address_of(socket: &OwnedFd) -> SocketAddr {

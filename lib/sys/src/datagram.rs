@@ -112,7 +112,16 @@ impl AsFd for Datagrams {
 static ON: i32 = 1;
 
 pub(crate) fn set(fd: BorrowedFd<'_>, level: i32, option: i32) -> std::result::Result<(), Errno> {
-    let (value, size) = ((&raw const ON).cast(), 4);
+    set_to(fd, level, option, &ON)
+}
+
+pub(crate) fn set_to(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    option: i32,
+    value: &'static i32,
+) -> std::result::Result<(), Errno> {
+    let (value, size) = ((&raw const *value).cast(), 4);
     // SAFETY: the value is a static of that size, which the kernel copies within the call.
     let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, size) };
     if done == 0 { Ok(()) } else { Err(last_errno()) }

@@ -7,10 +7,12 @@ mod parse;
 mod read;
 mod watch;
 
+pub(crate) use parse::{EXCLUSIVE_MARK, Reader, reverse, server};
 pub(crate) use read::{CONF_FLAG, LISTEN_FLAG, ROOT_FLAG, Source, UPSTREAM_FLAG};
 pub(crate) use watch::Watch;
 
 use minke_wire::dns::Name;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -177,6 +179,53 @@ impl Default for Settings {
     }
 }
 
+/// As dnsmasq writes it: `ADDRESS#PORT`; DNS over TLS as `tls://ADDRESS:PORT` and `#NAME`.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.transport {
+            Transport::Plain => match self.address {
+                SocketAddr::V6(six) if six.scope_id() != 0 => {
+                    write!(f, "{}%{}#{}", six.ip(), six.scope_id(), six.port())
+                }
+                address => write!(f, "{}#{}", address.ip(), address.port()),
+            },
+            Transport::Strict(name) => write!(f, "tls://{}#{name}", self.address),
+            Transport::Opportunistic => write!(f, "tls://{}", self.address),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether the same servers are asked for the same names as by `other`.
+    pub(crate) fn asks_as(&self, other: &Self) -> bool {
+        self.groups == other.groups
+            && self.fallback == other.fallback
+            && self.domains == other.domains
+            && self.plain == other.plain
+    }
+
+    /// Which names the servers of a group are asked for: domains with spaces between them, `default`, or `plain` for
+    /// names of one label.
+    pub(crate) fn names_of(&self, group: usize) -> String {
+        let mut text = String::new();
+        let mut add = |word: &dyn fmt::Display| {
+            let _ = if text.is_empty() { write!(text, "{word}") } else { write!(text, " {word}") };
+        };
+        if group == 0 {
+            add(&"default");
+        }
+        if self.plain == Some(Target::Servers(group)) {
+            add(&"plain");
+        }
+        for (domain, target) in &self.domains {
+            if *target == Target::Servers(group) {
+                add(domain);
+            }
+        }
+        text
+    }
+}
+
 impl Server {
     /// A server at the usual port.
     pub(crate) fn plain(address: IpAddr) -> Self {
@@ -201,6 +250,20 @@ impl Subnet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_and_what_they_are_asked_for() {
+        let of = |word| server(word).unwrap().to_string();
+        for word in
+            ["8.8.8.8#53", "2001:db8::1#54", "fe80::1%1#53", "tls://1.1.1.1:853#a.b", "tls://[::1]:853"]
+        {
+            assert_eq!(of(word), word);
+        }
+        let mut reader = Reader::new(Settings::default());
+        reader.options("", "server=/a/b.c/10.0.0.1\nserver=//10.0.0.2\nserver=/d/#\nserver=/e/\n");
+        let settings = &reader.settings;
+        assert_eq!([0, 1, 2, 3].map(|group| settings.names_of(group)), ["default", "a", "b.c", "plain"]);
+    }
 
     #[test]
     fn subnets() {

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The comment after which the servers of a servers file are those that are asked for want of others.
 pub(crate) const FALLBACK_MARK: &str = "# fallback";
 
+/// The first line of a resolv.conf file whose servers are to be the only ones, for those of a VPN.
+pub(crate) const EXCLUSIVE_MARK: &str = "# exclusive\n";
+
 /// The most complaints about one file.
 const MOST_COMPLAINTS: usize = 16;
 /// dnsmasq counts the cache in names; so many bytes are one.
@@ -42,6 +45,8 @@ pub(crate) struct Reader {
     pub(crate) more_hosts: Vec<String>,
     /// Whether the servers of resolv.conf files count (no `no-resolv`).
     pub(crate) resolv: bool,
+    /// A file's servers are to be the only ones.
+    exclusive: bool,
     /// The servers of this file are those for want of others.
     fallback: bool,
 }
@@ -51,7 +56,14 @@ type Line = fn(&mut Reader, &str) -> Outcome;
 
 impl Reader {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, complaints: Vec::new(), more_hosts: Vec::new(), resolv: true, fallback: false }
+        Self {
+            settings,
+            complaints: Vec::new(),
+            more_hosts: Vec::new(),
+            resolv: true,
+            exclusive: false,
+            fallback: false,
+        }
     }
 
     /// A file of dnsmasq's options, one a line without the dashes.
@@ -64,6 +76,16 @@ impl Reader {
 
     /// A resolv.conf file. Words that are not understood are passed over, as every resolver does.
     pub(crate) fn resolv_conf(&mut self, file: &str, content: &str) {
+        if content.starts_with(EXCLUSIVE_MARK) {
+            if !self.exclusive {
+                self.exclusive = true;
+                self.settings.fallback.clear();
+                self.settings.search.clear();
+                self.settings.groups.first_mut().map(Vec::clear);
+            }
+        } else if self.exclusive {
+            return;
+        }
         self.lines(file, content, |reader, line| {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
@@ -408,6 +430,12 @@ fn subnet(word: &str) -> Option<Subnet> {
         None => width,
     };
     Some(Subnet { address, bits })
+}
+
+/// The name by which an address's names are found.
+pub(crate) fn reverse(address: IpAddr) -> String {
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    reverse_zones(Subnet { address, bits }).pop().unwrap_or_default()
 }
 
 /// The reverse zones that are a subnet together: at whole bytes of IPv4 and half ones of IPv6 (RFC 1035 §3.5,

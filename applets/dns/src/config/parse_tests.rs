@@ -218,6 +218,20 @@ fn resolv_conf_files() {
 }
 
 #[test]
+fn servers_that_are_to_be_the_only_ones() {
+    let mut reader = Reader::new(Settings::default());
+    reader.options("f", "server=9.9.9.9\nserver=/lan/10.0.0.1\n");
+    for (file, server) in
+        [("", "1.1.1.1"), (EXCLUSIVE_MARK, "10.8.0.1"), ("", "1.1.1.2"), (EXCLUSIVE_MARK, "10.9.0.1")]
+    {
+        reader.resolv_conf("g", &format!("{file}search a{server}\nnameserver {server}\n"));
+    }
+    let settings = &reader.settings;
+    assert_eq!(settings.groups[0], [plain("10.8.0.1:53"), plain("10.9.0.1:53")]);
+    assert_eq!((settings.groups.len(), settings.fallback.len(), settings.search.len()), (2, 0, 2));
+}
+
+#[test]
 fn hosts_and_names_of_containers() {
     let mut reader = Reader::new(Settings::default());
     reader.hosts("f", "127.0.0.1\tlocalhost\n10.0.0.1 a A.b # c\nx y\n10.0.0.2\n");

@@ -12,7 +12,6 @@ use minke_sys::netlink::{Monitor, Route};
 use minke_sys::{Result, file};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long after a change it is looked at.
@@ -26,8 +25,14 @@ const TIMER: u64 = 3;
 /// A folder, and which name in it counts; empty: each.
 type Place = (&'static str, &'static str);
 
-const PLACES: [Place; 5] =
-    [("run", "dnsmasq.servers"), (INTERFACES, ""), (OPTIONS, ""), ("etc", "hosts"), (NAMES, "")];
+const PLACES: [Place; 6] = [
+    ("run", "dnsmasq.servers"),
+    (INTERFACES, ""),
+    (OPTIONS[0], ""),
+    (OPTIONS[1], ""),
+    ("etc", "hosts"),
+    (NAMES, ""),
+];
 
 /// Watches what a [`Source`] reads.
 #[derive(Debug)]
@@ -37,8 +42,10 @@ pub(crate) struct Watch {
     inotify: Inotify,
     /// The number of a watch and the name that counts in it.
     watches: Vec<(i32, &'static str)>,
-    /// Held open: the kernel tells of a change as an error on it.
-    _host_name: Option<File>,
+    /// Held open: the kernel tells of a change as an error on it, which the outer poller takes when it asks this one. So
+    /// here it shows by the name alone.
+    _host_file: Option<File>,
+    host_name: String,
     monitor: Monitor,
     addresses: Vec<Subnet>,
     /// The timer runs.
@@ -55,8 +62,8 @@ impl Watch {
         poller.add(&timer, TIMER, Interest::Read)?;
         poller.add(&inotify, FILES, Interest::Read)?;
         poller.add(&monitor, ADDRESSES, Interest::Read)?;
-        let host_name = file::open(PathBuf::from(HOST_NAME), Flags::RDONLY).ok();
-        if let Some(file) = &host_name {
+        let host_file = file::open(HOST_NAME, Flags::RDONLY).ok();
+        if let Some(file) = &host_file {
             poller.add(file, NAME, Interest::None)?;
         }
         let mut watches = Vec::new();
@@ -71,7 +78,8 @@ impl Watch {
             timer,
             inotify,
             watches,
-            _host_name: host_name,
+            _host_file: host_file,
+            host_name: file::text(HOST_NAME),
             monitor,
             addresses,
             pending: false,
@@ -85,13 +93,18 @@ impl Watch {
         for event in &ready {
             match event.token {
                 FILES => changed |= self.files(),
-                NAME => changed = true,
+                NAME => {}
                 ADDRESSES => changed |= self.addresses(),
                 _ => due = true,
             }
         }
         if due {
             self.timer.take();
+        }
+        let host_name = file::text(HOST_NAME);
+        if host_name != self.host_name {
+            self.host_name = host_name;
+            changed = true;
         }
         self.pending &= !due;
         if changed && !self.pending {

@@ -16,6 +16,26 @@ fn told(watch: &mut Watch) {
     }
 }
 
+/// In a process of its own, as the name is the machine's, or that of its UTS namespace.
+#[test]
+#[ignore = "changes the host name: another test runs it in a namespace"]
+fn the_host_name() {
+    let root = std::env::temp_dir().join(format!("minke-dns-{}-name", std::process::id()));
+    let mut watch = Watch::new(&Source::below(&root)).unwrap().unwrap();
+    assert!(std::process::Command::new("hostname").arg("other").status().unwrap().success());
+    told(&mut watch);
+    assert!(!watch.take());
+    fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn a_change_of_the_host_name_is_told() {
+    let mut command = std::process::Command::new("unshare");
+    command.arg("--uts").arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "--ignored", "config::watch::tests::the_host_name"]);
+    assert!(command.status().unwrap().success());
+}
+
 #[test]
 fn changes_of_what_counts_are_told_once() {
     let root = std::env::temp_dir().join(format!("minke-dns-{}-watch", std::process::id()));

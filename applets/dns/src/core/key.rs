@@ -29,17 +29,32 @@ pub(super) struct KeyBuffer {
 impl Key {
     /// The name, in small letters.
     pub(crate) fn name(&self) -> Name {
-        self.0.get(FRONT..).and_then(Name::from_wire).unwrap_or(Name::ROOT)
+        Self::name_in(&self.0).unwrap_or(Name::ROOT)
     }
 
     /// The type.
     pub(crate) fn kind(&self) -> Kind {
-        Kind(self.number(1))
+        Self::kind_in(&self.0)
     }
 
     /// The class.
     pub(crate) fn class(&self) -> Class {
-        Class(self.number(3))
+        Class(number(&self.0, 3))
+    }
+
+    /// Bytes of the question.
+    pub(super) fn question_length(&self) -> usize {
+        self.0.len().saturating_sub(1)
+    }
+
+    /// The name in bytes of a key.
+    pub(super) fn name_in(bytes: &[u8]) -> Option<Name> {
+        Name::from_wire(bytes.get(FRONT..)?)
+    }
+
+    /// The type in bytes of a key; 0 where it is about all types.
+    pub(super) fn kind_in(bytes: &[u8]) -> Kind {
+        Kind(number(bytes, 1))
     }
 
     /// The bytes as the cache has them.
@@ -86,10 +101,10 @@ impl Key {
     fn flags(&self) -> u8 {
         self.0.first().copied().unwrap_or_default()
     }
+}
 
-    fn number(&self, at: usize) -> u16 {
-        self.0.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |two| u16::from_be_bytes(*two))
-    }
+fn number(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |two| u16::from_be_bytes(*two))
 }
 
 impl KeyBuffer {
@@ -106,19 +121,31 @@ impl KeyBuffer {
         let [a, b] = kind.0.to_be_bytes();
         let [c, d] = class.0.to_be_bytes();
         let front = [flags, a, b, c, d];
-        let length = name.len().saturating_add(FRONT).min(LONGEST);
-        for (place, byte) in bytes.iter_mut().zip(front.iter().chain(name)) {
-            // Lengths of labels are below the capitals; the numbers before the name are set once more.
-            *place = byte.to_ascii_lowercase();
-        }
         if let Some(place) = bytes.first_chunk_mut() {
             *place = front;
+        }
+        let length = name.len().saturating_add(FRONT);
+        if let Some(place) = bytes.get_mut(FRONT..length) {
+            place.copy_from_slice(name);
+            // Lengths of labels are below the capitals.
+            place.make_ascii_lowercase();
         }
         Self { bytes, length }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// The key under which it is remembered that there is no such name, whatever the type (RFC 2308 §5).
+    pub(super) fn nameless(bytes: &[u8]) -> Self {
+        let mut buffer = Self { bytes: [0; LONGEST], length: bytes.len().min(LONGEST) };
+        if let Some(place) = buffer.bytes.get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+        let [_, high, low, ..] = &mut buffer.bytes;
+        (*high, *low) = (0, 0);
+        buffer
     }
 
     pub(super) fn to_key(&self) -> Key {

@@ -4,24 +4,62 @@
 //! server says goes through [`Resolver::answered`], which believes it or not, and [`Resolver::reply`] then makes each
 //! waiting client's response of it.
 
+mod answer;
 mod key;
+mod local;
+mod query;
+mod step;
+mod store;
+#[cfg(test)]
+mod tests;
 
 #[allow(unused_imports)]
 pub(crate) use key::{Key, UDP_SIZE};
 
-use crate::config::Settings;
-use minke_wire::dns::{Kind, Name, Rcode};
-use std::net::IpAddr;
+use crate::config::{Settings, Target};
+use answer::seconds;
+use key::KeyBuffer;
+use local::{Known, Local};
+use minke_wire::dns::{Class, Data, Flags, Kind, Name, Rcode, Section, Writer};
+use query::{HEADER, Query};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
+use step::Mode;
+use store::{Meta, Store};
 
 /// After this long without a server's answer a client gets the old one, if there is one (RFC 8767 §5).
 pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1800);
+
+/// How long it is remembered that no server could tell (RFC 9520 §3.2; RFC 2308 §7 has 300 s as the most), and how long
+/// a question whose old answer is given is not asked anew, in seconds.
+const FAILURE_TTL: u32 = 5;
+
+/// Bytes of an answer whose memory is given back.
+const LARGE: usize = 8 << 10;
 
 /// Everything that the forwarder knows.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     settings: Settings,
+    local: Local,
+    store: Store,
+    latest: Latest,
+    /// For a response that is put together from another name's.
+    scratch: Vec<u8>,
     counters: Counters,
+}
+
+/// The answer that came last: for those who wait for it, whether it may be kept or not.
+#[derive(Debug, Default)]
+struct Latest {
+    /// Empty: none.
+    key: Vec<u8>,
+    meta: Meta,
+    /// Header, question and records.
+    message: Vec<u8>,
+    /// Where the records begin.
+    records: usize,
+    reason: u16,
 }
 
 /// A client's query.
@@ -138,14 +176,44 @@ pub(crate) struct Found<'a> {
 impl Resolver {
     /// Begins with nothing in the cache; `seed` is random, so that nobody can make names that meet in the cache's index.
     pub(crate) fn new(settings: Settings, seed: [u64; 2]) -> Self {
-        let _ = seed;
-        Self { settings, counters: Counters::default() }
+        Self {
+            local: Local::new(&settings),
+            store: Store::new(settings.cache.bytes, seed),
+            settings,
+            latest: Latest::default(),
+            scratch: Vec::new(),
+            counters: Counters::default(),
+        }
     }
 
     /// Takes other settings. What is in the cache stays, but what lies in domains whose rule is another now, and names
-    /// that are known here now.
+    /// that are known here now; that servers failed is forgotten when they are others now.
     pub(crate) fn apply(&mut self, settings: Settings) {
-        self.settings = settings;
+        let old = std::mem::replace(&mut self.settings, settings);
+        self.local = Local::new(&self.settings);
+        if old.cache != self.settings.cache
+            || old.rebind_protection != self.settings.rebind_protection
+            || old.rebind_ok != self.settings.rebind_ok
+        {
+            self.store.clear(self.settings.cache.bytes);
+        }
+        if !old.tells_others(&self.settings) {
+            return;
+        }
+        let others = old.groups != self.settings.groups || old.fallback != self.settings.fallback;
+        let (local, settings) = (&self.local, &self.settings);
+        self.store.remove_if(&mut |key, meta| {
+            let Some(name) = Key::name_in(key) else { return true };
+            if others && !meta.is_answer() {
+                return true;
+            }
+            meta.failing &= !others;
+            // That there is no such name is kept for all types; addresses are what is known here most often.
+            let kind = Some(Key::kind_in(key)).filter(|kind| kind.0 > 0).unwrap_or(Kind::A);
+            let known = local.look(settings, IpAddr::V6(Ipv6Addr::UNSPECIFIED), &name, kind);
+            let here = !matches!(known, Known::Ask(_) | Known::Mdns | Known::Plain(_));
+            here || servers(&old, &name) != servers(settings, &name)
+        });
     }
 
     /// The settings.
@@ -155,8 +223,14 @@ impl Resolver {
 
     /// What to do with a query; what is answered is appended to `out`.
     pub(crate) fn ask(&mut self, now: Duration, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
-        let _ = (now, asked, out);
-        Step::Drop
+        self.counters.queries = self.counters.queries.saturating_add(1);
+        let step = self.step(now, asked, Mode::Ask, out);
+        match &step {
+            Step::Forward(_) | Step::Mdns(_) => self.counters.misses = self.counters.misses.saturating_add(1),
+            Step::Refresh(_) => self.counters.prefetches = self.counters.prefetches.saturating_add(1),
+            Step::Answered | Step::Drop => {}
+        }
+        step
     }
 
     /// Checks what a server says to `sent`, the query that [`Key::query`] made of `key`, and remembers it. `secure`
@@ -169,53 +243,166 @@ impl Resolver {
         response: &[u8],
         secure: bool,
     ) -> Result<Taken, Refusal> {
-        let _ = (now, key, sent, response, secure);
-        Err(Refusal::Foreign)
+        self.begin_latest();
+        let private_ok = self.settings.may_be_private(&key.name());
+        let message = &mut self.latest.message;
+        let believed = answer::answers(sent, response)
+            .and_then(|()| answer::believe(now, key, response, &self.settings.cache, private_ok, message));
+        let counter = match &believed {
+            Ok(believed) if believed.taken == Taken::Rebinding => Some(&mut self.counters.rebinding),
+            Ok(_) | Err(Refusal::Truncated | Refusal::NoEdns) => None,
+            Err(Refusal::Foreign) => Some(&mut self.counters.foreign),
+            Err(Refusal::Letters) => Some(&mut self.counters.letters),
+            Err(Refusal::Failed(_)) => Some(&mut self.counters.failures),
+        };
+        if let Some(counter) = counter {
+            *counter = counter.saturating_add(1);
+        }
+        let mut believed = believed?;
+        self.counters.unrelated = self.counters.unrelated.saturating_add(believed.unrelated.into());
+        believed.meta.authentic &= secure;
+        if believed.taken == Taken::Rebinding {
+            self.latest.reason = query::reason::FILTERED;
+        }
+        self.keep(key, believed.meta);
+        Ok(believed.taken)
     }
 
     /// No server has an answer to `key`; the code is the last server's, SERVFAIL where all were silent.
     pub(crate) fn failed(&mut self, now: Duration, key: &Key, code: Rcode) {
-        let _ = (now, key, code);
+        self.begin_latest();
+        let now = seconds(now);
+        if let Some(at) = self.find(key.bytes())
+            && let Some(meta) = self.store.meta_mut(at)
+            && meta.is_answer()
+        {
+            // Its time is over, or it was being prefetched.
+            (meta.failing, meta.retry) = (true, now.saturating_add(FAILURE_TTL));
+            if meta.may_be_given(now, &self.settings.cache) {
+                return;
+            }
+        }
+        let code = if code == Rcode::NOERROR { Rcode::SERVFAIL } else { code };
+        let meta = Meta { stored: now, ttl: FAILURE_TTL, code: code.0 as u8, ..Meta::default() };
+        self.latest.reason = query::reason::UNREACHABLE;
+        let mut writer = Writer::new(&mut self.latest.message, usize::MAX, 0, Flags::QR);
+        writer.question(key.name().as_ref(), key.kind(), key.class());
+        self.keep(key, meta);
     }
 
     /// What `mdns` has found for `key`; nothing when it found nothing.
     pub(crate) fn found(&mut self, now: Duration, key: &Key, records: &[Found<'_>]) {
-        let _ = (now, key, records);
+        self.begin_latest();
+        let (name, kind) = (key.name(), key.kind());
+        let max = seconds(self.settings.cache.max_ttl);
+        let mut least = max;
+        let mut writer = Writer::new(&mut self.latest.message, usize::from(u16::MAX), 0, Flags::QR);
+        writer.question(name.as_ref(), kind, key.class());
+        for record in records {
+            // An address of the link is of no use without the link, which this answer cannot tell.
+            let link_local = record.kind == Kind::AAAA && matches!(record.data, [0xFE, 0x80..=0xBF, ..]);
+            let right = [kind, Kind::CNAME].contains(&record.kind) || kind == Kind::ANY;
+            if *record.name != name || !right || link_local {
+                continue;
+            }
+            least = least.min(record.ttl);
+            let owner = (record.name.as_ref(), record.kind, Class::IN);
+            writer.record(Section::Answer, owner, record.ttl.min(max), &Data::Other(record.data));
+        }
+        let counts = [writer.count(1), 0, 0];
+        // That there is nothing is `mdns`'s to remember: it hears when something comes.
+        let none = counts == [0; 3];
+        let ttl = if none { 0 } else { least };
+        self.keep(key, Meta { stored: seconds(now), ttl, counts, negative: none, ..Meta::default() });
     }
 
     /// The response to a client that waited for what the last call of [`Resolver::answered`], [`Resolver::failed`] or
     /// [`Resolver::found`] told. To be called for all waiting clients before the next of those calls. A plain name that
     /// one search domain does not have may be [`Step::Forward`] to the next one.
     pub(crate) fn reply(&mut self, now: Duration, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
-        let _ = (now, asked, out);
-        Step::Drop
+        self.step(now, asked, Mode::Reply, out)
     }
 
     /// The old answer to a client that has waited [`STALE_AFTER`]; `false` if there is none. The question goes on.
     pub(crate) fn stale(&mut self, now: Duration, asked: &Asked<'_>, out: &mut Vec<u8>) -> bool {
-        let _ = (now, asked, out);
-        false
+        self.step(now, asked, Mode::Stale, out) == Step::Answered
     }
 
     /// The response SERVFAIL to a query that cannot be looked after, for want of memory or time; nothing is appended
     /// for what is no query.
     pub(crate) fn refuse(&self, asked: &Asked<'_>, out: &mut Vec<u8>) {
-        let _ = (asked, out);
+        if let Some(query) = Query::read(asked, out) {
+            query.error(Rcode::SERVFAIL, out);
+        }
     }
 
     /// Forgets what is known about a name and those below it, or everything; the answer is how many entries that were.
     pub(crate) fn flush(&mut self, name: Option<&Name>) -> usize {
-        let _ = name;
-        0
+        let Some(name) = name else {
+            let count = self.store.len();
+            self.store.clear(self.settings.cache.bytes);
+            return count;
+        };
+        self.store.remove_if(&mut |key, _| Key::name_in(key).is_none_or(|known| known.is_within(name)))
     }
 
     /// What happened since the start.
     pub(crate) fn counters(&self) -> Counters {
-        self.counters
+        Counters { evictions: self.store.evictions, ..self.counters }
     }
 
     /// How many answers are in the cache, and the bytes that it takes.
     pub(crate) fn cached(&self) -> (usize, usize) {
-        (0, 0)
+        (self.store.len(), self.store.bytes())
+    }
+
+    /// Makes place for the next answer.
+    fn begin_latest(&mut self) {
+        self.latest.key.clear();
+        self.latest.message.clear();
+        self.latest.reason = query::reason::NONE;
+        // One large answer shall not hold its memory for ever.
+        if self.latest.message.capacity() > LARGE {
+            self.latest.message = Vec::new();
+        }
+    }
+
+    /// Remembers the latest answer, for those who wait and, if it may, in the cache.
+    fn keep(&mut self, key: &Key, meta: Meta) {
+        self.latest.key.extend_from_slice(key.bytes());
+        self.latest.records = HEADER.saturating_add(key.question_length());
+        self.latest.meta = meta;
+        if meta.ttl == 0 || key.class() != Class::IN || key.kind().is_meta() {
+            return;
+        }
+        let body = self.latest.message.get(self.latest.records..).unwrap_or_default();
+        let nameless = KeyBuffer::nameless(key.bytes());
+        // That the end of a chain of aliases does not exist says nothing about its beginning (RFC 2308 §2.1).
+        let [answers, ..] = meta.counts;
+        let gone = if Rcode(meta.code.into()) == Rcode::NXDOMAIN && answers == 0 {
+            self.store.insert(nameless.bytes(), meta, body);
+            key.bytes()
+        } else {
+            self.store.insert(key.bytes(), meta, body);
+            nameless.bytes()
+        };
+        if meta.is_answer()
+            && let Some(at) = self.store.find(gone)
+        {
+            self.store.remove(at);
+        }
+    }
+
+    /// The entry of a key, or the one that says that there is no such name.
+    fn find(&self, key: &[u8]) -> Option<u32> {
+        self.store.find(key).or_else(|| self.store.find(KeyBuffer::nameless(key).bytes()))
+    }
+}
+
+/// The servers that are asked for a name; `None`: the default group.
+fn servers<'a>(settings: &'a Settings, name: &Name) -> Option<&'a [crate::config::Server]> {
+    match settings.rule(name) {
+        Some((_, Target::Servers(group))) => settings.groups.get(*group).map(Vec::as_slice),
+        _ => None,
     }
 }

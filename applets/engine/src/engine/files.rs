@@ -30,15 +30,57 @@ impl Engine {
         Ok(())
     }
 
-    /// Containers that share a network know each other by name: there is no resolver for them yet, so their
-    /// `hosts` files are kept up to date.
+    /// Containers that share a network know each other by name: by their `hosts` files, which are kept up to date, and
+    /// by the host's forwarder, which also has their aliases for clients that ask it.
     pub fn refresh_hosts(&self) {
+        self.write_names();
         for container in self.containers.iter().filter(|container| container.is_running()) {
             let path = self.folder(&container.id).join("hosts");
             let text = self.hosts_text(container);
             if minke_sys::status::exists(&path) && minke_sys::file::text(&path) != text {
                 let _ = minke_sys::file::write(&path, text);
             }
+        }
+    }
+
+    /// Writes the names of containers for the forwarder: `SUBNET ADDRESS NAME…` per container and network. It lies below
+    /// `/run`, so a power cut leaves nothing of it.
+    fn write_names(&self) {
+        let mut text = String::new();
+        for network in self.networks.list() {
+            let name = network.text("Name");
+            let subnet = crate::network::addresses(network).map(|addresses| addresses.subnet);
+            // The default bridge gives no names, as in the reference.
+            let Some(subnet) = subnet.filter(|_| name != "bridge") else { continue };
+            for container in self.containers.iter().filter(|container| container.is_active()) {
+                let Some(endpoint) = container.networks.get(name) else { continue };
+                let address = endpoint.text("IPAddress");
+                if address.is_empty() {
+                    continue;
+                }
+                let _ = write!(text, "{subnet} {address}");
+                let mut names = vec![container.name.clone()];
+                names.extend(endpoint.texts("Aliases"));
+                names.push(container.config.text("Hostname").to_owned());
+                names.push(container.id.get(..12).unwrap_or_default().to_owned());
+                for (place, name) in names.iter().enumerate() {
+                    let known = names.iter().take(place).any(|other| other == name);
+                    if !known && crate::container::name::is_valid(name) {
+                        let _ = write!(text, " {name}");
+                    }
+                }
+                text.push('\n');
+            }
+        }
+        let path = &self.options.names;
+        if minke_sys::file::text(path) == text {
+            return;
+        }
+        let folder = path.parent().unwrap_or(path);
+        let written = minke_sys::file::make_folder(folder, 0o755)
+            .and_then(|()| minke_sys::file::write_durable(path, text.as_bytes(), 0o644));
+        if let Err(error) = written {
+            minke_applet::log::warn(format_args!("containers are not found by name: {error}"));
         }
     }
 

@@ -10,7 +10,6 @@ use crate::fields::Fields;
 use crate::fields::json;
 use ipam::Subnet;
 use minke_store::Record;
-use minke_sys::Errno;
 use minke_sys::netlink::Route;
 use minke_wire::json::Value;
 use std::net::Ipv4Addr;
@@ -230,17 +229,8 @@ pub fn bridge_name(network: &Value) -> String {
 /// Makes the bridge of a network, with its address, and switches it on. That it is there already is success.
 pub fn ensure_bridge(network: &Value) -> Result<()> {
     let Some(addresses) = addresses(network) else { return Ok(()) };
-    let name = bridge_name(network);
-    let mut route = Route::new()?;
-    let index = match route.index_of(&name) {
-        Err(error) if error.errno == Errno::NODEV => route.create_bridge(&name)?,
-        other => other?,
-    };
-    match route.add_address(index, Ipv4Addr::from(addresses.gateway).into(), addresses.subnet.prefix, None) {
-        Err(error) if error.errno != Errno::EXIST => return Err(error.into()),
-        _ => {}
-    }
-    route.set_up(index)?;
+    let gateway = Ipv4Addr::from(addresses.gateway).into();
+    Route::new()?.ensure_bridge(&bridge_name(network), gateway, addresses.subnet.prefix)?;
     Ok(())
 }
 

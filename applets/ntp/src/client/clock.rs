@@ -441,8 +441,11 @@ impl Clock {
             let later = estimate.at(now.time() + exponent(poll), self.wander);
             (later.offset_variance - estimate.offset_variance).max(0.0).sqrt()
         };
-        // A clock that is known to 20 ms need not be asked about for 2 ms.
-        let known = estimate.offset_variance.sqrt();
+        // A clock that is known to 20 ms need not be asked about for 2 ms; nor one that only a crowd of bad answers shows
+        // so well.
+        let selected = sources.iter().find(|source| Some(source.id) == self.report.selected);
+        let crowd = selected.map_or(0.0, |source| source.filter.deviation() / 4.0);
+        let known = estimate.offset_variance.sqrt().max(crowd);
         let goal = GOAL.max(known);
         let longest = |goal: f64| {
             let mut poll = 4;

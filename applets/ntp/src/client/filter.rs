@@ -9,7 +9,9 @@
 //! (standard deviation) when nothing else is known; what really follows from x on this path is learned from how
 //! wrong predictions were. As the least delay may be found late, all is weighed anew each time.
 
-/// How many answers of a server are kept.
+use super::law;
+
+/// How many answers of a server are kept, at most the bits of a word.
 pub(crate) const WINDOW: usize = 64;
 /// Random walk of the phase in s²/s: 1 ns in a second, what reading clocks costs.
 const PHASE_NOISE: f64 = 1e-18;
@@ -142,6 +144,8 @@ struct Pass {
     cost: f64,
     /// Outliers to the same side at the end.
     outliers: usize,
+    /// All outliers, a bit each.
+    ignored: u64,
     /// What was known before the first of them.
     before: Estimate,
     jitter: Jitter,
@@ -222,7 +226,7 @@ impl Filter {
         }
         let Some(pass) = (if jumped { self.play(wander) } else { Some(pass) }) else { return false };
         self.outliers = pass.outliers;
-        self.estimate = Some(pass.estimate);
+        self.estimate = Some(self.refined(&pass, wander));
         self.jitter = pass.jitter;
         self.deviation = pass.deviation;
         jumped
@@ -236,8 +240,12 @@ impl Filter {
     /// Estimates anew with another wander.
     pub(crate) fn replay(&mut self, wander: f64) {
         if let Some(pass) = self.play(wander) {
-            self.estimate = Some(pass.estimate);
+            self.estimate = Some(self.refined(&pass, wander));
         }
+    }
+
+    fn refined(&self, pass: &Pass, wander: f64) -> Estimate {
+        law::refine(&self.samples, pass.ignored, self.prior, wander, &pass.estimate).unwrap_or(pass.estimate)
     }
 
     fn play(&mut self, wander: f64) -> Option<Pass> {
@@ -265,7 +273,8 @@ impl Filter {
         let mut share = 0.0;
         let (mut share_variance, mut share_offset, mut share_frequency) = (SHARE, -excess * SHARE, 0.0);
         let (mut cost, mut outliers, mut before, mut side) = (0.0, 0usize, state, false);
-        for sample in rest {
+        let mut ignored = 0u64;
+        for (place, sample) in rest.iter().enumerate() {
             let dt = sample.time - state.time;
             let next = state.at(sample.time, wander);
             share_offset += share_frequency * dt;
@@ -290,6 +299,8 @@ impl Filter {
                 }
                 outliers = if outliers > 0 && side == (error > 0.0) { outliers.saturating_add(1) } else { 1 };
                 side = error > 0.0;
+                // The first sample is not among these.
+                ignored |= 2 << (place & 63);
                 // It counts as little as if it were three standard deviations away.
                 total = squared / 9.0;
                 cost += OUTLIER;
@@ -314,7 +325,7 @@ impl Filter {
             share_variance -= on_share * on_share * weight;
         }
         let deviation = (noises / self.samples.len() as f64).sqrt();
-        Some(Pass { estimate: state, cost, outliers, before, jitter: learn.result(), deviation })
+        Some(Pass { estimate: state, cost, outliers, ignored, before, jitter: learn.result(), deviation })
     }
 }
 
@@ -346,7 +357,7 @@ impl Learn {
     }
 }
 
-fn square(value: f64) -> f64 {
+pub(crate) fn square(value: f64) -> f64 {
     value * value
 }
 

@@ -2,6 +2,7 @@
 
 mod clock;
 pub(crate) mod filter;
+pub(crate) mod law;
 mod leap;
 mod names;
 pub(crate) mod select;

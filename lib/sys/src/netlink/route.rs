@@ -95,6 +95,21 @@ impl Route {
         self.index_of(name)
     }
 
+    /// Sees to it that there is a bridge of this name, switched on, with an address whose subnet has so many bits, and
+    /// returns its index. What is there already stays.
+    pub fn ensure_bridge(&mut self, name: &str, address: IpAddr, bits: u8) -> Result<u32> {
+        let index = match self.index_of(name) {
+            Err(error) if error.errno == Errno::NODEV => self.create_bridge(name)?,
+            other => other?,
+        };
+        match self.add_address(index, address, bits, None) {
+            Err(error) if error.errno != Errno::EXIST => return Err(error),
+            _ => {}
+        }
+        self.set_up(index)?;
+        Ok(index)
+    }
+
     /// Makes a pair of links, `name` here and `peer` in `peer_namespace`; returns the index of `name`.
     pub fn create_veth(&mut self, name: &str, peer: &str, peer_namespace: Namespace<'_>) -> Result<u32> {
         let request = wire::create_veth(name, peer, peer_namespace.into());

@@ -12,6 +12,7 @@ pub struct Message<'a> {
     pub header: Header,
     /// Where each section begins, and where the last one ends.
     starts: [usize; 5],
+    opt: Option<Opt<'a>>,
 }
 
 /// A question.
@@ -83,18 +84,20 @@ impl<'a> Message<'a> {
             asked.next()?;
         }
         let mut starts = [HEADER, asked.at, 0, 0, 0];
-        let (mut at, mut opts) = (asked.at, 0u16);
+        let (mut at, mut opt) = (asked.at, None);
         for (count, end) in sections.into_iter().zip(starts.iter_mut().skip(2)) {
             let mut records = Records { bytes, at, left: count };
             while records.left > 0 {
                 let record = records.next()?;
                 data::check(record.kind, bytes, record.start, record.end)?;
-                opts = opts.saturating_add(u16::from(record.kind == Kind::OPT));
+                if record.kind == Kind::OPT && opt.replace(Opt::of(&record)).is_some() {
+                    return None;
+                }
             }
             at = records.at;
             *end = at;
         }
-        (opts <= 1).then_some(Self { bytes, header, starts })
+        Some(Self { bytes, header, starts, opt })
     }
 
     /// The whole message.
@@ -149,12 +152,7 @@ impl<'a> Message<'a> {
 
     /// What OPT says, if there is one.
     pub fn opt(&self) -> Option<Opt<'a>> {
-        for record in self.additionals() {
-            if record.kind == Kind::OPT {
-                return Some(Opt::of(&record));
-            }
-        }
-        None
+        self.opt
     }
 
     /// The response code, with the bits that `opt` adds.
@@ -200,7 +198,20 @@ impl<'a> Opt<'a> {
         })
     }
 
-    pub(super) fn ttl(&self) -> u32 {
+    /// Appends the record; who counts records counts it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(0);
+        for number in [Kind::OPT.0, self.size] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(&self.ttl().to_be_bytes());
+        // Options of more than 65,535 bytes fit no message.
+        let data = self.data.get(..usize::from(u16::MAX)).unwrap_or(self.data);
+        out.extend_from_slice(&(data.len() as u16).to_be_bytes());
+        out.extend_from_slice(data);
+    }
+
+    fn ttl(&self) -> u32 {
         u32::from_be_bytes([self.upper_code, self.version, u8::from(self.dnssec_ok) << 7, 0])
     }
 }

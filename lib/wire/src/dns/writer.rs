@@ -123,9 +123,7 @@ impl<'a> Writer<'a> {
     /// Adds OPT; `false` when it does not fit.
     pub fn opt(&mut self, opt: &Opt<'_>) -> bool {
         let mark = self.mark();
-        let place = self.front(super::Name::ROOT.as_ref(), Kind::OPT, Class(opt.size), opt.ttl());
-        self.out.extend_from_slice(opt.data);
-        self.patch(place);
+        opt.write(self.out);
         self.keep(mark, Section::Additional as usize)
     }
 

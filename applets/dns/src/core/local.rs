@@ -1,0 +1,393 @@
+//! Names that are known here, and who is asked for the others.
+
+use crate::config::{Host, Settings, Target};
+use minke_wire::dns::{Kind, Name, NameRef};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What is known of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Known {
+    /// These are its addresses of the kind asked for; where there is none, the name has no such record.
+    Addresses(Vec<IpAddr>),
+    /// The address has these names.
+    Names(Vec<Name>),
+    /// It is another name for this one.
+    Alias(Name),
+    /// There is no such name.
+    NoName,
+    /// `mdns` is asked.
+    Mdns,
+    /// A name of one label that nobody here knows: the search domains are tried, then this.
+    Plain(Option<usize>),
+    /// The servers of this group are asked.
+    Ask(usize),
+}
+
+/// Where the names of hosts files are, sorted by their hashes: a name in thousands is found in a microsecond, and
+/// takes eight bytes more.
+#[derive(Debug, Default)]
+pub(super) struct Local {
+    hosts: Vec<(u32, u32)>,
+    /// Some network has a name of more than one label.
+    dotted: bool,
+}
+
+impl Local {
+    /// The index of these settings.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let mut hosts = Vec::new();
+        for (place, host) in (0u32..).zip(&settings.hosts) {
+            for name in &host.names {
+                hosts.push((hash(name.as_ref()), place));
+            }
+        }
+        hosts.sort_unstable();
+        let mut dotted = false;
+        for network in &settings.networks {
+            for host in &network.hosts {
+                dotted |= host.names.iter().any(|name| !is_plain(name.as_wire()));
+            }
+        }
+        Self { hosts, dotted }
+    }
+
+    /// Whether a client can be told other things than others are: such names are looked up before the cache is.
+    pub(super) fn is_before_cache(&self, settings: &Settings, name: &[u8], from: IpAddr) -> bool {
+        is_plain(name) || self.dotted && settings.networks.iter().any(|network| network.subnet.holds(from))
+    }
+
+    /// What is known of a name when this client asks.
+    pub(super) fn look(&self, settings: &Settings, from: IpAddr, name: &Name, kind: Kind) -> Known {
+        let wants = wants(kind);
+        // A name of one label that is known here has nothing but what is known here.
+        if wants != Wants::Nothing || is_plain(name.as_wire()) {
+            let found = match kind {
+                Kind::PTR => reverse(name).and_then(|address| settings.names_at(from, address)),
+                _ => self.addresses(settings, from, name),
+            };
+            if let Some(mut known) = found {
+                if let Known::Addresses(addresses) = &mut known {
+                    addresses.retain(|address| wants.wants(*address));
+                }
+                return known;
+            }
+        }
+        for (alias, target) in &settings.aliases {
+            if alias == name {
+                return Known::Alias(target.clone());
+            }
+        }
+        if let Some((domain, target)) = settings.rule(name) {
+            match target {
+                Target::Servers(group) => return Known::Ask(*group),
+                Target::Standard => {}
+                Target::Local => return Known::NoName,
+                Target::Addresses(addresses) => {
+                    let addresses = addresses.iter().copied().filter(|address| wants.wants(*address));
+                    return Known::Addresses(addresses.collect());
+                }
+            }
+            if !domain.is_root() {
+                return Known::Ask(0);
+            }
+        }
+        if let Some(known) = special(name, kind) {
+            return known;
+        }
+        if settings.private_reverse && is_private_reverse(name) {
+            return Known::NoName;
+        }
+        // Servers of zones are looked for by other types, also those of one label (delv does).
+        if is_plain(name.as_wire()) && !matches!(wants, Wants::Names | Wants::Nothing) {
+            return match &settings.plain {
+                None | Some(Target::Local) => Known::Plain(None),
+                Some(Target::Servers(group)) => Known::Plain(Some(*group)),
+                Some(Target::Standard) => Known::Plain(Some(0)),
+                Some(Target::Addresses(addresses)) => {
+                    let addresses = addresses.iter().copied().filter(|address| wants.wants(*address));
+                    Known::Addresses(addresses.collect())
+                }
+            };
+        }
+        Known::Ask(0)
+    }
+
+    /// The addresses of a name that is known here, of whatever kind.
+    fn addresses(&self, settings: &Settings, from: IpAddr, name: &Name) -> Option<Known> {
+        for network in settings.networks.iter().filter(|network| network.subnet.holds(from)) {
+            if let Some(known) = found(&network.hosts, name) {
+                return Some(known);
+            }
+        }
+        if settings.host_name.as_ref() == Some(name) {
+            return Some(Known::Addresses(settings.own_addresses(from)));
+        }
+        let wanted = hash(name.as_ref());
+        let first = self.hosts.partition_point(|(hash, _)| *hash < wanted);
+        let mut addresses = Vec::new();
+        for (hash, place) in self.hosts.get(first..).unwrap_or_default() {
+            if *hash != wanted {
+                break;
+            }
+            if let Some(host) = settings.hosts.get(*place as usize)
+                && host.names.contains(name)
+                && !addresses.contains(&host.address)
+            {
+                addresses.push(host.address);
+            }
+        }
+        (!addresses.is_empty()).then_some(Known::Addresses(addresses))
+    }
+}
+
+impl Settings {
+    /// The host's own addresses as a client can use them: all of them for the host itself; for others the one in their
+    /// own subnet, or all that are not loopback.
+    fn own_addresses(&self, from: IpAddr) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        if !from.is_loopback() {
+            for subnet in self.interfaces.iter().filter(|subnet| subnet.holds(from)) {
+                addresses.push(subnet.address);
+            }
+            if !addresses.is_empty() {
+                return addresses;
+            }
+        }
+        for subnet in &self.interfaces {
+            addresses.push(subnet.address);
+        }
+        if from.is_loopback() {
+            addresses.push(Ipv4Addr::LOCALHOST.into());
+            addresses.push(Ipv6Addr::LOCALHOST.into());
+        }
+        addresses
+    }
+
+    /// The names of an address that is known here.
+    fn names_at(&self, from: IpAddr, address: IpAddr) -> Option<Known> {
+        let mut names = Vec::new();
+        let near = self.networks.iter().filter(|network| network.subnet.holds(from));
+        for host in near.flat_map(|network| &network.hosts).chain(&self.hosts) {
+            if host.address == address {
+                names.extend(host.names.first().cloned());
+            }
+        }
+        if let Some(own) = &self.host_name
+            && self.interfaces.iter().any(|subnet| subnet.address == address)
+            && !names.contains(own)
+        {
+            names.push(own.clone());
+        }
+        if names.is_empty() && address.is_loopback() {
+            names.extend(Name::parse("localhost"));
+        }
+        (!names.is_empty()).then_some(Known::Names(names))
+    }
+
+    /// The rule of the longest domain that a name lies in.
+    pub(super) fn rule(&self, name: &Name) -> Option<(&Name, &Target)> {
+        let mut best: Option<(&Name, &Target)> = None;
+        for (domain, target) in &self.domains {
+            let longer = best.is_none_or(|(known, _)| known.as_wire().len() < domain.as_wire().len());
+            if longer && name.is_within(domain) {
+                best = Some((domain, target));
+            }
+        }
+        best
+    }
+
+    /// Whether with other settings something may come from elsewhere that could be in the cache: containers and
+    /// interfaces change often, and what they tell is not.
+    pub(super) fn tells_others(&self, other: &Self) -> bool {
+        self.groups != other.groups
+            || self.fallback != other.fallback
+            || self.domains != other.domains
+            || self.hosts != other.hosts
+            || self.aliases != other.aliases
+            || self.private_reverse != other.private_reverse
+    }
+
+    /// Whether a name may have private addresses, although rebinding is watched for: where the owner says so, and in
+    /// domains whose servers the owner names.
+    pub(super) fn may_be_private(&self, name: &Name) -> bool {
+        if !self.rebind_protection || self.rebind_ok.iter().any(|domain| name.is_within(domain)) {
+            return true;
+        }
+        matches!(self.rule(name), Some((_, Target::Servers(group))) if *group > 0)
+    }
+}
+
+fn found(hosts: &[Host], name: &Name) -> Option<Known> {
+    let mut addresses = Vec::new();
+    for host in hosts {
+        if host.names.contains(name) {
+            addresses.push(host.address);
+        }
+    }
+    (!addresses.is_empty()).then_some(Known::Addresses(addresses))
+}
+
+/// Which of what is known here a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Four,
+    Six,
+    All,
+    /// The names of an address.
+    Names,
+    /// Whatever hangs together with addresses, and is not known here: a name with addresses of its own has none of it.
+    Related,
+    Nothing,
+}
+
+fn wants(kind: Kind) -> Wants {
+    match kind {
+        Kind::A => Wants::Four,
+        Kind::AAAA => Wants::Six,
+        Kind::ANY => Wants::All,
+        Kind::PTR => Wants::Names,
+        // They carry addresses as hints (RFC 9460 §7.3).
+        Kind::HTTPS | Kind::SVCB => Wants::Related,
+        _ => Wants::Nothing,
+    }
+}
+
+impl Wants {
+    fn wants(self, address: IpAddr) -> bool {
+        match self {
+            Self::Four => address.is_ipv4(),
+            Self::Six => address.is_ipv6(),
+            Self::All => true,
+            Self::Names | Self::Related | Self::Nothing => false,
+        }
+    }
+}
+
+/// Names that mean the same everywhere and are asked from no server.
+///
+/// | name | | |
+/// |---|---|---|
+/// | `localhost` | this host | RFC 6761 §6.3 |
+/// | `local` | mDNS | RFC 6762 §3 |
+/// | `invalid`, `onion`, `alt` | do not exist | RFC 6761 §6.4, RFC 7686, RFC 9476 |
+/// | `resolver.arpa` | has no records: no server here is found that way | RFC 9462 §6.4 |
+///
+/// `test` is forwarded, against RFC 6761 §6.2: those who use it have servers that know it.
+fn special(name: &Name, kind: Kind) -> Option<Known> {
+    let mut labels = name.labels();
+    let mut last = [&[][..]; 2];
+    let mut count = 0u32;
+    for label in &mut labels {
+        let [_, newer] = last;
+        last = [newer, label];
+        count = count.saturating_add(1);
+    }
+    let [before, top] = last;
+    let is = |label: &[u8], text: &str| label.eq_ignore_ascii_case(text.as_bytes());
+    if is(top, "localhost") {
+        let wants = wants(kind);
+        let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        addresses.retain(|address| wants.wants(*address));
+        return Some(Known::Addresses(addresses));
+    }
+    if is(top, "local") {
+        // Of the domain itself no server shall say that it has one (RFC 6762 §22.1).
+        return Some(if count == 1 { Known::NoName } else { Known::Mdns });
+    }
+    if is(top, "arpa") && is(before, "resolver") {
+        return Some(Known::Addresses(Vec::new()));
+    }
+    ["invalid", "onion", "alt"].iter().any(|text| is(top, text)).then_some(Known::NoName)
+}
+
+/// The address that a name below `in-addr.arpa` or `ip6.arpa` stands for (RFC 1035 §3.5, RFC 3596 §2.5).
+fn reverse(name: &Name) -> Option<IpAddr> {
+    let mut labels: Vec<&[u8]> = name.labels().collect();
+    if !labels.pop()?.eq_ignore_ascii_case(b"arpa") {
+        return None;
+    }
+    let zone = labels.pop()?;
+    if zone.eq_ignore_ascii_case(b"in-addr") {
+        let mut octets = [0; 4];
+        if labels.len() != octets.len() {
+            return None;
+        }
+        for (place, label) in octets.iter_mut().rev().zip(labels) {
+            *place = minke_wire::text::number(std::str::from_utf8(label).ok()?)?;
+        }
+        return Some(octets.into());
+    }
+    let mut bits = 0u128;
+    if !zone.eq_ignore_ascii_case(b"ip6") || labels.len() != 32 {
+        return None;
+    }
+    for label in labels.iter().rev() {
+        let [digit] = label else { return None };
+        bits = bits << 4 | u128::from(char::from(*digit).to_digit(16)?);
+    }
+    Some(Ipv6Addr::from_bits(bits).into())
+}
+
+/// Whether a reverse name lies in a zone that no server of the Internet has (RFC 6303 §4), those of RFC 6598 included.
+fn is_private_reverse(name: &Name) -> bool {
+    let mut labels = [&[][..]; 34];
+    let mut count = 0usize;
+    for (place, label) in labels.iter_mut().zip(name.labels()) {
+        *place = label;
+        count = count.saturating_add(1);
+    }
+    let Some([rest @ .., zone, top]) = labels.get(..count) else { return false };
+    if !top.eq_ignore_ascii_case(b"arpa") {
+        return false;
+    }
+    if zone.eq_ignore_ascii_case(b"in-addr") {
+        let octet = |at: usize| -> Option<u8> {
+            let label = rest.get(rest.len().checked_sub(at)?)?;
+            minke_wire::text::number(std::str::from_utf8(label).ok()?)
+        };
+        return match (octet(1), octet(2)) {
+            (Some(0 | 10 | 127), _) => true,
+            (Some(100), Some(64..=127)) => true,
+            (Some(169), Some(254)) | (Some(172), Some(16..=31)) | (Some(192), Some(168)) => true,
+            // Documentation, and the broadcast address.
+            (Some(192), Some(0)) => octet(3) == Some(2),
+            (Some(198), Some(51)) => octet(3) == Some(100),
+            (Some(203), Some(0)) => octet(3) == Some(113),
+            (Some(255), Some(255)) => octet(3) == Some(255) && octet(4) == Some(255),
+            _ => false,
+        };
+    }
+    if !zone.eq_ignore_ascii_case(b"ip6") {
+        return false;
+    }
+    let mut digits = Vec::new();
+    for label in rest.iter().rev() {
+        let [digit] = label else { return false };
+        digits.push(digit.to_ascii_lowercase());
+    }
+    // fd00::/8, fe80::/10, 2001:db8::/32, :: and ::1.
+    digits.starts_with(b"fd")
+        || digits.starts_with(b"fe") && matches!(digits.get(2), Some(b'8' | b'9' | b'a' | b'b'))
+        || digits.starts_with(b"20010db8")
+        || digits.len() == 32
+            && matches!(digits.split_last(), Some((b'0' | b'1', rest)) if rest.iter().all(|digit| *digit == b'0'))
+}
+
+/// Whether a name in wire form has one label.
+pub(super) fn is_plain(name: &[u8]) -> bool {
+    match name.split_first() {
+        Some((length, rest)) if *length > 0 => rest.get(usize::from(*length)) == Some(&0),
+        _ => false,
+    }
+}
+
+/// FNV-1a of the name in small letters; the owner's own files make no collisions on purpose.
+fn hash(name: NameRef<'_>) -> u32 {
+    let mut hash = 0x811C_9DC5u32;
+    for label in name.labels() {
+        for byte in label.iter().chain(b".") {
+            hash = (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+        }
+    }
+    hash
+}

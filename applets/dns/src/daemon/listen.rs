@@ -1,0 +1,104 @@
+//! Where clients ask: datagrams in batches, and connections that are accepted.
+
+use super::slots::{Owner, Token};
+use super::{Daemon, LONGEST_QUERY, Via, Waiter};
+use crate::core::{Asked, Step};
+use minke_sys::batch::{BATCH, Datagram, Inbox, listen_tcp, listen_udp};
+use minke_sys::event::Interest;
+use minke_sys::{Result, socket};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// How many batches of one listener are answered in a row.
+const ROUNDS: usize = 8;
+/// Room for datagrams that wait while the loop is busy, in bytes of the kernel's memory.
+const QUEUE: usize = 1 << 20;
+
+/// An address where clients ask.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) address: SocketAddr,
+    pub(super) udp: OwnedFd,
+    pub(super) tcp: TcpListener,
+}
+
+impl Daemon {
+    /// Listens at these addresses and no others. Sockets of addresses that stay are not touched. The error is the last
+    /// one; the other addresses are served all the same.
+    pub(super) fn listen(&mut self, addresses: &[SocketAddr]) -> Result<()> {
+        self.flush_late();
+        for slot in &mut self.listeners {
+            *slot = slot.take().filter(|listener| addresses.contains(&listener.address));
+        }
+        let mut result = Ok(());
+        for address in addresses {
+            if !self.listeners.iter().flatten().any(|listener| listener.address == *address) {
+                let opened = open(*address).and_then(|listener| self.watch_listener(listener));
+                result = result.and(opened);
+            }
+        }
+        result
+    }
+
+    fn watch_listener(&mut self, listener: Listening) -> Result<()> {
+        // A client that waits for an answer of the one that was there before gets it from another address, and asks again.
+        let place = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
+        self.poller.add(&listener.udp, Token::new(Owner::Datagrams, place).0, Interest::Read)?;
+        self.poller.add(&listener.tcp, Token::new(Owner::Listener, place).0, Interest::Read)?;
+        match self.listeners.get_mut(place) {
+            Some(slot) => *slot = Some(listener),
+            None => self.listeners.push(Some(listener)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn listener(&self, place: usize) -> Option<&Listening> {
+        self.listeners.get(place)?.as_ref()
+    }
+
+    /// Answers what has come to a listener.
+    pub(super) fn datagrams(&mut self, place: usize, now: Duration) {
+        let mut inbox = self.inbox.take().unwrap_or_else(|| Inbox::new(LONGEST_QUERY));
+        for _ in 0..ROUNDS {
+            let count = self.listener(place).map_or(0, |listener| inbox.receive(&listener.udp).unwrap_or(0));
+            for number in 0..count {
+                if let Some(datagram) = inbox.get(number) {
+                    self.datagram(place, &datagram, now);
+                }
+            }
+            if let Some(Some(listener)) = self.listeners.get(place) {
+                self.outbox.flush(&listener.udp);
+            }
+            if count < BATCH {
+                break;
+            }
+        }
+        self.inbox = Some(inbox);
+    }
+
+    fn datagram(&mut self, place: usize, datagram: &Datagram<'_>, now: Duration) {
+        let Datagram { bytes: query, from, to } = *datagram;
+        let asked = Asked { from: from.ip(), query, udp: true, search: 0 };
+        match self.resolver.ask(now, &asked, self.outbox.buffer()) {
+            Step::Answered => self.outbox.push(from, to),
+            Step::Refresh(route) => {
+                self.outbox.push(from, to);
+                self.begin(route, None, now);
+            }
+            Step::Drop => {}
+            step => {
+                let search = if let Step::Forward(route) = &step { route.search } else { 0 };
+                let waiter = Waiter { via: Via::Datagram(place, to), from, query: query.to_vec(), search };
+                self.wait(step, waiter, now);
+            }
+        }
+    }
+}
+
+fn open(address: SocketAddr) -> Result<Listening> {
+    let udp = listen_udp(address)?;
+    // A smaller one only loses more while the machine is busy with other things.
+    let _ = socket::set_receive_buffer(&udp, QUEUE);
+    Ok(Listening { address, udp, tcp: listen_tcp(address)? })
+}

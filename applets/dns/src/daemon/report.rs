@@ -1,0 +1,84 @@
+//! What `dns status` tells.
+
+use super::Daemon;
+use minke_control::dns::{Server, Status};
+use std::time::Duration;
+
+/// What happened since the start, beside what the resolver counts.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Connections of clients.
+    pub(super) connections: u64,
+    /// Connections to servers.
+    pub(super) links: u64,
+    /// Questions that went by TCP as the answer was too long or doubtful.
+    pub(super) by_tcp: u64,
+    /// Answers that nobody had asked for.
+    pub(super) strays: u64,
+    /// Clients that were told that there is no room for their questions.
+    pub(super) refused: u64,
+}
+
+impl Daemon {
+    pub(super) fn report(&self, now: Duration) -> Status {
+        let settings = self.resolver.settings();
+        let mut servers = Vec::new();
+        let groups = self.upstreams.groups.iter().chain([&self.upstreams.fallback]);
+        for (place, members) in groups.enumerate() {
+            let domain = match place >= self.upstreams.groups.len() {
+                true => "fallback".to_owned(),
+                false => settings.names_of(place),
+            };
+            for member in members {
+                servers.extend(self.report_server(*member, &domain, now));
+            }
+        }
+        let (entries, bytes) = self.resolver.cached();
+        let counters = self.resolver.counters();
+        Status {
+            listen: self.listeners.iter().flatten().map(|listener| listener.address.to_string()).collect(),
+            servers,
+            entries: entries as u64,
+            bytes: bytes as u64,
+            limit: settings.cache.bytes as u64,
+            pending: self.questions.len() as u64,
+            counters: vec![
+                ("queries", counters.queries),
+                ("local", counters.local),
+                ("hits", counters.hits),
+                ("negative_hits", counters.negative_hits),
+                ("stale", counters.stale),
+                ("prefetches", counters.prefetches),
+                ("misses", counters.misses),
+                ("evictions", counters.evictions),
+                ("foreign", counters.foreign),
+                ("letters", counters.letters),
+                ("failures", counters.failures),
+                ("rebinding", counters.rebinding),
+                ("unrelated", counters.unrelated),
+                ("strays", self.counts.strays),
+                ("by_tcp", self.counts.by_tcp),
+                ("connections", self.counts.connections),
+                ("server_connections", self.counts.links),
+                ("refused", self.counts.refused),
+            ],
+        }
+    }
+
+    fn report_server(&self, place: usize, domain: &str, now: Duration) -> Option<Server> {
+        let (upstream, health) = (self.upstreams.all.get(place)?, self.upstreams.health.get(place)?);
+        let state = match health.rtt {
+            _ if health.is_held(now) => "down",
+            None => "untried",
+            Some(_) => "good",
+        };
+        Some(Server {
+            domain: domain.to_owned(),
+            address: upstream.server.to_string(),
+            state,
+            rtt_us: health.rtt.map(|(smooth, _)| u64::from(smooth)),
+            sent: health.queries,
+            failed: health.timeouts.wrapping_add(health.failures),
+        })
+    }
+}

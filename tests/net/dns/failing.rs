@@ -1,0 +1,221 @@
+//! Servers that fail, and how little of it the clients see.
+
+use super::message::{A, ANSWER, Message, NXDOMAIN, REFUSED, Reply, SERVFAIL, TC, query, with_opt};
+use super::upstream::{Act, Asked, Upstream};
+use super::{GOOD, address, addresses, honest, look_up};
+use minke_tests::dns_lab::{Lab, ask, ask_within, dig, here, server, soon};
+use minke_tests::in_namespace;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+type Play = fn(&Asked) -> Vec<Act>;
+
+fn says(asked: &Asked, code: u16) -> Vec<Act> {
+    vec![Act::Say(Reply::to(&asked.query, ANSWER | code).0)]
+}
+
+const FAILURES: &[(&str, Option<Play>)] = &[
+    ("nobody there", None),
+    ("silent", Some(|_| Vec::new())),
+    ("refuses", Some(|asked| says(asked, REFUSED))),
+    ("fails", Some(|asked| says(asked, SERVFAIL))),
+    ("does not implement", Some(|asked| says(asked, 4))),
+    ("talks nonsense", Some(|_| vec![Act::Say(vec![0xff; 40])])),
+    ("cuts all, without TCP", Some(|asked| if asked.tcp { vec![Act::Close] } else { says(asked, TC) })),
+    ("cuts all, silent over TCP", Some(|asked| if asked.tcp { Vec::new() } else { says(asked, TC) })),
+];
+
+#[test]
+fn a_server_that_fails_gives_way_to_one_that_does_not() {
+    for (number, (failure, play)) in FAILURES.iter().enumerate() {
+        in_namespace(|| {
+            let lab = Lab::new(&format!("failover-{number}"));
+            let bad = play.map(|play| Upstream::start(server(1), play));
+            let _good = Upstream::start(server(2), honest);
+            let _forwarder = lab.by_hand(&[server(1), server(2)]);
+            let mut slowest = Duration::ZERO;
+            let mut asked_then = 0;
+            for number in 0..40 {
+                let begun = Instant::now();
+                let answer = look_up(&format!("host-{number}.test"));
+                assert_eq!(addresses(&answer), [GOOD], "{failure}, question {number}");
+                if number == 0 {
+                    println!("{failure}: the first answer after {:?}", begun.elapsed());
+                    // The limit is the busy machine's; milliseconds are meant.
+                    assert!(begun.elapsed() < Duration::from_secs(4), "{failure}: {:?}", begun.elapsed());
+                } else {
+                    slowest = slowest.max(begun.elapsed());
+                }
+                if number == 4 {
+                    asked_then = bad.as_ref().map_or(0, |bad| bad.asked().len());
+                }
+            }
+            println!("{failure}: later ones after {slowest:?} at most");
+            let later = bad.as_ref().map_or(0, |bad| bad.asked().len()) - asked_then;
+            assert!(later <= 12, "{failure}: asked {later} times for the last 35 questions");
+        });
+    }
+}
+
+#[test]
+fn no_such_name_is_an_answer() {
+    in_namespace(|| {
+        let lab = Lab::new("no-such-name");
+        let none: Play = |asked| vec![Act::Say(Reply::to(&asked.query, ANSWER | NXDOMAIN).soa("test", 60).0)];
+        let _first = Upstream::start(server(1), none);
+        let _second = Upstream::start(server(2), none);
+        let _forwarder = lab.by_hand(&[server(1), server(2)]);
+        assert_eq!(look_up("nobody.test").rcode(), NXDOMAIN);
+    });
+}
+
+#[test]
+fn when_all_fail_the_client_is_told() {
+    in_namespace(|| {
+        for (number, (failure, play)) in FAILURES.iter().enumerate() {
+            let lab = Lab::new(&format!("all-fail-{number}"));
+            let _bad: Vec<Upstream> = play
+                .iter()
+                .flat_map(|play| [1, 2].map(|number| Upstream::start(server(number), play)))
+                .collect();
+            let forwarder = lab.by_hand(&[server(1), server(2)]);
+            let begun = Instant::now();
+            let question = with_opt(query(5, "board.test", A), 1_232, 0, false, &[]);
+            let answer = Message::read(&ask_within(here(), &question, Duration::from_secs(20)).unwrap());
+            println!("{failure}: told after {:?}", begun.elapsed());
+            let refused = matches!(*failure, "refuses" | "does not implement");
+            assert!(answer.rcode() == SERVFAIL || refused && answer.rcode() != 0, "{failure}: {answer:?}");
+            assert!(begun.elapsed() < Duration::from_secs(12), "{failure}: {:?}", begun.elapsed());
+            forwarder.lives();
+        }
+    });
+}
+
+#[test]
+fn dig_past_a_dead_server_over_udp_and_tcp() {
+    in_namespace(|| {
+        let lab = Lab::new("dead");
+        let _dnsmasq = lab.dnsmasq(server(2), &["--address=/test/192.0.2.7"]);
+        let _forwarder = lab.by_hand(&[server(1), server(2)]);
+        for way in ["", " +tcp"] {
+            assert_eq!(dig(&format!("board.test A{way}")).answers(), ["192.0.2.7"]);
+            assert_eq!(dig(&format!("board{}.test A{way}", way.len())).answers(), ["192.0.2.7"]);
+        }
+    });
+}
+
+#[test]
+fn a_server_that_comes_back_is_used_again() {
+    in_namespace(|| {
+        let lab = Lab::new("back");
+        let second = Upstream::start(server(2), honest);
+        let _forwarder = lab.by_hand(&[server(1), server(2)]);
+        for number in 0..20 {
+            assert_eq!(addresses(&look_up(&format!("before-{number}.test"))), [GOOD]);
+        }
+        let first = Upstream::start(server(1), |asked| vec![Act::Say(address(asked, 300, 8))]);
+        drop(second);
+        let mut number = 0;
+        let back = soon(|| {
+            number += 1;
+            addresses(&look_up(&format!("after-{number}.test")))
+                .iter()
+                .any(|address| address.octets()[3] == 8)
+        });
+        assert!(back && !first.asked().is_empty());
+    });
+}
+
+#[test]
+fn of_two_servers_the_fast_one_is_asked_more() {
+    in_namespace(|| {
+        let lab = Lab::new("fast");
+        let slow = Upstream::start(server(1), |asked| {
+            vec![Act::Later(Duration::from_millis(150), address(asked, 300, 7))]
+        });
+        let fast = Upstream::start(server(2), honest);
+        let _forwarder = lab.by_hand(&[server(1), server(2)]);
+        for number in 0..200 {
+            assert_eq!(addresses(&look_up(&format!("host-{number}.test"))), [GOOD]);
+        }
+        let (slow_count, fast_count) = (slow.asked().len(), fast.asked().len());
+        println!("the fast one was asked {fast_count} times, the slow one {slow_count} times");
+        assert!(fast_count > 150 && slow_count < 60, "{fast_count} {slow_count}");
+        // When the fast one slows down, the other's turn comes: somebody must have looked.
+        fast.set(|asked| vec![Act::Later(Duration::from_millis(300), address(asked, 300, 7))]);
+        slow.set(honest);
+        let before = slow.asked().len();
+        for number in 0..100 {
+            look_up(&format!("later-{number}.test"));
+        }
+        let now = slow.asked().len() - before;
+        assert!(now > 30, "asked {now} times of 100 since it is the faster one");
+    });
+}
+
+#[test]
+fn a_late_answer_of_the_first_still_counts() {
+    in_namespace(|| {
+        let lab = Lab::new("late");
+        let _late = Upstream::start(server(1), |asked| {
+            vec![Act::Later(Duration::from_millis(1_500), address(asked, 300, 7))]
+        });
+        let _silent = Upstream::start(server(2), |_| Vec::new());
+        let _forwarder = lab.by_hand(&[server(1), server(2)]);
+        for number in 0..3 {
+            assert_eq!(addresses(&look_up(&format!("late-{number}.test"))), [GOOD]);
+        }
+    });
+}
+
+#[test]
+fn who_asks_the_same_waits_for_the_same() {
+    in_namespace(|| {
+        let lab = Lab::new("together");
+        let upstream = Upstream::start(server(1), |asked| {
+            vec![Act::Later(Duration::from_millis(800), address(asked, 300, 7))]
+        });
+        let _forwarder = lab.by_hand(&[server(1)]);
+        let clients: Vec<UdpSocket> = (0..60u16)
+            .map(|number| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect(here()).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                let name = if number % 2 == 0 { "same.test" } else { "SaMe.TeSt" };
+                socket.send(&query(number, name, A)).unwrap();
+                socket
+            })
+            .collect();
+        for (number, socket) in clients.iter().enumerate() {
+            let mut bytes = [0; 512];
+            let length = socket.recv(&mut bytes).unwrap();
+            let answer = Message::read(&bytes[..length]);
+            let name = if number % 2 == 0 { "same.test." } else { "SaMe.TeSt." };
+            assert_eq!(
+                (usize::from(answer.id), answer.name.as_str(), addresses(&answer)),
+                (number, name, vec![GOOD])
+            );
+        }
+        // One question, and its repetitions while the answer takes its time.
+        assert!(upstream.count("same.test.") <= 4, "asked {} times", upstream.count("same.test."));
+    });
+}
+
+#[test]
+fn a_client_that_asks_again_gets_its_answer() {
+    in_namespace(|| {
+        let lab = Lab::new("again");
+        // Every other packet is lost on the way.
+        let upstream =
+            Upstream::start(
+                server(1),
+                |asked| if asked.number % 2 == 0 { Vec::new() } else { honest(asked) },
+            );
+        let _forwarder = lab.by_hand(&[server(1)]);
+        for number in 0..20 {
+            let bytes = ask(here(), &query(number, &format!("lossy-{number}.test"), A));
+            assert_eq!(addresses(&Message::read(&bytes)), [GOOD]);
+        }
+        assert!(upstream.asked().len() >= 20);
+    });
+}
