@@ -57,18 +57,21 @@ impl Lab {
         for address in (1..=4).map(server6).chain([here6()]) {
             run(Command::new("ip").args([
                 "address",
-                "add",
+                "replace",
                 &format!("{}/128", address.ip()),
                 "dev",
                 "lo",
                 "nodad",
             ]));
         }
+        // Without it glibc believes that there is no IPv4 (AI_ADDRCONFIG), and dnsperf with it.
+        run(Command::new("ip").args(["address", "replace", "10.77.200.1/32", "dev", "lo"]));
         for folder in ["etc/dnsmasq.d", "etc/ssl/certs", "run/resolvconf/interface", "run/minke/names"] {
             std::fs::create_dir_all(lab.path(folder)).unwrap();
         }
         lab.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
         lab.write("etc/hostname", "board\n");
+        lab.write("etc/resolv.conf", "nameserver 127.0.0.2\n");
         lab.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
         lab
     }
@@ -325,7 +328,10 @@ impl Load {
 
     /// The same by a command that ends with `dnsperf`.
     pub fn by(mut command: Command, at: SocketAddr, names: &Path, options: &str) -> Self {
-        command.args(["-s", &at.ip().to_string(), "-p", &at.port().to_string(), "-d"]).arg(names);
+        let family = if at.is_ipv4() { "inet" } else { "inet6" };
+        command
+            .args(["-f", family, "-s", &at.ip().to_string(), "-p", &at.port().to_string(), "-d"])
+            .arg(names);
         let output = run(command.args(options.split(' ')));
         let mut load = Self::default();
         for line in text(&output).lines() {

@@ -88,7 +88,7 @@ fn private_and_special_names_go_nowhere() {
         ] {
             assert_eq!(look_up(name, PTR).rcode(), NXDOMAIN, "{name}");
         }
-        for name in ["x.invalid", "facebookcorewwwi.onion", "printer", "board.local", "x.board.local"] {
+        for name in ["x.invalid", "facebookcorewwwi.onion", "printer", "nobody.local", "x.nobody.local"] {
             assert_eq!(look_up(name, A).rcode(), NXDOMAIN, "{name}");
         }
         for name in ["localhost", "LOCALHOST", "any.localhost"] {

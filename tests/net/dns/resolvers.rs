@@ -49,7 +49,7 @@ fn the_resolvers_of_glibc_and_musl() {
     in_namespace(|| {
         let lab = Lab::new("libc");
         let mut records =
-            vec!["--local=/test/".to_owned(), "--host-record=both.test,192.0.2.7,2001:db8::7".to_owned()];
+            vec!["--local=/test/".to_owned(), "--host-record=both.test,198.18.0.7,2001:db8::7".to_owned()];
         records.push("--cname=alias.test,both.test".to_owned());
         // More than 512 bytes: both libraries go on over TCP.
         records.extend((1..=40).map(|number| format!("--host-record=many.test,192.0.2.{number}")));
@@ -63,26 +63,26 @@ fn the_resolvers_of_glibc_and_musl() {
                 lab.write("etc/resolv.conf", format!("nameserver {nameserver}\noptions timeout:15\n"));
                 for _ in 0..2 {
                     let words =
-                        [&program, "both.test", "alias.test", "nobody.test", "192.0.2.7", "many.test"];
+                        [&program, "both.test", "alias.test", "nobody.test", "198.18.0.7", "many.test"];
                     assert!(lab.inside("resolve", &words).status().unwrap().success());
                     let said = std::fs::read_to_string(lab.path("resolve.log")).unwrap();
                     let lines: Vec<&str> = said.lines().collect();
                     let set = |line: &str| line.split(' ').map(str::to_owned).collect::<BTreeSet<String>>();
                     assert_eq!(
                         set(lines[0]),
-                        set("both.test 192.0.2.7 2001:db8::7"),
+                        set("both.test 198.18.0.7 2001:db8::7"),
                         "{library} {nameserver}"
                     );
-                    assert_eq!(set(lines[1]), set("alias.test 192.0.2.7 2001:db8::7"), "{library}");
+                    assert_eq!(set(lines[1]), set("alias.test 198.18.0.7 2001:db8::7"), "{library}");
                     assert_eq!(lines[2], "nobody.test none", "{library}");
-                    assert_eq!(lines[3], "192.0.2.7 = both.test", "{library}");
+                    assert_eq!(lines[3], "198.18.0.7 = both.test", "{library}");
                     assert_eq!(set(lines[4]).len(), 41, "{library} {said}");
                 }
             }
         }
         let mut busybox = Command::new("busybox");
         let said = text(&run(busybox.args(["nslookup", "both.test", "10.77.0.53"])));
-        assert!(said.contains("192.0.2.7") && said.contains("2001:db8::7"), "{said}");
+        assert!(said.contains("198.18.0.7") && said.contains("2001:db8::7"), "{said}");
     });
 }
 
