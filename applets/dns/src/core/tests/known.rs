@@ -165,7 +165,7 @@ fn special_names_are_asked_from_no_server() {
     let found = |name, data| Found { name, kind: Kind::A, ttl: 120, data };
     let records =
         [found(&owner, &[10, 0, 0, 1]), found(&other, &[10, 0, 0, 6]), found(&owner, &[10, 0, 0, 2])];
-    play.resolver.found(at(play.now), &key, &records);
+    play.resolver.found(at(play.now), &key, Some(&records));
     assert_eq!(
         shown(&play.reply(&asked, 0)),
         ["Printer.local 120 A 10.0.0.1", "Printer.local 120 A 10.0.0.2"]
@@ -182,11 +182,13 @@ fn special_names_are_asked_from_no_server() {
         data: &[0xFE, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
     };
     for records in [&[link_local][..], &[]] {
-        play.resolver.found(at(play.now), &key, records);
+        play.resolver.found(at(play.now), &key, Some(records));
         let response = play.reply(&asked, 0);
         assert_eq!((code(&response), shown(&response).len()), (Rcode::NOERROR, 0));
         assert!(matches!(play.step(&asked).0, Step::Mdns(_)));
     }
+    play.resolver.found(at(play.now), &key, None);
+    assert_eq!(code(&play.reply(&asked, 0)), Rcode::NXDOMAIN);
     // The owner's own rule comes first.
     let mut other = settings();
     other.domains.push((name("local"), Target::Servers(1)));
