@@ -5,7 +5,10 @@ use minke_tests::{errors, text};
 use std::fs;
 use std::net::UdpSocket;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// For the address of `ours.local`.
+const QUESTION: &[u8] = b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x04ours\x05local\0\0\x01\0\x01";
 
 #[test]
 fn farewells_are_seen_at_once() {
@@ -72,6 +75,37 @@ fn links_and_addresses_come_and_go() {
     a.connect("eth0");
     a.ip("address add 10.77.0.1/24 dev eth0");
     resolves("10.77.0.1", true);
+}
+
+/// Asks for `ours.local` each 20 ms, from a port of its own, until there is an answer; how long that took.
+fn first_answer() -> Duration {
+    let begin = Instant::now();
+    let socket = UdpSocket::bind("10.77.0.2:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    while begin.elapsed() < LIMIT {
+        socket.send_to(QUESTION, "224.0.0.251:5353").unwrap();
+        if socket.recv_from(&mut [0; 1500]).is_ok() {
+            return begin.elapsed();
+        }
+    }
+    panic!("no answer");
+}
+
+#[test]
+fn the_first_answer_comes_soon_after_the_link() {
+    let lab = Lab::new("soon");
+    let (a, b) = (lab.host(1), lab.host(2));
+    let ours = a.minke("ours");
+    ours.until_named("ours");
+    for _ in 0..3 {
+        a.cable(false);
+        ours.until("no interface", |status| format!("{status}").contains(r#""interfaces":[]"#));
+        a.cable(true);
+        // A name is found free first, three questions and 750 ms long: nothing is said before.
+        let took = b.inside(first_answer);
+        println!("the first answer came {} ms after the link", took.as_millis());
+        assert!(took >= Duration::from_millis(600), "{took:?}");
+    }
 }
 
 #[test]
@@ -213,8 +247,7 @@ fn who_knows_no_mdns_gets_a_legacy_answer_and_only_from_the_link() {
     let (answer, from) = b.inside(|| {
         let socket = UdpSocket::bind("10.77.0.2:0").unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        let question = b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x04ours\x05local\0\0\x01\0\x01";
-        socket.send_to(question, "224.0.0.251:5353").unwrap();
+        socket.send_to(QUESTION, "224.0.0.251:5353").unwrap();
         let mut answer = vec![0; 1500];
         let (length, from) = socket.recv_from(&mut answer).unwrap();
         answer.truncate(length);
@@ -272,7 +305,7 @@ fn a_flood_of_packets_takes_neither_memory_nor_the_answers() {
     flood.until("sending");
     let end = Instant::now() + LIMIT;
     while !flood.text().contains("done") && Instant::now() < end {
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
         assert_eq!(ours.name(), "ours");
     }
     flood.until("done");

@@ -43,8 +43,6 @@ fn a_device_is_found_follows_its_name_and_can_be_hidden() {
             "observer",
             "--interface",
             "tap0",
-            "--user",
-            "nobody",
             "--services",
             "/nonexistent",
         ]));

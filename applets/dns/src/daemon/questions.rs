@@ -50,6 +50,8 @@ struct Attempt {
     prompt: bool,
     /// It was told that it is silent.
     silent: bool,
+    /// That it took longer than usually.
+    late: bool,
     strays: u8,
 }
 
@@ -153,7 +155,10 @@ impl Daemon {
                 return;
             };
             match question.course.step(now, self.upstreams.of(question.group)) {
-                Step::Ask(server) => self.send(token, server, now),
+                Step::Ask(server) => {
+                    self.note_late(token, now);
+                    self.send(token, server, now);
+                }
                 Step::Stale => self.tell_old(token, now),
                 Step::Fail => {
                     let (key, code) = (question.key.clone(), question.code);
@@ -215,6 +220,7 @@ impl Daemon {
             way,
             prompt: true,
             silent: false,
+            late: false,
             strays: 0,
         });
         self.was_asked(server, now);
@@ -236,7 +242,16 @@ impl Daemon {
         let Some((sent, prompt)) = self.ask_link(server, sent, token, now) else { return false };
         let Some(question) = self.questions.get_mut(token) else { return true };
         let way = Sent::Connection;
-        question.attempts.push(Attempt { server, sent, at: now, way, prompt, silent: false, strays: 0 });
+        question.attempts.push(Attempt {
+            server,
+            sent,
+            at: now,
+            way,
+            prompt,
+            silent: false,
+            late: false,
+            strays: 0,
+        });
         self.was_asked(server, now);
         true
     }
@@ -465,6 +480,17 @@ impl Daemon {
             let Some(token) = self.questions.find(due) else { return };
             self.note_silence(token, now);
             self.advance(token, now);
+        }
+    }
+
+    fn note_late(&mut self, token: Token, now: Duration) {
+        let Some(question) = self.questions.get_mut(token) else { return };
+        for attempt in question.attempts.iter_mut().filter(|attempt| attempt.is_open() && !attempt.late) {
+            let Some(health) = self.upstreams.health.get_mut(attempt.server) else { continue };
+            if attempt.at.saturating_add(health.patience()) <= now {
+                attempt.late = true;
+                health.was_late();
+            }
         }
     }
 
