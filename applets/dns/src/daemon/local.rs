@@ -1,7 +1,7 @@
 //! Names of the link: `mdns` is asked, by a connection for each question, which the loop does not wait for.
 
 use super::slots::Token;
-use super::{Daemon, MOST_WAITING, Waiter};
+use super::{Daemon, Waiter};
 use crate::core::{Found, Key};
 use minke_control::mdns::{Question, Request, SOCKET, records};
 use minke_sys::channel::set_nonblocking;
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// It answers within a second; when it does not, the name does not exist.
 const LIMIT: Duration = Duration::from_secs(3);
+/// The most clients that wait for the same name.
+const MOST_WAITING: usize = 32;
 /// The longest answer.
 const LONGEST: usize = 64 << 10;
 
@@ -45,7 +47,7 @@ impl Daemon {
         let stream = open(&Request::Resolve(question));
         let watched = stream.filter(|stream| self.poller.add(stream, token.0, Interest::Read).is_ok());
         let Some(stream) = watched else {
-            self.resolver.found(now, &key, &[]);
+            self.resolver.found(now, &key, None);
             self.reply(vec![waiter], now);
             return None;
         };
@@ -85,7 +87,7 @@ impl Daemon {
         for (record, name) in heard.iter().zip(&names) {
             found.push(Found { name, kind: Kind(record.kind), ttl: record.ttl, data: &record.data });
         }
-        self.resolver.found(now, &local.key, &found);
+        self.resolver.found(now, &local.key, Some(&found));
         self.reply(local.waiters, now);
     }
 

@@ -50,6 +50,8 @@ struct Attempt {
     prompt: bool,
     /// It was told that it is silent.
     silent: bool,
+    /// That it took longer than usually.
+    late: bool,
     strays: u8,
 }
 
@@ -97,6 +99,7 @@ impl Daemon {
             return waiter;
         }
         let Some(token) = self.questions.next() else { return waiter };
+        self.waiting = self.waiting.saturating_add(usize::from(waiter.is_some()));
         let question = Box::new(Question {
             key: route.key,
             group: route.group,
@@ -124,9 +127,10 @@ impl Daemon {
             // It has lost patience, and one answer is enough.
             return None;
         }
-        if waiters.len() >= MOST_WAITING {
+        if self.waiting >= MOST_WAITING {
             return Some(waiter);
         }
+        self.waiting = self.waiting.saturating_add(1);
         waiters.push(waiter);
         None
     }
@@ -151,7 +155,10 @@ impl Daemon {
                 return;
             };
             match question.course.step(now, self.upstreams.of(question.group)) {
-                Step::Ask(server) => self.send(token, server, now),
+                Step::Ask(server) => {
+                    self.note_late(token, now);
+                    self.send(token, server, now);
+                }
                 Step::Stale => self.tell_old(token, now),
                 Step::Fail => {
                     let (key, code) = (question.key.clone(), question.code);
@@ -213,6 +220,7 @@ impl Daemon {
             way,
             prompt: true,
             silent: false,
+            late: false,
             strays: 0,
         });
         self.was_asked(server, now);
@@ -234,7 +242,16 @@ impl Daemon {
         let Some((sent, prompt)) = self.ask_link(server, sent, token, now) else { return false };
         let Some(question) = self.questions.get_mut(token) else { return true };
         let way = Sent::Connection;
-        question.attempts.push(Attempt { server, sent, at: now, way, prompt, silent: false, strays: 0 });
+        question.attempts.push(Attempt {
+            server,
+            sent,
+            at: now,
+            way,
+            prompt,
+            silent: false,
+            late: false,
+            strays: 0,
+        });
         self.was_asked(server, now);
         true
     }
@@ -245,13 +262,17 @@ impl Daemon {
         }
     }
 
-    /// The server cannot be asked (`answered`: it has no answer).
-    fn failed_at(&mut self, token: Token, server: usize, answered: bool, now: Duration) {
-        if let Some(health) = self.upstreams.health.get_mut(server).filter(|_| !answered) {
-            health.was_refused(now);
+    /// The server cannot be asked, or (`reached`) there is nothing to be had from it.
+    fn failed_at(&mut self, token: Token, server: usize, reached: bool, now: Duration) {
+        if let Some(health) = self.upstreams.health.get_mut(server) {
+            if reached {
+                health.has_failed(now, None);
+            } else {
+                health.was_refused(now);
+            }
         }
         if let Some(question) = self.questions.get_mut(token) {
-            question.course.failed(server, answered, self.upstreams.of(question.group), now);
+            question.course.failed(server, false, self.upstreams.of(question.group), now);
         }
     }
 
@@ -345,7 +366,7 @@ impl Daemon {
             }
             Err(Refusal::Letters) => self.change_way(token, part, now),
             Err(Refusal::Truncated) => {
-                health.has_answered(now, sent);
+                health.has_spoken(now, sent);
                 self.change_way(token, part, now);
             }
             Err(Refusal::NoEdns) => {
@@ -428,6 +449,7 @@ impl Daemon {
         for waiter in waiters {
             self.scratch.clear();
             if self.resolver.stale(now, &waiter.asked(), &mut self.scratch) {
+                self.waiting = self.waiting.saturating_sub(1);
                 self.deliver(&waiter, now);
             } else {
                 rest.push(waiter);
@@ -442,6 +464,7 @@ impl Daemon {
     fn finish(&mut self, token: Token, now: Duration) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let waiters = std::mem::take(&mut question.waiters);
+        self.waiting = self.waiting.saturating_sub(waiters.len());
         question.done = true;
         if !question.attempts.iter().any(|attempt| attempt.is_open() && !attempt.silent) {
             self.questions.remove(token);
@@ -457,6 +480,17 @@ impl Daemon {
             let Some(token) = self.questions.find(due) else { return };
             self.note_silence(token, now);
             self.advance(token, now);
+        }
+    }
+
+    fn note_late(&mut self, token: Token, now: Duration) {
+        let Some(question) = self.questions.get_mut(token) else { return };
+        for attempt in question.attempts.iter_mut().filter(|attempt| attempt.is_open() && !attempt.late) {
+            let Some(health) = self.upstreams.health.get_mut(attempt.server) else { continue };
+            if attempt.at.saturating_add(health.patience()) <= now {
+                attempt.late = true;
+                health.was_late();
+            }
         }
     }
 
@@ -494,6 +528,7 @@ impl Daemon {
                 waiters.extend(question.waiters);
             }
         }
+        self.waiting = 0;
         for mut waiter in waiters {
             waiter.search = 0;
             self.scratch.clear();

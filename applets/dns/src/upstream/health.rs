@@ -18,6 +18,8 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(1_500);
 const MOST_SILENT: u8 = 2;
 /// So many failures (SERVFAIL and the like) in a row say that it is of no use.
 const MOST_FAILED: u8 = 4;
+/// After so many late answers in a row it is asked after the others.
+const MOST_LATE: u8 = 2;
 /// How long a server is held back at first; it doubles [`DOUBLINGS`] times.
 const HOLD: Duration = Duration::from_secs(1);
 const DOUBLINGS: u8 = 5;
@@ -33,6 +35,8 @@ pub(crate) struct Health {
     silent: u8,
     /// Failures in a row.
     failed: u8,
+    /// Questions in a row for which it took longer than it usually does.
+    late: u8,
     /// How often it was held back since its last answer.
     holds: u8,
     /// The time since boot until which it is held back.
@@ -61,9 +65,16 @@ impl Health {
         if let Some(sent) = sent {
             self.measure(now.saturating_sub(sent));
         }
-        (self.silent, self.failed, self.holds, self.held_until) = (0, 0, 0, Duration::ZERO);
+        (self.silent, self.failed, self.late, self.holds, self.held_until) = (0, 0, 0, 0, Duration::ZERO);
         self.answered = now;
         self.answers = self.answers.wrapping_add(1);
+    }
+
+    /// It has said that its answer is too long for a datagram: whether it has one shows later.
+    pub(crate) fn has_spoken(&mut self, now: Duration, sent: Option<Duration>) {
+        if let Some(sent) = sent {
+            self.measure(now.saturating_sub(sent));
+        }
     }
 
     /// RFC 6298 §2, in integers.
@@ -91,6 +102,11 @@ impl Health {
         if self.failed >= MOST_FAILED {
             self.hold(now);
         }
+    }
+
+    /// The next server is asked, as this one takes longer than it usually does.
+    pub(crate) fn was_late(&mut self) {
+        self.late = self.late.saturating_add(1);
     }
 
     /// A question of `sent` has waited for [`SILENCE`]. It means nothing if another one was answered meanwhile.
@@ -147,7 +163,8 @@ impl Health {
     /// The smaller, the sooner it is asked.
     fn rank(&self, now: Duration) -> (bool, bool, u32) {
         let usual = self.rtt.map_or(u32::MAX, |(smooth, _)| smooth);
-        (self.is_held(now), self.is_doubtful() || self.silent > 0, usual)
+        let doubtful = self.is_doubtful() || self.silent > 0 || self.failed > 1 || self.late > MOST_LATE;
+        (self.is_held(now), doubtful, usual)
     }
 }
 
@@ -168,8 +185,8 @@ pub(crate) fn best(all: &[Health], members: &[usize], except: u32, now: Duration
 pub(crate) fn to_compare(all: &[Health], members: &[usize], except: u32, now: Duration) -> Option<usize> {
     members.iter().enumerate().position(|(place, member)| {
         let Some(health) = all.get(*member) else { return false };
-        let due =
-            health.asked.is_none_or(|asked| now >= asked.saturating_add(COMPARE) || health.is_doubtful());
+        let due = health.asked.is_none_or(|asked| now >= asked.saturating_add(COMPARE))
+            || health.is_doubtful() && !health.was_asked_recently(now);
         due && !has(except, place) && !health.is_held(now)
     })
 }
@@ -231,6 +248,17 @@ mod tests {
     }
 
     #[test]
+    fn one_that_has_become_slow_is_asked_after_the_others_until_it_answers() {
+        let mut all = [measured(5), measured(30)];
+        let now = MS * 30_000;
+        (0..=MOST_LATE).for_each(|_| all[0].was_late());
+        assert!(!all[0].is_held(now));
+        assert_eq!(best(&all, &[0, 1], 0, now), Some(1));
+        all[0].has_answered(now, None);
+        assert_eq!(best(&all, &[0, 1], 0, now), Some(0));
+    }
+
+    #[test]
     fn silence_counts_only_if_nothing_was_answered_meanwhile_and_holds_grow() {
         let mut health = measured(5);
         let now = MS * 30_000;
@@ -280,5 +308,7 @@ mod tests {
         all[1].was_refused(now);
         assert_eq!(to_compare(&all, &[0, 1], bit(0), now), None);
         assert_eq!(to_compare(&all, &[0, 1], bit(0), now + HOLD), Some(1));
+        all[1].was_asked(now + HOLD);
+        assert_eq!(to_compare(&all, &[0, 1], bit(0), now + HOLD), None);
     }
 }
