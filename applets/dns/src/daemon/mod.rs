@@ -91,6 +91,8 @@ struct Daemon {
     scratch: Vec<u8>,
     upstreams: Upstreams,
     questions: Slots<Question>,
+    /// No question needs anything before; it is looked which does when that moment has come.
+    due: Option<Duration>,
     /// Clients that wait for them.
     waiting: usize,
     clients: Slots<Client>,
@@ -178,6 +180,7 @@ impl Daemon {
             scratch: Vec::new(),
             upstreams: Upstreams::default(),
             questions: Slots::new(Owner::Question, MOST_QUESTIONS),
+            due: None,
             waiting: 0,
             clients: Slots::new(Owner::Client, MOST_CLIENTS),
             touched: Vec::new(),
@@ -230,7 +233,7 @@ impl Daemon {
 
     /// When there is something to do though nothing happens; `None`: never.
     fn deadline(&mut self) -> Option<Duration> {
-        let deadlines = [self.next_question(), self.next_link(), self.next_local(), self.next_client()];
+        let deadlines = [self.due, self.next_link(), self.next_local(), self.next_client()];
         deadlines.into_iter().flatten().min()
     }
 

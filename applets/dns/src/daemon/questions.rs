@@ -165,9 +165,19 @@ impl Daemon {
                     self.resolver.failed(now, &key, code);
                     self.finish(token, now);
                 }
-                Step::Wait => return,
+                Step::Wait => {
+                    let moment = question.deadline();
+                    return self.note_deadline(moment);
+                }
             }
         }
+    }
+
+    fn note_deadline(&mut self, moment: Option<Duration>) {
+        self.due = match (self.due, moment) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
     }
 
     fn send(&mut self, token: Token, server: usize, now: Duration) {
@@ -474,13 +484,20 @@ impl Daemon {
 
     /// Goes on with questions whose time has come.
     pub(super) fn expire_questions(&mut self, now: Duration) {
+        if self.questions.len() == 0 {
+            self.due = None;
+        }
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
         let due = |question: &Question| question.deadline().is_some_and(|deadline| deadline <= now);
         // Each is looked at once: what is due again at once has its turn after the next events.
         for _ in 0..MOST_QUESTIONS {
-            let Some(token) = self.questions.find(due) else { return };
+            let Some(token) = self.questions.find(due) else { break };
             self.note_silence(token, now);
             self.advance(token, now);
         }
+        self.due = self.questions.iter().filter_map(|(_, question)| question.deadline()).min();
     }
 
     fn note_late(&mut self, token: Token, now: Duration) {
@@ -514,10 +531,6 @@ impl Daemon {
         if question.done && !question.attempts.iter().any(open) {
             self.questions.remove(token);
         }
-    }
-
-    pub(super) fn next_question(&self) -> Option<Duration> {
-        self.questions.iter().filter_map(|(_, question)| question.deadline()).min()
     }
 
     /// Asks everything that is waited for once more, by the settings of now.
