@@ -115,7 +115,10 @@ fn dnsperf() -> Command {
 fn load(at: SocketAddr, file: &std::path::Path, options: &str) -> Load {
     eprintln!("  {} {} {options}", at.ip(), file.file_name().unwrap_or_default().display());
     let load = Load::by(dnsperf(), at, file, options);
-    eprintln!("    {:.0} a second, {} answers, {} lost, {:?}", load.per_second, load.completed, load.lost, load.codes);
+    eprintln!(
+        "    {:.0} a second, {} answers, {} lost, {:?}",
+        load.per_second, load.completed, load.lost, load.codes
+    );
     load
 }
 

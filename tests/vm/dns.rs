@@ -116,6 +116,13 @@ fn names_for_the_host_by_servers_that_come_and_go() {
         within(guest, 60, &has("up.corp", "192.0.2.7"));
         assert_eq!(sh(guest, PROCESS), process);
 
+        // There is no network: the same.
+        sh(guest, "ip link set eth0 down && sleep 3");
+        sh(guest, &has("up.corp", "192.0.2.7"));
+        sh(guest, "ip link set eth0 up && dns flush");
+        within(guest, 60, &has("up.corp", "192.0.2.7"));
+        assert_eq!(sh(guest, PROCESS), process);
+
         // It ends in an evil way and is started again.
         sh(guest, &format!("kill -9 {process}"));
         within(guest, 10, &has("up.corp", "192.0.2.7"));

@@ -201,6 +201,11 @@ fn make_folders(root: &Path) -> Result<u8> {
     for folder in ["run/resolvconf/interface", "run/minke/names"] {
         file::make_folder(&root.join(folder), 0o755)?;
     }
+    // The owner's own options; without a state partition there is no place for them.
+    let own = root.join("mnt/state/root-overlay");
+    if status::is_dir(&own) {
+        file::make_folder(&own.join("etc/dnsmasq.d"), 0o755)?;
+    }
     Ok(0)
 }
 

@@ -42,8 +42,8 @@ pub(crate) const ROOT_FLAG: Flag = Flag {
 const SERVERS: &str = "run/dnsmasq.servers";
 /// What is known of each network: servers and search domains (spec os §7.5).
 pub(super) const INTERFACES: &str = "run/resolvconf/interface";
-/// The owner's own options (spec os §7.2).
-pub(super) const OPTIONS: &str = "etc/dnsmasq.d";
+/// Options of the image (spec os §7.2), which is read-only, and the owner's own, which outlast reboots and updates.
+pub(super) const OPTIONS: [&str; 2] = ["etc/dnsmasq.d", "mnt/state/root-overlay/etc/dnsmasq.d"];
 const HOSTS: &str = "etc/hosts";
 /// Names of containers.
 pub(super) const NAMES: &str = "run/minke/names";
@@ -154,12 +154,14 @@ impl Source {
 
 /// The system's files below `root`.
 fn read_system(reader: &mut Reader, root: &Path) {
-    take_folder(reader, &root.join(OPTIONS), |reader, path, content| {
-        // As in the reference, which takes no other names from there.
-        if path.ends_with(".conf") {
-            reader.options(path, content);
-        }
-    });
+    for folder in OPTIONS {
+        take_folder(reader, &root.join(folder), |reader, path, content| {
+            // As in the reference, which takes no other names from there.
+            if path.ends_with(".conf") {
+                reader.options(path, content);
+            }
+        });
+    }
     let servers = root.join(SERVERS);
     if minke_sys::status::exists(&servers) {
         // It names those for want of others itself, or that there are none.

@@ -25,8 +25,14 @@ const TIMER: u64 = 3;
 /// A folder, and which name in it counts; empty: each.
 type Place = (&'static str, &'static str);
 
-const PLACES: [Place; 5] =
-    [("run", "dnsmasq.servers"), (INTERFACES, ""), (OPTIONS, ""), ("etc", "hosts"), (NAMES, "")];
+const PLACES: [Place; 6] = [
+    ("run", "dnsmasq.servers"),
+    (INTERFACES, ""),
+    (OPTIONS[0], ""),
+    (OPTIONS[1], ""),
+    ("etc", "hosts"),
+    (NAMES, ""),
+];
 
 /// Watches what a [`Source`] reads.
 #[derive(Debug)]

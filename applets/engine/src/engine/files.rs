@@ -58,12 +58,14 @@ impl Engine {
                 if address.is_empty() {
                     continue;
                 }
-                let _ = write!(text, "{subnet} {address} {}", container.name);
-                let mut names = endpoint.texts("Aliases");
+                let _ = write!(text, "{subnet} {address}");
+                let mut names = vec![container.name.clone()];
+                names.extend(endpoint.texts("Aliases"));
                 names.push(container.config.text("Hostname").to_owned());
                 names.push(container.id.get(..12).unwrap_or_default().to_owned());
-                for name in &names {
-                    if *name != container.name && crate::container::name::is_valid(name) {
+                for (place, name) in names.iter().enumerate() {
+                    let known = names.iter().take(place).any(|other| other == name);
+                    if !known && crate::container::name::is_valid(name) {
                         let _ = write!(text, " {name}");
                     }
                 }

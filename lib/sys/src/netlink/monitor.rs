@@ -21,7 +21,6 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub struct Monitor {
     fd: OwnedFd,
-    buffer: Vec<u8>,
 }
 
 impl Monitor {
@@ -49,7 +48,7 @@ impl Monitor {
         let fd = open(None, groups, SocketFlags::NONBLOCK)?;
         // A smaller buffer only means that all is read anew more often.
         let _ = set_receive_buffer(&fd, BUFFER);
-        Ok(Self { fd, buffer: Vec::new() })
+        Ok(Self { fd })
     }
 
     /// Takes the changes that have come, oldest first. When some were lost, it begins with
@@ -57,11 +56,12 @@ impl Monitor {
     /// [`Monitor::resync`].
     pub fn read(&mut self, route: &mut Route) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
-        self.buffer.resize(DATAGRAM, 0);
+        // Changes are rare, and 32 KiB are much for a daemon to keep.
+        let mut buffer = vec![0; DATAGRAM];
         for _ in 0..BATCH {
-            match receive(&self.fd, &mut self.buffer) {
+            match receive(&self.fd, &mut buffer) {
                 Ok(Some(length)) => {
-                    let datagram = self.buffer.get(..length).unwrap_or_default();
+                    let datagram = buffer.get(..length).unwrap_or_default();
                     changes.extend(Messages::new(datagram).filter_map(change));
                 }
                 Ok(None) => {}
