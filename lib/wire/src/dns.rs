@@ -7,6 +7,7 @@ pub mod lookup;
 mod message;
 mod name;
 mod numbers;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod writer;
