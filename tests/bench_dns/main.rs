@@ -67,10 +67,10 @@ fn bench(plan: Plan) {
         for ((candidate, run), peak) in candidates.iter().zip(&mut runs).zip(&peaks) {
             run.equal(candidate, &names, plan, equal);
             run.most(candidate, &names, plan, peak * 0.8);
-            run.uncached(candidate, &names, round);
+            run.uncached(candidate, round);
         }
     }
-    let direct = load::direct(&names, plan.rounds);
+    let direct = load::direct(plan.rounds);
     for (candidate, run) in candidates.iter().zip(&mut runs) {
         run.flood(candidate, &names);
     }
