@@ -11,7 +11,7 @@ use crate::{Daemon, release, run, text};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -57,18 +57,21 @@ impl Lab {
         for address in (1..=4).map(server6).chain([here6()]) {
             run(Command::new("ip").args([
                 "address",
-                "add",
+                "replace",
                 &format!("{}/128", address.ip()),
                 "dev",
                 "lo",
                 "nodad",
             ]));
         }
-        for folder in ["etc/dnsmasq.d", "etc/ssl/certs", "run/resolvconf/interface", "run/minke"] {
+        // Without it glibc believes that there is no IPv4 (AI_ADDRCONFIG), and dnsperf with it.
+        run(Command::new("ip").args(["address", "replace", "10.77.200.1/32", "dev", "lo"]));
+        for folder in ["etc/dnsmasq.d", "etc/ssl/certs", "run/resolvconf/interface", "run/minke/names"] {
             std::fs::create_dir_all(lab.path(folder)).unwrap();
         }
         lab.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
         lab.write("etc/hostname", "board\n");
+        lab.write("etc/resolv.conf", "nameserver 127.0.0.2\n");
         lab.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
         lab
     }
@@ -90,11 +93,12 @@ impl Lab {
         text(&run(Command::new("sh").args(["-ec", script]).current_dir(&self.0.0)))
     }
 
-    /// A program whose `/etc` and `/run` are the lab's, its output in `NAME.log`.
+    /// A program whose `/etc` and `/run` are the lab's, on a host named `board`, its output in `NAME.log`.
     pub fn inside(&self, name: &str, program: &[&str]) -> Command {
-        let script = "mount --bind \"$1/run\" /run; mount --bind \"$1/etc\" /etc; shift; exec \"$@\"";
+        let script =
+            "hostname board; mount --bind \"$1/run\" /run; mount --bind \"$1/etc\" /etc; shift; exec \"$@\"";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", script, "sh"]).arg(&self.0.0).args(program);
+        command.args(["--mount", "--uts", "sh", "-ec", script, "sh"]).arg(&self.0.0).args(program);
         let log = File::create(self.path(&format!("{name}.log"))).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         command
@@ -118,7 +122,7 @@ impl Lab {
         self.write("run/dnsmasq.servers", format!("\n{servers}"));
         self.write("etc/dnsmasq.d/test.conf", options);
         self.sh("ln -sf /run/resolvconf/interface/NetworkManager etc/resolv.dnsmasq");
-        self.forwarder(&["serve".to_owned()], (Ipv4Addr::new(127, 0, 0, 2), 53).into())
+        self.forwarder(&["serve".to_owned()], in_system())
     }
 
     fn forwarder(&self, words: &[String], at: SocketAddr) -> Forwarder {
@@ -127,7 +131,7 @@ impl Lab {
         program.extend(words.iter().map(String::as_str));
         let forwarder =
             Forwarder { daemon: Daemon::start(&mut self.inside("dns", &program)), log: self.path("dns.log") };
-        listens(at, || forwarder.log());
+        listens(at, &forwarder.daemon, || forwarder.log());
         forwarder
     }
 
@@ -194,7 +198,7 @@ impl Lab {
         let path = self.path(&format!("{name}.log"));
         let log = File::create(&path).unwrap();
         let daemon = Daemon::start(command.stdout(log.try_clone().unwrap()).stderr(log));
-        listens(at, || std::fs::read_to_string(&path).unwrap());
+        listens(at, &daemon, || std::fs::read_to_string(&path).unwrap());
         daemon
     }
 }
@@ -212,8 +216,7 @@ impl Forwarder {
 
     /// Fails when it does not run any more.
     pub fn lives(&self) {
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
-        assert!(!state.is_empty() && !state.contains(") Z "), "the forwarder has ended: {}", self.log());
+        assert!(lives(self.id()), "the forwarder has ended: {}", self.log());
     }
 
     /// Sends it a signal by name.
@@ -222,10 +225,15 @@ impl Forwarder {
     }
 }
 
-/// Waits until somebody listens at `at`.
-fn listens(at: SocketAddr, log: impl Fn() -> String) {
+fn lives(process: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    !state.is_empty() && !state.contains(") Z ")
+}
+
+/// Waits until `daemon` listens at `at`.
+fn listens(at: SocketAddr, daemon: &Daemon, log: impl Fn() -> String) {
     let listening = || TcpStream::connect_timeout(&at, Duration::from_secs(1)).is_ok();
-    if !soon(listening) {
+    if !soon(|| listening() || !lives(daemon.id())) || !lives(daemon.id()) {
         panic!("nobody listens at {at}: {}", log());
     }
 }
@@ -254,6 +262,11 @@ pub fn processor_time(process: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// The forwarder's address in the system.
+pub fn in_system() -> SocketAddr {
+    (Ipv4Addr::new(127, 0, 0, 2), 53).into()
 }
 
 /// The answer to a question over UDP, as it came, within `patience`.
@@ -290,6 +303,74 @@ pub fn receive(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut message)?;
     Ok(message)
+}
+
+/// What `dnsperf` has seen.
+#[derive(Debug, Clone, Default)]
+pub struct Load {
+    /// Questions that were answered.
+    pub completed: u64,
+    /// Questions that were not.
+    pub lost: u64,
+    /// Answers a second.
+    pub per_second: f64,
+    /// Answers of each code.
+    pub codes: Vec<(String, u64)>,
+    /// What it took from question to answer, in seconds, in order; with the option `-v` alone.
+    pub latencies: Vec<f64>,
+}
+
+impl Load {
+    /// Asks for the names and types of a file.
+    pub fn run(at: SocketAddr, names: &Path, options: &str) -> Self {
+        Self::by(Command::new("dnsperf"), at, names, options)
+    }
+
+    /// The same by a command that ends with `dnsperf`.
+    pub fn by(mut command: Command, at: SocketAddr, names: &Path, options: &str) -> Self {
+        let family = if at.is_ipv4() { "inet" } else { "inet6" };
+        command
+            .args(["-f", family, "-s", &at.ip().to_string(), "-p", &at.port().to_string(), "-d"])
+            .arg(names);
+        let output = run(command.args(options.split(' ')));
+        let mut load = Self::default();
+        for line in text(&output).lines() {
+            let line = line.trim();
+            let number = |label: &str| {
+                let rest = line.strip_prefix(label)?.trim();
+                rest.split(' ').next()?.parse::<f64>().ok()
+            };
+            if let Some(latency) = line.strip_prefix("> ") {
+                load.latencies.extend(latency.rsplit(' ').next().and_then(|last| last.parse::<f64>().ok()));
+            } else if let Some(count) = number("Queries completed:") {
+                load.completed = count as u64;
+            } else if let Some(count) = number("Queries lost:") {
+                load.lost = count as u64;
+            } else if let Some(rate) = number("Queries per second:") {
+                load.per_second = rate;
+            } else if let Some(codes) = line.strip_prefix("Response codes:") {
+                // `NOERROR 9 (90.00%), NXDOMAIN 1 (10.00%)`
+                let words = codes.split(',').map(|code| code.split_whitespace().collect::<Vec<&str>>());
+                load.codes = words
+                    .filter(|words| words.len() > 1)
+                    .map(|words| (words[0].to_owned(), words[1].parse().unwrap()))
+                    .collect();
+            }
+        }
+        load.latencies.sort_unstable_by(f64::total_cmp);
+        load
+    }
+
+    /// How many answers had a code.
+    pub fn of(&self, code: &str) -> u64 {
+        self.codes.iter().find(|(known, _)| known == code).map_or(0, |(_, count)| *count)
+    }
+
+    /// The latency that so many of a thousand answers do not exceed, in seconds.
+    pub fn latency(&self, thousandth: usize) -> f64 {
+        let place = self.latencies.len() * thousandth / 1_000;
+        self.latencies.get(place.min(self.latencies.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+    }
 }
 
 /// What `dig`, `kdig` or `delv` print.

@@ -4,12 +4,17 @@ mod answers;
 mod caching;
 mod carried;
 mod failing;
+mod flood;
 mod message;
+mod names;
 mod poison;
+mod reload;
+mod resolvers;
+mod tls;
 mod upstream;
 
 use message::{A, ANSWER, Message, Reply, query};
-use minke_tests::dns_lab::{ask, here};
+use minke_tests::dns_lab::{ask, here, in_system};
 use std::net::Ipv4Addr;
 use upstream::{Act, Asked};
 
@@ -26,6 +31,11 @@ fn honest(asked: &Asked) -> Vec<Act> {
 /// Asks the forwarder for an address over UDP.
 fn look_up(name: &str) -> Message {
     Message::read(&ask(here(), &query(name.len() as u16, name, A)))
+}
+
+/// Asks the forwarder that runs by the system's files.
+fn look_up_in_system(name: &str, kind: u16) -> Message {
+    Message::read(&ask(in_system(), &query(name.len() as u16, name, kind)))
 }
 
 /// The addresses in the answer.

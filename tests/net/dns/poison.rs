@@ -182,7 +182,7 @@ fn nothing_of_a_lie_is_told_or_kept() {
                 assert_eq!(addresses(&Message::read(&bytes)), [GOOD], "{attack}");
             }
         }
-        for name in [BANK, "evil.example.", "x.test", "test", "www.longer-name.test"] {
+        for name in [BANK, "evil.example.", "x.test", "www.longer-name.test"] {
             assert_eq!(addresses(&look_up(name)), [GOOD], "{name}");
         }
         forwarder.lives();
@@ -292,7 +292,9 @@ fn noise_from_a_server_is_survived() {
                     evil(&asked.query).additional("", 41, 0, &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]).0;
                 spoil(&mut noise, &mut random);
                 // With the right id it would be an answer whose address alone was changed.
-                noise[0] ^= 0x80;
+                if noise.starts_with(&asked.query[..2]) {
+                    noise[0] ^= 0x80;
+                }
                 acts.push(Act::Say(noise));
                 let mut broken = Reply::to(&asked.query, ANSWER).0;
                 broken[7] = 1 + random.below(9) as u8;

@@ -35,8 +35,6 @@ pub enum Act {
     Later(Duration, Vec<u8>),
     /// Sends this from somewhere else; over UDP alone.
     From(SocketAddr, Vec<u8>),
-    /// Sends these bytes on the connection as they are; over TCP alone.
-    Raw(Vec<u8>),
     /// Ends the connection; over TCP alone.
     Close,
 }
@@ -136,7 +134,7 @@ impl Part {
                     Act::From(place, answer) => {
                         UdpSocket::bind(place).unwrap().send_to(&answer, from).unwrap();
                     }
-                    Act::Raw(_) | Act::Close => panic!("{act:?} over UDP"),
+                    Act::Close => panic!("{act:?} over UDP"),
                 }
             }
         }
@@ -163,7 +161,6 @@ impl Part {
             for act in self.acts(&query, from, true) {
                 let bytes = match act {
                     Act::Say(answer) => [&(answer.len() as u16).to_be_bytes()[..], &answer].concat(),
-                    Act::Raw(bytes) => bytes,
                     Act::Close => return None,
                     Act::Later(..) | Act::From(..) => panic!("{act:?} over TCP"),
                 };

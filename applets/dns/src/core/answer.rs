@@ -236,12 +236,12 @@ impl<'a> Chain<'a> {
         self.names().last().copied().unwrap_or(first)
     }
 
-    fn has(&self, name: NameRef<'_>) -> bool {
-        self.names().iter().any(|known| *known == name)
+    fn has(&self, name: NameRef<'a>) -> bool {
+        self.names().contains(&name)
     }
 
     /// Whether a record of the answer has to do with the question.
-    fn wants(&self, record: &Record<'_>, question: &Question<'_>, key: &Key) -> bool {
+    fn wants(&self, record: &Record<'a>, question: &Question<'_>, key: &Key) -> bool {
         if record.class != question.class && question.class != Class::ANY {
             return false;
         }

@@ -121,13 +121,14 @@ impl KeyBuffer {
         let [a, b] = kind.0.to_be_bytes();
         let [c, d] = class.0.to_be_bytes();
         let front = [flags, a, b, c, d];
-        let length = name.len().saturating_add(FRONT).min(LONGEST);
-        for (place, byte) in bytes.iter_mut().zip(front.iter().chain(name)) {
-            // Lengths of labels are below the capitals; the numbers before the name are set once more.
-            *place = byte.to_ascii_lowercase();
-        }
         if let Some(place) = bytes.first_chunk_mut() {
             *place = front;
+        }
+        let length = name.len().saturating_add(FRONT);
+        if let Some(place) = bytes.get_mut(FRONT..length) {
+            place.copy_from_slice(name);
+            // Lengths of labels are below the capitals.
+            place.make_ascii_lowercase();
         }
         Self { bytes, length }
     }
@@ -139,8 +140,8 @@ impl KeyBuffer {
     /// The key under which it is remembered that there is no such name, whatever the type (RFC 2308 §5).
     pub(super) fn nameless(bytes: &[u8]) -> Self {
         let mut buffer = Self { bytes: [0; LONGEST], length: bytes.len().min(LONGEST) };
-        for (place, byte) in buffer.bytes.iter_mut().zip(bytes) {
-            *place = *byte;
+        if let Some(place) = buffer.bytes.get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
         }
         let [_, high, low, ..] = &mut buffer.bytes;
         (*high, *low) = (0, 0);

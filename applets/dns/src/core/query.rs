@@ -28,6 +28,8 @@ pub(super) struct Query<'a> {
     header: Header,
     /// The question as the client wrote it: name, type and class.
     pub(super) question: &'a [u8],
+    /// The name in it, in wire form.
+    pub(super) name: &'a [u8],
     pub(super) kind: Kind,
     pub(super) class: Class,
     opt: Option<Opt<'a>>,
@@ -74,7 +76,8 @@ impl<'a> Query<'a> {
             return None;
         }
         let limit = usize::from(if asked.udp { LEAST } else { u16::MAX });
-        let nothing = Self { header, question: &[], kind: Kind(0), class: Class(0), opt: None, limit };
+        let nothing =
+            Self { header, question: &[], name: &[], kind: Kind(0), class: Class(0), opt: None, limit };
         if header.flags.opcode() != 0 {
             nothing.error(Rcode::NOTIMP, out);
             return None;
@@ -85,8 +88,10 @@ impl<'a> Query<'a> {
             nothing.error(Rcode::FORMERR, out);
             return None;
         };
+        let asked_for = bytes.get(HEADER..message.records_start()).unwrap_or_default();
         let mut query = Self {
-            question: bytes.get(HEADER..message.records_start()).unwrap_or_default(),
+            question: asked_for,
+            name: asked_for.split_last_chunk::<4>().map(|(name, _)| name).unwrap_or_default(),
             kind: question.kind,
             class: question.class,
             opt: message.opt(),
@@ -111,11 +116,6 @@ impl<'a> Query<'a> {
         None
     }
 
-    /// The name, in wire form.
-    pub(super) fn name(&self) -> &'a [u8] {
-        self.question.split_last_chunk::<4>().map(|(name, _)| name).unwrap_or_default()
-    }
-
     /// The same question for another name.
     pub(super) fn key(&self, name: &[u8]) -> KeyBuffer {
         KeyBuffer::new(name, self.kind, self.class, self.header.flags, self.dnssec_ok())
@@ -129,7 +129,7 @@ impl<'a> Query<'a> {
     /// Begins the response: header and question, as the client wrote it. The answer is where it begins.
     pub(super) fn begin(&self, out: &mut Vec<u8>) -> usize {
         let start = out.len();
-        Header { id: self.header.id, flags: Flags::QR, counts: [0; 4] }.write(out);
+        out.extend_from_slice(&[0; HEADER]);
         out.extend_from_slice(self.question);
         start
     }

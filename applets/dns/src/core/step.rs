@@ -55,21 +55,21 @@ impl Resolver {
             return if out.len() > start { Step::Answered } else { Step::Drop };
         };
         let internet = query.class == Class::IN;
-        let key = query.key(query.name());
-        let here_first = internet && self.local.is_before_cache(&self.settings, query.name(), asked.from);
+        let key = query.key(query.name);
+        let here_first = internet && self.local.is_before_cache(&self.settings, query.name, asked.from);
         if !here_first && let Ok(hit) = self.lookup(now, key.bytes(), mode) {
             self.give(&query, &hit, out);
             return if hit.refresh { self.refresh(asked.from, &key) } else { Step::Answered };
         }
-        let Some(name) = Name::from_wire(query.name()) else { return Step::Drop };
+        let Some(name) = Name::from_wire(query.name) else { return Step::Drop };
         let known = if internet {
             self.local.look(&self.settings, asked.from, &name, query.kind)
         } else {
             Known::Ask(0)
         };
         match known {
-            Known::Mdns => self.from_servers(now, (asked, mode), &query, &key, None, out),
-            Known::Ask(group) => self.from_servers(now, (asked, mode), &query, &key, Some(group), out),
+            Known::Mdns => self.elsewhere(now, (asked, mode), &query, &key, None, out),
+            Known::Ask(group) => self.elsewhere(now, (asked, mode), &query, &key, Some(group), out),
             Known::Plain(group) => self.search(now, (asked, mode), &query, &name, group, out),
             Known::Alias(target) => match self.stand_in(now, (asked, mode), &query, &target, 0, out) {
                 Stand::Done(step) => step,
@@ -84,7 +84,7 @@ impl Resolver {
     }
 
     /// From the cache or from servers; without a group from `mdns`.
-    fn from_servers(
+    fn elsewhere(
         &mut self,
         now: Duration,
         (asked, mode): (&Asked<'_>, Mode),
@@ -139,7 +139,7 @@ impl Resolver {
         let mode = if mode == Mode::Reply && asked.search < last { Mode::Ask } else { mode };
         let asked = &Asked { search: last, ..*asked };
         // The answer to what was just asked is the latest one, whatever the mode is now.
-        self.from_servers(now, (asked, mode), query, &key, Some(group), out)
+        self.elsewhere(now, (asked, mode), query, &key, Some(group), out)
     }
 
     /// Answers with what `target` has, as an alias of it. `place` is that of the search domain; those below

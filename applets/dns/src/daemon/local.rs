@@ -1,7 +1,7 @@
 //! Names of the link: `mdns` is asked, by a connection for each question, which the loop does not wait for.
 
 use super::slots::Token;
-use super::{Daemon, MOST_WAITING, Waiter};
+use super::{Daemon, Waiter};
 use crate::core::{Found, Key};
 use minke_control::mdns::{Question, Request, SOCKET, records};
 use minke_sys::channel::set_nonblocking;
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// It answers within a second; when it does not, the name does not exist.
 const LIMIT: Duration = Duration::from_secs(3);
+/// The most clients that wait for the same name.
+const MOST_WAITING: usize = 32;
 /// The longest answer.
 const LONGEST: usize = 64 << 10;
 

@@ -35,8 +35,8 @@ const WATCH: u64 = 2;
 /// The most questions that wait for servers at a time, and how many of them one client's address may cause.
 const MOST_QUESTIONS: usize = 256;
 const MOST_OF_ONE: usize = 192;
-/// The most clients that wait for the same question.
-const MOST_WAITING: usize = 32;
+/// The most clients that wait for answers to all of them.
+const MOST_WAITING: usize = 1024;
 /// The most questions that wait for `mdns` at a time.
 const MOST_LOCAL: usize = 32;
 /// The most connections of clients at a time, and of one client's address.
@@ -91,6 +91,8 @@ struct Daemon {
     scratch: Vec<u8>,
     upstreams: Upstreams,
     questions: Slots<Question>,
+    /// Clients that wait for them.
+    waiting: usize,
     clients: Slots<Client>,
     /// Clients whose turn it is when the events of a turn are done.
     touched: Vec<Token>,
@@ -176,6 +178,7 @@ impl Daemon {
             scratch: Vec::new(),
             upstreams: Upstreams::default(),
             questions: Slots::new(Owner::Question, MOST_QUESTIONS),
+            waiting: 0,
             clients: Slots::new(Owner::Client, MOST_CLIENTS),
             touched: Vec::new(),
             local: Slots::new(Owner::Local, MOST_LOCAL),
@@ -286,13 +289,20 @@ impl Daemon {
             Step::Answered | Step::Refresh(_) | Step::Drop => None,
         };
         if let Some(waiter) = refused {
-            self.counts.refused = self.counts.refused.wrapping_add(1);
-            let mut out = std::mem::take(&mut self.scratch);
-            out.clear();
-            self.resolver.refuse(&waiter.asked(), &mut out);
-            self.scratch = out;
-            self.deliver(&waiter, now);
+            self.refuse(&waiter, now);
         }
+    }
+
+    /// There is no room for a client's question. By UDP it is not told: it asks again by and by, and a failure would end
+    /// its search.
+    fn refuse(&mut self, waiter: &Waiter, now: Duration) {
+        self.counts.refused = self.counts.refused.wrapping_add(1);
+        self.scratch.clear();
+        let asked = waiter.asked();
+        if !self.resolver.stale(now, &asked, &mut self.scratch) && !asked.udp {
+            self.resolver.refuse(&asked, &mut self.scratch);
+        }
+        self.deliver(waiter, now);
     }
 
     /// Answers clients by what the resolver was told last.

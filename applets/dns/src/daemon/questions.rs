@@ -97,6 +97,7 @@ impl Daemon {
             return waiter;
         }
         let Some(token) = self.questions.next() else { return waiter };
+        self.waiting = self.waiting.saturating_add(usize::from(waiter.is_some()));
         let question = Box::new(Question {
             key: route.key,
             group: route.group,
@@ -124,9 +125,10 @@ impl Daemon {
             // It has lost patience, and one answer is enough.
             return None;
         }
-        if waiters.len() >= MOST_WAITING {
+        if self.waiting >= MOST_WAITING {
             return Some(waiter);
         }
+        self.waiting = self.waiting.saturating_add(1);
         waiters.push(waiter);
         None
     }
@@ -245,13 +247,17 @@ impl Daemon {
         }
     }
 
-    /// The server cannot be asked (`answered`: it has no answer).
-    fn failed_at(&mut self, token: Token, server: usize, answered: bool, now: Duration) {
-        if let Some(health) = self.upstreams.health.get_mut(server).filter(|_| !answered) {
-            health.was_refused(now);
+    /// The server cannot be asked, or (`reached`) there is nothing to be had from it.
+    fn failed_at(&mut self, token: Token, server: usize, reached: bool, now: Duration) {
+        if let Some(health) = self.upstreams.health.get_mut(server) {
+            if reached {
+                health.has_failed(now, None);
+            } else {
+                health.was_refused(now);
+            }
         }
         if let Some(question) = self.questions.get_mut(token) {
-            question.course.failed(server, answered, self.upstreams.of(question.group), now);
+            question.course.failed(server, false, self.upstreams.of(question.group), now);
         }
     }
 
@@ -345,7 +351,7 @@ impl Daemon {
             }
             Err(Refusal::Letters) => self.change_way(token, part, now),
             Err(Refusal::Truncated) => {
-                health.has_answered(now, sent);
+                health.has_spoken(now, sent);
                 self.change_way(token, part, now);
             }
             Err(Refusal::NoEdns) => {
@@ -428,6 +434,7 @@ impl Daemon {
         for waiter in waiters {
             self.scratch.clear();
             if self.resolver.stale(now, &waiter.asked(), &mut self.scratch) {
+                self.waiting = self.waiting.saturating_sub(1);
                 self.deliver(&waiter, now);
             } else {
                 rest.push(waiter);
@@ -442,6 +449,7 @@ impl Daemon {
     fn finish(&mut self, token: Token, now: Duration) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let waiters = std::mem::take(&mut question.waiters);
+        self.waiting = self.waiting.saturating_sub(waiters.len());
         question.done = true;
         if !question.attempts.iter().any(|attempt| attempt.is_open() && !attempt.silent) {
             self.questions.remove(token);
@@ -494,6 +502,7 @@ impl Daemon {
                 waiters.extend(question.waiters);
             }
         }
+        self.waiting = 0;
         for mut waiter in waiters {
             waiter.search = 0;
             self.scratch.clear();

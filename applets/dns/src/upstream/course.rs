@@ -6,10 +6,9 @@
 //! a usual server says SERVFAIL, which is an answer: a private name is not for others to know.
 
 use super::health::{Health, SILENCE, best, bit, has, to_compare};
+use crate::core::STALE_AFTER;
 use std::time::Duration;
 
-/// The client is told what was known before (RFC 8767 §5 has the number).
-const STALE: Duration = Duration::from_millis(1_800);
 /// Servers that are all down have this long for an answer, others the longer time.
 const GIVE_UP_DOWN: Duration = Duration::from_secs(3);
 const GIVE_UP: Duration = Duration::from_secs(10);
@@ -107,7 +106,7 @@ impl Course {
     /// The next thing to do; to be called until it says [`Step::Wait`].
     pub(crate) fn step(&mut self, now: Duration, servers: Servers<'_>) -> Step {
         let age = now.saturating_sub(self.begun);
-        if !self.stale && age >= STALE {
+        if !self.stale && age >= STALE_AFTER {
             self.stale = true;
             return Step::Stale;
         }
@@ -141,7 +140,7 @@ impl Course {
             self.rounds = self.rounds.saturating_add(1);
             self.next = (self.rounds < ROUNDS && self.asked < MOST_ASKED).then(|| now.saturating_add(pause));
         }
-        self.deadline = [STALE, SILENCE, GIVE_UP_DOWN]
+        self.deadline = [STALE_AFTER, SILENCE, GIVE_UP_DOWN]
             .map(|span| self.begun.saturating_add(span))
             .into_iter()
             .chain(self.next)

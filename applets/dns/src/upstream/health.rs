@@ -66,6 +66,13 @@ impl Health {
         self.answers = self.answers.wrapping_add(1);
     }
 
+    /// It has said that its answer is too long for a datagram: whether it has one shows later.
+    pub(crate) fn has_spoken(&mut self, now: Duration, sent: Option<Duration>) {
+        if let Some(sent) = sent {
+            self.measure(now.saturating_sub(sent));
+        }
+    }
+
     /// RFC 6298 §2, in integers.
     fn measure(&mut self, span: Duration) {
         let sample = u32::try_from(minke_sys::clock::microseconds(span)).unwrap_or(u32::MAX).min(10_000_000);
@@ -147,7 +154,7 @@ impl Health {
     /// The smaller, the sooner it is asked.
     fn rank(&self, now: Duration) -> (bool, bool, u32) {
         let usual = self.rtt.map_or(u32::MAX, |(smooth, _)| smooth);
-        (self.is_held(now), self.is_doubtful() || self.silent > 0, usual)
+        (self.is_held(now), self.is_doubtful() || self.silent > 0 || self.failed > 1, usual)
     }
 }
 
@@ -168,8 +175,8 @@ pub(crate) fn best(all: &[Health], members: &[usize], except: u32, now: Duration
 pub(crate) fn to_compare(all: &[Health], members: &[usize], except: u32, now: Duration) -> Option<usize> {
     members.iter().enumerate().position(|(place, member)| {
         let Some(health) = all.get(*member) else { return false };
-        let due =
-            health.asked.is_none_or(|asked| now >= asked.saturating_add(COMPARE) || health.is_doubtful());
+        let due = health.asked.is_none_or(|asked| now >= asked.saturating_add(COMPARE))
+            || health.is_doubtful() && !health.was_asked_recently(now);
         due && !has(except, place) && !health.is_held(now)
     })
 }
@@ -280,5 +287,7 @@ mod tests {
         all[1].was_refused(now);
         assert_eq!(to_compare(&all, &[0, 1], bit(0), now), None);
         assert_eq!(to_compare(&all, &[0, 1], bit(0), now + HOLD), Some(1));
+        all[1].was_asked(now + HOLD);
+        assert_eq!(to_compare(&all, &[0, 1], bit(0), now + HOLD), None);
     }
 }

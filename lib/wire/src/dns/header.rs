@@ -32,19 +32,22 @@ impl Header {
 
     /// Appends it.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEADER]);
-        self.put(out.get_mut(start..).unwrap_or_default());
+        out.extend_from_slice(&self.bytes());
     }
 
     /// Puts it in the place of a message's header.
     pub fn put(&self, message: &mut [u8]) {
-        let [questions, answers, authorities, additionals] = self.counts;
-        let numbers = [self.id, self.flags.0, questions, answers, authorities, additionals];
-        let (places, _) = message.as_chunks_mut::<2>();
-        for (place, number) in places.iter_mut().zip(numbers) {
-            *place = number.to_be_bytes();
+        if let Some(place) = message.first_chunk_mut() {
+            *place = self.bytes();
         }
+    }
+
+    fn bytes(&self) -> [u8; HEADER] {
+        let [questions, answers, authorities, additionals] = self.counts;
+        let ([a, b], [c, d]) = (self.id.to_be_bytes(), self.flags.0.to_be_bytes());
+        let ([e, f], [g, h]) = (questions.to_be_bytes(), answers.to_be_bytes());
+        let ([i, j], [k, l]) = (authorities.to_be_bytes(), additionals.to_be_bytes());
+        [a, b, c, d, e, f, g, h, i, j, k, l]
     }
 }
 

@@ -12,6 +12,7 @@ pub struct Message<'a> {
     pub header: Header,
     /// Where each section begins, and where the last one ends.
     starts: [usize; 5],
+    opt: Option<Opt<'a>>,
 }
 
 /// A question.
@@ -83,18 +84,20 @@ impl<'a> Message<'a> {
             asked.next()?;
         }
         let mut starts = [HEADER, asked.at, 0, 0, 0];
-        let (mut at, mut opts) = (asked.at, 0u16);
+        let (mut at, mut opt) = (asked.at, None);
         for (count, end) in sections.into_iter().zip(starts.iter_mut().skip(2)) {
             let mut records = Records { bytes, at, left: count };
             while records.left > 0 {
                 let record = records.next()?;
                 data::check(record.kind, bytes, record.start, record.end)?;
-                opts = opts.saturating_add(u16::from(record.kind == Kind::OPT));
+                if record.kind == Kind::OPT && opt.replace(Opt::of(&record)).is_some() {
+                    return None;
+                }
             }
             at = records.at;
             *end = at;
         }
-        (opts <= 1).then_some(Self { bytes, header, starts })
+        Some(Self { bytes, header, starts, opt })
     }
 
     /// The whole message.
@@ -149,12 +152,7 @@ impl<'a> Message<'a> {
 
     /// What OPT says, if there is one.
     pub fn opt(&self) -> Option<Opt<'a>> {
-        for record in self.additionals() {
-            if record.kind == Kind::OPT {
-                return Some(Opt::of(&record));
-            }
-        }
-        None
+        self.opt
     }
 
     /// The response code, with the bits that `opt` adds.

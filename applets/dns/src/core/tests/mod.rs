@@ -1,9 +1,15 @@
 //! The rules, each by queries and responses as they go over the wire.
 
 use super::*;
-use crate::config::{Cache, Host, Network, Server, Subnet};
+use crate::config::Server;
 use minke_wire::dns::{Message, Opt, Soa};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+
+mod cached;
+mod forged;
+mod known;
+mod limits;
+mod options;
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 const CONTAINER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 5));
@@ -162,29 +168,4 @@ fn soa<'a>(zone: &'a Name, ttl: u32, minimum: u32) -> (u32, Data<'a>) {
         minimum,
     };
     (ttl, Data::Soa(data))
-}
-
-#[test]
-fn an_answer_is_kept_and_counts_down() {
-    let mut play = Play::new(standard());
-    let lines =
-        [(Section::Answer, "www.example.com", 300, a(1)), (Section::Answer, "www.example.com", 250, a(2))];
-    let response = play.serve("www.example.com", Kind::A, Rcode::NOERROR, &lines);
-    let header = Message::parse(&response).unwrap().header;
-    assert_eq!(header.id, 0xABCD);
-    assert_eq!(header.flags, Flags::QR.with(Flags::RD).with(Flags::RA));
-    assert_eq!(shown(&response), ["www.example.com 300 A 192.0.2.1", "www.example.com 250 A 192.0.2.2"]);
-    play.now += 40;
-    assert_eq!(
-        play.lines("www.example.com", Kind::A),
-        ["www.example.com 260 A 192.0.2.1", "www.example.com 210 A 192.0.2.2"]
-    );
-    // The case of the question is the client's.
-    assert_eq!(play.lines("wWw.Example.COM", Kind::A)[0], "wWw.Example.COM 260 A 192.0.2.1");
-    // The least time counts for all, and other types are other questions.
-    assert!(play.is_asked("www.example.com", Kind::AAAA));
-    play.now += 210;
-    assert!(play.is_asked("www.example.com", Kind::A));
-    let counters = play.resolver.counters();
-    assert_eq!((counters.queries, counters.hits, counters.misses), (5, 2, 3));
 }

@@ -1,0 +1,129 @@
+//! DNS over TLS to unbound, with certificates of an authority of the test's own.
+
+use super::message::{A, ANSWER, Reply};
+use super::upstream::{Act, Upstream};
+use super::{GOOD, addresses, honest, look_up_in_system as look_up};
+use minke_tests::dns_lab::{Lab, kdig, server, soon};
+use minke_tests::{Daemon, in_namespace};
+use std::net::SocketAddr;
+
+/// An authority, believed by the forwarder, and certificates for `dns.test` and 10.77.1.1: one that is good, one that
+/// has expired, one for another name, one that nobody has signed.
+fn authority(lab: &Lab) {
+    lab.sh(
+        "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\ndefault_md=sha256\\npolicy=p\\n\
+         unique_subject=no\\n[p]\\ncommonName=supplied\\n[r]\\nbasicConstraints=critical,CA:TRUE\\n\
+         keyUsage=critical,keyCertSign\\n[x]\\nsubjectAltName=DNS:dns.test,IP:10.77.1.1\\n[y]\\nsubjectAltName=DNS:other.test\\n' >ca.cnf
+         : >index; echo 01 >serial
+         key() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $1.key -out $1.csr -subj /CN=$1 2>/dev/null; }
+         day() { date -u -d \"$1 days\" +%Y%m%d%H%M%SZ; }
+         key ca
+         openssl ca -batch -selfsign -config ca.cnf -keyfile ca.key -in ca.csr -out ca.pem -notext -extensions r \
+           -startdate $(day -99) -enddate $(day +99) 2>/dev/null
+         issue() {
+           key $1
+           openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in $1.csr -out $1.pem -notext -extensions $2 \
+             -startdate $(day $3) -enddate $(day $4) 2>/dev/null
+         }
+         issue good x -9 +9; issue expired x -9 -1; issue other y -9 +9
+         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own.key -out own.pem -subj /CN=own \
+           -addext subjectAltName=DNS:dns.test,IP:10.77.1.1 -days 9 2>/dev/null
+         cp ca.pem etc/ssl/certs/ca-certificates.crt
+         mkdir -p run/systemd/timesync; echo test >run/systemd/timesync/synchronized",
+    );
+}
+
+/// unbound at port 853 of 10.77.1.1 with this certificate, which gives every name below `test` the usual address.
+fn unbound(lab: &Lab, certificate: &str) -> Daemon {
+    let folder = lab.path(certificate).display().to_string();
+    let lines = format!(
+        " tls-service-key: \"{folder}.key\"\n tls-service-pem: \"{folder}.pem\"\n local-zone: \"test.\" redirect\n \
+         local-data: \"test. 300 A 192.0.2.7\"\n log-queries: yes\n"
+    );
+    lab.unbound(SocketAddr::new(server(1).ip(), 853), &lines, "")
+}
+
+#[test]
+fn a_server_with_the_right_certificate_is_believed() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-good");
+        authority(&lab);
+        let _unbound = unbound(&lab, "good");
+        assert_eq!(kdig("@10.77.1.1 +tls board.test A").answers(), ["192.0.2.7"]);
+        for way in ["tls://10.77.1.1#dns.test", "tls://10.77.1.1:853#10.77.1.1"] {
+            let forwarder = lab.by_files(&format!("server={way}\n"), "");
+            for number in 0..20 {
+                assert_eq!(
+                    addresses(&look_up(&format!("host-{number}.test"), A)),
+                    [GOOD],
+                    "{}",
+                    forwarder.log()
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_server_with_a_wrong_certificate_is_told_nothing() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-bad");
+        authority(&lab);
+        // Who takes the plain way where TLS fails is heard here.
+        let plain = Upstream::start(server(1), honest);
+        for certificate in ["expired", "other", "own"] {
+            let _unbound = unbound(&lab, certificate);
+            let forwarder = lab.by_files("server=tls://10.77.1.1#dns.test\n", "");
+            assert_eq!(look_up("secret.test", A).rcode(), 2, "{certificate}: {}", forwarder.log());
+            let log = std::fs::read_to_string(lab.path("unbound-10.77.1.1.log")).unwrap();
+            assert!(!log.contains("secret.test"), "{certificate}: {log}");
+            assert!(
+                soon(|| forwarder.log().contains("certificate")),
+                "the log says why: {}",
+                forwarder.log()
+            );
+            forwarder.lives();
+        }
+        assert!(plain.asked().is_empty(), "{:?}", plain.asked().first());
+    });
+}
+
+#[test]
+fn without_a_name_any_certificate_is_better_than_none() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-opportunistic");
+        authority(&lab);
+        let plain = Upstream::start(server(1), |asked| {
+            vec![Act::Say(Reply::to(&asked.query, ANSWER).own(A, 300, &[192, 0, 2, 8]).0)]
+        });
+        for certificate in ["good", "own", "expired"] {
+            let _unbound = unbound(&lab, certificate);
+            let forwarder = lab.by_files("server=tls://10.77.1.1\n", "");
+            assert!(
+                soon(|| addresses(&look_up(&format!("{certificate}.{}.test", plain.asked().len()), A))
+                    == [GOOD]),
+                "{certificate}: {}",
+                forwarder.log()
+            );
+        }
+        // Without TLS there is still DNS.
+        let before = plain.asked().len();
+        let _forwarder = lab.by_files("server=tls://10.77.1.1\n", "");
+        assert_eq!(addresses(&look_up("plain.test", A))[0].octets()[3], 8);
+        assert!(plain.asked().len() > before);
+    });
+}
+
+#[test]
+fn a_connection_that_breaks_is_made_anew() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-again");
+        authority(&lab);
+        let first = unbound(&lab, "good");
+        let forwarder = lab.by_files("server=tls://10.77.1.1#dns.test\n", "");
+        assert_eq!(addresses(&look_up("one.test", A)), [GOOD]);
+        drop(first);
+        let _second = unbound(&lab, "good");
+        assert!(soon(|| addresses(&look_up("two.test", A)) == [GOOD]), "{}", forwarder.log());
+    });
+}
