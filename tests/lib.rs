@@ -8,6 +8,8 @@ pub mod disk;
 #[path = "net/dns_lab.rs"]
 pub mod dns_lab;
 pub mod guest;
+#[path = "net/mdns_lab.rs"]
+pub mod mdns_lab;
 pub mod program;
 mod random;
 #[path = "net/relay.rs"]

@@ -4,5 +4,8 @@
 
 mod dns;
 mod liar;
+mod mdns;
+mod mdns_conflict;
+mod mdns_events;
 mod ntp;
 mod nts;

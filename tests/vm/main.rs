@@ -11,6 +11,7 @@ mod development;
 mod disk;
 mod disk_growth;
 mod dns;
+mod mdns;
 mod ntp;
 mod nts;
 mod preload;

@@ -4,7 +4,8 @@
 use crate::Error;
 use crate::wire::Wire;
 use minke_sys::{Context, clock, file, random};
-use minke_wire::dns::lookup::{Answer, Kind, answer, query};
+use minke_wire::dns::Kind;
+use minke_wire::dns::lookup::{Answer, answer, query};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -79,7 +80,7 @@ fn ask(servers: &[IpAddr], host: &str, until: Duration) -> Result<Vec<IpAddr>, E
     let queries = (
         query(u16::from_be_bytes([a, b]), host, Kind::A),
         // The two differ, so that each response finds its query.
-        query(u16::from_be_bytes([c, d ^ u8::from(a == c && b == d)]), host, Kind::Aaaa),
+        query(u16::from_be_bytes([c, d ^ u8::from(a == c && b == d)]), host, Kind::AAAA),
     );
     let (Some(four), Some(six)) = queries else { return wrong("is no host name") };
     let queries = [four, six];

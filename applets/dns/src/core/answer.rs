@@ -4,7 +4,9 @@ use super::key::Key;
 use super::store::Meta;
 use super::{Refusal, Taken};
 use crate::config::Cache;
-use minke_wire::dns::{Class, Data, Flags, Kind, Message, NameRef, Question, Rcode, Record, Section, Writer};
+use minke_wire::dns::{
+    self, Class, Data, Fit, Flags, Header, Kind, Message, NameRef, Question, Rcode, Record, Section, Writer,
+};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -29,52 +31,29 @@ pub(super) struct Believed {
 
 /// Whether `response` answers `sent`: our id, our question with our very letters (RFC 5452 §9.1).
 pub(super) fn answers(sent: &[u8], response: &[u8]) -> Result<(), Refusal> {
-    let (Some(ours), Some(theirs)) = (header(sent), header(response)) else { return Err(Refusal::Foreign) };
-    if !theirs.flags.has(Flags::QR) || theirs.flags.opcode() != 0 || theirs.id != ours.id {
-        return Err(Refusal::Foreign);
-    }
-    let code = theirs.flags.rcode();
-    let [questions, ..] = theirs.counts;
-    if questions == 0 && code != Rcode::NOERROR {
-        // Some repeat no question when they did not understand it.
-        return Err(failure(code, sent, response));
-    }
-    let end = HEADER.saturating_add(question_length(sent).unwrap_or_default());
-    let (asked, answered) = (sent.get(HEADER..end), response.get(HEADER..end));
-    let (Some(asked), Some(answered), 1) = (asked, answered, questions) else { return Err(Refusal::Foreign) };
-    if asked != answered {
-        let (Some((name, rest)), Some((other, others))) =
-            (asked.split_last_chunk::<4>(), answered.split_last_chunk::<4>())
-        else {
-            return Err(Refusal::Foreign);
-        };
-        let same = rest == others && name.eq_ignore_ascii_case(other);
-        return Err(if same { Refusal::Letters } else { Refusal::Foreign });
-    }
-    if theirs.flags.has(Flags::TC) {
-        return Err(Refusal::Truncated);
-    }
-    match code {
-        Rcode::NOERROR | Rcode::NXDOMAIN => Ok(()),
-        code => Err(failure(code, sent, response)),
+    let fit = dns::fit(sent, response);
+    let flags = Header::read(response).map_or(Flags::default(), |header| header.flags);
+    let code = flags.rcode();
+    match fit {
+        Fit::Foreign => Err(Refusal::Foreign),
+        Fit::Letters => Err(Refusal::Letters),
+        Fit::Exact if flags.has(Flags::TC) => Err(Refusal::Truncated),
+        Fit::Exact if matches!(code, Rcode::NOERROR | Rcode::NXDOMAIN) => Ok(()),
+        Fit::Exact | Fit::WithoutQuestion => Err(failure(code, sent, response)),
     }
 }
 
 /// What a response with an error code means.
 fn failure(code: Rcode, sent: &[u8], response: &[u8]) -> Refusal {
-    let had_opt = header(sent).is_some_and(|header| header.counts != [1, 0, 0, 0]);
+    let had_opt = Header::read(sent).is_some_and(|header| header.counts != [1, 0, 0, 0]);
     let opt = Message::parse(response).and_then(|message| message.opt());
     // FORMERR and NOTIMP without OPT: a server from before 1999 (RFC 6891 §7); BADVERS has 0 here and 1 in OPT.
     let old = matches!(code, Rcode::FORMERR | Rcode::NOTIMP) && opt.is_none();
     if had_opt && old { Refusal::NoEdns } else { Refusal::Failed(code) }
 }
 
-fn header(message: &[u8]) -> Option<minke_wire::dns::Header> {
-    minke_wire::dns::Header::read(message)
-}
-
 fn question_length(message: &[u8]) -> Option<usize> {
-    minke_wire::dns::plain_length(message.get(HEADER..)?)?.checked_add(4)
+    dns::plain_length(message.get(HEADER..)?)?.checked_add(4)
 }
 
 /// Writes what of `response` belongs to the question into `out`, behind header and question, and tells how long it may

@@ -59,7 +59,8 @@ impl Local {
     /// What is known of a name when this client asks.
     pub(super) fn look(&self, settings: &Settings, from: IpAddr, name: &Name, kind: Kind) -> Known {
         let wants = wants(kind);
-        if wants != Wants::Nothing {
+        // A name of one label that is known here has nothing but what is known here.
+        if wants != Wants::Nothing || is_plain(name.as_wire()) {
             let found = match kind {
                 Kind::PTR => reverse(name).and_then(|address| settings.names_at(from, address)),
                 _ => self.addresses(settings, from, name),
@@ -195,6 +196,17 @@ impl Settings {
         best
     }
 
+    /// Whether with other settings something may come from elsewhere that could be in the cache: containers and
+    /// interfaces change often, and what they tell is not.
+    pub(super) fn tells_others(&self, other: &Self) -> bool {
+        self.groups != other.groups
+            || self.fallback != other.fallback
+            || self.domains != other.domains
+            || self.hosts != other.hosts
+            || self.aliases != other.aliases
+            || self.private_reverse != other.private_reverse
+    }
+
     /// Whether a name may have private addresses, although rebinding is watched for: where the owner says so, and in
     /// domains whose servers the owner names.
     pub(super) fn may_be_private(&self, name: &Name) -> bool {
@@ -257,8 +269,10 @@ impl Wants {
 /// |---|---|---|
 /// | `localhost` | this host | RFC 6761 §6.3 |
 /// | `local` | mDNS | RFC 6762 §3 |
-/// | `invalid`, `test`, `onion`, `alt` | do not exist | RFC 6761 §6.2, §6.4, RFC 7686, RFC 9476 |
+/// | `invalid`, `onion`, `alt` | do not exist | RFC 6761 §6.4, RFC 7686, RFC 9476 |
 /// | `resolver.arpa` | has no records: no server here is found that way | RFC 9462 §6.4 |
+///
+/// `test` is forwarded, against RFC 6761 §6.2: those who use it have servers that know it.
 fn special(name: &Name, kind: Kind) -> Option<Known> {
     let mut labels = name.labels();
     let mut last = [&[][..]; 2];
@@ -283,7 +297,7 @@ fn special(name: &Name, kind: Kind) -> Option<Known> {
     if is(top, "arpa") && is(before, "resolver") {
         return Some(Known::Addresses(Vec::new()));
     }
-    ["invalid", "test", "onion", "alt"].iter().any(|text| is(top, text)).then_some(Known::NoName)
+    ["invalid", "onion", "alt"].iter().any(|text| is(top, text)).then_some(Known::NoName)
 }
 
 /// The address that a name below `in-addr.arpa` or `ip6.arpa` stands for (RFC 1035 §3.5, RFC 3596 §2.5).

@@ -191,8 +191,14 @@ impl Resolver {
     pub(crate) fn apply(&mut self, settings: Settings) {
         let old = std::mem::replace(&mut self.settings, settings);
         self.local = Local::new(&self.settings);
-        if old.cache != self.settings.cache {
+        if old.cache != self.settings.cache
+            || old.rebind_protection != self.settings.rebind_protection
+            || old.rebind_ok != self.settings.rebind_ok
+        {
             self.store.clear(self.settings.cache.bytes);
+        }
+        if !old.tells_others(&self.settings) {
+            return;
         }
         let others = old.groups != self.settings.groups || old.fallback != self.settings.fallback;
         let (local, settings) = (&self.local, &self.settings);

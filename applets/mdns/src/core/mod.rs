@@ -1,12 +1,26 @@
 //! Responder and querier without sockets and clocks: events come in with the time, what is to be done comes out
 //! (RFC 6762, RFC 6763).
 
-// Until the daemon around it uses all of it.
-#![allow(dead_code)]
+mod ask;
+mod cache;
+mod links;
+mod probe;
+mod random;
+mod record;
+mod registry;
+mod respond;
+mod send;
+mod side;
+#[cfg(test)]
+mod tests;
 
-mod name;
-
-pub(crate) use name::{Kind, Name};
+use ask::Ask;
+use cache::Cache;
+use minke_wire::dns::{Kind, Message, Name};
+use random::Random;
+pub(crate) use record::Record;
+use registry::Group;
+use side::Side;
 use std::net::{IpAddr, SocketAddr};
 
 /// Milliseconds since boot, suspend included.
@@ -94,19 +108,6 @@ pub(crate) struct Question {
     pub(crate) once: bool,
 }
 
-/// A record of somebody.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) name: Name,
-    pub(crate) kind: Kind,
-    /// Whoever sends it has no other of this name and type: the cache-flush bit.
-    pub(crate) unique: bool,
-    /// Seconds.
-    pub(crate) ttl: u32,
-    /// Names in it are not compressed.
-    pub(crate) data: Vec<u8>,
-}
-
 /// What the caller has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Action {
@@ -157,14 +158,51 @@ pub(crate) struct Published<'a> {
 /// The responder and querier of this device.
 #[derive(Debug)]
 pub(crate) struct Mdns {
+    random: Random,
+    limits: Limits,
+    links: Vec<Link>,
+    /// Each link over each family: answers to one are not heard on the other (RFC 6762 §20).
+    sides: Vec<Side>,
+    /// The host is the first, once it has a name.
+    groups: Vec<Group>,
+    asks: Vec<Ask>,
+    cache: Cache,
+    /// Of packets that were sent.
+    sent: Vec<u64>,
+    /// Of records that were ours, and until when they are remembered.
+    recent: Vec<(u64, Time)>,
+    /// When conflicts were seen.
+    clashes: Vec<Time>,
+    /// Until then there are too many.
+    crowded_until: Time,
+    told_host: String,
+    last_id: u32,
+    closed: bool,
     actions: Vec<Action>,
     pub(crate) counters: Counters,
 }
 
 impl Mdns {
     /// Without links, names and questions. `seed`: other devices have another.
-    pub(crate) fn new(_seed: u64, _limits: Limits) -> Self {
-        Self { actions: Vec::new(), counters: Counters::default() }
+    pub(crate) fn new(seed: u64, limits: Limits) -> Self {
+        Self {
+            random: Random::new(seed),
+            limits,
+            links: Vec::new(),
+            sides: Vec::new(),
+            groups: Vec::new(),
+            asks: Vec::new(),
+            cache: Cache::default(),
+            sent: Vec::new(),
+            recent: Vec::new(),
+            clashes: Vec::new(),
+            crowded_until: 0,
+            told_host: String::new(),
+            last_id: 0,
+            closed: false,
+            actions: Vec::new(),
+            counters: Counters::default(),
+        }
     }
 
     /// What has to be done since the last call.
@@ -174,72 +212,196 @@ impl Mdns {
 
     /// When [`Mdns::timer`] is due; `None`: not before something happens.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        None
+        let mut first = self.next_ask();
+        for due in self.sides.iter().filter_map(Side::deadline).chain(self.next_return()) {
+            side::sooner(&mut first, due);
+        }
+        first
     }
 
     /// Does what is due.
-    pub(crate) fn timer(&mut self, _now: Time) {}
+    pub(crate) fn timer(&mut self, now: Time) {
+        self.try_returns(now);
+        for side in 0..self.sides.len() {
+            self.advance(now, side);
+        }
+        // Others may have got a step nearer to their names.
+        for side in 0..self.sides.len() {
+            self.send_due(now, side);
+        }
+        self.ask_due(now);
+    }
 
-    /// A link is there, or its addresses or its MTU are others.
-    pub(crate) fn set_link(&mut self, _now: Time, _link: &Link) {}
-
-    /// A link is gone, or its carrier. Farewells are among the actions; they may fail to be sent.
-    pub(crate) fn drop_link(&mut self, _now: Time, _index: u32) {}
-
-    /// The machine slept, or a link was away for a moment: other hosts may be there, with our names.
-    pub(crate) fn resumed(&mut self, _now: Time) {}
-
-    /// The name that the host wants: one label, at most 63 bytes.
-    pub(crate) fn set_host(&mut self, _now: Time, _label: &str) {}
+    /// The name that the host wants: one label, at most 63 bytes; what is longer is cut.
+    pub(crate) fn set_host(&mut self, now: Time, label: &str) {
+        let place = self.groups.iter().position(|group| group.is_host() && group.trial_of.is_none());
+        let at = match place {
+            Some(at) if self.groups.get(at).is_some_and(|group| group.wanted == label) => return,
+            Some(at) => at,
+            None => {
+                let id = self.fresh_id();
+                self.groups.insert(0, Group::new(id, None));
+                0
+            }
+        };
+        let Some(group) = self.groups.get_mut(at) else { return };
+        let id = group.id;
+        group.wanted = label.to_owned();
+        group.attempts = 0;
+        group.returned = None;
+        group.set_number(1);
+        self.groups.retain(|group| group.trial_of != Some(id));
+        let wait = self.probe_start();
+        self.renamed(now, at, wait);
+    }
 
     /// The name of the host now, without `.local`; another than the wanted one while somebody else has that.
     pub(crate) fn host(&self) -> &str {
-        ""
+        let host = self.groups.iter().find(|group| group.is_host() && group.trial_of.is_none());
+        host.map_or("", |group| &group.label)
     }
 
     /// Publishes a service, or changes the one of this id. The caller chooses ids.
     ///
     /// # Errors
     /// What is wrong with it, in a few words.
-    pub(crate) fn set_service(
-        &mut self,
-        _now: Time,
-        _id: u32,
-        _service: Service,
-    ) -> Result<(), &'static str> {
+    pub(crate) fn set_service(&mut self, now: Time, id: u32, service: Service) -> Result<(), &'static str> {
+        registry::check(&service, self.groups.len())?;
+        let wanted = if service.wildcards {
+            minke_wire::text::replace(&service.instance, "%h", self.host())
+        } else {
+            service.instance.clone()
+        };
+        let found = self.service(id);
+        let same = |group: &Group| {
+            group.service.as_ref().is_some_and(|other| {
+                other.0 != id && other.1.kind.eq_ignore_ascii_case(&service.kind) && group.wanted == wanted
+            })
+        };
+        if self.groups.iter().any(same) {
+            return Err("another service of this type has this name");
+        }
+        let service = Box::new((id, service));
+        let at = match found {
+            Some(at) => at,
+            None => {
+                let id = self.fresh_id();
+                self.groups.push(Group::new(id, None));
+                self.groups.len().saturating_sub(1)
+            }
+        };
+        let Some(group) = self.groups.get_mut(at) else { return Ok(()) };
+        let old = group.service.replace(service);
+        // Another text or port is told at once; another name or type has to be found free.
+        let kept = old.is_some_and(|old| group.service.as_ref().is_some_and(|new| old.1.kind == new.1.kind));
+        if kept && group.wanted == wanted {
+            self.rebuild(now);
+            return Ok(());
+        }
+        group.wanted = wanted;
+        group.attempts = 0;
+        group.set_number(1);
+        let id = group.id;
+        self.groups.retain(|group| group.trial_of != Some(id));
+        let wait = self.probe_start();
+        self.restart(now, id, wait);
+        self.rebuild(now);
         Ok(())
     }
 
     /// Takes a service back.
-    pub(crate) fn drop_service(&mut self, _now: Time, _id: u32) {}
+    pub(crate) fn drop_service(&mut self, now: Time, id: u32) {
+        let id = self.service(id).and_then(|at| self.groups.get(at)).map(|group| group.id);
+        if let Some(id) = id {
+            self.drop_group(now, id);
+        }
+    }
+
+    fn service(&self, id: u32) -> Option<usize> {
+        let same = |group: &Group| group.service.as_ref().is_some_and(|service| service.0 == id);
+        self.groups.iter().position(|group| same(group) && group.trial_of.is_none())
+    }
 
     /// All services.
     pub(crate) fn services(&self) -> Vec<Published<'_>> {
-        Vec::new()
+        let mut all = Vec::new();
+        for group in &self.groups {
+            let Some(service) = group.service.as_ref().filter(|_| group.trial_of.is_none()) else { continue };
+            all.push(Published {
+                id: service.0,
+                instance: &group.label,
+                service: &service.1,
+                established: self.sides.iter().all(|side| side.is_live(group.id)),
+            });
+        }
+        all
     }
 
     /// A datagram came.
-    pub(crate) fn received(&mut self, _now: Time, _packet: Packet<'_>) {}
-
-    /// Asks. The answers come as actions with the number returned; `None`: too many ask already.
-    pub(crate) fn ask(&mut self, _now: Time, _question: Question) -> Option<u32> {
-        None
+    pub(crate) fn received(&mut self, now: Time, packet: Packet<'_>) {
+        let ip = packet.from.ip();
+        let place = self.sides.iter().position(|side| side.link == packet.link && side.v6 == ip.is_ipv6());
+        let Some(at) = place.filter(|_| !self.closed) else { return };
+        let Some(side) = self.sides.get_mut(at) else { return };
+        self.counters.packets_in = self.counters.packets_in.saturating_add(1);
+        if !side.packets.take(now) {
+            self.counters.flooded = self.counters.flooded.saturating_add(1);
+            return;
+        }
+        let own = self.links.iter().any(|link| link.addresses.iter().any(|address| address.ip == ip));
+        if own && self.sent.contains(&record::hash(packet.bytes)) {
+            self.counters.reflected = self.counters.reflected.saturating_add(1);
+            return;
+        }
+        match Message::parse(packet.bytes) {
+            Some(message) if self.understood(now, at, &packet, &message) => {}
+            _ => self.counters.refused = self.counters.refused.saturating_add(1),
+        }
+        self.send_due(now, at);
     }
 
-    /// Nobody wants to know any more.
-    pub(crate) fn cancel(&mut self, _question: u32) {}
+    fn understood(&mut self, now: Time, at: usize, packet: &Packet<'_>, message: &Message<'_>) -> bool {
+        let flags = message.header.flags;
+        // What is no ordinary query or success is ignored (RFC 6762 §18.3, §18.11).
+        if flags.opcode() != 0 || flags.rcode().0 != 0 {
+            return false;
+        }
+        if !flags.has(minke_wire::dns::Flags::QR) {
+            self.query(now, at, packet, message);
+            return true;
+        }
+        // Responses come from port 5353; by unicast only to who asked for that, and from the link (RFC 6762 §6, §11).
+        let asked = self.sides.get(at).is_some_and(|side| now <= side.unicast_until);
+        if packet.from.port() != PORT
+            || !(packet.to_group || asked && self.is_on_link(packet.link, packet.from.ip()))
+        {
+            return false;
+        }
+        let mut records = Vec::new();
+        for record in message.answers().chain(message.additionals()) {
+            records.extend(Record::of(&record));
+        }
+        self.response(now, at, packet, &records);
+        true
+    }
 
-    /// An address or service that a record told did not work: is it still there? (RFC 6762 §10.4)
-    pub(crate) fn reconfirm(&mut self, _now: Time, _name: &Name, _kind: Kind) {}
+    fn response(&mut self, now: Time, at: usize, packet: &Packet<'_>, records: &[Record]) {
+        for record in records {
+            self.check_conflict(now, at, record);
+            if packet.to_group {
+                self.heard_ours(now, at, record);
+            }
+        }
+        self.learn(now, at, packet.from.ip(), records);
+    }
 
     /// How many records the cache has, and their bytes.
     pub(crate) fn cached(&self) -> (usize, usize) {
-        (0, 0)
+        self.cache.size()
     }
 
-    /// Forgets what others told.
-    pub(crate) fn flush(&mut self, _now: Time) {}
-
-    /// Says farewell for everything; nothing is answered afterwards.
-    pub(crate) fn close(&mut self, _now: Time) {}
+    fn fresh_id(&mut self) -> u32 {
+        self.last_id = self.last_id.wrapping_add(1);
+        self.last_id
+    }
 }

@@ -10,8 +10,9 @@ use std::path::Path;
 
 /// Connections at a time, bytes of a request, bytes that a slow reader may leave.
 const LIMITS: Limits = Limits { connections: 64, request: 16 << 10, queued: 256 << 10 };
-/// Questions of one who browses: what he asked, and what the answers lead to.
-const MOST_QUESTIONS: usize = 40;
+/// Questions at a time, and those of one who browses: what he asked, and what the answers lead to, four for each service.
+pub(super) const ALL_QUESTIONS: usize = 1024;
+const MOST_QUESTIONS: usize = 800;
 /// Records of one answer.
 const MOST_RECORDS: usize = 64;
 /// Services that programs publish have numbers from here on, those of files lower ones.
@@ -32,9 +33,15 @@ pub(super) struct Clients {
 #[derive(Debug)]
 struct Asking {
     conn: u64,
-    /// The questions by their numbers, the first one what was asked for.
-    questions: Vec<(u32, Name, Kind)>,
+    /// The first one is what was asked for.
+    questions: Vec<Asked>,
     want: Want,
+}
+
+#[derive(Debug)]
+struct Asked {
+    number: u32,
+    question: Question,
 }
 
 #[derive(Debug)]
@@ -80,8 +87,8 @@ impl Clients {
     pub(super) fn closed(&mut self, mdns: &mut Mdns, now: Time, conn: u64) {
         if let Some(place) = self.asking.iter().position(|asking| asking.conn == conn) {
             let asking = self.asking.swap_remove(place);
-            for (question, ..) in asking.questions {
-                mdns.cancel(question);
+            for asked in asking.questions {
+                mdns.cancel(asked.number);
             }
         }
         if let Some(place) = self.publishing.iter().position(|publishing| publishing.conn == conn) {
@@ -94,9 +101,8 @@ impl Clients {
         &mut self,
         mdns: &mut Mdns,
         now: Time,
-        question: u32,
+        (question, link, interface): (u32, u32, String),
         record: &Record,
-        interface: String,
         gone: bool,
     ) {
         let Some(place) = self.asking.iter().position(|asking| asking.has(question)) else { return };
@@ -115,8 +121,8 @@ impl Clients {
                 }
             }
             Want::Stream { types, details } => {
-                let (types, details) = (*types, *details);
-                asking.follow(mdns, now, record, types, details, gone);
+                let follow = Follow { link, types: *types, details: *details, gone };
+                asking.follow(mdns, now, record, &follow);
                 let conn = asking.conn;
                 self.server.send(conn, &Event { gone, record: told }.to_value());
                 if self.server.queued(conn).is_none() {
@@ -162,11 +168,11 @@ impl Clients {
             return self.server.refuse(conn, "that is no name");
         };
         let kind = Kind(question.kind);
-        let once = matches!(want, Want::Once(_));
-        let Some(number) = mdns.ask(now, Question { name: name.clone(), kind, link: None, once }) else {
+        let question = Question { name, kind, link: None, once: matches!(want, Want::Once(_)) };
+        let Some(number) = mdns.ask(now, question.clone()) else {
             return self.server.refuse(conn, "too many questions at a time");
         };
-        self.asking.push(Asking { conn, questions: vec![(number, name, kind)], want });
+        self.asking.push(Asking { conn, questions: vec![Asked { number, question }], want });
     }
 
     fn publish(&mut self, mdns: &mut Mdns, now: Time, conn: u64, service: mdns::Service) {
@@ -190,44 +196,46 @@ impl Clients {
     }
 }
 
+/// What to do about what a record leads to.
+struct Follow {
+    /// Where it was heard.
+    link: u32,
+    types: bool,
+    details: bool,
+    gone: bool,
+}
+
 impl Asking {
     fn has(&self, question: u32) -> bool {
-        self.questions.iter().any(|(number, ..)| *number == question)
+        self.questions.iter().any(|asked| asked.number == question)
     }
 
     /// Asks for what a record leads to, or no longer.
-    fn follow(
-        &mut self,
-        mdns: &mut Mdns,
-        now: Time,
-        record: &Record,
-        types: bool,
-        details: bool,
-        gone: bool,
-    ) {
+    fn follow(&mut self, mdns: &mut Mdns, now: Time, record: &Record, follow: &Follow) {
         let (target, kinds): (_, &[Kind]) = match Data::of(record.kind, &record.data) {
             Some(Data::Ptr(target))
                 if target.labels().next().is_some_and(|label| label.starts_with(b"_")) =>
             {
-                (target, if types { &[Kind::PTR] } else { &[] })
+                (target, if follow.types { &[Kind::PTR] } else { &[] })
             }
-            Some(Data::Ptr(target)) if details => (target, &[Kind::SRV, Kind::TXT]),
-            Some(Data::Srv { target, .. }) if details => (target, &[Kind::A, Kind::AAAA]),
+            Some(Data::Ptr(target)) if follow.details => (target, &[Kind::SRV, Kind::TXT]),
+            Some(Data::Srv { target, .. }) if follow.details => (target, &[Kind::A, Kind::AAAA]),
             _ => return,
         };
-        let target = target.to_name();
         for kind in kinds {
-            let same = |(_, name, found): &(u32, Name, Kind)| *found == *kind && *name == target;
-            let place = self.questions.iter().position(same);
+            // Where it was heard, it is answered; a type has instances on each link.
+            let link = Some(follow.link).filter(|_| *kind != Kind::PTR);
+            let question = Question { name: target.to_name(), kind: *kind, link, once: false };
+            let place = self.questions.iter().position(|asked| asked.question == question);
             match place {
-                // What an instance or a type that is gone leads to matters no more; a host may have others.
-                Some(place) if gone && place > 0 && record.kind == Kind::PTR => {
-                    mdns.cancel(self.questions.swap_remove(place).0);
+                // Where an instance that is gone was matters no more. A host may have others, and those of a type say
+                // farewell themselves.
+                Some(place) if follow.gone && record.kind == Kind::PTR && *kind != Kind::PTR => {
+                    mdns.cancel(self.questions.swap_remove(place).number);
                 }
-                None if !gone && self.questions.len() < MOST_QUESTIONS => {
-                    let question = Question { name: target.clone(), kind: *kind, link: None, once: false };
-                    if let Some(number) = mdns.ask(now, question) {
-                        self.questions.push((number, target.clone(), *kind));
+                None if !follow.gone && self.questions.len() < MOST_QUESTIONS => {
+                    if let Some(number) = mdns.ask(now, question.clone()) {
+                        self.questions.push(Asked { number, question });
                     }
                 }
                 _ => {}

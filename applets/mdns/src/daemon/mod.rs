@@ -5,8 +5,8 @@ mod files;
 mod links;
 mod user;
 
-use crate::core::{Action, Limits, Mdns, PORT, Packet, Time};
-use clients::{Clients, FIRST_PUBLISHED};
+use crate::core::{Action, Limits, Mdns, PORT, Packet, Service, Time};
+use clients::{ALL_QUESTIONS, Clients, FIRST_PUBLISHED};
 use files::Files;
 use links::{Links, Update};
 use minke_applet::{Args, Flag, log, notify, report};
@@ -16,7 +16,7 @@ use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::multicast::Group;
 use minke_sys::netlink::{Monitor, Route};
 use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
-use minke_sys::{Errno, Result, clock, file, random};
+use minke_sys::{Errno, Result, clock, file, random, seccomp};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -84,8 +84,9 @@ struct Daemon {
     joined: [Vec<u32>; 2],
     links: Links,
     files: Files,
-    /// The service files' services by their numbers.
-    shipped: Vec<(u32, PathBuf, crate::core::Service)>,
+    /// The service files' services.
+    shipped: Vec<Shipped>,
+    last_id: u32,
     /// The kernel's file with the host's name, unless another name was given.
     host: Option<File>,
     wanted: String,
@@ -97,12 +98,24 @@ struct Daemon {
     complained: Option<Errno>,
 }
 
+/// A service of a file.
+struct Shipped {
+    /// Its number below [`FIRST_PUBLISHED`].
+    id: u32,
+    path: PathBuf,
+    service: Service,
+}
+
 fn serve(args: &Args) -> Result<()> {
     let mut daemon = Daemon::new(args)?;
     daemon.name_changed();
     daemon.files_changed();
     let changes = Monitor::resync(&mut daemon.route)?;
     daemon.network_changed(changes);
+    // What others send is read from here on. A kernel that has no filters is no reason to be silent.
+    if let Err(error) = seccomp::allow(&[seccomp::LOOP, seccomp::SOCKETS, seccomp::READING]) {
+        log::warn(format_args!("{error}"));
+    }
     daemon.work()?;
     notify::ready();
     let mut ready = Vec::new();
@@ -164,7 +177,6 @@ impl Daemon {
         let clients = Clients::new(socket, uid)?;
         poller.add(&clients.server, CONTROL, Interest::Read)?;
         let sockets = [V4, V6].map(|token| open(&poller, token));
-        // Before the first packet, and before anything is read that others wrote.
         user::become_user(user)?;
         let monitor = Monitor::links_and_addresses()?;
         poller.add(&monitor, NETWORK, Interest::Read)?;
@@ -192,10 +204,11 @@ impl Daemon {
             links: Links::new(args.values(INTERFACE_FLAG.long).map(str::to_owned).collect()),
             files,
             shipped: Vec::new(),
+            last_id: 0,
             host,
             wanted,
             clients,
-            mdns: Mdns::new(random::quick(), Limits::default()),
+            mdns: Mdns::new(random::quick(), Limits { questions: ALL_QUESTIONS, ..Limits::default() }),
             slept: slept(),
             complained: None,
         })
@@ -239,12 +252,12 @@ impl Daemon {
                 }
             }
             Action::Found { question, link, record } => {
-                let interface = self.links.name(link);
-                self.clients.record(&mut self.mdns, now(), question, &record, interface, false);
+                let place = (question, link, self.links.name(link));
+                self.clients.record(&mut self.mdns, now(), place, &record, false);
             }
             Action::Gone { question, link, record } => {
-                let interface = self.links.name(link);
-                self.clients.record(&mut self.mdns, now(), question, &record, interface, true);
+                let place = (question, link, self.links.name(link));
+                self.clients.record(&mut self.mdns, now(), place, &record, true);
             }
             Action::Done { question } => self.clients.done(question),
             Action::Host(name) => {
@@ -328,30 +341,34 @@ impl Daemon {
         self.mdns.set_host(now(), label);
     }
 
-    /// Publishes what the service files say now. What is the same as before stays as it is.
+    /// Publishes what the service files say now. What is the same as before stays as it is; what a file says otherwise
+    /// keeps its number, and so is no farewell to anybody.
     fn files_changed(&mut self) {
         self.files.read();
-        let mut wanted = Vec::new();
+        let mut fresh = Vec::new();
         let mut old = std::mem::take(&mut self.shipped);
         for (path, service) in self.files.services() {
-            let same = |(_, known, content): &(u32, PathBuf, crate::core::Service)| {
-                known == path && content == service
-            };
-            match old.iter().position(same) {
+            match old.iter().position(|shipped| shipped.path == path && shipped.service == *service) {
                 Some(place) => self.shipped.push(old.swap_remove(place)),
-                None => wanted.push((path.to_owned(), service.clone())),
+                None => fresh.push((path.to_owned(), service.clone())),
             }
         }
-        for (id, ..) in &old {
-            self.mdns.drop_service(now(), *id);
-        }
-        for (path, service) in wanted {
-            let taken = |id: &u32| self.shipped.iter().any(|(known, ..)| known == id);
-            let Some(id) = (0..FIRST_PUBLISHED).find(|id| !taken(id)) else { return };
+        for (path, service) in fresh {
+            let same = |shipped: &Shipped| shipped.path == path && shipped.service.kind == service.kind;
+            let id = match old.iter().position(same) {
+                Some(place) => old.swap_remove(place).id,
+                None => {
+                    self.last_id = (self.last_id + 1) % FIRST_PUBLISHED;
+                    self.last_id
+                }
+            };
             match self.mdns.set_service(now(), id, service.clone()) {
-                Ok(()) => self.shipped.push((id, path, service)),
+                Ok(()) => self.shipped.push(Shipped { id, path, service }),
                 Err(why) => log::warn(format_args!("{}: {why}", path.display())),
             }
+        }
+        for Shipped { id, .. } in old {
+            self.mdns.drop_service(now(), id);
         }
     }
 
@@ -395,12 +412,12 @@ impl Daemon {
             status.interfaces.push(interface);
         }
         for service in self.mdns.services() {
-            let file = self.shipped.iter().find(|(id, ..)| *id == service.id);
+            let file = self.shipped.iter().find(|shipped| shipped.id == service.id);
             status.services.push(Published {
                 name: service.instance.to_owned(),
                 kind: service.service.kind.clone(),
                 port: service.service.port,
-                file: file.map(|(_, path, _)| path.display().to_string()).unwrap_or_default(),
+                file: file.map(|file| file.path.display().to_string()).unwrap_or_default(),
                 established: service.established,
             });
         }

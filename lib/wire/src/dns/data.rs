@@ -178,11 +178,6 @@ impl<'a> Data<'a> {
         })
     }
 
-    /// What stands in data without compression, as it lies in memory; `None` where it is not as its type wants it.
-    pub fn of(kind: Kind, data: &'a [u8]) -> Option<Self> {
-        Self::read(kind, data, 0, data.len())
-    }
-
     /// The type of what is written; [`Data::Other`] has none of its own.
     pub fn kind(&self) -> Option<Kind> {
         Some(match self {

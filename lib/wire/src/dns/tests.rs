@@ -321,6 +321,35 @@ fn bitmaps_of_rfc_4034() {
 }
 
 #[test]
+fn only_the_matching_response_answers() {
+    let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
+    let with = |place: usize, byte: u8| {
+        let mut response = query.to_vec();
+        response[2] |= 0x80;
+        response[place] = byte;
+        response
+    };
+    let good = with(0, 0x12);
+    assert_eq!((fit(query, &good), answers(query, &good)), (Fit::Exact, true));
+    assert_eq!((fit(query, &with(13, b'E')), answers(query, &with(13, b'E'))), (Fit::Letters, true));
+    for (place, byte) in
+        [(0, 0x13), (2, 1), (2, 0xA1), (5, 2), (5, 0), (13, b'x'), (26, 28), (28, 3), (12, 0xC0)]
+    {
+        assert_eq!(fit(query, &with(place, byte)), Fit::Foreign, "{place} {byte}");
+    }
+    assert!((0..good.len()).all(|end| !answers(query, &good[..end])));
+    let mut error = good[..12].to_vec();
+    (error[3], error[5]) = (1, 0);
+    assert_eq!((fit(query, &error), answers(query, &error)), (Fit::WithoutQuestion, true));
+    // 97 is no type A with another letter.
+    assert_eq!(fit(&with(26, 0x41), &with(26, 0x61)), Fit::Foreign);
+    assert_eq!((id(query), id(b"hello"), id(&good)), (Some(0x1234), None, Some(0x1234)));
+    let mut other = good;
+    set_id(&mut other, 0x4321);
+    assert_eq!(id(&other), Some(0x4321));
+}
+
+#[test]
 fn no_input_makes_it_panic_or_hang() {
     let mut seeds = [rfc1035(), Vec::new(), Vec::new()];
     everything(&mut seeds[1], false);
@@ -340,6 +369,7 @@ fn no_input_makes_it_panic_or_hang() {
         if random(3) == 0 {
             message.truncate(random(message.len() + 1));
         }
+        let _ = (fit(&seeds[1], &message), fit(&message, &seeds[1]));
         let Some(parsed) = Message::parse(&message) else { continue };
         good += 1;
         out.clear();

@@ -1,3 +1,0 @@
-//! Names and types of records.
-
-pub(crate) use minke_wire::dns::{Kind, Name};

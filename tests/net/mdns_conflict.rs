@@ -1,0 +1,114 @@
+//! Two hosts that want the same name, and fifty.
+
+use minke_tests::mdns_lab::{Background, Host, Lab, Minke, until_or, until_within};
+use std::time::Duration;
+
+/// The names in use, in order.
+fn names(ours: &[&Minke<'_>]) -> Vec<String> {
+    let mut names: Vec<String> = ours.iter().map(|ours| ours.name()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn who_was_there_first_keeps_the_name_and_a_goodbye_gives_it_back() {
+    let lab = Lab::new("first");
+    let (a, b) = (lab.host(1), lab.host(2));
+    // Avahi first: we give way, with the service's name too.
+    let avahi = a.avahi("board");
+    avahi.until_named("board");
+    let words = ["-s", "board", "_ssh._tcp", "22"];
+    let published = Background::start(&lab, "publish", &mut avahi.command("avahi-publish", &words));
+    published.until("Established");
+    let ours = b.minke("board");
+    ours.until_named("board-2");
+    assert!(ours.text(&["status"]).contains("board-2.local, as somebody else is board.local"));
+    let found = avahi.text("avahi-browse", &["-rptk", "_resin-device._sub._ssh._tcp"]);
+    assert!(found.contains(";board-2.local;"), "{found}");
+    let found = avahi.text("avahi-browse", &["-ptk", "_ssh._tcp"]);
+    let instances: std::collections::BTreeSet<&str> =
+        found.lines().filter_map(|line| line.split(';').nth(3)).collect();
+    assert_eq!(instances.len(), 2, "{found}");
+    assert!(avahi.text("avahi-resolve", &["-4n", "board.local"]).contains("10.77.0.1"));
+    assert!(avahi.text("avahi-resolve", &["-4n", "board-2.local"]).contains("10.77.0.2"));
+    // The other one goes: after a while (two minutes and a half at most) the name is tried again, and is ours.
+    drop(published);
+    avahi.stop();
+    until_within(Duration::from_secs(240), "the name is back", || ours.name() == "board", || ours.log());
+    ours.until_named("board");
+}
+
+#[test]
+fn a_name_that_is_ours_stays_ours() {
+    let lab = Lab::new("ours-first");
+    let (a, b) = (lab.host(1), lab.host(2));
+    let ours = a.minke("board");
+    ours.until_named("board");
+    let avahi = b.avahi("board");
+    avahi.until_named("board-2");
+    let words = ["-s", "board", "_ssh._tcp", "22"];
+    let published = Background::start(&lab, "publish", &mut avahi.command("avahi-publish", &words));
+    published.until("Name collision");
+    ours.until_named("board");
+    assert!(ours.text(&["resolve", "board-2"]).contains("10.77.0.2"));
+    assert!(avahi.text("avahi-resolve", &["-4n", "board.local"]).contains("10.77.0.1"));
+}
+
+#[test]
+fn at_the_same_moment_one_of_two_wins() {
+    let lab = Lab::new("same");
+    let (a, b, c) = (lab.host(1), lab.host(2), lab.host(3));
+    let (first, second) = (a.minke("board"), b.minke("board"));
+    let settled = || names(&[&first, &second]) == ["board", "board-2"];
+    until_or("two names", settled, || first.log() + &second.log());
+    // With Avahi as the third, who starts while the others are told to start anew.
+    let third = c.minke("board");
+    let settled = || names(&[&first, &second, &third]) == ["board", "board-2", "board-3"];
+    until_or("three names", settled, || third.log());
+    let avahi = lab.host(4);
+    let avahi = avahi.avahi("board");
+    until_or("Avahi has its own", || avahi.log().contains("Host name is board-4.local."), || avahi.log());
+    assert_eq!(names(&[&first, &second, &third]), ["board", "board-2", "board-3"]);
+}
+
+#[test]
+fn networks_that_join_settle_it_again() {
+    let lab = Lab::new("join");
+    let (a, b) = (lab.host(1), lab.host(2));
+    b.cable(false);
+    let (first, second) = (a.minke("board"), b.minke("board"));
+    first.until_named("board");
+    b.cable(true);
+    let settled = || names(&[&first, &second]) == ["board", "board-2"];
+    until_or("two names", settled, || first.log() + &second.log());
+}
+
+#[test]
+fn fifty_hosts_with_one_name_end_with_fifty() {
+    let lab = Lab::new("fifty");
+    let hosts: Vec<Host<'_>> = (1..=50).map(|number| lab.host(number)).collect();
+    let all: Vec<Minke<'_>> = hosts.iter().map(|host| host.minke("board")).collect();
+    let distinct = || {
+        let mut names: Vec<String> = all.iter().map(|ours| ours.name()).collect();
+        names.sort();
+        names.dedup();
+        names.len() == 50 && names.iter().all(|name| !name.is_empty())
+    };
+    until_within(Duration::from_secs(240), "fifty names", distinct, || all[0].log() + &all[49].log());
+    let observer = lab.host(51);
+    let observer = observer.minke("observer");
+    observer.until_named("observer");
+    // Everybody is found, by the name that he says is his.
+    let browser = Background::start(
+        &lab,
+        "browse",
+        &mut observer.command(&["browse", "_resin-device._sub._ssh._tcp", "--resolve"]),
+    );
+    let complete = || {
+        let text = browser.text();
+        all.iter().all(|ours| text.contains(&format!(" {}.local 22222 ", ours.name())))
+    };
+    until_within(Duration::from_secs(120), "all are found", complete, || browser.text());
+    // And nobody is renamed any more.
+    assert!(distinct());
+}
