@@ -32,6 +32,9 @@ pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// a question whose old answer is given is not asked anew, in seconds.
 const FAILURE_TTL: u32 = 5;
 
+/// How long an answer of `mdns` is kept, in seconds: it hears when something changes, we do not. That of answers to
+/// those who know nothing of multicast (RFC 6762 §6.7).
+const LINK_TTL: u32 = 10;
 /// Bytes of an answer whose memory is given back.
 const LARGE: usize = 8 << 10;
 
@@ -280,7 +283,9 @@ impl Resolver {
                 return;
             }
         }
-        let code = if code == Rcode::NOERROR { Rcode::SERVFAIL } else { code };
+        // What is no failure, or needs OPT to be told, is none of the client's.
+        let told = !matches!(code, Rcode::NOERROR | Rcode::NXDOMAIN) && code.0 < 16;
+        let code = if told { code } else { Rcode::SERVFAIL };
         let meta = Meta { stored: now, ttl: FAILURE_TTL, code: code.0 as u8, ..Meta::default() };
         self.latest.reason = query::reason::UNREACHABLE;
         let mut writer = Writer::new(&mut self.latest.message, usize::MAX, 0, Flags::QR);
@@ -293,7 +298,7 @@ impl Resolver {
     pub(crate) fn found(&mut self, now: Duration, key: &Key, records: Option<&[Found<'_>]>) {
         self.begin_latest();
         let (name, kind) = (key.name(), key.kind());
-        let max = seconds(self.settings.cache.max_ttl);
+        let max = LINK_TTL.min(seconds(self.settings.cache.max_ttl));
         let mut least = max;
         let mut writer = Writer::new(&mut self.latest.message, usize::from(u16::MAX), 0, Flags::QR);
         writer.question(name.as_ref(), kind, key.class());
