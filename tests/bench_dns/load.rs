@@ -130,7 +130,6 @@ impl Run {
 
     /// As fast as it can; its answers a second.
     pub fn peak(&mut self, candidate: &Candidate, names: &Names, plan: Plan) -> f64 {
-        self.warm = pss(candidate.process);
         let before = processor_time(candidate.process);
         let load = load(candidate.at, &names.file("asked"), &format!("-c 16 -q 200 -l {}", plan.seconds));
         // Ticks of 10 ms.
@@ -161,7 +160,10 @@ impl Run {
         self.uncached.push(one_by_one(candidate.at, &format!("fresh-{round}")));
     }
 
-    pub fn flood(&mut self, candidate: &Candidate, names: &Names) {
+    /// Its memory when it has been asked for every name, and after a flood of random ones.
+    pub fn weigh(&mut self, candidate: &Candidate, names: &Names) {
+        warm(candidate, names);
+        self.warm = pss(candidate.process);
         load(candidate.at, &names.file("random"), "-c 16 -q 100 -n 1 -t 3");
         self.flooded = pss(candidate.process);
     }

@@ -52,10 +52,9 @@ fn bench(plan: Plan) {
     let lab = Lab::new("bench");
     let names = Names::write(&lab);
     let _knot = lab.knot(server(1), "bench.test", &names.zone, false);
-    let candidates = candidates(&lab);
-    // All begin, and each is asked for every name once before anything is measured.
-    std::thread::sleep(Duration::from_millis(500));
-    let mut runs: Vec<Run> = candidates.iter().map(Run::idle).collect();
+    let mut runs = weigh(&lab, &names);
+    let candidates = candidates(&lab, true);
+    // Each is asked for every name once before anything else is measured.
     for candidate in &candidates {
         load::warm(candidate, &names);
     }
@@ -71,15 +70,24 @@ fn bench(plan: Plan) {
         }
     }
     let direct = load::direct(plan.rounds);
-    for (candidate, run) in candidates.iter().zip(&mut runs) {
-        run.flood(candidate, &names);
-    }
     table::print(&candidates.iter().map(|candidate| candidate.name).collect::<Vec<&str>>(), &runs, direct);
 }
 
-/// Ours and the two others, each at an address of its own, on the first core, with room for all the names.
-fn candidates(lab: &Lab) -> Vec<Candidate> {
-    lab.write("ours.conf", "cache-size=20000\n");
+/// What they weigh as they are when nobody has told them anything of memory.
+fn weigh(lab: &Lab, names: &Names) -> Vec<Run> {
+    let candidates = candidates(lab, false);
+    std::thread::sleep(Duration::from_millis(500));
+    let mut runs: Vec<Run> = candidates.iter().map(Run::idle).collect();
+    for (candidate, run) in candidates.iter().zip(&mut runs) {
+        run.weigh(candidate, names);
+    }
+    runs
+}
+
+/// Ours and the two others, each at an address of its own, on the first core, with room for all the names or with as
+/// much as they take themselves.
+fn candidates(lab: &Lab, room: bool) -> Vec<Candidate> {
+    lab.write("ours.conf", if room { "cache-size=20000\n" } else { "" });
     lab.write(
         "unbound.conf",
         "server:\n interface: 10.77.2.3\n do-daemonize: no\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n \
@@ -92,8 +100,11 @@ fn candidates(lab: &Lab) -> Vec<Candidate> {
         release("x86_64").display(),
         path("ours.conf")
     );
-    let dnsmasq = "dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --user=root --pid-file= \
-                   --cache-size=20000 --cache-rr=ANY --listen-address=10.77.2.2 --server=10.77.1.1";
+    let room = if room { "--cache-size=20000 --cache-rr=ANY" } else { "" };
+    let dnsmasq = format!(
+        "dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --user=root --pid-file= \
+                   {room} --listen-address=10.77.2.2 --server=10.77.1.1"
+    );
     let unbound = format!("unbound -d -p -c {}", path("unbound.conf"));
     let start = |(number, name, words): (u8, &'static str, &str)| {
         let mut command = Command::new("taskset");
@@ -108,5 +119,7 @@ fn candidates(lab: &Lab) -> Vec<Candidate> {
         );
         Candidate { name, at, process: daemon.id(), _daemon: daemon }
     };
-    [(1, "ours", ours.as_str()), (2, "dnsmasq", dnsmasq), (3, "unbound", unbound.as_str())].map(start).into()
+    [(1, "ours", ours.as_str()), (2, "dnsmasq", dnsmasq.as_str()), (3, "unbound", unbound.as_str())]
+        .map(start)
+        .into()
 }

@@ -142,7 +142,7 @@ impl Mdns {
         }
         let (mut farewells, mut gone) = (Vec::new(), Vec::new());
         for own in old {
-            if side.own.iter().any(|other| other.record.says(&own.record)) {
+            if side.own.iter().any(|other| other.hash == own.hash && other.record.says(&own.record)) {
                 continue;
             }
             changed.push(own.group);

@@ -192,7 +192,7 @@ impl World {
 #[test]
 fn fifty_hosts_with_one_name_end_with_fifty() {
     let mut worst = 0;
-    for seed in 1..=6 {
+    for seed in 1..=3 {
         let spread = [0, 100, 5000][seed as usize % 3];
         let mut world = World::new(seed, 50, GOOD, spread);
         let time = world.settle(bound(50)).unwrap_or_else(|| panic!("seed {seed}: {:?}", world.names()));
