@@ -35,11 +35,11 @@ fn settings(servers: &[&UdpSocket]) -> Settings {
 }
 
 impl Lab {
-    fn new(test: &str, settings: Settings) -> Self {
+    fn new(test: &str, settings: &Settings) -> Self {
         let root = std::env::temp_dir().join(format!("minke-dns-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
         let socket = root.join("control.sock");
-        let daemon = Daemon::new(Source::below(&root), &settings, Some(socket)).unwrap();
+        let daemon = Daemon::new(Source::below(&root), settings, Some(socket)).unwrap();
         Self { daemon, root }
     }
 
@@ -155,7 +155,7 @@ const TWO: [u8; 4] = [192, 0, 2, 2];
 #[test]
 fn the_same_question_goes_out_once_and_the_answer_is_kept() {
     let server = udp();
-    let mut lab = Lab::new("once", settings(&[&server]));
+    let mut lab = Lab::new("once", &settings(&[&server]));
     let clients = [lab.client(), lab.client(), lab.client()];
     for (number, client) in clients.iter().enumerate() {
         client.send(&query(number as u16, "www.example")).unwrap();
@@ -182,7 +182,7 @@ fn the_same_question_goes_out_once_and_the_answer_is_kept() {
 #[test]
 fn other_settings_lose_no_question_and_no_socket() {
     let (old, new) = (udp(), udp());
-    let mut lab = Lab::new("reload", settings(&[&old]));
+    let mut lab = Lab::new("reload", &settings(&[&old]));
     let (client, address) = (lab.client(), lab.udp_address());
     client.send(&query(1, "www.example")).unwrap();
     lab.turn();
@@ -202,7 +202,7 @@ fn other_settings_lose_no_question_and_no_socket() {
 #[test]
 fn a_server_that_refuses_or_is_not_there_gives_way_at_once() {
     let (first, second) = (udp(), udp());
-    let mut lab = Lab::new("gives-way", settings(&[&first, &second]));
+    let mut lab = Lab::new("gives-way", &settings(&[&first, &second]));
     let client = lab.client();
     client.send(&query(1, "a.example")).unwrap();
     lab.turn();
@@ -226,7 +226,7 @@ fn a_server_that_refuses_or_is_not_there_gives_way_at_once() {
 fn what_was_cut_off_is_asked_by_tcp_and_the_connection_is_used_again() {
     let server = udp();
     let listener = TcpListener::bind(server.local_addr().unwrap()).unwrap();
-    let mut lab = Lab::new("tcp", settings(&[&server]));
+    let mut lab = Lab::new("tcp", &settings(&[&server]));
     let client = lab.client();
     let mut connection = None;
     for number in 1..4 {
@@ -254,7 +254,7 @@ fn what_was_cut_off_is_asked_by_tcp_and_the_connection_is_used_again() {
 #[test]
 fn answers_on_one_connection_come_as_they_are_there() {
     let server = udp();
-    let mut lab = Lab::new("order", settings(&[&server]));
+    let mut lab = Lab::new("order", &settings(&[&server]));
     let mut stream = lab.stream();
     let (first, second) = (query(1, "slow.example"), query(2, "quick.example"));
     let both = [framed(&first), framed(&second)].concat();
@@ -281,7 +281,7 @@ fn answers_on_one_connection_come_as_they_are_there() {
 #[test]
 fn connections_are_bounded_and_idle_ones_make_room() {
     let server = udp();
-    let mut lab = Lab::new("connections", settings(&[&server]));
+    let mut lab = Lab::new("connections", &settings(&[&server]));
     let mut streams = Vec::new();
     for _ in 0..MOST_CLIENTS_OF_ONE + 10 {
         streams.push(lab.stream());
@@ -312,7 +312,7 @@ fn connections_are_bounded_and_idle_ones_make_room() {
 #[test]
 fn what_waits_is_bounded() {
     let server = udp();
-    let mut lab = Lab::new("bounded", settings(&[&server]));
+    let mut lab = Lab::new("bounded", &settings(&[&server]));
     let clients: Vec<UdpSocket> = (0..4).map(|_| lab.client()).collect();
     for number in 0..600u16 {
         clients[usize::from(number) % 4].send(&query(number, &format!("host-{number}.example"))).unwrap();
