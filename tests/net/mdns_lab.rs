@@ -9,6 +9,7 @@
 use crate::{Daemon, release, run, text};
 use minke_wire::json::{Value, parse_str};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,6 +45,8 @@ impl Lab {
         let folder = std::env::temp_dir().join(format!("minke-mdns-{name}-{test}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
+        // Ours runs as another user, and makes its socket there.
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
         let lab = Self { folder, name };
         // Snooping would need somebody who asks for members, and nobody does here.
         sh(&format!(
@@ -83,6 +86,26 @@ impl Lab {
             host.ip(&format!("address add fd77::{number:x}/64 dev eth0 nodad"));
         }
         host
+    }
+
+    /// Joins `br1` to the network by a path that loses a fifth of the frames, doubles and delays others and lets them
+    /// overtake each other, as the seed says.
+    pub fn join_badly(&self, seed: u64) -> Background {
+        sh(&format!(
+            "for n in 0 1; do ip -n {name} link add name sw$n type veth peer name end$n
+                 ip netns exec {name} sh -c \"echo 1 > /proc/sys/net/ipv6/conf/end$n/disable_ipv6\"
+                 ip -n {name} link set sw$n master br$n; ip -n {name} link set sw$n up; ip -n {name} link set end$n up; done",
+            name = self.name
+        ));
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, "/usr/bin/python3"]);
+        command
+            .arg(crate::project().join("tests/net/lossy_bridge.py"))
+            .args(["end0", "end1"])
+            .arg(seed.to_string());
+        let path = Background::start(self, "path", &mut command);
+        path.until("passing");
+        path
     }
 }
 
@@ -177,8 +200,16 @@ impl Host<'_> {
         fs::copy(crate::project().join("image/files/ssh.service"), services.join("ssh.service")).unwrap();
         let log = fs::File::create(self.path("minke.log")).unwrap();
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace]).args(before).arg(release("x86_64"));
-        command.args(["mdns", "run", "--user", "nobody", "--socket"]).arg(self.path("sock"));
+        command.args(["netns", "exec", &self.namespace]).args(before);
+        command.args([
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--bounding-set=-all",
+            "--",
+        ]);
+        command.arg(release("x86_64")).args(["mdns", "run", "--socket"]).arg(self.path("sock"));
         command.arg("--services").arg(&services).args(options).stderr(log);
         let daemon = Daemon::start(&mut command);
         let minke = Minke { host: self, daemon };
@@ -419,6 +450,17 @@ pub fn until_within(limit: Duration, what: &str, right: impl Fn() -> bool, why: 
     let end = Instant::now() + limit;
     while !right() {
         assert!(Instant::now() < end, "not in time: {what}\n{}", why());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until a text has these parts, and returns it: one packet may be lost, one answer late.
+pub fn until_has(get: impl Fn() -> String, parts: &[&str]) -> String {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let text = get();
+        let Some(missing) = parts.iter().find(|part| !text.contains(**part)) else { return text };
+        assert!(Instant::now() < end, "no '{missing}' in time in:\n{text}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

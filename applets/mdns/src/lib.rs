@@ -46,7 +46,6 @@ pub static APPLET: Applet = Applet {
             daemon::INTERFACE_FLAG,
             daemon::SERVICES_FLAG,
             daemon::HOST_FLAG,
-            daemon::USER_FLAG,
         ],
         examples: &[
             ("mdns browse _resin-device._sub._ssh._tcp --resolve --timeout 3", "The devices on this network"),

@@ -12,7 +12,7 @@ pub(crate) const SOCKET_FLAG: Flag = Flag {
     short: None,
     long: "socket",
     value: Some("FILE"),
-    help: "Where the responder answers (/run/minke/mdns.sock)",
+    help: "Where the responder answers (/run/minke/mdns/mdns.sock)",
 };
 
 /// The socket of the command line.

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Where the responder answers.
-pub const SOCKET: &str = "/run/minke/mdns.sock";
+pub const SOCKET: &str = "/run/minke/mdns/mdns.sock";
 
 /// How long it may take for an answer: a question is asked again after 250 ms and after 750 ms, and given up after about 1 s.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);

@@ -3,7 +3,6 @@
 mod clients;
 mod files;
 mod links;
-mod user;
 
 use crate::core::{Action, Limits, Mdns, PORT, Packet, Service, Time};
 use clients::{ALL_QUESTIONS, Clients, FIRST_PUBLISHED};
@@ -59,13 +58,6 @@ pub(crate) const SERVICES_FLAG: Flag = Flag {
 };
 pub(crate) const HOST_FLAG: Flag =
     Flag { short: None, long: "host", value: Some("NAME"), help: "run: a name other than the host's own" };
-pub(crate) const USER_FLAG: Flag = Flag {
-    short: None,
-    long: "user",
-    value: Some("NAME"),
-    help: "run: the user to become when started as root (mdns)",
-};
-
 /// `mdns run`.
 pub(crate) fn run(args: &Args) -> u8 {
     report(serve(args).map(|()| 0))
@@ -169,15 +161,10 @@ impl Daemon {
         if let Some(folder) = socket.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             file::make_folder(folder, 0o755)?;
         }
-        let user = user::find(args.value(USER_FLAG.long).unwrap_or("mdns"))?;
-        let uid = match &user {
-            Some(user) => user.uid,
-            None => minke_sys::status::of("/proc/self")?.uid,
-        };
+        let uid = minke_sys::status::of("/proc/self")?.uid;
         let clients = Clients::new(socket, uid)?;
         poller.add(&clients.server, CONTROL, Interest::Read)?;
         let sockets = [V4, V6].map(|token| open(&poller, token));
-        user::become_user(user)?;
         let monitor = Monitor::links_and_addresses()?;
         poller.add(&monitor, NETWORK, Interest::Read)?;
         let mut folders: Vec<PathBuf> = args.values(SERVICES_FLAG.long).map(PathBuf::from).collect();
