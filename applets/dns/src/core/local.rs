@@ -119,8 +119,10 @@ impl Local {
 
     /// The addresses of a name that is known here, of whatever kind.
     fn addresses(&self, settings: &Settings, from: IpAddr, name: &Name) -> Option<Known> {
-        for network in settings.networks.iter().filter(|network| network.subnet.holds(from)) {
-            if let Some(known) = found(&network.hosts, name) {
+        for network in &settings.networks {
+            if network.subnet.holds(from)
+                && let Some(known) = found(&network.hosts, name)
+            {
                 return Some(known);
             }
         }
@@ -151,8 +153,10 @@ impl Settings {
     fn own_addresses(&self, from: IpAddr) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
         if !from.is_loopback() {
-            for subnet in self.interfaces.iter().filter(|subnet| subnet.holds(from)) {
-                addresses.push(subnet.address);
+            for subnet in &self.interfaces {
+                if subnet.holds(from) {
+                    addresses.push(subnet.address);
+                }
             }
             if !addresses.is_empty() {
                 return addresses;
@@ -171,12 +175,12 @@ impl Settings {
     /// The names of an address that is known here.
     fn names_at(&self, from: IpAddr, address: IpAddr) -> Option<Known> {
         let mut names = Vec::new();
-        let near = self.networks.iter().filter(|network| network.subnet.holds(from));
-        for host in near.flat_map(|network| &network.hosts).chain(&self.hosts) {
-            if host.address == address {
-                names.extend(host.names.first().cloned());
+        for network in &self.networks {
+            if network.subnet.holds(from) {
+                first_names(&network.hosts, address, &mut names);
             }
         }
+        first_names(&self.hosts, address, &mut names);
         if let Some(own) = &self.host_name
             && self.interfaces.iter().any(|subnet| subnet.address == address)
             && !names.contains(own)
@@ -184,7 +188,7 @@ impl Settings {
             names.push(own.clone());
         }
         if names.is_empty() && address.is_loopback() {
-            names.extend(Name::parse("localhost"));
+            names.push(Name::parse("localhost")?);
         }
         (!names.is_empty()).then_some(Known::Names(names))
     }
@@ -229,6 +233,17 @@ impl Settings {
             return true;
         }
         matches!(self.rule(name), Some((_, Target::Servers(group))) if *group > 0)
+    }
+}
+
+/// Adds the names of an address that are told on the way back.
+fn first_names(hosts: &[Host], address: IpAddr, names: &mut Vec<Name>) {
+    for host in hosts {
+        if host.address == address
+            && let Some(name) = host.names.first()
+        {
+            names.push(name.clone());
+        }
     }
 }
 
