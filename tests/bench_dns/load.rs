@@ -4,8 +4,7 @@ use crate::{Candidate, Plan};
 use minke_tests::Random;
 use minke_tests::dns_lab::{Lab, Load, processor_time, pss, server};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const HOSTS: usize = 4_000;
@@ -101,26 +100,19 @@ pub struct Run {
     pub flooded: u64,
 }
 
-fn dnsperf() -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", "1", "dnsperf"]);
-    command
-}
-
-fn load(at: SocketAddr, file: &std::path::Path, options: &str) -> Load {
-    eprintln!("  {} {} {options}", at.ip(), file.file_name().unwrap_or_default().display());
-    let load = Load::by(dnsperf(), at, file, options);
-    eprintln!(
-        "    {:.0} a second, {} answers, {} lost, {:?}",
-        load.per_second, load.completed, load.lost, load.codes
-    );
+fn load(at: SocketAddr, file: &Path, options: &str, plan: Plan) -> Load {
+    let mut command = crate::pinned("1", plan.first);
+    command.arg("dnsperf");
+    let load = Load::by(command, at, file, options);
+    let name = file.file_name().unwrap_or_default().display();
+    eprintln!("  {} {name} {options}: {:.0} a second, {} lost", at.ip(), load.per_second, load.lost);
     load
 }
 
 /// Asks for every name.
-pub fn warm(candidate: &Candidate, names: &Names) {
-    load(candidate.at, &names.file("all"), "-c 4 -q 50 -n 1");
-    load(candidate.at, &names.file("asked"), "-c 4 -q 50 -n 1");
+pub fn warm(candidate: &Candidate, names: &Names, plan: Plan) {
+    load(candidate.at, &names.file("all"), "-c 4 -q 50 -n 1", plan);
+    load(candidate.at, &names.file("asked"), "-c 4 -q 50 -n 1", plan);
 }
 
 impl Run {
@@ -130,9 +122,9 @@ impl Run {
 
     /// As fast as it can; its answers a second.
     pub fn peak(&mut self, candidate: &Candidate, names: &Names, plan: Plan) -> f64 {
-        self.warm = pss(candidate.process);
         let before = processor_time(candidate.process);
-        let load = load(candidate.at, &names.file("asked"), &format!("-c 16 -q 200 -l {}", plan.seconds));
+        let load =
+            load(candidate.at, &names.file("asked"), &format!("-c 16 -q 200 -l {}", plan.seconds), plan);
         // Ticks of 10 ms.
         let used = (processor_time(candidate.process) - before) as f64 / 100.0;
         self.per_processor_second.push(load.completed as f64 / used);
@@ -161,14 +153,22 @@ impl Run {
         self.uncached.push(one_by_one(candidate.at, &format!("fresh-{round}")));
     }
 
-    pub fn flood(&mut self, candidate: &Candidate, names: &Names) {
-        load(candidate.at, &names.file("random"), "-c 16 -q 100 -n 1 -t 3");
+    /// Its memory when it has been asked for every name, and after a flood of random ones.
+    pub fn weigh(&mut self, candidate: &Candidate, names: &Names, plan: Plan) {
+        warm(candidate, names, plan);
+        self.warm = pss(candidate.process);
+        load(candidate.at, &names.file("random"), "-c 16 -q 100 -n 1 -t 3", plan);
         self.flooded = pss(candidate.process);
     }
 }
 
 fn at_rate(candidate: &Candidate, names: &Names, plan: Plan, rate: f64) -> Load {
-    load(candidate.at, &names.file("asked"), &format!("-c 16 -q 1000 -v -Q {rate:.0} -l {}", plan.seconds))
+    load(
+        candidate.at,
+        &names.file("asked"),
+        &format!("-c 16 -q 1000 -v -Q {rate:.0} -l {}", plan.seconds),
+        plan,
+    )
 }
 
 /// The median of the times of questions for names that nobody has asked for, one after the other, in seconds.

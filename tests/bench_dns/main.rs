@@ -18,6 +18,7 @@ use std::time::Duration;
 pub struct Plan {
     seconds: u64,
     rounds: usize,
+    first: bool,
 }
 
 /// A forwarder under test.
@@ -29,10 +30,14 @@ pub struct Candidate {
 }
 
 fn main() {
-    let mut plan = Plan { seconds: 5, rounds: 3 };
+    let mut plan = Plan { seconds: 5, rounds: 3, first: false };
     let words: Vec<String> = std::env::args().skip(1).collect();
     let mut words = words.iter();
     while let Some(word) = words.next() {
+        if word == "--first" {
+            plan.first = true;
+            continue;
+        }
         let number = words.next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_else(usage);
         match word.as_str() {
             "--seconds" => plan.seconds = number,
@@ -44,7 +49,7 @@ fn main() {
 }
 
 fn usage<T>() -> T {
-    eprintln!("usage: bench-dns [--seconds N] [--rounds N]");
+    eprintln!("usage: bench-dns [--seconds N] [--rounds N] [--first]");
     std::process::exit(2)
 }
 
@@ -52,12 +57,11 @@ fn bench(plan: Plan) {
     let lab = Lab::new("bench");
     let names = Names::write(&lab);
     let _knot = lab.knot(server(1), "bench.test", &names.zone, false);
-    let candidates = candidates(&lab);
-    // All begin, and each is asked for every name once before anything is measured.
-    std::thread::sleep(Duration::from_millis(500));
-    let mut runs: Vec<Run> = candidates.iter().map(Run::idle).collect();
+    let mut runs = weigh(&lab, &names, plan);
+    let candidates = candidates(&lab, plan, true);
+    // Each is asked for every name once before anything else is measured.
     for candidate in &candidates {
-        load::warm(candidate, &names);
+        load::warm(candidate, &names, plan);
     }
     for round in 0..plan.rounds {
         eprintln!("round {} of {}", round + 1, plan.rounds);
@@ -71,15 +75,34 @@ fn bench(plan: Plan) {
         }
     }
     let direct = load::direct(plan.rounds);
-    for (candidate, run) in candidates.iter().zip(&mut runs) {
-        run.flood(candidate, &names);
-    }
-    table::print(&candidates.iter().map(|candidate| candidate.name).collect::<Vec<&str>>(), &runs, direct);
+    table::print(&candidates.iter().map(|candidate| candidate.name).collect::<Vec<&str>>(), &runs, &direct);
 }
 
-/// Ours and the two others, each at an address of its own, on the first core, with room for all the names.
-fn candidates(lab: &Lab) -> Vec<Candidate> {
-    lab.write("ours.conf", "cache-size=20000\n");
+/// The beginning of a command that runs on one core, if wished before whatever else this machine does.
+pub fn pinned(core: &str, first: bool) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", core]);
+    if first {
+        command.args(["chrt", "--fifo", "1"]);
+    }
+    command
+}
+
+/// What they weigh as they are when nobody has told them anything of memory.
+fn weigh(lab: &Lab, names: &Names, plan: Plan) -> Vec<Run> {
+    let candidates = candidates(lab, plan, false);
+    std::thread::sleep(Duration::from_millis(500));
+    let mut runs: Vec<Run> = candidates.iter().map(Run::idle).collect();
+    for (candidate, run) in candidates.iter().zip(&mut runs) {
+        run.weigh(candidate, names, plan);
+    }
+    runs
+}
+
+/// Ours and the two others, each at an address of its own, on the first core, with room for all the names or with as
+/// much as they take themselves.
+fn candidates(lab: &Lab, plan: Plan, room: bool) -> Vec<Candidate> {
+    lab.write("ours.conf", if room { "cache-size=20000\n" } else { "" });
     lab.write(
         "unbound.conf",
         "server:\n interface: 10.77.2.3\n do-daemonize: no\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n \
@@ -92,12 +115,15 @@ fn candidates(lab: &Lab) -> Vec<Candidate> {
         release("x86_64").display(),
         path("ours.conf")
     );
-    let dnsmasq = "dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --user=root --pid-file= \
-                   --cache-size=20000 --cache-rr=ANY --listen-address=10.77.2.2 --server=10.77.1.1";
+    let room = if room { "--cache-size=20000 --cache-rr=ANY" } else { "" };
+    let dnsmasq = format!(
+        "dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --user=root --pid-file= \
+                   {room} --listen-address=10.77.2.2 --server=10.77.1.1"
+    );
     let unbound = format!("unbound -d -p -c {}", path("unbound.conf"));
     let start = |(number, name, words): (u8, &'static str, &str)| {
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).args(words.split_whitespace());
+        let mut command = pinned("0", plan.first);
+        command.args(words.split_whitespace());
         let log = File::create(lab.path(&format!("{name}.log"))).unwrap();
         let daemon = Daemon::start(command.stdout(log.try_clone().unwrap()).stderr(log));
         let at = SocketAddr::from(([10, 77, 2, number], 53));
@@ -108,5 +134,7 @@ fn candidates(lab: &Lab) -> Vec<Candidate> {
         );
         Candidate { name, at, process: daemon.id(), _daemon: daemon }
     };
-    [(1, "ours", ours.as_str()), (2, "dnsmasq", dnsmasq), (3, "unbound", unbound.as_str())].map(start).into()
+    [(1, "ours", ours.as_str()), (2, "dnsmasq", dnsmasq.as_str()), (3, "unbound", unbound.as_str())]
+        .map(start)
+        .into()
 }

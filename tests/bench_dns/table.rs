@@ -9,7 +9,7 @@ fn median(list: &[f64]) -> f64 {
 }
 
 /// A table in Markdown: ours, the others, ours in parts of theirs.
-pub fn print(names: &[&str], runs: &[Run], direct: Vec<f64>) {
+pub fn print(names: &[&str], runs: &[Run], direct: &[f64]) {
     let mut head = "| |".to_owned();
     for name in names {
         head += &format!(" {name} |");
@@ -18,7 +18,7 @@ pub fn print(names: &[&str], runs: &[Run], direct: Vec<f64>) {
         head += &format!(" ours / {name} |");
     }
     println!("{head}\n|{}", "---|".repeat(2 * names.len()));
-    let direct = median(&direct);
+    let direct = median(direct);
     let line = |label: &str, digits: usize, of: &dyn Fn(&Run) -> f64| {
         let values: Vec<f64> = runs.iter().map(of).collect();
         let mut line = format!("| {label} |");
@@ -26,7 +26,8 @@ pub fn print(names: &[&str], runs: &[Run], direct: Vec<f64>) {
             line += &format!(" {value:.digits$} |");
         }
         for value in &values[1..] {
-            line += &format!(" {:.2} |", values[0] / value);
+            let ratio = values[0] / value;
+            line += &if ratio.is_finite() { format!(" {ratio:.2} |") } else { " |".to_owned() };
         }
         println!("{line}");
     };
