@@ -98,3 +98,37 @@ impl Link {
         last.saturating_add(span)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::slots::Owner;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn ids_are_one_questions_alone_and_time_is_up_when_nobody_speaks() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Stream::new(socket, None, 512);
+        let (second, token) = (Duration::from_secs(1), Token::new(Owner::Question, 7));
+        let mut link = Link::new(stream, Token::new(Owner::Link, 0), false, second * 3, second);
+        assert_eq!(link.deadline(), second * 4);
+        for number in 0..MOST {
+            let id = link.free_id(u16::MAX).unwrap();
+            assert_eq!(id, u16::MAX.wrapping_add(number as u16));
+            link.was_asked(id, token, second);
+        }
+        assert_eq!(link.free_id(9999), None);
+        assert_eq!(link.answered(9999, second * 2), None);
+        assert_eq!(link.answered(3, second * 2), Some(token));
+        assert_eq!(link.answered(3, second * 2), None);
+        assert_eq!(link.free_id(3), Some(3));
+        // Something was heard, and others wait.
+        assert_eq!(link.deadline(), second * 2 + MOST_SILENCE);
+        for id in (0..=u16::MAX).filter(|id| *id != 3) {
+            link.answered(id, second * 3);
+        }
+        assert_eq!(link.deadline(), second * 3 + IDLE);
+        assert!(link.into_waiting().is_empty());
+    }
+}
