@@ -1,6 +1,6 @@
 //! The responder beside Avahi, python-zeroconf, dig and itself, on networks of the test's own.
 
-use minke_tests::mdns_lab::{Background, Families, Lab, until_or};
+use minke_tests::mdns_lab::{Background, Families, Lab, until_has};
 
 const PUBLIC: &str = "_resin-device._sub._ssh._tcp";
 
@@ -12,10 +12,15 @@ fn ours_and_avahi_find_each_other() {
     ours.until_named("ours");
     avahi.until_named("theirs");
     // They find us: name, address, service, subtype.
-    assert_eq!(avahi.text("avahi-resolve", &["-4n", "ours.local"]).trim(), "ours.local\t10.77.0.1");
-    assert_eq!(avahi.text("avahi-resolve", &["-6n", "ours.local"]).trim(), "ours.local\tfd77::1");
-    assert_eq!(avahi.text("avahi-resolve", &["-a", "10.77.0.1"]).trim(), "10.77.0.1\tours.local");
-    let found = avahi.text("avahi-browse", &["-rptk", PUBLIC]);
+    for (option, what, answer) in [
+        ("-4n", "ours.local", "ours.local\t10.77.0.1"),
+        ("-6n", "ours.local", "ours.local\tfd77::1"),
+        ("-a", "10.77.0.1", "10.77.0.1\tours.local"),
+    ] {
+        until_has(|| avahi.text("avahi-resolve", &[option, what]), &[answer]);
+    }
+    let both = ["=;eth0;IPv4;ours;_ssh._tcp;", "=;eth0;IPv6;ours;_ssh._tcp;"];
+    let found = until_has(|| avahi.text("avahi-browse", &["-rptk", PUBLIC]), &both);
     for family in ["IPv4", "IPv6"] {
         // Avahi asks for any address, whatever the family that it browses over.
         let line = format!("=;eth0;{family};ours;_ssh._tcp;local;ours.local;");
@@ -23,14 +28,11 @@ fn ours_and_avahi_find_each_other() {
         let right = line.contains(";10.77.0.1;22222;") || line.contains(";fd77::1;22222;");
         assert!(right, "{line}");
     }
-    let types = avahi.text("avahi-browse", &["-aptk"]);
-    assert!(types.contains("+;eth0;IPv4;ours;_ssh._tcp;local"), "{types}");
+    until_has(|| avahi.text("avahi-browse", &["-aptk"]), &["+;eth0;IPv4;ours;_ssh._tcp;local"]);
     // We find them, and what comes and goes there.
-    let resolved = ours.text(&["resolve", "theirs"]);
-    assert!(resolved.contains("theirs.local A 10.77.0.2"), "{resolved}");
-    assert!(resolved.contains("theirs.local AAAA fd77::2"), "{resolved}");
-    let reverse = ours.text(&["resolve", "10.77.0.2"]);
-    assert!(reverse.contains("PTR theirs.local"), "{reverse}");
+    let addresses = ["theirs.local A 10.77.0.2", "theirs.local AAAA fd77::2"];
+    until_has(|| ours.text(&["resolve", "theirs"]), &addresses);
+    until_has(|| ours.text(&["resolve", "10.77.0.2"]), &["PTR theirs.local"]);
     let browser =
         Background::start(&lab, "browse", &mut ours.command(&["browse", "_http._tcp", "--resolve"]));
     {
@@ -50,8 +52,8 @@ fn families_and_nothing_else() {
         let (ours, other) = (a.minke("ours"), b.minke("other"));
         ours.until_named("ours");
         other.until_named("other");
-        let resolved = other.text(&["resolve", "ours"]);
-        assert!(resolved.contains(has) && !resolved.contains(lacks), "{resolved}");
-        until_or("in the status", || ours.text(&["status"]).contains(has), || ours.text(&["status"]));
+        let resolved = until_has(|| other.text(&["resolve", "ours"]), &[has]);
+        assert!(!resolved.contains(lacks), "{resolved}");
+        until_has(|| ours.text(&["status"]), &[has]);
     }
 }

@@ -1,6 +1,6 @@
 //! Two hosts that want the same name, and fifty.
 
-use minke_tests::mdns_lab::{Background, Host, Lab, Minke, until_or, until_within};
+use minke_tests::mdns_lab::{Background, Host, Lab, Minke, until_has, until_or, until_within};
 use std::time::Duration;
 
 /// The names in use, in order.
@@ -23,14 +23,20 @@ fn who_was_there_first_keeps_the_name_and_a_goodbye_gives_it_back() {
     let ours = b.minke("board");
     ours.until_named("board-2");
     assert!(ours.text(&["status"]).contains("board-2.local, as somebody else is board.local"));
-    let found = avahi.text("avahi-browse", &["-rptk", "_resin-device._sub._ssh._tcp"]);
-    assert!(found.contains(";board-2.local;"), "{found}");
-    let found = avahi.text("avahi-browse", &["-ptk", "_ssh._tcp"]);
-    let instances: std::collections::BTreeSet<&str> =
-        found.lines().filter_map(|line| line.split(';').nth(3)).collect();
-    assert_eq!(instances.len(), 2, "{found}");
-    assert!(avahi.text("avahi-resolve", &["-4n", "board.local"]).contains("10.77.0.1"));
-    assert!(avahi.text("avahi-resolve", &["-4n", "board-2.local"]).contains("10.77.0.2"));
+    let ours_too = ["-rptk", "_resin-device._sub._ssh._tcp"];
+    until_has(|| avahi.text("avahi-browse", &ours_too), &[";board-2.local;"]);
+    let instances = || {
+        let found = avahi.text("avahi-browse", &["-ptk", "_ssh._tcp"]);
+        let mut names: Vec<String> =
+            found.lines().filter_map(|line| line.split(';').nth(3)).map(str::to_owned).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    until_or("two services", || instances().len() == 2, || instances().join(" "));
+    for (name, address) in [("board.local", "10.77.0.1"), ("board-2.local", "10.77.0.2")] {
+        until_has(|| avahi.text("avahi-resolve", &["-4n", name]), &[address]);
+    }
     // The other one goes: after a while (two minutes and a half at most) the name is tried again, and is ours.
     drop(published);
     avahi.stop();
@@ -50,8 +56,8 @@ fn a_name_that_is_ours_stays_ours() {
     let published = Background::start(&lab, "publish", &mut avahi.command("avahi-publish", &words));
     published.until("Name collision");
     ours.until_named("board");
-    assert!(ours.text(&["resolve", "board-2"]).contains("10.77.0.2"));
-    assert!(avahi.text("avahi-resolve", &["-4n", "board.local"]).contains("10.77.0.1"));
+    until_has(|| ours.text(&["resolve", "board-2"]), &["10.77.0.2"]);
+    until_has(|| avahi.text("avahi-resolve", &["-4n", "board.local"]), &["10.77.0.1"]);
 }
 
 #[test]

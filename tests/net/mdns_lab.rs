@@ -454,6 +454,17 @@ pub fn until_within(limit: Duration, what: &str, right: impl Fn() -> bool, why: 
     }
 }
 
+/// Waits until a text has these parts, and returns it: one packet may be lost, one answer late.
+pub fn until_has(get: impl Fn() -> String, parts: &[&str]) -> String {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let text = get();
+        let Some(missing) = parts.iter().find(|part| !text.contains(**part)) else { return text };
+        assert!(Instant::now() < end, "no '{missing}' in time in:\n{text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Runs a script that must succeed.
 pub fn sh(script: &str) {
     run(Command::new("sh").args(["-ec", script]).stdin(Stdio::null()));

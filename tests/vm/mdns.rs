@@ -78,6 +78,14 @@ fn a_device_is_found_follows_its_name_and_can_be_hidden() {
         // It finds others too.
         until(&mut guest, "mdns resolve observer | grep -q '10.79.0.1 '");
 
+        // So do the host's programs and a container's, by the forwarder (spec os, complaint #1531).
+        until(&mut guest, "nslookup observer.local | grep -q 10.79.0.1");
+        let pid = "$(balena inspect $(balena ps -q | head -n 1) | sed -n 's/.*\"Pid\": *\\([0-9]*\\).*/\\1/p' | head -n 1)";
+        until(
+            &mut guest,
+            &format!("nsenter -t {pid} -m -n /bin/busybox nslookup observer.local | grep -q 10.79.0.1"),
+        );
+
         // Spec os §4.4.8: a changed name is visible within ten seconds.
         let begin = Instant::now();
         sh(&mut guest, "config-json set hostname pantry");

@@ -1,7 +1,7 @@
 //! `mdns browse`: services as they come and go.
 
 use crate::show::{graphic, instance, local, socket, unanswered, wrong};
-use minke_applet::{Args, Flag, outln};
+use minke_applet::{Args, Flag, log, outln};
 use minke_control::Error;
 use minke_control::mdns::{Browse, Event, Question, Record, browse};
 use minke_sys::{Errno, clock};
@@ -63,7 +63,8 @@ pub(crate) fn run(args: &Args) -> u8 {
             Some(Err(error)) => return unanswered(&error),
             None => {
                 view.show();
-                return 0;
+                log::error(format_args!("the responder has ended"));
+                return 1;
             }
         }
     }

@@ -21,14 +21,14 @@ pub(crate) const UPSTREAM_FLAG: Flag = Flag {
     short: None,
     long: "upstream",
     value: Some("SERVER"),
-    help: "serve: ask this server, and read no files: ADDR[:PORT], tls://ADDR[:PORT][#NAME], /DOMAIN/ADDR (repeatable)",
+    help: "serve: ask this server, likewise: ADDR[:PORT], tls://ADDR[:PORT][#NAME], /DOMAIN/ADDR (repeatable)",
 };
 /// `--conf FILE`, likewise.
 pub(crate) const CONF_FLAG: Flag = Flag {
     short: None,
     long: "conf",
     value: Some("FILE"),
-    help: "serve: a file of dnsmasq's options, read after the others (repeatable)",
+    help: "serve: a file of dnsmasq's options, instead of the system's files unless --root is given (repeatable)",
 };
 /// `--root DIR`.
 pub(crate) const ROOT_FLAG: Flag = Flag {
@@ -78,20 +78,15 @@ impl Source {
                 format!("--listen '{}' is not ADDR:PORT, as in 127.0.0.2:53", text::shown(word))
             })?);
         }
-        let upstreams = all(&UPSTREAM_FLAG);
-        let by_hand = !upstreams.is_empty();
-        let root = PathBuf::from(args.value(ROOT_FLAG.long).unwrap_or("/"));
-        let source = Self {
-            root: (!by_hand).then_some(root),
-            listen,
-            upstreams,
-            conf: all(&CONF_FLAG),
-            told: Vec::new(),
-        };
-        if let Some(problem) = source.read_all().complaints.first().filter(|_| by_hand) {
-            return Err(problem.clone());
+        let (upstreams, conf) = (all(&UPSTREAM_FLAG), all(&CONF_FLAG));
+        for word in &upstreams {
+            let checked =
+                Reader::new(Settings { listen: listen.clone(), ..Settings::default() }).server(word);
+            checked.map_err(|problem| format!("--upstream '{}': {problem}", text::shown(word)))?;
         }
-        Ok(source)
+        let of_the_system = args.has(ROOT_FLAG.long) || upstreams.is_empty() && conf.is_empty();
+        let root = PathBuf::from(args.value(ROOT_FLAG.long).unwrap_or("/"));
+        Ok(Self { root: of_the_system.then_some(root), listen, upstreams, conf, told: Vec::new() })
     }
 
     /// The system's files below `root`.

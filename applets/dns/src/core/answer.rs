@@ -1,13 +1,14 @@
 //! What of a server's response is believed, and what is remembered of it.
 
 use super::key::Key;
+use super::local::is_private as is_private_network;
 use super::store::Meta;
 use super::{Refusal, Taken};
 use crate::config::Cache;
 use minke_wire::dns::{
     self, Class, Data, Fit, Flags, Header, Kind, Message, NameRef, Question, Rcode, Record, Section, Writer,
 };
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The most names of a chain of aliases.
@@ -265,16 +266,13 @@ fn is_private(record: &Record<'_>) -> bool {
 /// Private, loopback, link-local and unspecified addresses, also those of IPv4 in IPv6 (RFC 4291 §2.5.5.2).
 fn private_address(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => {
-            let [first, ..] = address.octets();
-            first == 0 || address.is_private() || address.is_loopback() || address.is_link_local()
-        }
+        IpAddr::V4(address) => is_private_network(false, address.to_bits(), 32, true),
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
             Some(mapped) => private_address(mapped.into()),
             None => {
-                let [first, second, ..] = address.octets();
-                let local = first & 0xFE == 0xFC || first == 0xFE && second & 0xC0 >= 0x80;
-                local || address == Ipv6Addr::LOCALHOST || address == Ipv6Addr::UNSPECIFIED
+                let bits = address.to_bits();
+                // The unspecified address and that of this host.
+                bits <= 1 || is_private_network(true, (bits >> 96) as u32, 32, true)
             }
         },
     }

@@ -59,16 +59,24 @@ impl Local {
     /// What is known of a name when this client asks.
     pub(super) fn look(&self, settings: &Settings, from: IpAddr, name: &Name, kind: Kind) -> Known {
         let wants = wants(kind);
+        let mut known = self.find(settings, from, name, kind, wants);
+        if let Known::Addresses(addresses) = &mut known {
+            addresses.retain(|address| wants.wants(*address));
+        }
+        known
+    }
+
+    /// The same with addresses of any kind.
+    fn find(&self, settings: &Settings, from: IpAddr, name: &Name, kind: Kind, wants: Wants) -> Known {
+        let address = reverse(name);
         // A name of one label that is known here has nothing but what is known here.
         if wants != Wants::Nothing || is_plain(name.as_wire()) {
-            let found = match kind {
-                Kind::PTR => reverse(name).and_then(|address| settings.names_at(from, address)),
+            let found = match (kind, &address) {
+                (Kind::PTR, Some(Reverse { whole: Some(address), .. })) => settings.names_at(from, *address),
+                (Kind::PTR, _) => None,
                 _ => self.addresses(settings, from, name),
             };
-            if let Some(mut known) = found {
-                if let Known::Addresses(addresses) = &mut known {
-                    addresses.retain(|address| wants.wants(*address));
-                }
+            if let Some(known) = found {
                 return known;
             }
         }
@@ -85,21 +93,16 @@ impl Local {
         if let Some((domain, target)) = settings.rule(name) {
             match target {
                 Target::Servers(group) => return Known::Ask(*group),
-                Target::Standard => {}
+                Target::Standard if domain.is_root() => {}
+                Target::Standard => return Known::Ask(0),
                 Target::Local => return Known::NoName,
-                Target::Addresses(addresses) => {
-                    let addresses = addresses.iter().copied().filter(|address| wants.wants(*address));
-                    return Known::Addresses(addresses.collect());
-                }
-            }
-            if !domain.is_root() {
-                return Known::Ask(0);
+                Target::Addresses(addresses) => return Known::Addresses(addresses.clone()),
             }
         }
-        if let Some(known) = special(name, kind) {
+        if let Some(known) = special(name) {
             return known;
         }
-        if settings.private_reverse && is_private_reverse(name) {
+        if settings.private_reverse && address.is_some_and(|address| address.private) {
             return Known::NoName;
         }
         // Servers of zones are looked for by other types, also those of one label (delv does).
@@ -108,10 +111,7 @@ impl Local {
                 None | Some(Target::Local) => Known::Plain(None),
                 Some(Target::Servers(group)) => Known::Plain(Some(*group)),
                 Some(Target::Standard) => Known::Plain(Some(0)),
-                Some(Target::Addresses(addresses)) => {
-                    let addresses = addresses.iter().copied().filter(|address| wants.wants(*address));
-                    Known::Addresses(addresses.collect())
-                }
+                Some(Target::Addresses(addresses)) => Known::Addresses(addresses.clone()),
             };
         }
         Known::Ask(0)
@@ -119,8 +119,10 @@ impl Local {
 
     /// The addresses of a name that is known here, of whatever kind.
     fn addresses(&self, settings: &Settings, from: IpAddr, name: &Name) -> Option<Known> {
-        for network in settings.networks.iter().filter(|network| network.subnet.holds(from)) {
-            if let Some(known) = found(&network.hosts, name) {
+        for network in &settings.networks {
+            if network.subnet.holds(from)
+                && let Some(known) = found(&network.hosts, name)
+            {
                 return Some(known);
             }
         }
@@ -151,8 +153,10 @@ impl Settings {
     fn own_addresses(&self, from: IpAddr) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
         if !from.is_loopback() {
-            for subnet in self.interfaces.iter().filter(|subnet| subnet.holds(from)) {
-                addresses.push(subnet.address);
+            for subnet in &self.interfaces {
+                if subnet.holds(from) {
+                    addresses.push(subnet.address);
+                }
             }
             if !addresses.is_empty() {
                 return addresses;
@@ -171,12 +175,12 @@ impl Settings {
     /// The names of an address that is known here.
     fn names_at(&self, from: IpAddr, address: IpAddr) -> Option<Known> {
         let mut names = Vec::new();
-        let near = self.networks.iter().filter(|network| network.subnet.holds(from));
-        for host in near.flat_map(|network| &network.hosts).chain(&self.hosts) {
-            if host.address == address {
-                names.extend(host.names.first().cloned());
+        for network in &self.networks {
+            if network.subnet.holds(from) {
+                first_names(&network.hosts, address, &mut names);
             }
         }
+        first_names(&self.hosts, address, &mut names);
         if let Some(own) = &self.host_name
             && self.interfaces.iter().any(|subnet| subnet.address == address)
             && !names.contains(own)
@@ -184,7 +188,7 @@ impl Settings {
             names.push(own.clone());
         }
         if names.is_empty() && address.is_loopback() {
-            names.extend(Name::parse("localhost"));
+            names.push(Name::parse("localhost")?);
         }
         (!names.is_empty()).then_some(Known::Names(names))
     }
@@ -229,6 +233,17 @@ impl Settings {
             return true;
         }
         matches!(self.rule(name), Some((_, Target::Servers(group))) if *group > 0)
+    }
+}
+
+/// Adds the names of an address that are told on the way back.
+fn first_names(hosts: &[Host], address: IpAddr, names: &mut Vec<Name>) {
+    for host in hosts {
+        if host.address == address
+            && let Some(name) = host.names.first()
+        {
+            names.push(name.clone());
+        }
     }
 }
 
@@ -288,7 +303,7 @@ impl Wants {
 /// | `resolver.arpa` | has no records: no server here is found that way | RFC 9462 §6.4 |
 ///
 /// `test` is forwarded, against RFC 6761 §6.2: those who use it have servers that know it.
-fn special(name: &Name, kind: Kind) -> Option<Known> {
+fn special(name: &Name) -> Option<Known> {
     let mut labels = name.labels();
     let mut last = [&[][..]; 2];
     let mut count = 0u32;
@@ -300,10 +315,7 @@ fn special(name: &Name, kind: Kind) -> Option<Known> {
     let [before, top] = last;
     let is = |label: &[u8], text: &str| label.eq_ignore_ascii_case(text.as_bytes());
     if is(top, "localhost") {
-        let wants = wants(kind);
-        let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        addresses.retain(|address| wants.wants(*address));
-        return Some(Known::Addresses(addresses));
+        return Some(Known::Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
     }
     if is(top, "local") {
         // Of the domain itself no server shall say that it has one (RFC 6762 §22.1).
@@ -315,77 +327,82 @@ fn special(name: &Name, kind: Kind) -> Option<Known> {
     ["invalid", "onion", "alt"].iter().any(|text| is(top, text)).then_some(Known::NoName)
 }
 
-/// The address that a name below `in-addr.arpa` or `ip6.arpa` stands for (RFC 1035 §3.5, RFC 3596 §2.5).
-fn reverse(name: &Name) -> Option<IpAddr> {
+/// What a name below `in-addr.arpa` or `ip6.arpa` stands for (RFC 1035 §3.5, RFC 3596 §2.5).
+struct Reverse {
+    /// The address; `None` for the name of a subnet.
+    whole: Option<IpAddr>,
+    /// It lies in a zone that no server of the Internet has (RFC 6303 §4, RFC 7793).
+    private: bool,
+}
+
+/// What a reverse name stands for; `None` for any other name.
+fn reverse(name: &Name) -> Option<Reverse> {
     let mut labels: Vec<&[u8]> = name.labels().collect();
     if !labels.pop()?.eq_ignore_ascii_case(b"arpa") {
         return None;
     }
     let zone = labels.pop()?;
-    if zone.eq_ignore_ascii_case(b"in-addr") {
-        let mut octets = [0; 4];
-        if labels.len() != octets.len() {
-            return None;
-        }
-        for (place, label) in octets.iter_mut().rev().zip(labels) {
-            *place = minke_wire::text::number(std::str::from_utf8(label).ok()?)?;
-        }
-        return Some(octets.into());
-    }
-    let mut bits = 0u128;
-    if !zone.eq_ignore_ascii_case(b"ip6") || labels.len() != 32 {
+    let six = zone.eq_ignore_ascii_case(b"ip6");
+    if !six && !zone.eq_ignore_ascii_case(b"in-addr") {
         return None;
     }
-    for label in labels.iter().rev() {
-        let [digit] = label else { return None };
-        bits = bits << 4 | u128::from(char::from(*digit).to_digit(16)?);
+    let (mut bits, mut known) = (0u128, 0u32);
+    let (base, width, most) = if six { (16, 4, 128) } else { (10, 8, 32) };
+    // Services of a subnet have names there as well (RFC 6763 §11): the end of the name tells where it lies.
+    while known < most
+        && let Some(number) = labels.pop().and_then(|label| digits(label, base))
+        && number >> width == 0
+    {
+        bits = bits << width | u128::from(number);
+        known = known.saturating_add(width);
     }
-    Some(Ipv6Addr::from_bits(bits).into())
+    let whole = (known == most && labels.is_empty()).then(|| match u32::try_from(bits) {
+        Ok(bits) if !six => Ipv4Addr::from_bits(bits).into(),
+        _ => IpAddr::from(Ipv6Addr::from_bits(bits)),
+    });
+    let first = bits.wrapping_shl(32u32.saturating_sub(known)) >> known.saturating_sub(32);
+    let private = is_private(six, first as u32, known, false) || six && known == most && bits <= 1;
+    Some(Reverse { whole, private })
 }
 
-/// Whether a reverse name lies in a zone that no server of the Internet has (RFC 6303 §4), those of RFC 6598 included.
-fn is_private_reverse(name: &Name) -> bool {
-    let mut labels = [&[][..]; 34];
-    let mut count = 0usize;
-    for (place, label) in labels.iter_mut().zip(name.labels()) {
-        *place = label;
-        count = count.saturating_add(1);
+fn digits(label: &[u8], base: u32) -> Option<u32> {
+    let mut number = 0u32;
+    for digit in label {
+        let digit = char::from(*digit).to_digit(base)?;
+        number = number.checked_mul(base)?.checked_add(digit)?;
     }
-    let Some([rest @ .., zone, top]) = labels.get(..count) else { return false };
-    if !top.eq_ignore_ascii_case(b"arpa") {
-        return false;
+    Some(number)
+}
+
+/// Networks that nobody has for himself: of IPv6, the first 32 bits, how many of them count, and whether an address in it
+/// may lead a browser to a victim; the others are for documentation, for carriers, and broadcast.
+static PRIVATE: &[(bool, u32, u32, bool)] = &[
+    (false, 0x0000_0000, 8, true),
+    (false, 0x0A00_0000, 8, true),
+    (false, 0x7F00_0000, 8, true),
+    (false, 0xA9FE_0000, 16, true),
+    (false, 0xAC10_0000, 12, true),
+    (false, 0xC0A8_0000, 16, true),
+    (false, 0x6440_0000, 10, false),
+    (false, 0xC000_0200, 24, false),
+    (false, 0xC633_6400, 24, false),
+    (false, 0xCB00_7100, 24, false),
+    (false, 0xFFFF_FFFF, 32, false),
+    (true, 0xFC00_0000, 7, true),
+    // Link-local addresses, and those of sites, which were private once.
+    (true, 0xFE80_0000, 9, true),
+    (true, 0x2001_0DB8, 32, false),
+];
+
+/// Whether an address with these first bits, of which so many are known, lies in a private network.
+pub(super) fn is_private(six: bool, first: u32, known: u32, rebinding: bool) -> bool {
+    for (of_six, network, bits, leads) in PRIVATE {
+        let differs = (first ^ network).leading_zeros() < *bits;
+        if *of_six == six && !differs && *bits <= known && (*leads || !rebinding) {
+            return true;
+        }
     }
-    if zone.eq_ignore_ascii_case(b"in-addr") {
-        let octet = |at: usize| -> Option<u8> {
-            let label = rest.get(rest.len().checked_sub(at)?)?;
-            minke_wire::text::number(std::str::from_utf8(label).ok()?)
-        };
-        return match (octet(1), octet(2)) {
-            (Some(0 | 10 | 127), _) => true,
-            (Some(100), Some(64..=127)) => true,
-            (Some(169), Some(254)) | (Some(172), Some(16..=31)) | (Some(192), Some(168)) => true,
-            // Documentation, and the broadcast address.
-            (Some(192), Some(0)) => octet(3) == Some(2),
-            (Some(198), Some(51)) => octet(3) == Some(100),
-            (Some(203), Some(0)) => octet(3) == Some(113),
-            (Some(255), Some(255)) => octet(3) == Some(255) && octet(4) == Some(255),
-            _ => false,
-        };
-    }
-    if !zone.eq_ignore_ascii_case(b"ip6") {
-        return false;
-    }
-    let mut digits = Vec::new();
-    for label in rest.iter().rev() {
-        let [digit] = label else { return false };
-        digits.push(digit.to_ascii_lowercase());
-    }
-    // fd00::/8, fe80::/10, 2001:db8::/32, :: and ::1.
-    digits.starts_with(b"fd")
-        || digits.starts_with(b"fe") && matches!(digits.get(2), Some(b'8' | b'9' | b'a' | b'b'))
-        || digits.starts_with(b"20010db8")
-        || digits.len() == 32
-            && matches!(digits.split_last(), Some((b'0' | b'1', rest)) if rest.iter().all(|digit| *digit == b'0'))
+    false
 }
 
 /// Whether a name in wire form has one label.

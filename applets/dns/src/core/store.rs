@@ -413,19 +413,27 @@ impl Store {
         true
     }
 
-    /// A hash that nobody can foresee who does not know the seed: multiplications folded as in wyhash.
-    fn hash(&self, key: &[u8]) -> u32 {
-        let [mut state, secret] = self.seed;
-        let (chunks, rest) = key.as_chunks::<8>();
-        for chunk in chunks {
-            state = fold(state ^ u64::from_le_bytes(*chunk), secret);
+    /// A hash that nobody can foresee who does not know the seed: products of 32 bits, as in wyhash32.
+    pub(super) fn hash(&self, key: &[u8]) -> u32 {
+        let [seed, secret] = self.seed;
+        let [one, two] = [secret as u32, (secret >> 32) as u32];
+        let mix = |state: u64, low: u32, high: u32| {
+            let product = u64::from(state as u32 ^ low ^ one);
+            product.wrapping_mul(u64::from((state >> 32) as u32 ^ high ^ two))
+        };
+        let mut state = mix(seed, key.len() as u32, 0);
+        let (words, rest) = key.as_chunks::<4>();
+        for word in words {
+            // What a product of nothing forgets is added again.
+            state = mix(state, u32::from_le_bytes(*word), 0).wrapping_add(seed).rotate_left(11);
         }
-        let mut last = [0; 8];
+        let mut last = [0; 4];
         for (place, byte) in last.iter_mut().zip(rest) {
             *place = *byte;
         }
-        state = fold(state ^ u64::from_le_bytes(last), secret ^ key.len() as u64);
-        (state ^ state >> 32) as u32
+        state = mix(state, u32::from_le_bytes(last), 0);
+        state = mix(state, 0, 0);
+        state as u32 ^ (state >> 32) as u32
     }
 
     fn bucket(&self, hash: u32) -> Option<usize> {
@@ -479,9 +487,4 @@ impl Entry {
         let content = usize::from(self.key).saturating_add(self.body.into());
         content.div_ceil(CONTENT).saturating_mul(size_of::<Cell>()).saturating_add(size_of::<Self>())
     }
-}
-
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a).wrapping_mul(u128::from(b));
-    product as u64 ^ (product >> 64) as u64
 }

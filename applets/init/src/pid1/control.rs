@@ -133,7 +133,10 @@ impl Init {
             let accepted = self
                 .check_allowed(kind, &name)
                 .and_then(|()| self.manager.enqueue(&mut self.machine, kind, &name, now));
-            if let Some(id) = accepted.map_err(|refusal| refusal.to_string())? {
+            // Two names of one unit are one job.
+            if let Some(id) = accepted.map_err(|refusal| refusal.to_string())?
+                && !waiter.jobs.iter().any(|(job, _)| *job == id)
+            {
                 waiter.jobs.push((id, name));
             }
         }

@@ -2,23 +2,22 @@
 
 use super::cache::Kept;
 use super::record::{Record, name_hash};
-use super::send::put;
-use super::side::sooner;
-use super::{Action, Mdns, Question, Time};
-use minke_wire::dns::{Class, Flags, Kind, Name, Section, Writer};
+use super::send::{put, writer};
+use super::{Action, Mdns, NEVER, Question, Time, after, count, sooner};
+use minke_wire::dns::{Class, Flags, Kind, Name, Section};
 use std::net::IpAddr;
 
 /// Between the first two questions; each later pause is twice as long, up to an hour (RFC 6762 §5.2).
-const FIRST_PAUSE: Time = 1000;
-const LAST_PAUSE: Time = 3_600_000;
+const FIRST_PAUSE: u32 = 1000;
+const LAST_PAUSE: u32 = 3_600_000;
 /// How long an answer is waited for by who asks once: a second question, should the first be lost, is just in it.
-const ONCE: Time = 1250;
+const ONCE: u32 = 1250;
 /// The least wait before the first question that nobody waits for, and what is added at random (RFC 6762 §5.2).
-const START: (Time, Time) = (20, 100);
+const START: (u32, u32) = (20, 100);
 /// How long a record is asked for that is said to be gone (RFC 6762 §10.4).
-const RECONFIRM: Time = 10_000;
+const RECONFIRM: u32 = 10_000;
 /// A question is not asked again sooner than this.
-const ASKED_PAUSE: Time = 1000;
+const ASKED_PAUSE: u32 = 1000;
 
 /// A question of ours.
 #[derive(Debug)]
@@ -26,14 +25,15 @@ pub(crate) struct Ask {
     id: u32,
     question: Question,
     /// When it ends.
-    until: Option<Time>,
+    until: Time,
     /// Since when. What was answered before was not kept.
     since: Time,
     /// Nobody is told; it only refreshes the cache.
     quiet: bool,
     next: Time,
-    pause: Time,
-    asked: Option<Time>,
+    pause: u32,
+    /// When it was asked last; 0: never.
+    asked: Time,
     /// A record that answers it is about to end.
     refresh: bool,
 }
@@ -56,9 +56,9 @@ impl Mdns {
     /// Asks. The answers come as actions with the number returned; `None`: too many ask already.
     pub(crate) fn ask(&mut self, now: Time, question: Question) -> Option<u32> {
         self.end_cached(now, None);
-        let until = question.once.then(|| now.saturating_add(ONCE));
+        let until = if question.once { after(now, ONCE) } else { NEVER };
         let id = self.add_ask(now, question, until, false)?;
-        let (mut found, mut settled) = (Vec::new(), false);
+        let mut settled = false;
         let ask = self.asks.last()?;
         let name = ask.question.name.as_ref();
         for link in &self.links {
@@ -68,7 +68,8 @@ impl Mdns {
             settled |= self.cache.is_denied(now, link.index, name, ask.question.kind);
             for entry in self.cache.find(now, link.index, name, ask.question.kind) {
                 settled |= entry.record.unique;
-                found.push((link.index, Record { ttl: entry.left(now), ..entry.record.clone() }));
+                let record = Record { ttl: entry.left(now), ..entry.record.clone() };
+                self.actions.push(Action::Found { question: id, link: link.index, record });
             }
         }
         for (side, place) in self.sides.iter().zip(0..) {
@@ -79,12 +80,10 @@ impl Mdns {
                 }
                 settled |= own.record.unique;
                 if ask.wants(side.link, &own.record) && !self.is_told(side.link, &own.record, ..place) {
-                    found.push((side.link, own.record.clone()));
+                    let (link, record) = (side.link, own.record.clone());
+                    self.actions.push(Action::Found { question: id, link, record });
                 }
             }
-        }
-        for (link, record) in found {
-            self.actions.push(Action::Found { question: id, link, record });
         }
         if settled {
             self.settle(now, id);
@@ -105,16 +104,16 @@ impl Mdns {
     pub(crate) fn reconfirm(&mut self, now: Time, name: &Name, kind: Kind) {
         self.cache.doubt(now, |entry| entry.record.answers(name.as_ref(), kind));
         let question = Question { name: name.clone(), kind, link: None, once: true };
-        self.add_ask(now, question, Some(now.saturating_add(RECONFIRM)), true);
+        self.add_ask(now, question, after(now, RECONFIRM), true);
     }
 
-    fn add_ask(&mut self, now: Time, question: Question, until: Option<Time>, quiet: bool) -> Option<u32> {
+    fn add_ask(&mut self, now: Time, question: Question, until: Time, quiet: bool) -> Option<u32> {
         if self.asks.len() >= self.limits.questions || self.closed {
             return None;
         }
         let id = self.fresh_id();
-        let wait = if until.is_some() { 0 } else { self.random.delay(START.0, START.1) };
-        let next = now.saturating_add(wait);
+        let wait = if until != NEVER { 0 } else { self.random.delay(START.0, START.1) };
+        let next = after(now, wait);
         self.asks.push(Ask {
             id,
             question,
@@ -123,7 +122,7 @@ impl Mdns {
             quiet,
             next,
             pause: FIRST_PAUSE,
-            asked: None,
+            asked: 0,
             refresh: false,
         });
         Some(id)
@@ -133,53 +132,47 @@ impl Mdns {
     pub(super) fn ask_anew(&mut self, now: Time) {
         for ask in &mut self.asks {
             ask.pause = FIRST_PAUSE;
-            let soon = now.saturating_add(self.random.delay(START.0, START.1));
-            ask.next =
-                ask.next.min(ask.asked.map_or(soon, |asked| soon.max(asked.saturating_add(ASKED_PAUSE))));
+            let soon = after(now, self.random.delay(START.0, START.1));
+            sooner(&mut ask.next, soon.max(after(ask.asked, ASKED_PAUSE)));
         }
     }
 
     /// When a question is due or ends.
-    pub(super) fn next_ask(&self) -> Option<Time> {
-        let mut first = self.cache.deadline();
+    pub(super) fn next_ask(&self, first: &mut Time) {
+        self.cache.deadline(first);
         for ask in &self.asks {
             if !self.sides.is_empty() {
-                sooner(&mut first, ask.next);
+                sooner(first, ask.next);
             }
-            if let Some(until) = ask.until {
-                sooner(&mut first, until);
-            }
+            sooner(first, ask.until);
         }
-        first
     }
 
     /// Asks what is due, and ends what has ended.
     pub(super) fn ask_due(&mut self, now: Time) {
         self.end_cached(now, None);
-        while let Some(id) =
-            self.asks.iter().find(|ask| ask.until.is_some_and(|at| at <= now)).map(|ask| ask.id)
-        {
+        while let Some(id) = self.asks.iter().find(|ask| ask.until <= now).map(|ask| ask.id) {
             self.finish(id);
         }
         let random = self.random.below(1 << 20);
         for record in self.cache.refresh(now, random) {
             for ask in &mut self.asks {
                 ask.refresh |=
-                    ask.until.is_none() && record.answers(ask.question.name.as_ref(), ask.question.kind);
+                    ask.until == NEVER && record.answers(ask.question.name.as_ref(), ask.question.kind);
             }
         }
         let mut due = Vec::new();
         for (ask, place) in self.asks.iter_mut().zip(0..) {
-            let rested = ask.asked.is_none_or(|asked| asked.saturating_add(ASKED_PAUSE) <= now);
+            let rested = after(ask.asked, ASKED_PAUSE) <= now;
             let refresh = std::mem::take(&mut ask.refresh) && rested;
             if self.sides.is_empty() || (ask.next > now && !refresh) {
                 continue;
             }
             if ask.next <= now {
-                ask.next = now.saturating_add(ask.pause);
+                ask.next = after(now, ask.pause);
                 ask.pause = ask.pause.saturating_mul(2).min(LAST_PAUSE);
             }
-            ask.asked = Some(now);
+            ask.asked = now;
             due.push(place);
         }
         if !due.is_empty() {
@@ -197,7 +190,7 @@ impl Mdns {
         let mut next = rest.next();
         while next.is_some() {
             let mut bytes = Vec::new();
-            let mut writer = Writer::new(&mut bytes, side.limit, 0, Flags::default()).compressing_all();
+            let mut packet = writer(&mut bytes, side.limit, Flags(0));
             let mut asked: Vec<&Question> = Vec::new();
             while let Some(ask) = next.and_then(|place| self.asks.get(*place)) {
                 let question = &ask.question;
@@ -206,7 +199,7 @@ impl Mdns {
                     || asked.iter().any(same)
                     || side.was_heard(now, name_hash(question.name.as_ref(), question.kind), ask.since);
                 if !spared {
-                    if !writer.question(question.name.as_ref(), question.kind, Class::IN) {
+                    if !packet.question(question.name.as_ref(), question.kind, Class::IN) {
                         break;
                     }
                     asked.push(question);
@@ -222,15 +215,14 @@ impl Mdns {
                 if entry.link != side.link || !entry.is_known(now) || !asked.iter().any(wanted) {
                     continue;
                 }
-                let known = Record { unique: false, ..entry.record.clone() };
-                if put(&mut writer, Section::Answer, &known, entry.left(now)) {
+                if put(&mut packet, Section::Answer, (&entry.record, false), entry.left(now)) {
                     continue;
                 }
                 // More of them follow (RFC 6762 §7.2).
-                writer.set(Flags::TC);
+                packet.set(Flags::TC);
                 packets.push(std::mem::take(&mut bytes));
-                writer = Writer::new(&mut bytes, side.limit, 0, Flags::default()).compressing_all();
-                let _ = put(&mut writer, Section::Answer, &known, entry.left(now));
+                packet = writer(&mut bytes, side.limit, Flags(0));
+                let _ = put(&mut packet, Section::Answer, (&entry.record, false), entry.left(now));
             }
             packets.push(bytes);
         }
@@ -260,11 +252,11 @@ impl Mdns {
             let random = self.random.below(1 << 20);
             let kept = self.cache.hear(now, (link, source), record, admit, (&self.limits, random));
             if admit && kept == Kept::No && record.ttl > 0 {
-                self.counters.uncached = self.counters.uncached.saturating_add(1);
+                count(&mut self.counters.uncached, 1);
             }
             for ask in &self.asks {
                 let answers = ask.wants(link, record) && record.ttl > 0;
-                if answers && !ask.quiet && (kept == Kept::New || ask.until.is_some()) {
+                if answers && !ask.quiet && (kept == Kept::New || ask.until != NEVER) {
                     let (question, record) = (ask.id, record.clone());
                     self.actions.push(Action::Found { question, link, record });
                 }
@@ -310,10 +302,15 @@ impl Mdns {
         }
     }
 
-    /// Tells who asked that a record is ours no longer.
+    /// Tells who asked that a record is gone, unless it is ours, or was so a moment ago, over the other family.
     pub(super) fn tell_gone(&mut self, link: u32, record: &Record) {
+        for side in self.sides.iter().filter(|side| side.link == link) {
+            if side.own.iter().any(|own| own.told != 0 && own.record.says(record)) {
+                return;
+            }
+        }
         for ask in &self.asks {
-            if ask.until.is_none() && ask.wants(link, record) {
+            if ask.until == NEVER && ask.wants(link, record) {
                 self.actions.push(Action::Gone { question: ask.id, link, record: record.clone() });
             }
         }
@@ -338,10 +335,10 @@ impl Mdns {
     /// record is asked for again before it ends.
     fn settle(&mut self, now: Time, id: u32) {
         let Some(ask) = self.asks.iter_mut().find(|ask| ask.id == id) else { return };
-        if ask.until.is_some() {
+        if ask.until != NEVER {
             self.finish(id);
         } else if ask.question.link.is_some() {
-            ask.next = now.saturating_add(LAST_PAUSE);
+            ask.next = after(now, LAST_PAUSE);
             ask.pause = LAST_PAUSE;
         }
     }
@@ -360,7 +357,7 @@ impl Mdns {
     fn mark_wanted(&mut self) {
         for entry in &mut self.cache.entries {
             let (link, record) = (entry.link, &entry.record);
-            entry.wanted = self.asks.iter().any(|ask| ask.until.is_none() && ask.wants(link, record));
+            entry.wanted = self.asks.iter().any(|ask| ask.until == NEVER && ask.wants(link, record));
         }
     }
 }

@@ -147,6 +147,29 @@ fn the_store_does_what_a_map_does() {
 }
 
 #[test]
+fn names_are_spread_over_the_index() {
+    const PLACES: usize = 1 << 16;
+    for seed in
+        [[0x1357_9BDF_0246_8ACE, 0x9E37_79B9_7F4A_7C15], [0xDEAD_BEEF_0BAD_CAFE, 0x1234_5678_9ABC_DEF0]]
+    {
+        let store = Store::new(0, seed);
+        let mut loads = vec![0u8; PLACES];
+        for number in 0..PLACES {
+            loads[store.hash(format!("\0\0\x01\0\x01\x05h{number:05x}\x07example\x03com\0").as_bytes())
+                as usize
+                % PLACES] += 1;
+        }
+        // As by chance: 37 % of the places are empty, and no place has ten.
+        let empty = loads.iter().filter(|load| **load == 0).count();
+        let most = loads.iter().max().unwrap();
+        assert!((22_000..26_500).contains(&empty) && *most < 12, "{seed:?} {empty} {most}");
+    }
+    // Another seed, another order.
+    let [one, two] = [[1 << 40, 2], [1 << 40, 3]].map(|seed| Store::new(0, seed).hash(b"example"));
+    assert_ne!(one, two);
+}
+
+#[test]
 fn no_query_and_no_response_makes_it_panic() {
     let mut random = Random(11);
     let settings = Settings {

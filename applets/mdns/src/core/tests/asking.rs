@@ -134,11 +134,17 @@ fn own_records_of_both_families_are_told_once() {
     case.link(1, &["10.0.0.5/24", "fe80::5/64"]);
     case.run(5000);
     assert_eq!(case.found(), ["+_ssh._tcp.local PTR 4500 box._ssh._tcp.local"]);
+    case.mdns.set_host(case.now, "kiosk");
+    case.run(5000);
+    let expected =
+        ["-_ssh._tcp.local PTR 4500 box._ssh._tcp.local", "+_ssh._tcp.local PTR 4500 kiosk._ssh._tcp.local"];
+    assert_eq!(case.found()[1..], expected);
+    case.told.clear();
     case.link(1, &["10.0.0.5/24"]);
-    assert_eq!(case.found().len(), 1);
+    assert_eq!(case.found().len(), 0);
     case.mdns.drop_link(case.now, 1);
     case.perform();
-    assert_eq!(case.found()[1..], ["-_ssh._tcp.local PTR 4500 box._ssh._tcp.local"]);
+    assert_eq!(case.found(), ["-_ssh._tcp.local PTR 4500 kiosk._ssh._tcp.local"]);
 }
 
 #[test]

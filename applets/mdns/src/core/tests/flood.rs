@@ -116,7 +116,7 @@ fn long_records_of_many_hosts_stay_within_the_bytes() {
         record.data[1..5].copy_from_slice(&round.to_be_bytes());
         let mut bytes = Vec::new();
         let mut writer = Writer::new(&mut bytes, 9000, 0, Flags(0x8400));
-        assert!(send::put(&mut writer, Section::Answer, &record, 4500));
+        assert!(send::put(&mut writer, Section::Answer, (&record, true), 4500));
         case.now += 10;
         case.receive(&format!("10.0.{}.{}:5353", round / 250, round % 250), &bytes);
     }
