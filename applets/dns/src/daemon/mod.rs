@@ -189,7 +189,13 @@ impl Daemon {
             generation: 0,
             counts: report::Counts::default(),
         };
-        daemon.listen(&settings.listen)?;
+        if let Err(error) = daemon.listen(&settings.listen) {
+            // One address that somebody else has is no reason to leave the others alone.
+            if daemon.listeners.is_empty() {
+                return Err(error);
+            }
+            log::error(format_args!("{error}"));
+        }
         daemon.upstreams.set(settings);
         log_servers(settings);
         Ok(daemon)

@@ -200,6 +200,19 @@ fn other_settings_lose_no_question_and_no_socket() {
 }
 
 #[test]
+fn an_address_that_somebody_else_has_is_left_out() {
+    let (server, other) = (udp(), udp());
+    let taken = other.local_addr().unwrap();
+    let both = Settings { listen: vec![taken, "127.0.0.1:0".parse().unwrap()], ..settings(&[&server]) };
+    let lab = Lab::new("taken", &both);
+    assert_eq!(lab.daemon.listeners.len(), 1);
+    let one = Settings { listen: vec![taken], ..both };
+    let socket = Some(lab.root.join("other.sock"));
+    let error = Daemon::new(Source::below(&lab.root), &one, socket).err();
+    assert!(error.unwrap().to_string().starts_with(&format!("listen on UDP {taken}: ")));
+}
+
+#[test]
 fn a_server_that_refuses_or_is_not_there_gives_way_at_once() {
     let (first, second) = (udp(), udp());
     let mut lab = Lab::new("gives-way", &settings(&[&first, &second]));

@@ -1,6 +1,6 @@
 //! Asking others: once, or for as long as somebody wants to know (RFC 6762 §5).
 
-use super::cache::Kept;
+use super::cache::{Entry, Kept};
 use super::record::{Record, name_hash};
 use super::send::{put, writer};
 use super::{Action, Mdns, NEVER, Question, Time, after, count, sooner};
@@ -24,6 +24,8 @@ const ASKED_PAUSE: u32 = 1000;
 pub(crate) struct Ask {
     id: u32,
     question: Question,
+    /// Of the question's name.
+    hash: u32,
     /// When it ends.
     until: Time,
     /// Since when. What was answered before was not kept.
@@ -43,10 +45,11 @@ impl Ask {
         self.question.link.is_none_or(|wanted| wanted == link)
     }
 
-    /// Whether a record answers it. An alias answers for whatever it leads to.
-    fn wants(&self, link: u32, record: &Record) -> bool {
+    /// Whether a record, whose name has this hash, answers it. An alias answers for whatever it leads to.
+    fn wants(&self, link: u32, (record, hash): (&Record, u32)) -> bool {
         let kind = self.question.kind;
-        self.is_for(link)
+        self.hash == hash
+            && self.is_for(link)
             && (record.answers(self.question.name.as_ref(), kind)
                 || (record.kind == Kind::CNAME && record.name == self.question.name))
     }
@@ -74,12 +77,14 @@ impl Mdns {
         }
         for (side, place) in self.sides.iter().zip(0..) {
             for own in &side.own {
-                if own.record.name != ask.question.name || !ask.is_for(side.link) || !side.is_live(own.group)
-                {
+                let same = own.hash == ask.hash && own.record.name == ask.question.name;
+                if !same || !ask.is_for(side.link) || !side.is_live(own.group) {
                     continue;
                 }
                 settled |= own.record.unique;
-                if ask.wants(side.link, &own.record) && !self.is_told(side.link, &own.record, ..place) {
+                if ask.wants(side.link, (&own.record, own.hash))
+                    && !self.is_told(side.link, &own.record, ..place)
+                {
                     let (link, record) = (side.link, own.record.clone());
                     self.actions.push(Action::Found { question: id, link, record });
                 }
@@ -88,14 +93,22 @@ impl Mdns {
         if settled {
             self.settle(now, id);
         }
-        self.mark_wanted();
+        for entry in &mut self.cache.entries {
+            entry.wanted =
+                entry.wanted || is_wanted(self.asks.last_chunk::<1>().map_or(&[], |last| last), entry);
+        }
         Some(id)
     }
 
     /// Nobody wants to know any more.
     pub(crate) fn cancel(&mut self, question: u32) {
-        self.asks.retain(|ask| ask.id != question);
-        self.mark_wanted();
+        let Some(place) = self.asks.iter().position(|ask| ask.id == question) else { return };
+        let ask = self.asks.remove(place);
+        for entry in &mut self.cache.entries {
+            if ask.wants(entry.link, (&entry.record, entry.hash)) {
+                entry.wanted = is_wanted(&self.asks, entry);
+            }
+        }
     }
 
     /// An address or service that a record told did not work: is it still there? (RFC 6762 §10.4)
@@ -114,9 +127,11 @@ impl Mdns {
         let id = self.fresh_id();
         let wait = if until != NEVER { 0 } else { self.random.delay(START.0, START.1) };
         let next = after(now, wait);
+        let hash = name_hash(question.name.as_ref(), Kind(0));
         self.asks.push(Ask {
             id,
             question,
+            hash,
             until,
             since: now,
             quiet,
@@ -156,9 +171,9 @@ impl Mdns {
         }
         let random = self.random.below(1 << 20);
         for record in self.cache.refresh(now, random) {
-            for ask in &mut self.asks {
-                ask.refresh |=
-                    ask.until == NEVER && record.answers(ask.question.name.as_ref(), ask.question.kind);
+            let hash = name_hash(record.name.as_ref(), Kind(0));
+            for ask in self.asks.iter_mut().filter(|ask| ask.hash == hash && ask.until == NEVER) {
+                ask.refresh |= record.answers(ask.question.name.as_ref(), ask.question.kind);
             }
         }
         let mut due = Vec::new();
@@ -191,10 +206,10 @@ impl Mdns {
         while next.is_some() {
             let mut bytes = Vec::new();
             let mut packet = writer(&mut bytes, side.limit, Flags(0));
-            let mut asked: Vec<&Question> = Vec::new();
+            let mut asked: Vec<&Ask> = Vec::new();
             while let Some(ask) = next.and_then(|place| self.asks.get(*place)) {
                 let question = &ask.question;
-                let same = |other: &&Question| other.kind == question.kind && other.name == question.name;
+                let same = |other: &&Ask| other.hash == ask.hash && other.question.kind == question.kind;
                 let spared = !ask.is_for(side.link)
                     || asked.iter().any(same)
                     || side.was_heard(now, name_hash(question.name.as_ref(), question.kind), ask.since);
@@ -202,7 +217,7 @@ impl Mdns {
                     if !packet.question(question.name.as_ref(), question.kind, Class::IN) {
                         break;
                     }
-                    asked.push(question);
+                    asked.push(ask);
                 }
                 next = rest.next();
             }
@@ -210,8 +225,7 @@ impl Mdns {
                 break;
             }
             for entry in &self.cache.entries {
-                let wanted =
-                    |question: &&Question| entry.record.answers(question.name.as_ref(), question.kind);
+                let wanted = |ask: &&Ask| ask.wants(side.link, (&entry.record, entry.hash));
                 if entry.link != side.link || !entry.is_known(now) || !asked.iter().any(wanted) {
                     continue;
                 }
@@ -236,16 +250,21 @@ impl Mdns {
     pub(super) fn learn(&mut self, now: Time, at: usize, source: IpAddr, records: &[Record]) {
         let Some(side) = self.sides.get_mut(at) else { return };
         let link = side.link;
-        let denies = |ask: &Ask, record: &Record| {
-            ask.is_for(link) && record.name == ask.question.name && record.denies(ask.question.kind)
+        let hashes: Vec<u32> =
+            records.iter().map(|record| name_hash(record.name.as_ref(), Kind(0))).collect();
+        let denies = |ask: &Ask, (record, hash): (&Record, u32)| {
+            ask.hash == hash
+                && ask.is_for(link)
+                && record.denies(ask.question.kind)
+                && record.name == ask.question.name
         };
         // What nobody asked for is not kept; what comes along with an answer is.
-        let asks = &self.asks;
-        let admit = records
-            .iter()
-            .any(|record| asks.iter().any(|ask| ask.wants(link, record) || denies(ask, record)));
+        let mut admit = false;
+        for record in records.iter().zip(hashes.iter().copied()) {
+            admit = admit || self.asks.iter().any(|ask| ask.wants(link, record) || denies(ask, record));
+        }
         let mut settled = Vec::new();
-        for record in records {
+        for (record, hash) in records.iter().zip(hashes.iter().copied()) {
             if record.unique {
                 self.cache.flush_others(now, link, record);
             }
@@ -254,14 +273,19 @@ impl Mdns {
             if admit && kept == Kept::No && record.ttl > 0 {
                 count(&mut self.counters.uncached, 1);
             }
-            for ask in &self.asks {
-                let answers = ask.wants(link, record) && record.ttl > 0;
+            if kept == Kept::New
+                && let Some(entry) = self.cache.entries.last_mut()
+            {
+                entry.wanted = is_wanted(&self.asks, entry);
+            }
+            for ask in self.asks.iter().filter(|ask| ask.hash == hash) {
+                let answers = ask.wants(link, (record, hash)) && record.ttl > 0;
                 if answers && !ask.quiet && (kept == Kept::New || ask.until != NEVER) {
                     let (question, record) = (ask.id, record.clone());
                     self.actions.push(Action::Found { question, link, record });
                 }
                 // Only one answers for a unique record; for others there may be more answers.
-                let last = (answers && record.unique) || denies(ask, record);
+                let last = (answers && record.unique) || denies(ask, (record, hash));
                 if last && !ask.quiet && !settled.contains(&ask.id) {
                     settled.push(ask.id);
                 }
@@ -269,9 +293,6 @@ impl Mdns {
         }
         for id in settled {
             self.settle(now, id);
-        }
-        if admit {
-            self.mark_wanted();
         }
     }
 
@@ -295,8 +316,9 @@ impl Mdns {
                 return;
             }
         }
+        let hash = name_hash(record.name.as_ref(), Kind(0));
         for ask in &self.asks {
-            if !ask.quiet && ask.wants(link, record) {
+            if !ask.quiet && ask.wants(link, (record, hash)) {
                 self.actions.push(Action::Found { question: ask.id, link, record: record.clone() });
             }
         }
@@ -309,8 +331,9 @@ impl Mdns {
                 return;
             }
         }
+        let hash = name_hash(record.name.as_ref(), Kind(0));
         for ask in &self.asks {
-            if ask.until == NEVER && ask.wants(link, record) {
+            if ask.until == NEVER && ask.wants(link, (record, hash)) {
                 self.actions.push(Action::Gone { question: ask.id, link, record: record.clone() });
             }
         }
@@ -352,12 +375,9 @@ impl Mdns {
             }
         }
     }
+}
 
-    /// Marks the records that somebody wants to know the end of.
-    fn mark_wanted(&mut self) {
-        for entry in &mut self.cache.entries {
-            let (link, record) = (entry.link, &entry.record);
-            entry.wanted = self.asks.iter().any(|ask| ask.until == NEVER && ask.wants(link, record));
-        }
-    }
+/// Whether somebody wants to know the end of a record.
+fn is_wanted(asks: &[Ask], entry: &Entry) -> bool {
+    asks.iter().any(|ask| ask.until == NEVER && ask.wants(entry.link, (&entry.record, entry.hash)))
 }

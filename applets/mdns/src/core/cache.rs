@@ -27,7 +27,7 @@ pub(crate) struct Entry {
     pub(crate) link: u32,
     pub(crate) record: Record,
     /// Of the record's name.
-    hash: u32,
+    pub(crate) hash: u32,
     source: u32,
     received: Time,
     pub(crate) expires: Time,

@@ -346,7 +346,9 @@ impl Mdns {
         let Some(at) = place.filter(|_| !self.closed) else { return };
         let Some(side) = self.sides.get_mut(at) else { return };
         count(&mut self.counters.packets_in, 1);
-        if !side.packets.take(now) {
+        // What is longer than Ethernet's packets takes as long to read as several of them.
+        let weight = packet.bytes.len().div_ceil(1500) as u32;
+        if !side.packets.take(now, weight) {
             count(&mut self.counters.flooded, 1);
             return;
         }

@@ -42,14 +42,14 @@ impl Budget {
         Self { left: per_second.saturating_mul(2000), at: now, per_second }
     }
 
-    /// Takes one; `false`: none was left.
+    /// Takes some; `false`: not so many were left, and none is taken.
     #[inline(never)]
-    pub(crate) fn take(&mut self, now: Time) -> bool {
+    pub(crate) fn take(&mut self, now: Time, count: u32) -> bool {
         let passed = now.saturating_sub(self.at).min(2000) as u32;
         let full = self.per_second.saturating_mul(2000);
         self.left = self.left.saturating_add(passed.saturating_mul(self.per_second)).min(full);
         self.at = now;
-        let more = self.left.checked_sub(1000);
+        let more = self.left.checked_sub(count.saturating_mul(1000));
         self.left = more.unwrap_or(self.left);
         more.is_some()
     }
@@ -62,8 +62,8 @@ mod tests {
     #[test]
     fn a_budget_bounds_bursts_and_rates() {
         let mut budget = Budget::new(5, 10);
-        assert_eq!((0..100).filter(|_| budget.take(5)).count(), 20);
-        assert_eq!((0..1000).filter(|at| budget.take(5 + at * 10)).count(), 99);
+        assert_eq!((0..100).filter(|_| budget.take(5, 1)).count(), 20);
+        assert_eq!((0..1000).filter(|at| budget.take(5 + at * 10, 1)).count(), 99);
     }
 
     #[test]

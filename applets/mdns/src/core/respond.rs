@@ -97,7 +97,7 @@ impl Mdns {
             own.asker = if own.due == NEVER && !defence { asker } else { 0 };
             own.schedule(due, pause);
         }
-        if !places.is_empty() && side.replies.len() < MOST_REPLIES && side.unicasts.take(now) {
+        if !places.is_empty() && side.replies.len() < MOST_REPLIES && side.unicasts.take(now, 1) {
             side.replies.push(Reply { to: from, due, places });
         }
     }

@@ -94,7 +94,7 @@ impl Mdns {
         places: &[usize],
     ) {
         let Some(side) = self.sides.get_mut(at) else { return };
-        if !side.unicasts.take(now) {
+        if !side.unicasts.take(now, 1) {
             count(&mut self.counters.flooded, 1);
             return;
         }

@@ -432,3 +432,20 @@ fn after_a_sleep_the_cache_is_doubted_and_questions_begin_anew() {
     case.run(6000);
     assert_eq!(case.found().len(), 2, "{:?}", case.found());
 }
+
+#[test]
+fn of_two_who_want_to_know_the_other_is_told_when_one_has_gone() {
+    let mut case = Case::settled();
+    let first = ask(&mut case, "other.local A", false);
+    let second = ask(&mut case, "OTHER.local ANY", false);
+    case.receive(PEER, &response(&["other.local A 120! 10.0.0.9"]));
+    case.mdns.cancel(first);
+    case.told.clear();
+    case.receive(PEER, &response(&["other.local A 0! 10.0.0.9"]));
+    case.run(2000);
+    assert!(
+        matches!(&case.told[..], [Action::Gone { question, .. }] if *question == second),
+        "{:?}",
+        case.told
+    );
+}

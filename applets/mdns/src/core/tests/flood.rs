@@ -160,3 +160,14 @@ fn questions_are_bounded() {
     case.mdns.cancel(ids[0]);
     assert!(case.mdns.ask(case.now, question(1000)).is_some());
 }
+
+#[test]
+fn long_packets_count_more() {
+    let mut case = Case::settled();
+    let mut bytes = query(&["box.local A"]);
+    bytes.resize(8900, 0);
+    for _ in 0..1000 {
+        case.receive(PEER, &bytes);
+    }
+    assert_eq!(case.mdns.counters.flooded, 1000 - 500 / 6);
+}
