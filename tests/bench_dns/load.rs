@@ -2,7 +2,7 @@
 
 use crate::{Candidate, Plan};
 use minke_tests::Random;
-use minke_tests::dns_lab::{Lab, Load, processor_time, pss, server};
+use minke_tests::dns_lab::{Lab, Load, hear, processor_time, pss, server};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -186,7 +186,7 @@ fn one_by_one(at: SocketAddr, label: &str) -> f64 {
             question.extend([0, 1, 0, 1]);
             let begun = Instant::now();
             socket.send(&question).unwrap();
-            socket.recv(&mut [0; 512]).unwrap();
+            hear(&socket).unwrap();
             begun.elapsed().as_secs_f64()
         })
         .collect();

@@ -9,7 +9,7 @@
 use crate::time_net::Scratch;
 use crate::{Daemon, release, run, text};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -277,10 +277,22 @@ pub fn ask_within(at: SocketAddr, query: &[u8], patience: Duration) -> Option<Ve
     socket.connect(at).unwrap();
     socket.set_read_timeout(Some(patience)).unwrap();
     socket.send(query).unwrap();
+    hear(&socket)
+}
+
+/// The next datagram, within the socket's time; signals of other tests' processes end no waiting.
+pub fn hear(socket: &UdpSocket) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 65_536];
-    let length = socket.recv(&mut bytes).ok()?;
-    bytes.truncate(length);
-    Some(bytes)
+    loop {
+        match socket.recv(&mut bytes) {
+            Ok(length) => {
+                bytes.truncate(length);
+                return Some(bytes);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 /// The answer to a question over UDP. A test fails without.

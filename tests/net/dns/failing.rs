@@ -3,7 +3,7 @@
 use super::message::{A, ANSWER, Message, NXDOMAIN, REFUSED, Reply, SERVFAIL, TC, query, with_opt};
 use super::upstream::{Act, Asked, Upstream};
 use super::{GOOD, address, addresses, honest, look_up};
-use minke_tests::dns_lab::{Lab, ask, ask_within, dig, here, server, soon};
+use minke_tests::dns_lab::{Lab, ask, ask_within, dig, hear, here, server, soon};
 use minke_tests::in_namespace;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -187,9 +187,7 @@ fn who_asks_the_same_waits_for_the_same() {
             })
             .collect();
         for (number, socket) in clients.iter().enumerate() {
-            let mut bytes = [0; 512];
-            let length = socket.recv(&mut bytes).unwrap();
-            let answer = Message::read(&bytes[..length]);
+            let answer = Message::read(&hear(socket).unwrap_or_else(|| panic!("no answer for {number}")));
             let name = if number % 2 == 0 { "same.test." } else { "SaMe.TeSt." };
             assert_eq!(
                 (usize::from(answer.id), answer.name.as_str(), addresses(&answer)),
