@@ -332,9 +332,11 @@ impl Load {
         command
             .args(["-f", family, "-s", &at.ip().to_string(), "-p", &at.port().to_string(), "-d"])
             .arg(names);
-        let output = run(command.args(options.split(' ')));
+        // Into a file: who reads a pipe too slowly would hold the generator up.
+        let path = names.with_extension("load");
+        run(command.args(options.split(' ')).stdout(File::create(&path).unwrap()));
         let mut load = Self::default();
-        for line in text(&output).lines() {
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
             let line = line.trim();
             let number = |label: &str| {
                 let rest = line.strip_prefix(label)?.trim();

@@ -14,6 +14,7 @@ mod dns;
 mod mdns;
 mod ntp;
 mod nts;
+mod openntpd;
 mod preload;
 mod services;
 mod settings;

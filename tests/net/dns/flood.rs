@@ -3,7 +3,7 @@
 use super::message::{A, ANSWER, Message, Reply, TC, query};
 use super::upstream::{Act, Upstream};
 use super::{GOOD, addresses, honest, look_up, seed};
-use minke_tests::dns_lab::{Lab, Load, ask_tcp, here, pss, server};
+use minke_tests::dns_lab::{Lab, Load, ask_tcp, ask_within, here, pss, server};
 use minke_tests::{Random, in_namespace};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -64,7 +64,7 @@ fn questions_that_nobody_answers_take_no_more_memory_than_allowed() {
         });
         let forwarder = lab.by_hand(&[server(1)]);
         assert_eq!(addresses(&look_up("kept.test")), [GOOD]);
-        let names: String = (0..100_000).map(|number| format!("host-{number}.silent.test A\n")).collect();
+        let names: String = (0..40_000).map(|number| format!("host-{number}.silent.test A\n")).collect();
         lab.write("names", names);
         let before = pss(forwarder.id());
         let mut most = before;
@@ -85,12 +85,20 @@ fn questions_that_nobody_answers_take_no_more_memory_than_allowed() {
         println!("{before} KiB before, at most {most} KiB");
         assert!(most < before + CACHE + BESIDE + 1_000, "{before} KiB before, {most} KiB meanwhile");
         forwarder.lives();
-        let mut number = 0;
-        assert!(minke_tests::dns_lab::soon(|| {
-            number += 1;
-            addresses(&look_up(&format!("after-{number}.test"))) == [GOOD]
-        }));
+        assert_eq!(patiently("after.test"), [GOOD]);
     });
+}
+
+/// Asks each second, as resolvers do whose packets are lost in a flood.
+fn patiently(name: &str) -> Vec<std::net::Ipv4Addr> {
+    for _ in 0..20 {
+        let answer = ask_within(here(), &query(1, name, A), Duration::from_secs(1));
+        let answer = answer.map(|answer| addresses(&Message::read(&answer))).unwrap_or_default();
+        if !answer.is_empty() {
+            return answer;
+        }
+    }
+    Vec::new()
 }
 
 #[test]

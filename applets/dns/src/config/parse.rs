@@ -161,7 +161,7 @@ impl Reader {
                 settings.cache.bytes = names.saturating_mul(BYTES_PER_NAME).min(MOST_CACHE);
             }
             "min-cache-ttl" => {
-                settings.cache.min_ttl = Duration::from_secs(seconds(value)?.min(MOST_MIN_TTL))
+                settings.cache.min_ttl = Duration::from_secs(seconds(value)?.min(MOST_MIN_TTL));
             }
             "max-cache-ttl" => settings.cache.max_ttl = Duration::from_secs(seconds(value)?),
             "neg-ttl" => settings.cache.max_negative_ttl = Duration::from_secs(seconds(value)?),

@@ -96,7 +96,7 @@ impl Source {
 
     /// The system's files below `root`.
     #[cfg(test)]
-    pub(super) fn below(root: &Path) -> Self {
+    pub(crate) fn below(root: &Path) -> Self {
         let root = Some(root.to_owned());
         Self { root, listen: Vec::new(), upstreams: Vec::new(), conf: Vec::new(), told: Vec::new() }
     }

@@ -72,10 +72,15 @@ impl Local {
                 return known;
             }
         }
-        for (alias, target) in &settings.aliases {
-            if alias == name {
-                return Known::Alias(target.clone());
+        if let Some(mut target) = settings.alias(name) {
+            // Its end at once; a circle has none.
+            for _ in 0..settings.aliases.len() {
+                match settings.alias(target) {
+                    Some(next) => target = next,
+                    None => return Known::Alias(target.clone()),
+                }
             }
+            return Known::NoName;
         }
         if let Some((domain, target)) = settings.rule(name) {
             match target {
@@ -182,6 +187,16 @@ impl Settings {
             names.extend(Name::parse("localhost"));
         }
         (!names.is_empty()).then_some(Known::Names(names))
+    }
+
+    /// What a name is another name for.
+    fn alias(&self, name: &Name) -> Option<&Name> {
+        for (alias, target) in &self.aliases {
+            if alias == name {
+                return Some(target);
+            }
+        }
+        None
     }
 
     /// The rule of the longest domain that a name lies in.

@@ -13,8 +13,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports)]
-pub(crate) use key::{Key, UDP_SIZE};
+pub(crate) use key::Key;
 
 use crate::config::{Settings, Target};
 use answer::seconds;
@@ -29,11 +28,13 @@ use store::{Meta, Store};
 
 /// After this long without a server's answer a client gets the old one, if there is one (RFC 8767 §5).
 pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1800);
-
 /// How long it is remembered that no server could tell (RFC 9520 §3.2; RFC 2308 §7 has 300 s as the most), and how long
 /// a question whose old answer is given is not asked anew, in seconds.
 const FAILURE_TTL: u32 = 5;
 
+/// How long an answer of `mdns` is kept, in seconds: it hears when something changes, we do not. That of answers to
+/// those who know nothing of multicast (RFC 6762 §6.7).
+const LINK_TTL: u32 = 10;
 /// Bytes of an answer whose memory is given back.
 const LARGE: usize = 8 << 10;
 
@@ -282,7 +283,9 @@ impl Resolver {
                 return;
             }
         }
-        let code = if code == Rcode::NOERROR { Rcode::SERVFAIL } else { code };
+        // What is no failure, or needs OPT to be told, is none of the client's.
+        let told = !matches!(code, Rcode::NOERROR | Rcode::NXDOMAIN) && code.0 < 16;
+        let code = if told { code } else { Rcode::SERVFAIL };
         let meta = Meta { stored: now, ttl: FAILURE_TTL, code: code.0 as u8, ..Meta::default() };
         self.latest.reason = query::reason::UNREACHABLE;
         let mut writer = Writer::new(&mut self.latest.message, usize::MAX, 0, Flags::QR);
@@ -290,15 +293,16 @@ impl Resolver {
         self.keep(key, meta);
     }
 
-    /// What `mdns` has found for `key`; nothing when it found nothing.
-    pub(crate) fn found(&mut self, now: Duration, key: &Key, records: &[Found<'_>]) {
+    /// What `mdns` has found for `key`: perhaps nothing of that type, while the name has others; `None` when there is
+    /// nobody to ask, and so no such name.
+    pub(crate) fn found(&mut self, now: Duration, key: &Key, records: Option<&[Found<'_>]>) {
         self.begin_latest();
         let (name, kind) = (key.name(), key.kind());
-        let max = seconds(self.settings.cache.max_ttl);
+        let max = LINK_TTL.min(seconds(self.settings.cache.max_ttl));
         let mut least = max;
         let mut writer = Writer::new(&mut self.latest.message, usize::from(u16::MAX), 0, Flags::QR);
         writer.question(name.as_ref(), kind, key.class());
-        for record in records {
+        for record in records.unwrap_or_default() {
             // An address of the link is of no use without the link, which this answer cannot tell.
             let link_local = record.kind == Kind::AAAA && matches!(record.data, [0xFE, 0x80..=0xBF, ..]);
             let right = [kind, Kind::CNAME].contains(&record.kind) || kind == Kind::ANY;
@@ -313,7 +317,9 @@ impl Resolver {
         // That there is nothing is `mdns`'s to remember: it hears when something comes.
         let none = counts == [0; 3];
         let ttl = if none { 0 } else { least };
-        self.keep(key, Meta { stored: seconds(now), ttl, counts, negative: none, ..Meta::default() });
+        let code = if records.is_none() { Rcode::NXDOMAIN } else { Rcode::NOERROR };
+        let stored = seconds(now);
+        self.keep(key, Meta { stored, ttl, counts, code: code.0 as u8, negative: none, ..Meta::default() });
     }
 
     /// The response to a client that waited for what the last call of [`Resolver::answered`], [`Resolver::failed`] or

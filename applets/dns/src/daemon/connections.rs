@@ -110,11 +110,11 @@ impl Daemon {
     pub(super) fn link_event(&mut self, token: Token, event: Ready, now: Duration) {
         let Some(server) = self.link_of(token) else { return };
         let mut result = Ok(());
-        if let Some(link) = self.upstreams.all.get_mut(server).and_then(|upstream| upstream.link.as_mut()) {
-            if event.readable {
-                result = link.stream.read();
-                link.was_heard(now);
-            }
+        if let Some(link) = self.upstreams.all.get_mut(server).and_then(|upstream| upstream.link.as_mut())
+            && event.readable
+        {
+            result = link.stream.read();
+            link.was_heard(now);
         }
         // What came before the end counts.
         while let Some(link) = self.upstreams.all.get_mut(server).and_then(|upstream| upstream.link.as_mut())

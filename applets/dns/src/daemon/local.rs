@@ -47,7 +47,7 @@ impl Daemon {
         let stream = open(&Request::Resolve(question));
         let watched = stream.filter(|stream| self.poller.add(stream, token.0, Interest::Read).is_ok());
         let Some(stream) = watched else {
-            self.resolver.found(now, &key, &[]);
+            self.resolver.found(now, &key, None);
             self.reply(vec![waiter], now);
             return None;
         };
@@ -87,7 +87,7 @@ impl Daemon {
         for (record, name) in heard.iter().zip(&names) {
             found.push(Found { name, kind: Kind(record.kind), ttl: record.ttl, data: &record.data });
         }
-        self.resolver.found(now, &local.key, &found);
+        self.resolver.found(now, &local.key, Some(&found));
         self.reply(local.waiters, now);
     }
 

@@ -1,6 +1,7 @@
 //! The service: one loop around listeners, questions to servers, and the settings. What is decided is in `core` and
 //! `upstream`; here are the sockets.
 
+mod answers;
 mod clients;
 mod connections;
 mod listen;
@@ -91,6 +92,8 @@ struct Daemon {
     scratch: Vec<u8>,
     upstreams: Upstreams,
     questions: Slots<Question>,
+    /// No question needs anything before; it is looked which does when that moment has come.
+    due: Option<Duration>,
     /// Clients that wait for them.
     waiting: usize,
     clients: Slots<Client>,
@@ -114,8 +117,9 @@ pub(crate) fn run(args: &Args) -> u8 {
     outcome(serve(source, socket).map(|()| 0))
 }
 
-fn serve(source: Source, socket: Option<PathBuf>) -> Result<()> {
-    let mut daemon = Daemon::new(source, socket)?;
+fn serve(mut source: Source, socket: Option<PathBuf>) -> Result<()> {
+    let settings = source.read();
+    let mut daemon = Daemon::new(source, &settings, socket)?;
     crate::confine::confine();
     notify::ready();
     let mut ready = Vec::new();
@@ -133,7 +137,7 @@ fn serve(source: Source, socket: Option<PathBuf>) -> Result<()> {
 }
 
 impl Daemon {
-    fn new(mut source: Source, socket: Option<PathBuf>) -> Result<Self> {
+    fn new(source: Source, settings: &Settings, socket: Option<PathBuf>) -> Result<Self> {
         let poller = Poller::new()?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP])?;
         poller.add(&signals, SIGNALS, Interest::Read)?;
@@ -162,7 +166,6 @@ impl Daemon {
         for (number, word) in numbers.iter_mut().zip(words) {
             *number = u64::from_ne_bytes(*word);
         }
-        let settings = source.read();
         let mut daemon = Self {
             source,
             poller,
@@ -178,6 +181,7 @@ impl Daemon {
             scratch: Vec::new(),
             upstreams: Upstreams::default(),
             questions: Slots::new(Owner::Question, MOST_QUESTIONS),
+            due: None,
             waiting: 0,
             clients: Slots::new(Owner::Client, MOST_CLIENTS),
             touched: Vec::new(),
@@ -186,8 +190,8 @@ impl Daemon {
             counts: report::Counts::default(),
         };
         daemon.listen(&settings.listen)?;
-        daemon.upstreams.set(&settings);
-        log_servers(&settings);
+        daemon.upstreams.set(settings);
+        log_servers(settings);
         Ok(daemon)
     }
 
@@ -230,24 +234,28 @@ impl Daemon {
 
     /// When there is something to do though nothing happens; `None`: never.
     fn deadline(&mut self) -> Option<Duration> {
-        let deadlines = [self.next_question(), self.next_link(), self.next_local(), self.next_client()];
+        let deadlines = [self.due, self.next_link(), self.next_local(), self.next_client()];
         deadlines.into_iter().flatten().min()
     }
 
     /// Reads the settings again. Clients that wait are looked after by the new ones.
     fn reload(&mut self, now: Duration) {
         let settings = self.source.read();
-        if settings == *self.resolver.settings() {
-            return log_servers(&settings);
+        self.apply(&settings, now);
+    }
+
+    fn apply(&mut self, settings: &Settings, now: Duration) {
+        if *settings == *self.resolver.settings() {
+            return log_servers(settings);
         }
         let told = settings.asks_as(self.resolver.settings());
         self.resolver.apply(settings.clone());
-        self.upstreams.set(&settings);
+        self.upstreams.set(settings);
         if let Err(error) = self.listen(&settings.listen) {
             log::error(format_args!("{error}"));
         }
         if !told {
-            log_servers(&settings);
+            log_servers(settings);
         }
         self.ask_again(now);
     }
@@ -379,3 +387,6 @@ fn log_servers(settings: &Settings) {
         log::info(format_args!("using nameserver {server} while no other answers"));
     }
 }
+
+#[cfg(test)]
+mod tests;

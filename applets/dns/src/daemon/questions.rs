@@ -3,58 +3,62 @@
 
 use super::slots::Token;
 use super::{Daemon, MOST_OF_ONE, MOST_QUESTIONS, MOST_WAITING, Via, Waiter};
-use crate::core::{Key, Refusal, Route, Taken};
+use crate::core::{Key, Route};
 use crate::upstream::course::{Course, Step};
 use crate::upstream::health::SILENCE;
 use crate::upstream::servers::Way;
-use minke_applet::log;
 use minke_sys::batch::ask_udp;
 use minke_sys::event::Interest;
-use minke_sys::random;
+use minke_sys::{Errno, random};
 use minke_wire::dns::Rcode;
-use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 /// The longest answer by UDP that is taken; we ask for shorter ones.
-const LONGEST: usize = 4096;
-/// So many datagrams that do not answer what was asked, and the question goes by TCP: somebody guesses (RFC 5452 §9).
-const MOST_STRAYS: u8 = 16;
+pub(super) const LONGEST: usize = 4096;
+/// Sockets of all questions; a process may have 1024 descriptors.
+const MOST_SOCKETS: usize = 640;
+/// What says nothing of the server.
+const SHORT: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
 /// Attempts of one question that are remembered.
 const MOST_ATTEMPTS: usize = 40;
 
 /// A question.
 #[derive(Debug)]
 pub(super) struct Question {
-    key: Key,
-    group: usize,
+    pub(super) key: Key,
+    pub(super) group: usize,
     /// There is an old answer.
     stale: bool,
-    course: Course,
+    pub(super) course: Course,
     waiters: Vec<Waiter>,
-    attempts: Vec<Attempt>,
+    pub(super) attempts: Vec<Attempt>,
     /// What the servers say that have no answer.
-    code: Rcode,
+    pub(super) code: Rcode,
     /// It is answered, and only late answers are waited for, to know how quick their servers are.
-    done: bool,
+    pub(super) done: bool,
 }
 
+/// The question was sent to a server.
 #[derive(Debug)]
-struct Attempt {
-    server: usize,
+pub(super) struct Attempt {
+    pub(super) server: usize,
     /// The query, with its id.
-    sent: Vec<u8>,
-    at: Duration,
-    way: Sent,
+    pub(super) sent: Vec<u8>,
+    pub(super) at: Duration,
+    pub(super) way: Sent,
     /// The server had to answer at once: the time that it took counts.
-    prompt: bool,
+    pub(super) prompt: bool,
     /// It was told that it is silent.
     silent: bool,
-    strays: u8,
+    /// That it took longer than usually.
+    late: bool,
+    pub(super) strays: u8,
 }
 
+/// How.
 #[derive(Debug)]
-enum Sent {
+pub(super) enum Sent {
     Datagram(UdpSocket),
     Connection,
     /// It was answered or has failed.
@@ -147,25 +151,38 @@ impl Daemon {
     }
 
     /// Does what the question's course says.
-    fn advance(&mut self, token: Token, now: Duration) {
+    pub(super) fn advance(&mut self, token: Token, now: Duration) {
         loop {
             let Some(question) = self.questions.get_mut(token).filter(|question| !question.done) else {
                 return;
             };
             match question.course.step(now, self.upstreams.of(question.group)) {
-                Step::Ask(server) => self.send(token, server, now),
+                Step::Ask(server) => {
+                    self.note_late(token, now);
+                    self.send(token, server, now);
+                }
                 Step::Stale => self.tell_old(token, now),
                 Step::Fail => {
                     let (key, code) = (question.key.clone(), question.code);
                     self.resolver.failed(now, &key, code);
                     self.finish(token, now);
                 }
-                Step::Wait => return,
+                Step::Wait => {
+                    let moment = question.deadline();
+                    return self.note_deadline(moment);
+                }
             }
         }
     }
 
-    fn send(&mut self, token: Token, server: usize, now: Duration) {
+    fn note_deadline(&mut self, moment: Option<Duration>) {
+        self.due = match (self.due, moment) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    pub(super) fn send(&mut self, token: Token, server: usize, now: Duration) {
         let Some(upstream) = self.upstreams.all.get(server) else { return };
         let sent = match upstream.way(now) {
             Way::Datagram(address) => self.send_datagram(token, server, address, now),
@@ -190,17 +207,25 @@ impl Daemon {
         Some(sent)
     }
 
-    fn send_datagram(
+    pub(super) fn send_datagram(
         &mut self,
         token: Token,
         server: usize,
         to: std::net::SocketAddr,
         now: Duration,
     ) -> bool {
-        let (Some(sent), Ok(socket)) = (self.query(token, server, true), ask_udp(to)) else { return false };
+        if self.has_too_many_sockets() {
+            // It is asked when there is room again, or given up in time.
+            return true;
+        }
+        let Some(sent) = self.query(token, server, true) else { return false };
+        let socket = match ask_udp(to) {
+            Ok(socket) => socket,
+            Err(error) => return SHORT.contains(&error.errno),
+        };
         let Some(question) = self.questions.get_mut(token) else { return true };
         if question.attempts.len() >= MOST_ATTEMPTS {
-            return false;
+            return true;
         }
         let part = question.attempts.len();
         let watched = self.poller.add(&socket, token.with_part(part).0, Interest::Read);
@@ -215,14 +240,28 @@ impl Daemon {
             way,
             prompt: true,
             silent: false,
+            late: false,
             strays: 0,
         });
         self.was_asked(server, now);
         true
     }
 
+    fn has_too_many_sockets(&self) -> bool {
+        // Each has one mostly.
+        if self.questions.len() < MOST_QUESTIONS / 2 {
+            return false;
+        }
+        let open = |attempt: &&Attempt| matches!(attempt.way, Sent::Datagram(_));
+        let mut count = 0usize;
+        for (_, question) in self.questions.iter() {
+            count = count.saturating_add(question.attempts.iter().filter(open).count());
+        }
+        count >= MOST_SOCKETS
+    }
+
     /// Sends by a connection, which is made if there is none. `false`: there cannot be one.
-    fn send_by_link(&mut self, token: Token, server: usize, now: Duration) -> bool {
+    pub(super) fn send_by_link(&mut self, token: Token, server: usize, now: Duration) -> bool {
         let Some(question) = self.questions.get_mut(token) else { return true };
         let already = |attempt: &Attempt| attempt.server == server && matches!(attempt.way, Sent::Connection);
         if question.attempts.iter().any(already) {
@@ -236,7 +275,16 @@ impl Daemon {
         let Some((sent, prompt)) = self.ask_link(server, sent, token, now) else { return false };
         let Some(question) = self.questions.get_mut(token) else { return true };
         let way = Sent::Connection;
-        question.attempts.push(Attempt { server, sent, at: now, way, prompt, silent: false, strays: 0 });
+        question.attempts.push(Attempt {
+            server,
+            sent,
+            at: now,
+            way,
+            prompt,
+            silent: false,
+            late: false,
+            strays: 0,
+        });
         self.was_asked(server, now);
         true
     }
@@ -248,7 +296,7 @@ impl Daemon {
     }
 
     /// The server cannot be asked, or (`reached`) there is nothing to be had from it.
-    fn failed_at(&mut self, token: Token, server: usize, reached: bool, now: Duration) {
+    pub(super) fn failed_at(&mut self, token: Token, server: usize, reached: bool, now: Duration) {
         if let Some(health) = self.upstreams.health.get_mut(server) {
             if reached {
                 health.has_failed(now, None);
@@ -258,171 +306,6 @@ impl Daemon {
         }
         if let Some(question) = self.questions.get_mut(token) {
             question.course.failed(server, false, self.upstreams.of(question.group), now);
-        }
-    }
-
-    /// Something has come for an attempt.
-    pub(super) fn heard(&mut self, token: Token, now: Duration) {
-        let mut buffer = [0; LONGEST];
-        loop {
-            let attempt = self.questions.get_mut(token).and_then(|one| one.attempts.get_mut(token.part()));
-            let Some(Attempt { way: Sent::Datagram(socket), server, .. }) = attempt else { return };
-            let server = *server;
-            match socket.recv(&mut buffer) {
-                Ok(length) => self.judge(token, token.part(), buffer.get(..length).unwrap_or_default(), now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    // The server's host says that nobody listens there, or a router that there is no way.
-                    self.end(token, token.part());
-                    self.failed_at(token, server, false, now);
-                    return self.advance(token, now);
-                }
-            }
-        }
-    }
-
-    /// An answer has come by a connection.
-    pub(super) fn heard_by_link(
-        &mut self,
-        token: Token,
-        server: usize,
-        id: u16,
-        answer: &[u8],
-        now: Duration,
-    ) {
-        let Some(question) = self.questions.get_mut(token) else { return };
-        let asked = |attempt: &Attempt| {
-            attempt.server == server
-                && matches!(attempt.way, Sent::Connection)
-                && minke_wire::dns::id(&attempt.sent) == Some(id)
-        };
-        if let Some(part) = question.attempts.iter().position(asked) {
-            self.judge(token, part, answer, now);
-        }
-    }
-
-    fn end(&mut self, token: Token, part: usize) {
-        if let Some(attempt) = self.questions.get_mut(token).and_then(|one| one.attempts.get_mut(part)) {
-            attempt.way = Sent::Over;
-        }
-    }
-
-    /// Believes an answer or not, and does what follows.
-    fn judge(&mut self, token: Token, part: usize, answer: &[u8], now: Duration) {
-        let Some(question) = self.questions.get_mut(token) else { return };
-        let Some(attempt) = question.attempts.get_mut(part) else { return };
-        let Some(upstream) = self.upstreams.all.get_mut(attempt.server) else { return };
-        let Some(health) = self.upstreams.health.get_mut(attempt.server) else { return };
-        let server = attempt.server;
-        let (sent, by_link) = (attempt.prompt.then_some(attempt.at), matches!(attempt.way, Sent::Connection));
-        let secure = upstream.is_secure();
-        match self.resolver.answered(now, &question.key, &attempt.sent, answer, secure) {
-            Ok(taken) => {
-                health.has_answered(now, sent);
-                attempt.way = Sent::Over;
-                if taken == Taken::Rebinding {
-                    log::warn(format_args!("possible DNS-rebind attack detected: {}", question.key.name()));
-                }
-                self.finish(token, now);
-            }
-            Err(Refusal::Foreign) => {
-                attempt.strays = attempt.strays.saturating_add(1);
-                self.counts.strays = self.counts.strays.wrapping_add(1);
-                if by_link {
-                    // Nobody but the server can say such a thing here.
-                    attempt.way = Sent::Over;
-                    self.failed_at(token, server, true, now);
-                    self.advance(token, now);
-                } else if attempt.strays >= MOST_STRAYS {
-                    self.change_way(token, part, now);
-                }
-            }
-            // By TCP nobody could have guessed: the server does so.
-            Err(Refusal::Letters) if by_link => {
-                upstream.letters = false;
-                attempt.way = Sent::Over;
-                self.send(token, server, now);
-            }
-            Err(Refusal::Letters | Refusal::Truncated) if by_link => {
-                attempt.way = Sent::Over;
-                self.failed_at(token, server, true, now);
-                self.advance(token, now);
-            }
-            Err(Refusal::Letters) => self.change_way(token, part, now),
-            Err(Refusal::Truncated) => {
-                health.has_spoken(now, sent);
-                self.change_way(token, part, now);
-            }
-            Err(Refusal::NoEdns) => {
-                let again = upstream.edns;
-                upstream.edns = false;
-                attempt.way = Sent::Over;
-                health.has_answered(now, sent);
-                if again {
-                    self.send(token, server, now);
-                } else {
-                    self.failed_at(token, server, true, now);
-                }
-                self.advance(token, now);
-            }
-            Err(Refusal::Failed(code)) => {
-                health.has_failed(now, sent);
-                attempt.way = Sent::Over;
-                question.code = code;
-                if let Some(question) = self.questions.get_mut(token) {
-                    let known = code != Rcode::REFUSED;
-                    question.course.failed(server, known, self.upstreams.of(question.group), now);
-                }
-                self.advance(token, now);
-            }
-        }
-    }
-
-    /// The same question to the same server, by a connection.
-    fn change_way(&mut self, token: Token, part: usize, now: Duration) {
-        let attempt = self.questions.get_mut(token).and_then(|one| one.attempts.get(part));
-        let Some(server) = attempt.map(|attempt| attempt.server) else { return };
-        self.end(token, part);
-        self.counts.by_tcp = self.counts.by_tcp.wrapping_add(1);
-        if self.questions.get_mut(token).is_some_and(|question| !question.done)
-            && !self.send_by_link(token, server, now)
-        {
-            self.failed_at(token, server, true, now);
-            self.advance(token, now);
-        }
-    }
-
-    /// A connection has ended before the answer came. `again`: it had been of use, and another one may be.
-    pub(super) fn lost_by_link(&mut self, token: Token, server: usize, id: u16, again: bool, now: Duration) {
-        let Some(question) = self.questions.get_mut(token) else { return };
-        let asked = |attempt: &&mut Attempt| {
-            attempt.server == server
-                && matches!(attempt.way, Sent::Connection)
-                && minke_wire::dns::id(&attempt.sent) == Some(id)
-        };
-        let Some(attempt) = question.attempts.iter_mut().find(asked) else { return };
-        attempt.way = Sent::Over;
-        if question.done {
-            return;
-        }
-        let sent = if again {
-            self.send_by_link(token, server, now)
-        } else {
-            // Opportunistic TLS has the plain way.
-            let way = self.upstreams.all.get(server).map_or(Way::None, |upstream| upstream.way(now));
-            let plain =
-                self.upstreams.all.get(server).is_some_and(|upstream| {
-                    upstream.server.transport == crate::config::Transport::Opportunistic
-                });
-            match way {
-                Way::Datagram(address) if plain => self.send_datagram(token, server, address, now),
-                _ => false,
-            }
-        };
-        if !sent {
-            self.failed_at(token, server, true, now);
-            self.advance(token, now);
         }
     }
 
@@ -446,25 +329,50 @@ impl Daemon {
     }
 
     /// The resolver knows what there is to know: clients are answered.
-    fn finish(&mut self, token: Token, now: Duration) {
+    pub(super) fn finish(&mut self, token: Token, now: Duration) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let waiters = std::mem::take(&mut question.waiters);
         self.waiting = self.waiting.saturating_sub(waiters.len());
         question.done = true;
-        if !question.attempts.iter().any(|attempt| attempt.is_open() && !attempt.silent) {
+        self.tidy(token);
+        self.reply(waiters, now);
+    }
+
+    /// Forgets a question that is answered when no server's answer is waited for either.
+    pub(super) fn tidy(&mut self, token: Token) {
+        let waits = |attempt: &Attempt| attempt.is_open() && !attempt.silent;
+        let over = |question: &mut Question| question.done && !question.attempts.iter().any(waits);
+        if self.questions.get_mut(token).is_some_and(over) {
             self.questions.remove(token);
         }
-        self.reply(waiters, now);
     }
 
     /// Goes on with questions whose time has come.
     pub(super) fn expire_questions(&mut self, now: Duration) {
+        if self.questions.len() == 0 {
+            self.due = None;
+        }
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
         let due = |question: &Question| question.deadline().is_some_and(|deadline| deadline <= now);
         // Each is looked at once: what is due again at once has its turn after the next events.
         for _ in 0..MOST_QUESTIONS {
-            let Some(token) = self.questions.find(due) else { return };
+            let Some(token) = self.questions.find(due) else { break };
             self.note_silence(token, now);
             self.advance(token, now);
+        }
+        self.due = self.questions.iter().filter_map(|(_, question)| question.deadline()).min();
+    }
+
+    fn note_late(&mut self, token: Token, now: Duration) {
+        let Some(question) = self.questions.get_mut(token) else { return };
+        for attempt in question.attempts.iter_mut().filter(|attempt| attempt.is_open() && !attempt.late) {
+            let Some(health) = self.upstreams.health.get_mut(attempt.server) else { continue };
+            if attempt.at.saturating_add(health.patience()) <= now {
+                attempt.late = true;
+                health.was_late();
+            }
         }
     }
 
@@ -484,14 +392,7 @@ impl Daemon {
                 }
             }
         }
-        let open = |attempt: &Attempt| attempt.is_open() && !attempt.silent;
-        if question.done && !question.attempts.iter().any(open) {
-            self.questions.remove(token);
-        }
-    }
-
-    pub(super) fn next_question(&self) -> Option<Duration> {
-        self.questions.iter().filter_map(|(_, question)| question.deadline()).min()
+        self.tidy(token);
     }
 
     /// Asks everything that is waited for once more, by the settings of now.

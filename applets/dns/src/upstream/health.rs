@@ -18,6 +18,8 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(1_500);
 const MOST_SILENT: u8 = 2;
 /// So many failures (SERVFAIL and the like) in a row say that it is of no use.
 const MOST_FAILED: u8 = 4;
+/// After so many late answers in a row it is asked after the others.
+const MOST_LATE: u8 = 2;
 /// How long a server is held back at first; it doubles [`DOUBLINGS`] times.
 const HOLD: Duration = Duration::from_secs(1);
 const DOUBLINGS: u8 = 5;
@@ -33,6 +35,8 @@ pub(crate) struct Health {
     silent: u8,
     /// Failures in a row.
     failed: u8,
+    /// Questions in a row for which it took longer than it usually does.
+    late: u8,
     /// How often it was held back since its last answer.
     holds: u8,
     /// The time since boot until which it is held back.
@@ -61,7 +65,7 @@ impl Health {
         if let Some(sent) = sent {
             self.measure(now.saturating_sub(sent));
         }
-        (self.silent, self.failed, self.holds, self.held_until) = (0, 0, 0, Duration::ZERO);
+        (self.silent, self.failed, self.late, self.holds, self.held_until) = (0, 0, 0, 0, Duration::ZERO);
         self.answered = now;
         self.answers = self.answers.wrapping_add(1);
     }
@@ -98,6 +102,11 @@ impl Health {
         if self.failed >= MOST_FAILED {
             self.hold(now);
         }
+    }
+
+    /// The next server is asked, as this one takes longer than it usually does.
+    pub(crate) fn was_late(&mut self) {
+        self.late = self.late.saturating_add(1);
     }
 
     /// A question of `sent` has waited for [`SILENCE`]. It means nothing if another one was answered meanwhile.
@@ -154,7 +163,8 @@ impl Health {
     /// The smaller, the sooner it is asked.
     fn rank(&self, now: Duration) -> (bool, bool, u32) {
         let usual = self.rtt.map_or(u32::MAX, |(smooth, _)| smooth);
-        (self.is_held(now), self.is_doubtful() || self.silent > 0 || self.failed > 1, usual)
+        let doubtful = self.is_doubtful() || self.silent > 0 || self.failed > 1 || self.late > MOST_LATE;
+        (self.is_held(now), doubtful, usual)
     }
 }
 
@@ -235,6 +245,17 @@ mod tests {
         assert_eq!(best(&all, &[0, 1], 0, now + HOLD), Some(0));
         all[1].has_answered(now, Some(now - 5 * MS));
         assert_eq!(best(&all, &[0, 1], 0, now), Some(1));
+    }
+
+    #[test]
+    fn one_that_has_become_slow_is_asked_after_the_others_until_it_answers() {
+        let mut all = [measured(5), measured(30)];
+        let now = MS * 30_000;
+        (0..=MOST_LATE).for_each(|_| all[0].was_late());
+        assert!(!all[0].is_held(now));
+        assert_eq!(best(&all, &[0, 1], 0, now), Some(1));
+        all[0].has_answered(now, None);
+        assert_eq!(best(&all, &[0, 1], 0, now), Some(0));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What others told (RFC 6762 §10): kept only when somebody here asked for it, and never more than a bound.
 
-use super::record::{Record, hash, name_hash};
-use super::side::sooner;
-use super::{Limits, Time};
+use super::record::{Record, name_hash};
+use super::respond::address_hash;
+use super::{Limits, Time, after, sooner};
 use minke_wire::dns::{Kind, NameRef};
 use std::net::IpAddr;
 
@@ -11,14 +11,14 @@ const SHARE_OF_ONE: usize = 4;
 /// Seconds after which even the longest-lived record has to be told again.
 const LONGEST_TTL: u32 = 86_400;
 /// How long a record lives on that its owner took back or replaced (RFC 6762 §10.1, §10.2).
-const GRACE: Time = 1000;
+const GRACE: u32 = 1000;
 /// Questions of others that stay without answer for so long say that a record is gone (RFC 6762 §10.5).
 const SUSPICIONS: u8 = 2;
-const SUSPICION: Time = 10_000;
+const SUSPICION: u32 = 10_000;
 /// What is longer ago than this is another matter.
-const SUSPICION_WINDOW: Time = 60_000;
+const SUSPICION_WINDOW: u32 = 60_000;
 /// Hundredths of its life at which a record is asked for again: these, and up to two more (RFC 6762 §5.2).
-const FIRST_REFRESH: u64 = 80;
+const FIRST_REFRESH: u32 = 80;
 const REFRESHES: u8 = 4;
 
 /// A record of somebody.
@@ -27,15 +27,15 @@ pub(crate) struct Entry {
     pub(crate) link: u32,
     pub(crate) record: Record,
     /// Of the record's name.
-    hash: u64,
-    source: u64,
+    pub(crate) hash: u32,
+    source: u32,
     received: Time,
     pub(crate) expires: Time,
     /// When it is to be asked for again, and how often that was done.
     refresh: Time,
     refreshed: u8,
     /// Since when questions for it had no answer, and how many.
-    suspect: Option<Time>,
+    suspect: Time,
     suspicions: u8,
     /// Somebody wants to know when it goes.
     pub(crate) wanted: bool,
@@ -44,10 +44,11 @@ pub(crate) struct Entry {
 impl Entry {
     /// When it ends, if nothing comes.
     fn end(&self) -> Time {
-        match self.suspect {
-            Some(since) if self.suspicions >= SUSPICIONS => self.expires.min(since.saturating_add(SUSPICION)),
-            _ => self.expires,
+        let mut end = self.expires;
+        if self.suspicions >= SUSPICIONS {
+            sooner(&mut end, after(self.suspect, SUSPICION));
         }
+        end
     }
 
     /// Seconds that are left.
@@ -60,24 +61,27 @@ impl Entry {
         self.end() > now && self.left(now) > self.record.ttl / 2
     }
 
-    fn is_of(&self, link: u32, (name, hash): (NameRef<'_>, u64), kind: Kind) -> bool {
+    fn is_of(&self, link: u32, (name, hash): (NameRef<'_>, u32), kind: Kind) -> bool {
         self.hash == hash && self.link == link && self.record.answers(name, kind)
     }
 
-    fn renew(&mut self, now: Time, ttl: u32, random: u64) {
-        let life = Time::from(ttl.min(LONGEST_TTL)).saturating_mul(1000);
+    fn renew(&mut self, now: Time, ttl: u32, random: u32) {
         self.received = now;
         self.record.ttl = ttl;
-        self.expires = now.saturating_add(life);
-        self.refreshed = 0;
-        self.refresh = now.saturating_add(part(life, FIRST_REFRESH, random));
-        (self.suspect, self.suspicions) = (None, 0);
+        self.expires = after(now, self.life());
+        (self.refreshed, self.suspicions) = (0, 0);
+        self.refresh = self.refresh_at(random);
     }
-}
 
-/// Hundredths of a life, and up to two more at random.
-fn part(life: Time, hundredths: u64, random: u64) -> Time {
-    life.saturating_mul(hundredths.saturating_mul(10).saturating_add(random % 20)) / 1000
+    fn life(&self) -> u32 {
+        self.record.ttl.min(LONGEST_TTL).saturating_mul(1000)
+    }
+
+    /// Hundredths of its life, and up to two more at random.
+    fn refresh_at(&self, random: u32) -> Time {
+        let thousandths = u32::from(self.refreshed).saturating_mul(50).saturating_add(FIRST_REFRESH * 10);
+        after(self.received, (self.life() / 1000).saturating_mul(thousandths.saturating_add(random % 20)))
+    }
 }
 
 /// What came of a record.
@@ -111,32 +115,32 @@ impl Cache {
         (link, source): (u32, IpAddr),
         record: &Record,
         admit: bool,
-        (limits, random): (&Limits, u64),
+        (limits, random): (&Limits, u32),
     ) -> Kept {
         let hash = name_hash(record.name.as_ref(), Kind(0));
         for entry in &mut self.entries {
             if entry.hash == hash && entry.link == link && entry.record.says(record) {
                 if record.ttl == 0 {
-                    entry.expires = entry.expires.min(now.saturating_add(GRACE));
+                    sooner(&mut entry.expires, after(now, GRACE));
                     return Kept::No;
                 }
                 entry.renew(now, record.ttl, random);
                 return Kept::Renewed;
             }
         }
-        if !admit || record.ttl == 0 || !self.make_room(now, hash_of(source), record.size(), limits) {
+        if !admit || record.ttl == 0 || !self.make_room(address_hash(source), record.size(), limits) {
             return Kept::No;
         }
         let mut entry = Entry {
             link,
             record: record.clone(),
             hash,
-            source: hash_of(source),
+            source: address_hash(source),
             received: now,
             expires: now,
             refresh: now,
             refreshed: 0,
-            suspect: None,
+            suspect: 0,
             suspicions: 0,
             wanted: false,
         };
@@ -155,11 +159,11 @@ impl Cache {
             if entry.hash == hash
                 && entry.link == link
                 && other.kind == record.kind
-                && entry.received.saturating_add(GRACE) < now
+                && after(entry.received, GRACE) < now
                 && other.name == record.name
                 && !other.says(record)
             {
-                entry.expires = entry.expires.min(now.saturating_add(GRACE));
+                sooner(&mut entry.expires, after(now, GRACE));
             }
         }
     }
@@ -176,11 +180,11 @@ impl Cache {
         let name = (name, name_hash(name, Kind(0)));
         for entry in &mut self.entries {
             if entry.is_of(link, name, kind) && !is_known(&entry.record) {
-                let lately = entry.suspect.is_some_and(|since| since.saturating_add(SUSPICION_WINDOW) > now);
+                let lately = after(entry.suspect, SUSPICION_WINDOW) > now;
                 entry.suspicions = if lately { entry.suspicions.saturating_add(1) } else { 1 };
                 // The last chance begins with the question that makes it one too many.
                 if entry.suspicions <= SUSPICIONS {
-                    entry.suspect = Some(now);
+                    entry.suspect = now;
                 }
             }
         }
@@ -190,7 +194,7 @@ impl Cache {
     pub(crate) fn doubt(&mut self, now: Time, is_doubtful: impl Fn(&Entry) -> bool) {
         for entry in &mut self.entries {
             if is_doubtful(entry) {
-                entry.expires = entry.expires.min(now.saturating_add(SUSPICION));
+                sooner(&mut entry.expires, after(now, SUSPICION));
             }
         }
     }
@@ -213,29 +217,24 @@ impl Cache {
     }
 
     /// When a record that somebody wants is to be asked for or ends.
-    pub(crate) fn deadline(&self) -> Option<Time> {
-        let mut first = None;
+    pub(crate) fn deadline(&self, first: &mut Time) {
         for entry in self.entries.iter().filter(|entry| entry.wanted) {
-            sooner(&mut first, entry.end());
+            sooner(first, entry.end());
             if entry.refreshed < REFRESHES {
-                sooner(&mut first, entry.refresh);
+                sooner(first, entry.refresh);
             }
         }
-        first
     }
 
-    /// Whether records are to be asked for again that answer a question; each is counted once.
-    pub(crate) fn refresh(&mut self, now: Time, random: u64) -> Vec<Record> {
+    /// The records that are to be asked for again.
+    pub(crate) fn refresh(&mut self, now: Time, random: u32) -> Vec<Record> {
         let mut due = Vec::new();
         for entry in &mut self.entries {
-            if !entry.wanted || entry.refreshed >= REFRESHES || entry.refresh > now {
-                continue;
+            if entry.wanted && entry.refreshed < REFRESHES && entry.refresh <= now {
+                entry.refreshed = entry.refreshed.saturating_add(1);
+                entry.refresh = entry.refresh_at(random);
+                due.push(entry.record.clone());
             }
-            entry.refreshed = entry.refreshed.saturating_add(1);
-            let life = Time::from(entry.record.ttl.min(LONGEST_TTL)).saturating_mul(1000);
-            let hundredths = u64::from(entry.refreshed).saturating_mul(5).saturating_add(FIRST_REFRESH);
-            entry.refresh = entry.received.saturating_add(part(life, hundredths, random));
-            due.push(entry.record.clone());
         }
         due
     }
@@ -256,35 +255,24 @@ impl Cache {
     }
 
     /// Finds room for a record, by forgetting those that nobody waits for and that end first.
-    fn make_room(&mut self, now: Time, source: u64, size: usize, limits: &Limits) -> bool {
-        let fits = |cache: &Self| {
-            cache.entries.len() < limits.cache_records
-                && cache.bytes.saturating_add(size) <= limits.cache_bytes
-        };
-        if self.entries.iter().filter(|entry| entry.source == source).count()
-            >= (limits.cache_records / SHARE_OF_ONE).max(1)
-        {
+    fn make_room(&mut self, source: u32, size: usize, limits: &Limits) -> bool {
+        let same = self.entries.iter().filter(|entry| entry.source == source).count();
+        if same >= (limits.cache_records / SHARE_OF_ONE).max(1) {
             return false;
         }
-        while !fits(self) {
-            let mut first: Option<(Time, usize)> = None;
+        while self.entries.len() >= limits.cache_records
+            || self.bytes.saturating_add(size) > limits.cache_bytes
+        {
+            let (mut first, mut found) = (Time::MAX, None);
             for (entry, place) in self.entries.iter().zip(0..) {
-                // What has ended goes with those who wait for it being told; that is not here.
-                if !entry.wanted && first.is_none_or(|(end, _)| entry.end().max(now) < end) {
-                    first = Some((entry.end().max(now), place));
+                if !entry.wanted && entry.end() < first {
+                    (first, found) = (entry.end(), Some(place));
                 }
             }
-            let Some((_, place)) = first else { return false };
+            let Some(place) = found else { return false };
             let old = self.entries.swap_remove(place);
             self.bytes = self.bytes.saturating_sub(old.record.size());
         }
         true
-    }
-}
-
-fn hash_of(source: IpAddr) -> u64 {
-    match source {
-        IpAddr::V4(ip) => hash(&ip.octets()),
-        IpAddr::V6(ip) => hash(&ip.octets()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::record::{Record, name_hash};
 use super::side::{Own, Phase, Progress, Side};
-use super::{Link, Mdns, Time};
+use super::{Link, Mdns, NEVER, Time, after};
 use minke_wire::dns::Kind;
 
 impl Mdns {
@@ -52,10 +52,10 @@ impl Mdns {
         for side in &mut self.sides {
             side.replies.clear();
             for own in &mut side.own {
-                own.due = None;
+                own.rest();
             }
             for progress in &mut side.progress {
-                (progress.phase, progress.at) = (Phase::Probing(0), now.saturating_add(wait));
+                (progress.phase, progress.at) = (Phase::Probing(0), after(now, wait));
             }
         }
         self.cache.doubt(now, |_| true);
@@ -76,7 +76,7 @@ impl Mdns {
     fn add_side(&mut self, now: Time, link: &Link, v6: bool) {
         let mut side = Side::new(now, link.index, v6);
         side.set_mtu(link.mtu);
-        let at = now.saturating_add(self.probe_start());
+        let at = after(now, self.probe_start());
         for group in self.groups.iter().filter(|group| !group.name.is_root()) {
             side.progress.push(Progress { group: group.id, phase: Phase::Probing(0), at });
         }
@@ -87,7 +87,7 @@ impl Mdns {
         let Some(side) = self.sides.get_mut(at) else { return };
         let mut gone = Vec::new();
         for own in &side.own {
-            if own.told.is_some() && own.record.kind != Kind::NSEC {
+            if own.told != 0 && own.record.kind != Kind::NSEC {
                 gone.push(own.record.clone());
             }
         }
@@ -95,7 +95,7 @@ impl Mdns {
         let side = self.sides.remove(at);
         for own in &side.own {
             self.was_ours(now, &own.record);
-            if own.told.is_some() && !self.is_told(side.link, &own.record, ..self.sides.len()) {
+            if own.told != 0 {
                 self.tell_gone(side.link, &own.record);
             }
         }
@@ -115,7 +115,7 @@ impl Mdns {
                 group.records(&host, addresses, side.v6, &mut records);
                 for record in records {
                     let hash = name_hash(record.name.as_ref(), Kind(0));
-                    own.push(Own { record, hash, group: group.id, told: None, due: None, asker: None });
+                    own.push(Own { record, hash, group: group.id, told: 0, due: NEVER, asker: 0 });
                 }
             }
             self.replace(now, at, own);
@@ -152,7 +152,7 @@ impl Mdns {
                     && other.record.kind == own.record.kind
                     && other.record.name == own.record.name
             };
-            if own.told.is_some() && own.record.kind != Kind::NSEC && !side.own.iter().any(replaced) {
+            if own.told != 0 && own.record.kind != Kind::NSEC && !side.own.iter().any(replaced) {
                 farewells.push(own.record.clone());
             }
             gone.push(own);
@@ -167,7 +167,7 @@ impl Mdns {
         self.farewell(at, &farewells);
         for own in gone {
             self.was_ours(now, &own.record);
-            if own.told.is_some() && !self.is_told(link, &own.record, ..self.sides.len()) {
+            if own.told != 0 {
                 self.tell_gone(link, &own.record);
             }
         }
@@ -187,12 +187,10 @@ impl Mdns {
                 continue;
             };
             if record.ttl == 0 {
-                let soon = now.saturating_add(self.random.delay(20, 100));
-                let soon = own.told.map_or(soon, |told| soon.max(told.saturating_add(1000)));
-                own.due = Some(own.due.map_or(soon, |due| due.min(soon)));
-                own.asker = None;
+                own.schedule(after(now, self.random.delay(20, 100)), 1000);
+                own.asker = 0;
             } else if record.ttl >= own.record.ttl {
-                own.due = None;
+                own.rest();
             }
         }
     }

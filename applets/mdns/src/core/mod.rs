@@ -13,6 +13,7 @@ mod send;
 mod side;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use ask::Ask;
 use cache::Cache;
@@ -22,9 +23,9 @@ pub(crate) use record::Record;
 use registry::Group;
 use side::Side;
 use std::net::{IpAddr, SocketAddr};
-
-/// Milliseconds since boot, suspend included.
-pub(crate) type Time = u64;
+use std::rc::Rc;
+pub(crate) use time::Time;
+use time::{NEVER, after, count, sooner};
 
 /// The port of multicast DNS.
 pub(crate) const PORT: u16 = 5353;
@@ -168,9 +169,9 @@ pub(crate) struct Mdns {
     asks: Vec<Ask>,
     cache: Cache,
     /// Of packets that were sent.
-    sent: Vec<u64>,
+    sent: Vec<u32>,
     /// Of records that were ours, and until when they are remembered.
-    recent: Vec<(u64, Time)>,
+    recent: Vec<(u32, Time)>,
     /// When conflicts were seen.
     clashes: Vec<Time>,
     /// Until then there are too many.
@@ -212,11 +213,12 @@ impl Mdns {
 
     /// When [`Mdns::timer`] is due; `None`: not before something happens.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        let mut first = self.next_ask();
-        for due in self.sides.iter().filter_map(Side::deadline).chain(self.next_return()) {
-            side::sooner(&mut first, due);
+        let mut first = self.next_return();
+        self.next_ask(&mut first);
+        for side in &self.sides {
+            side.deadline(&mut first);
         }
-        first
+        (first != NEVER).then_some(first)
     }
 
     /// Does what is due.
@@ -248,7 +250,7 @@ impl Mdns {
         let id = group.id;
         group.wanted = label.to_owned();
         group.attempts = 0;
-        group.returned = None;
+        group.returned = 0;
         group.set_number(1);
         self.groups.retain(|group| group.trial_of != Some(id));
         let wait = self.probe_start();
@@ -281,7 +283,7 @@ impl Mdns {
         if self.groups.iter().any(same) {
             return Err("another service of this type has this name");
         }
-        let service = Box::new((id, service));
+        let service = Rc::new((id, service));
         let at = match found {
             Some(at) => at,
             None => {
@@ -343,19 +345,21 @@ impl Mdns {
         let place = self.sides.iter().position(|side| side.link == packet.link && side.v6 == ip.is_ipv6());
         let Some(at) = place.filter(|_| !self.closed) else { return };
         let Some(side) = self.sides.get_mut(at) else { return };
-        self.counters.packets_in = self.counters.packets_in.saturating_add(1);
-        if !side.packets.take(now) {
-            self.counters.flooded = self.counters.flooded.saturating_add(1);
+        count(&mut self.counters.packets_in, 1);
+        // What is longer than Ethernet's packets takes as long to read as several of them.
+        let weight = packet.bytes.len().div_ceil(1500) as u32;
+        if !side.packets.take(now, weight) {
+            count(&mut self.counters.flooded, 1);
             return;
         }
         let own = self.links.iter().any(|link| link.addresses.iter().any(|address| address.ip == ip));
         if own && self.sent.contains(&record::hash(packet.bytes)) {
-            self.counters.reflected = self.counters.reflected.saturating_add(1);
+            count(&mut self.counters.reflected, 1);
             return;
         }
         match Message::parse(packet.bytes) {
             Some(message) if self.understood(now, at, &packet, &message) => {}
-            _ => self.counters.refused = self.counters.refused.saturating_add(1),
+            _ => count(&mut self.counters.refused, 1),
         }
         self.send_due(now, at);
     }
@@ -378,9 +382,8 @@ impl Mdns {
             return false;
         }
         let mut records = Vec::new();
-        for record in message.answers().chain(message.additionals()) {
-            records.extend(Record::of(&record));
-        }
+        record::read(message.answers(), &mut records);
+        record::read(message.additionals(), &mut records);
         self.response(now, at, packet, &records);
         true
     }

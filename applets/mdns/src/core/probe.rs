@@ -2,34 +2,35 @@
 
 use super::record::Record;
 use super::registry::Group;
+use super::send::{put, writer};
 use super::side::{Own, Phase, Progress};
-use super::{Action, Mdns, Time};
-use minke_wire::dns::{Class, Data, Flags, Kind, Section, Writer};
+use super::{Action, Mdns, NEVER, Time, after, count, sooner};
+use minke_wire::dns::{Class, Flags, Kind, Section};
 use std::cmp::Ordering;
 
 /// Probes before a name is ours, and the time between them (RFC 6762 §8.1).
 const PROBES: u8 = 3;
-const PROBE_PAUSE: Time = 250;
+const PROBE_PAUSE: u32 = 250;
 /// The longest wait before the first of them. The RFC has 250 ms; with 200, a name is ours within 950 ms.
-const PROBE_START: Time = 200;
+const PROBE_START: u32 = 200;
 /// How long the loser of simultaneous probes waits (RFC 6762 §8.2).
-const DEFER: Time = 1000;
+const DEFER: u32 = 1000;
 /// So many conflicts within ten seconds, and each further try waits five (RFC 6762 §8.1).
 const MOST_CONFLICTS: usize = 15;
-const CONFLICT_WINDOW: Time = 10_000;
-const CONFLICT_PAUSE: Time = 5000;
+const CONFLICT_WINDOW: u32 = 10_000;
+const CONFLICT_PAUSE: u32 = 5000;
 /// Until there was no conflict for so long.
-const CROWDED: Time = 60_000;
+const CROWDED: u32 = 60_000;
 /// Announcements, the second a second after the first, the third two seconds later (RFC 6762 §8.3).
 const ANNOUNCEMENTS: u8 = 3;
 /// How long a record that was ours can come back from a reflector without being somebody else's.
-const RECENT: Time = 120_000;
+const RECENT: u32 = 120_000;
 const MOST_RECENT: usize = 256;
 /// After a rename, how long until the wanted name is tried again; it doubles with each failure.
-const FIRST_RETURN: Time = 120_000;
-const LAST_RETURN: Time = 3_600_000;
+const FIRST_RETURN: u32 = 120_000;
+const LAST_RETURN: u32 = 3_600_000;
 /// A name that was lost again so soon after going back to it was not free: the pause stays long.
-const STEADY: Time = 600_000;
+const STEADY: u32 = 600_000;
 /// From the third conflict on numbers are drawn from a range that doubles, up to this, so that many hosts part soon.
 const WIDEST: u32 = 64;
 
@@ -49,7 +50,7 @@ impl Mdns {
                 Phase::Probing(sent) if sent < PROBES => {
                     probes.push((progress.group, sent));
                     progress.phase = Phase::Probing(sent.saturating_add(1));
-                    progress.at = now.saturating_add(PROBE_PAUSE);
+                    progress.at = after(now, PROBE_PAUSE);
                     continue;
                 }
                 Phase::Probing(_) => {
@@ -61,12 +62,11 @@ impl Mdns {
             let Phase::Announcing(sent) = progress.phase else { continue };
             let more = sent.saturating_add(1);
             progress.phase = if more < ANNOUNCEMENTS { Phase::Announcing(more) } else { Phase::Settled };
-            progress.at = now.saturating_add(1000 << sent.min(8));
+            progress.at = after(now, 1000 << sent.min(8));
             for own in &mut side.own {
                 if own.group == progress.group && own.record.kind != Kind::NSEC {
-                    let soonest = own.told.map_or(now, |told| told.saturating_add(1000).max(now));
-                    own.due = Some(own.due.map_or(soonest, |due| due.min(soonest)));
-                    own.asker = None;
+                    own.schedule(now, 1000);
+                    own.asker = 0;
                 }
             }
         }
@@ -82,7 +82,7 @@ impl Mdns {
         while !rest.is_empty() {
             let Some(side) = self.sides.get_mut(place) else { return };
             let mut bytes = Vec::new();
-            let mut writer = Writer::new(&mut bytes, side.limit, 0, Flags::default()).compressing_all();
+            let mut packet = writer(&mut bytes, side.limit, Flags(0));
             let (mut taken, mut size) = (0usize, 12usize);
             for (id, sent) in rest {
                 let Some(group) = self.groups.iter().find(|group| group.id == *id) else {
@@ -98,12 +98,12 @@ impl Mdns {
                     break;
                 }
                 if taken == 0 && size > side.limit {
-                    writer.set_limit(super::side::LONGEST_PACKET.into());
+                    packet.set_limit(super::side::LONGEST_PACKET.into());
                 }
                 // Answers to the first probe may come by unicast, which is quicker (RFC 6762 §8.1); those to the others
                 // come to all, as another program on this host may take what is unicast to the port (§15.1).
                 let class = if *sent == 0 { Class::IN.with_top() } else { Class::IN };
-                writer.question(group.name.as_ref(), Kind::ANY, class);
+                packet.question(group.name.as_ref(), Kind::ANY, class);
                 taken = taken.saturating_add(1);
             }
             let (now_sent, later) = rest.split_at_checked(taken).unwrap_or((rest, &[]));
@@ -111,14 +111,10 @@ impl Mdns {
             for (id, _) in now_sent {
                 let Some(group) = self.groups.iter().find(|group| group.id == *id) else { continue };
                 for own in probed(&side.own, group) {
-                    let record = &own.record;
-                    if let Some(data) = Data::of(record.kind, &record.data) {
-                        let front = (record.name.as_ref(), record.kind, Class::IN);
-                        writer.record(Section::Authority, front, record.ttl, &data);
-                    }
+                    let _ = put(&mut packet, Section::Authority, (&own.record, false), own.record.ttl);
                 }
             }
-            side.unicast_until = now.saturating_add(2000);
+            side.unicast_until = after(now, 2000);
             let to = side.everybody();
             self.send(place, to, bytes);
         }
@@ -145,14 +141,18 @@ impl Mdns {
         for progress in &side.progress {
             let Phase::Probing(_) = progress.phase else { continue };
             let Some(group) = self.groups.iter().find(|group| group.id == progress.group) else { continue };
-            let mut other: Vec<&Record> = theirs.iter().filter(|record| record.name == group.name).collect();
+            let mut other = Vec::new();
+            for record in theirs.iter().filter(|record| record.name == group.name) {
+                insert(&mut other, record);
+            }
             // Our own, from another interface on this link or through a reflector, is no rival.
             if other.is_empty() || other.iter().all(|record| self.is_ours(record)) {
                 continue;
             }
-            let mut ours: Vec<&Record> = probed(&side.own, group).map(|own| &own.record).collect();
-            ours.sort_unstable_by(|one, two| one.probe_order(two));
-            other.sort_unstable_by(|one, two| one.probe_order(two));
+            let mut ours = Vec::new();
+            for own in probed(&side.own, group) {
+                insert(&mut ours, &own.record);
+            }
             if compare(&ours, &other) == Ordering::Less {
                 losers.push(progress.group);
             }
@@ -160,7 +160,7 @@ impl Mdns {
         let Some(side) = self.sides.get_mut(place) else { return };
         for id in losers {
             if let Some(progress) = side.progress_of(id) {
-                *progress = Progress { group: id, phase: Phase::Probing(0), at: now.saturating_add(DEFER) };
+                *progress = Progress { group: id, phase: Phase::Probing(0), at: after(now, DEFER) };
             }
         }
     }
@@ -189,7 +189,7 @@ impl Mdns {
         if self.is_ours(record) {
             return;
         }
-        self.counters.conflicts = self.counters.conflicts.saturating_add(1);
+        count(&mut self.counters.conflicts, 1);
         if probing {
             self.give_way(now, id);
             return;
@@ -198,25 +198,25 @@ impl Mdns {
         let wait = self.conflict_pause(now, 0);
         let Some(side) = self.sides.get_mut(place) else { return };
         if let Some(progress) = side.progress_of(id) {
-            *progress = Progress { group: id, phase: Phase::Probing(0), at: now.saturating_add(wait) };
+            *progress = Progress { group: id, phase: Phase::Probing(0), at: after(now, wait) };
         }
         for own in &mut side.own {
             if own.group == id {
-                own.due = None;
+                own.rest();
             }
         }
     }
 
     /// Notes a conflict; how long to wait before the next probe.
-    fn conflict_pause(&mut self, now: Time, usual: Time) -> Time {
+    fn conflict_pause(&mut self, now: Time, usual: u32) -> u32 {
         if self.clashes.len() >= MOST_CONFLICTS {
             self.clashes.remove(0);
         }
         self.clashes.push(now);
         let crowded = self.clashes.len() >= MOST_CONFLICTS
-            && self.clashes.first().is_some_and(|first| now.saturating_sub(*first) <= CONFLICT_WINDOW);
+            && self.clashes.first().is_some_and(|first| after(*first, CONFLICT_WINDOW) >= now);
         if crowded || now < self.crowded_until {
-            self.crowded_until = now.saturating_add(CROWDED);
+            self.crowded_until = after(now, CROWDED);
             return CONFLICT_PAUSE;
         }
         usual
@@ -230,8 +230,7 @@ impl Mdns {
             let jitter = self.random.below(LAST_RETURN);
             if let Some(parent) = self.groups.iter_mut().find(|group| group.id == parent) {
                 parent.pause = parent.pause.saturating_mul(2).min(LAST_RETURN);
-                parent.retry =
-                    now.saturating_add(parent.pause).saturating_add(jitter % (parent.pause / 4).max(1));
+                parent.retry = after(now, parent.pause.saturating_add(jitter % (parent.pause / 4).max(1)));
             }
             return;
         }
@@ -241,15 +240,15 @@ impl Mdns {
         let Some(group) = self.groups.get_mut(at) else { return };
         let old = std::mem::take(&mut group.label);
         if group.number == 1 {
-            let lost_again = group.returned.is_some_and(|then| now.saturating_sub(then) < STEADY);
+            let lost_again = group.returned != 0 && after(group.returned, STEADY) > now;
             let pause = if lost_again { group.pause.saturating_mul(2) } else { FIRST_RETURN };
             group.pause = pause.clamp(FIRST_RETURN, LAST_RETURN);
         }
         group.attempts = group.attempts.saturating_add(1);
         group.renamed = now;
-        group.retry = now.saturating_add(group.pause).saturating_add(jitter);
+        group.retry = after(now, group.pause.saturating_add(jitter));
         let range = 1u32.checked_shl(group.attempts.saturating_sub(2)).unwrap_or(WIDEST).clamp(1, WIDEST);
-        let skip = self.random.below(range.into()) as u32;
+        let skip = self.random.below(range);
         group.set_number(group.number.max(1).saturating_add(1).saturating_add(skip));
         let line = format!("'{old}' is somebody else's here; trying '{}'", group.label);
         self.actions.push(Action::Log(line));
@@ -257,7 +256,7 @@ impl Mdns {
     }
 
     /// A group has another name: it and all that depends on it starts anew.
-    pub(super) fn renamed(&mut self, now: Time, at: usize, wait: Time) {
+    pub(super) fn renamed(&mut self, now: Time, at: usize, wait: u32) {
         let Some(group) = self.groups.get(at) else { return };
         let (id, is_host) = (group.id, group.is_host());
         self.restart(now, id, wait);
@@ -268,7 +267,7 @@ impl Mdns {
     }
 
     /// Services that are named after the host take its name.
-    pub(super) fn name_after_host(&mut self, now: Time, wait: Time) {
+    pub(super) fn name_after_host(&mut self, now: Time, wait: u32) {
         let host = self.host().to_owned();
         let mut changed = Vec::new();
         for group in &mut self.groups {
@@ -291,14 +290,14 @@ impl Mdns {
     }
 
     /// A group begins to probe on all sides.
-    pub(super) fn restart(&mut self, now: Time, id: u32, wait: Time) {
+    pub(super) fn restart(&mut self, now: Time, id: u32, wait: u32) {
         let named = self.groups.iter().any(|group| group.id == id && !group.name.is_root());
         for side in &mut self.sides {
             if !named {
                 side.progress.retain(|progress| progress.group != id);
                 continue;
             }
-            let at = now.saturating_add(wait);
+            let at = after(now, wait);
             let fresh = Progress { group: id, phase: Phase::Probing(0), at };
             match side.progress_of(id) {
                 Some(progress) => *progress = fresh,
@@ -308,18 +307,16 @@ impl Mdns {
     }
 
     /// A random time before the first probe.
-    pub(super) fn probe_start(&mut self) -> Time {
+    pub(super) fn probe_start(&mut self) -> u32 {
         self.random.delay(0, PROBE_START)
     }
 
     /// When the wanted names are tried again.
-    pub(super) fn next_return(&self) -> Option<Time> {
-        let mut first = None;
-        if !self.sides.is_empty() {
-            for group in &self.groups {
-                if group.number > 1 && !self.has_trial(group.id) {
-                    super::side::sooner(&mut first, group.retry);
-                }
+    pub(super) fn next_return(&self) -> Time {
+        let mut first = NEVER;
+        for group in &self.groups {
+            if group.number > 1 && !self.sides.is_empty() && !self.has_trial(group.id) {
+                sooner(&mut first, group.retry);
             }
         }
         first
@@ -331,7 +328,7 @@ impl Mdns {
 
     /// Begins to try the wanted names whose time has come, while the present ones stay.
     pub(super) fn try_returns(&mut self, now: Time) {
-        if self.next_return().is_none_or(|due| due > now) {
+        if self.next_return() > now {
             return;
         }
         let mut trials = Vec::new();
@@ -366,7 +363,7 @@ impl Mdns {
         let Some(at) = self.groups.iter().position(|group| group.id == parent) else { return };
         let Some(group) = self.groups.get_mut(at) else { return };
         group.attempts = 0;
-        group.returned = Some(now);
+        group.returned = now;
         group.set_number(1);
         let is_host = group.is_host();
         let line = format!("'{}' is free again", group.label);
@@ -395,10 +392,10 @@ impl Mdns {
             if self.is_ours(record) {
                 return;
             }
-            let soon = now.saturating_add(self.random.delay(2000, 8000));
+            let soon = after(now, self.random.delay(2000, 8000));
             if let Some(group) = self.groups.get_mut(at) {
-                let soonest = group.renamed.saturating_add(group.pause / 2).max(soon);
-                group.retry = group.retry.min(soonest);
+                let soonest = after(group.renamed, group.pause / 2).max(soon);
+                sooner(&mut group.retry, soonest);
             }
         }
     }
@@ -420,7 +417,7 @@ impl Mdns {
         if self.recent.len() >= MOST_RECENT {
             self.recent.remove(0);
         }
-        self.recent.push((record.hash(), now.saturating_add(RECENT)));
+        self.recent.push((record.hash(), after(now, RECENT)));
     }
 
     fn drop_trials_of(&mut self, now: Time, id: u32) {
@@ -442,6 +439,12 @@ fn probed<'a>(own: &'a [Own], group: &'a Group) -> impl Iterator<Item = &'a Own>
     own.iter().filter(move |own| {
         own.group == group.id && own.record.kind != Kind::NSEC && own.record.name == group.name
     })
+}
+
+/// Puts a record in its place among sorted ones.
+fn insert<'a>(sorted: &mut Vec<&'a Record>, record: &'a Record) {
+    let place = sorted.iter().position(|other| other.probe_order(record).is_gt());
+    sorted.insert(place.unwrap_or(sorted.len()), record);
 }
 
 /// Whose sorted records are lexicographically later; when one list ends, the longer one is (RFC 6762 §8.2.1).

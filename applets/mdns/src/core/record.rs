@@ -82,7 +82,7 @@ impl Record {
     }
 
     /// A number that records which say the same share.
-    pub(crate) fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u32 {
         let mut hash = name_hash(self.name.as_ref(), self.kind);
         for byte in &self.data {
             hash = mix(hash, byte.to_ascii_lowercase());
@@ -102,9 +102,19 @@ impl Record {
     }
 }
 
+/// The records of a section that we understand.
+#[inline(never)]
+pub(crate) fn read(section: minke_wire::dns::Records<'_>, out: &mut Vec<Record>) {
+    for record in section {
+        if let Some(record) = Record::of(&record) {
+            out.push(record);
+        }
+    }
+}
+
 /// A number that questions for the same share.
-pub(crate) fn name_hash(name: NameRef<'_>, kind: Kind) -> u64 {
-    let mut hash = mix(0xcbf2_9ce4_8422_2325, kind.0 as u8);
+pub(crate) fn name_hash(name: NameRef<'_>, kind: Kind) -> u32 {
+    let mut hash = mix(0x811c_9dc5, kind.0 as u8);
     for label in name.labels() {
         hash = mix(hash, label.len() as u8);
         for byte in label {
@@ -115,16 +125,16 @@ pub(crate) fn name_hash(name: NameRef<'_>, kind: Kind) -> u64 {
 }
 
 /// FNV-1a's number for any bytes.
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325;
+pub(crate) fn hash(bytes: &[u8]) -> u32 {
+    let mut hash = 0x811c_9dc5;
     for byte in bytes {
         hash = mix(hash, *byte);
     }
     hash
 }
 
-fn mix(hash: u64, byte: u8) -> u64 {
-    (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+fn mix(hash: u32, byte: u8) -> u32 {
+    (hash ^ u32::from(byte)).wrapping_mul(0x100_0193)
 }
 
 /// Data that holds names is the same in any case of letters: compression may have replaced a name by one that was
@@ -155,10 +165,14 @@ mod tests {
             assert_eq!(record.denies(kind), denied, "{kind:?}");
         }
         assert!(!record.denies(Kind::ANY), "it has some");
-        let mut other = record.clone();
-        other.data[1] = b'b';
-        assert!(!other.denies(Kind::AAAA), "the next name is another's");
         assert!(!record.denies(Kind(256)), "blocks after the first are not for multicast DNS");
+        for (place, value, why) in
+            [(1, b'b', "the next name is another's"), (9, 1, "a list that has no first block")]
+        {
+            let mut other = record.clone();
+            other.data[place] = value;
+            assert!(!other.denies(Kind::AAAA), "{why}");
+        }
     }
 
     #[test]

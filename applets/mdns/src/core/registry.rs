@@ -5,6 +5,7 @@ use super::{Address, Service, Time};
 use minke_wire::dns::{Kind, Name};
 use minke_wire::text;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// Bytes of the longest label (RFC 1035 §2.3.4).
 const LONGEST_LABEL: usize = 63;
@@ -20,7 +21,7 @@ pub(crate) struct Group {
     /// Tells it from all others of this run.
     pub(crate) id: u32,
     /// The caller's number and what it published; `None`: the host.
-    pub(crate) service: Option<Box<(u32, Service)>>,
+    pub(crate) service: Option<Rc<(u32, Service)>>,
     /// The label that is wanted.
     pub(crate) wanted: String,
     /// Which of `name`, `name-2`, `name-3`… it has.
@@ -35,15 +36,15 @@ pub(crate) struct Group {
     pub(crate) attempts: u32,
     /// When it got a number; how long to wait before a trial; when that is.
     pub(crate) renamed: Time,
-    pub(crate) pause: Time,
+    pub(crate) pause: u32,
     pub(crate) retry: Time,
-    /// When it went back to the wanted name.
-    pub(crate) returned: Option<Time>,
+    /// When it went back to the wanted name; 0: never.
+    pub(crate) returned: Time,
 }
 
 impl Group {
     /// A group with the name that it wants.
-    pub(crate) fn new(id: u32, service: Option<Box<(u32, Service)>>) -> Self {
+    pub(crate) fn new(id: u32, service: Option<Rc<(u32, Service)>>) -> Self {
         Self {
             id,
             service,
@@ -56,7 +57,7 @@ impl Group {
             renamed: 0,
             pause: 0,
             retry: 0,
-            returned: None,
+            returned: 0,
         }
     }
 
@@ -85,7 +86,6 @@ impl Group {
 
     /// The records for a link with these addresses, over one of the families.
     pub(crate) fn records(&self, host: &Name, addresses: &[Address], v6: bool, out: &mut Vec<Record>) {
-        let start = out.len();
         if self.name.is_root() {
             return;
         }
@@ -97,23 +97,25 @@ impl Group {
             }
             Some(_) => {}
         }
-        deny_others(out, start);
     }
 
     fn host_records(&self, addresses: &[Address], out: &mut Vec<Record>) {
-        for address in addresses {
-            if !address.published {
-                continue;
-            }
+        let mut kinds = Vec::new();
+        for address in addresses.iter().filter(|address| address.published) {
             let (kind, data) = match address.ip {
                 IpAddr::V4(ip) => (Kind::A, ip.octets().to_vec()),
                 IpAddr::V6(ip) => (Kind::AAAA, ip.octets().to_vec()),
             };
+            kinds.push(kind);
             out.push(Record { name: self.name.clone(), kind, unique: true, ttl: HOST_TTL, data });
             if let Some(name) = reverse(address.ip) {
                 let data = self.name.as_wire().to_vec();
+                out.push(Record::denial(&name, &[Kind::PTR]));
                 out.push(Record { name, kind: Kind::PTR, unique: true, ttl: HOST_TTL, data });
             }
+        }
+        if !kinds.is_empty() {
+            out.push(Record::denial(&self.name, &kinds));
         }
     }
 
@@ -140,6 +142,7 @@ impl Group {
             pointer(subtype_name(subtype, &kind)?, name);
         }
         pointer(Name::parse("_services._dns-sd._udp.local")?, &kind);
+        out.push(Record::denial(name, &[Kind::SRV, Kind::TXT]));
         Some(())
     }
 }
@@ -220,7 +223,10 @@ pub(crate) fn reverse(ip: IpAddr) -> Option<Name> {
         }
         IpAddr::V6(ip) => {
             for byte in ip.octets().iter().rev() {
-                text.push_str(&format!("{:x}.{:x}.", byte & 15, byte >> 4));
+                for digit in [byte & 15, byte >> 4] {
+                    text.push(char::from_digit(digit.into(), 16)?);
+                    text.push('.');
+                }
             }
             "ip6.arpa"
         }
@@ -244,26 +250,6 @@ pub(crate) fn numbered(wanted: &str, number: u32, host: bool) -> String {
     let mut label = wanted.get(..end).unwrap_or_default().to_owned();
     label.push_str(&suffix);
     label
-}
-
-/// For each unique name from `start` on, the record that denies all types which it has not.
-fn deny_others(out: &mut Vec<Record>, start: usize) {
-    let end = out.len();
-    for place in start..end {
-        let records = out.get(start..end).unwrap_or_default();
-        let Some(record) = out.get(place).filter(|record| record.unique) else { continue };
-        let mut kinds = Vec::new();
-        let mut first = true;
-        for (other, at) in records.iter().zip(start..) {
-            if other.name == record.name {
-                first &= at >= place;
-                kinds.push(other.kind);
-            }
-        }
-        if first {
-            out.push(Record::denial(&record.name.clone(), &kinds));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -296,7 +282,7 @@ mod tests {
 
     #[test]
     fn rfc6763_records_of_a_service() {
-        let mut group = Group::new(2, Some(Box::new((0, service()))));
+        let mut group = Group::new(2, Some(Rc::new((0, service()))));
         group.wanted = "box".into();
         group.set_number(1);
         let mut records = Vec::new();

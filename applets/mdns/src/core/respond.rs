@@ -1,10 +1,10 @@
 //! Answering the questions of others (RFC 6762 §5, §6, §7).
 
-use super::record::{Record, name_hash};
+use super::record::{Record, hash, name_hash, read};
 use super::side::{MOST_REPLIES, Reply, Side};
-use super::{Mdns, PORT, Packet, Time};
-use minke_wire::dns::{Class, Flags, Kind, Message, NameRef};
-use std::net::{IpAddr, SocketAddr};
+use super::{Address, Mdns, NEVER, PORT, Packet, Time, after, count};
+use minke_wire::dns::{Class, Flags, Kind, Message, NameRef, Question};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Questions of one packet that are looked at.
 const MOST_QUESTIONS: usize = 128;
@@ -12,11 +12,11 @@ const MOST_QUESTIONS: usize = 128;
 const MOST_OVERHEARD: usize = 32;
 /// When others may answer as well, and when more known answers are announced: the least wait and what is added at
 /// random (RFC 6762 §6, §7.2).
-const SHARED_DELAY: (Time, Time) = (20, 100);
-const TRUNCATED_DELAY: (Time, Time) = (400, 100);
+const SHARED_DELAY: (u32, u32) = (20, 100);
+const TRUNCATED_DELAY: (u32, u32) = (400, 100);
 /// A record is multicast at most once in this time, and when it defends a name against a probe (RFC 6762 §6).
-const MULTICAST_PAUSE: Time = 1000;
-const DEFENCE_PAUSE: Time = 250;
+const MULTICAST_PAUSE: u32 = 1000;
+const DEFENCE_PAUSE: u32 = 250;
 
 /// A record that is an answer.
 struct Pick {
@@ -32,26 +32,30 @@ impl Mdns {
         let legacy = from.port() != PORT;
         let on_link = self.is_on_link(packet.link, from.ip());
         if !on_link && (legacy || !packet.to_group) {
-            self.counters.refused = self.counters.refused.saturating_add(1);
+            count(&mut self.counters.refused, 1);
             return;
         }
         let [questions, _, authorities, _] = message.header.counts;
         let truncated = message.header.flags.has(Flags::TC);
+        let mut asked = Vec::new();
+        for question in message.questions() {
+            if asked.len() < MOST_QUESTIONS {
+                asked.push(question);
+            }
+        }
         if authorities > 0 {
             let mut theirs = Vec::new();
-            for record in message.authorities().take(MOST_QUESTIONS) {
-                theirs.extend(Record::of(&record));
-            }
+            read(message.authorities(), &mut theirs);
             self.break_ties(now, at, &theirs);
         } else if packet.to_group && !legacy && !truncated {
-            self.overhear(now, at, packet.link, message);
+            self.overhear(now, at, packet.link, message, &asked);
         }
         let Some(side) = self.sides.get_mut(at) else { return };
         // More known answers of somebody who asked before.
         take_back(side, from, message);
-        self.counters.questions = self.counters.questions.saturating_add(questions.into());
+        count(&mut self.counters.questions, questions.into());
         let mut picks = Vec::new();
-        for question in message.questions().take(MOST_QUESTIONS) {
+        for question in &asked {
             let class = question.class.plain();
             if class == Class::IN || class == Class::ANY {
                 let unicast = question.class.unicast_response() || !packet.to_group;
@@ -66,7 +70,7 @@ impl Mdns {
         if legacy {
             let mut places = Vec::new();
             picks.iter().for_each(|pick| places.push(pick.place));
-            self.answer_legacy(now, at, from, message, &places);
+            self.answer_legacy(now, at, from, (message, &asked), &places);
             return;
         }
         let unique = picks.iter().all(|pick| side.own.get(pick.place).is_some_and(|own| own.record.unique));
@@ -77,34 +81,32 @@ impl Mdns {
             (.., true) => (0, 0),
             _ => SHARED_DELAY,
         };
-        let due = now.saturating_add(self.random.delay(least, spread));
+        let due = after(now, self.random.delay(least, spread));
         let pause = if defence { DEFENCE_PAUSE } else { MULTICAST_PAUSE };
-        let mut places = Vec::new();
+        let (mut places, asker) = (Vec::new(), address_hash(from.ip()));
         for Pick { place, unicast } in picks {
             let Some(own) = side.own.get_mut(place) else { continue };
             // What was not told to all for a quarter of its time is told to all (RFC 6762 §5.4).
-            let quarter = Time::from(own.record.ttl).saturating_mul(250);
-            let fresh = own.told.is_some_and(|told| told.saturating_add(quarter) > now);
+            let fresh = own.told != 0 && after(own.told, own.record.ttl.saturating_mul(250)) > now;
             // Whose port 5353 has several owners may not get what is sent to him alone (§15.1); a name is at stake.
-            let shout = defence && own.told.is_none_or(|told| told.saturating_add(pause) <= now);
+            let shout = defence && after(own.told, pause) <= now;
             if on_link && unicast && !shout && (fresh || !packet.to_group) {
                 places.push(place);
                 continue;
             }
-            let soonest = own.told.map_or(due, |told| due.max(told.saturating_add(pause)));
-            own.asker = if own.due.is_none() && !defence { Some(from.ip()) } else { None };
-            own.due = Some(own.due.map_or(soonest, |due| due.min(soonest)));
+            own.asker = if own.due == NEVER && !defence { asker } else { 0 };
+            own.schedule(due, pause);
         }
-        if !places.is_empty() && side.replies.len() < MOST_REPLIES && side.unicasts.take(now) {
+        if !places.is_empty() && side.replies.len() < MOST_REPLIES && side.unicasts.take(now, 1) {
             side.replies.push(Reply { to: from, due, places });
         }
     }
 
     /// Remembers what others ask everybody: we need not ask it as well (RFC 6762 §7.3), and who does not answer may be
     /// gone (§10.5).
-    fn overhear(&mut self, now: Time, at: usize, link: u32, message: &Message<'_>) {
+    fn overhear(&mut self, now: Time, at: usize, link: u32, message: &Message<'_>, asked: &[Question<'_>]) {
         let nothing_known = message.header.counts.get(1) == Some(&0);
-        for question in message.questions().take(MOST_OVERHEARD) {
+        for question in asked.get(..MOST_OVERHEARD).unwrap_or(asked) {
             if question.class.unicast_response() {
                 continue;
             }
@@ -118,22 +120,42 @@ impl Mdns {
 
     /// Whether an address lies in a subnet of the link (RFC 6762 §11).
     pub(super) fn is_on_link(&self, link: u32, ip: IpAddr) -> bool {
-        let linked = match ip {
-            IpAddr::V4(ip) => ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_unicast_link_local(),
-        };
         let Some(link) = self.links.iter().find(|other| other.index == link) else { return false };
-        linked || link.addresses.iter().any(|address| same_subnet(address.ip, ip, address.prefix))
+        LINKED.iter().chain(&link.addresses).any(|address| is_within(ip, address))
     }
 }
 
-fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
-        IpAddr::V6(ip) => ip.to_bits(),
-    };
-    let differing = bits(one) ^ bits(other);
-    one.is_ipv4() == other.is_ipv4() && differing.leading_zeros() >= prefix.into()
+/// What no router forwards (RFC 3927, RFC 4291 §2.5.6).
+static LINKED: [Address; 2] = [
+    Address { ip: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), prefix: 16, published: false },
+    Address { ip: IpAddr::V6(Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0, 0)), prefix: 64, published: false },
+];
+
+fn is_within(ip: IpAddr, subnet: &Address) -> bool {
+    let (one, start) = octets(ip);
+    let (other, _) = octets(subnet.ip);
+    let mut left = u32::from(subnet.prefix).saturating_add(start);
+    for (one, other) in one.iter().zip(other) {
+        if (one ^ other).leading_zeros() < left.min(8) {
+            return false;
+        }
+        left = left.saturating_sub(8);
+    }
+    true
+}
+
+/// The bytes of an address, IPv4 in IPv6's form, and how many bits that form adds.
+#[inline(never)]
+fn octets(ip: IpAddr) -> ([u8; 16], u32) {
+    match ip {
+        IpAddr::V4(ip) => (ip.to_ipv6_mapped().octets(), 96),
+        IpAddr::V6(ip) => (ip.octets(), 0),
+    }
+}
+
+/// A number that stands for an address.
+pub(super) fn address_hash(ip: IpAddr) -> u32 {
+    hash(&octets(ip).0)
 }
 
 /// Adds the records that answer a question, or the one that says that there are none (RFC 6762 §6.1).
@@ -181,9 +203,10 @@ fn take_back(side: &mut Side, from: SocketAddr, message: &Message<'_>) {
     if message.header.counts.get(1) == Some(&0) {
         return;
     }
+    let asker = address_hash(from.ip());
     for own in &mut side.own {
-        if own.due.is_some() && own.asker == Some(from.ip()) && is_known(message, &own.record, 2) {
-            own.due = None;
+        if own.asker == asker && is_known(message, &own.record, 2) {
+            own.rest();
         }
     }
     let own = &side.own;

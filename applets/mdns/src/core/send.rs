@@ -2,8 +2,8 @@
 
 use super::record::{Record, hash};
 use super::side::{LONGEST_PACKET, Own, Side};
-use super::{Action, Mdns, Time};
-use minke_wire::dns::{Class, Data, Flags, Kind, Message, Name, Section, Writer};
+use super::{Action, Mdns, Time, after, count};
+use minke_wire::dns::{Class, Data, Flags, Kind, Message, Name, Question, Section, Writer};
 use std::net::SocketAddr;
 
 /// Flags of every response: its sender is the authority (RFC 6762 §18.4).
@@ -21,7 +21,7 @@ impl Mdns {
         let Some(side) = self.sides.get_mut(at) else { return };
         let mut places = Vec::new();
         for (own, place) in side.own.iter_mut().zip(0..) {
-            if own.due.is_some_and(|due| due <= now) {
+            if own.due <= now {
                 places.push(place);
             }
         }
@@ -40,41 +40,42 @@ impl Mdns {
         while !rest.is_empty() {
             let Some(side) = self.sides.get_mut(at) else { return };
             let mut bytes = Vec::new();
-            let mut writer = Writer::new(&mut bytes, side.limit, 0, RESPONSE).compressing_all();
+            let mut packet = writer(&mut bytes, side.limit, RESPONSE);
             let mut told = Vec::new();
             let mut taken = 0usize;
             for place in rest {
                 let Some(own) = side.own.get(*place) else { break };
                 if !is_told(side, &told, &own.record)
-                    && !put(&mut writer, Section::Answer, &own.record, own.record.ttl)
+                    && !put(&mut packet, Section::Answer, (&own.record, true), own.record.ttl)
                 {
                     if taken > 0 {
                         break;
                     }
                     // Alone it may be longer than the link's packets.
-                    writer.set_limit(LONGEST_PACKET.into());
-                    let _ = put(&mut writer, Section::Answer, &own.record, own.record.ttl);
+                    packet.set_limit(LONGEST_PACKET.into());
+                    let _ = put(&mut packet, Section::Answer, (&own.record, true), own.record.ttl);
                 }
                 told.push(*place);
                 taken = taken.saturating_add(1);
             }
             let answers = told.len();
-            for place in additional(side, &told) {
+            for place in with_additional(side, &told).into_iter().skip(answers) {
                 let Some(own) = side.own.get(place) else { break };
-                let lately = own.told.is_some_and(|told| told.saturating_add(1000) > now);
+                let lately = after(own.told, 1000) > now;
                 if (to.is_some() || !lately)
                     && !is_told(side, &told, &own.record)
-                    && put(&mut writer, Section::Additional, &own.record, own.record.ttl)
+                    && put(&mut packet, Section::Additional, (&own.record, true), own.record.ttl)
                 {
                     told.push(place);
                 }
             }
-            self.counters.answers = self.counters.answers.saturating_add(answers as u64);
+            count(&mut self.counters.answers, answers);
             rest = rest.get(taken.max(1)..).unwrap_or_default();
             if to.is_none() {
                 for place in &told {
                     if let Some(own) = side.own.get_mut(*place) {
-                        (own.told, own.due, own.asker) = (Some(now), None, None);
+                        own.told = now;
+                        own.rest();
                     }
                 }
             }
@@ -89,40 +90,37 @@ impl Mdns {
         now: Time,
         at: usize,
         to: SocketAddr,
-        message: &Message<'_>,
+        (message, asked): (&Message<'_>, &[Question<'_>]),
         places: &[usize],
     ) {
         let Some(side) = self.sides.get_mut(at) else { return };
-        if !side.unicasts.take(now) {
-            self.counters.flooded = self.counters.flooded.saturating_add(1);
+        if !side.unicasts.take(now, 1) {
+            count(&mut self.counters.flooded, 1);
             return;
         }
         let size = message.opt().map_or(LEGACY_LIMIT, |opt| opt.size.into());
         let mut bytes = Vec::new();
         let limit = size.clamp(LEGACY_LIMIT, side.limit.max(LEGACY_LIMIT));
-        let mut writer = Writer::new(&mut bytes, limit, message.header.id, RESPONSE).compressing_all();
-        for question in message.questions() {
-            writer.question(question.name, question.kind, question.class.plain());
+        let mut packet = writer(&mut bytes, limit, RESPONSE);
+        for question in asked {
+            packet.question(question.name, question.kind, question.class.plain());
         }
         let mut told = Vec::new();
-        let extra = additional(side, places);
-        for (place, section) in places
-            .iter()
-            .map(|place| (place, Section::Answer))
-            .chain(extra.iter().map(|place| (place, Section::Additional)))
-        {
-            let Some(own) = side.own.get(*place) else { continue };
-            // The bit that flushes caches means nothing to it, and would make the class another.
-            let record = Record { unique: false, ..own.record.clone() };
-            if is_told(side, &told, &record) {
+        for (place, number) in with_additional(side, places).into_iter().zip(0..) {
+            let Some(own) = side.own.get(place).filter(|own| !is_told(side, &told, &own.record)) else {
                 continue;
-            }
-            told.push(*place);
-            if !put(&mut writer, section, &record, record.ttl.min(LEGACY_TTL)) && section == Section::Answer {
-                writer.set(Flags::TC);
+            };
+            told.push(place);
+            let answer = number < places.len();
+            let section = if answer { Section::Answer } else { Section::Additional };
+            // The bit that flushes caches means nothing to it, and would make the class another.
+            let fits = put(&mut packet, section, (&own.record, false), own.record.ttl.min(LEGACY_TTL));
+            if answer && !fits {
+                packet.set(Flags::TC);
             }
         }
-        self.counters.answers = self.counters.answers.saturating_add(places.len() as u64);
+        count(&mut self.counters.answers, places.len());
+        minke_wire::dns::set_id(&mut bytes, message.header.id);
         self.send(at, to, bytes);
     }
 
@@ -130,23 +128,22 @@ impl Mdns {
     /// this name.
     pub(super) fn farewell(&mut self, at: usize, gone: &[Record]) {
         let mut rest = gone;
-        while let Some((first, _)) = rest.split_first() {
+        while !rest.is_empty() {
             let Some(side) = self.sides.get(at) else { return };
             let mut bytes = Vec::new();
-            let mut writer = Writer::new(&mut bytes, side.limit, 0, RESPONSE).compressing_all();
+            let mut packet = writer(&mut bytes, side.limit, RESPONSE);
             let mut taken = 0usize;
             for record in rest {
-                let record = Record { unique: false, ..record.clone() };
-                if !put(&mut writer, Section::Answer, &record, 0) {
-                    break;
+                if !put(&mut packet, Section::Answer, (record, false), 0) {
+                    if taken > 0 {
+                        break;
+                    }
+                    packet.set_limit(LONGEST_PACKET.into());
+                    let _ = put(&mut packet, Section::Answer, (record, false), 0);
                 }
                 taken = taken.saturating_add(1);
             }
-            if taken == 0 {
-                writer.set_limit(LONGEST_PACKET.into());
-                let _ = put(&mut writer, Section::Answer, &Record { unique: false, ..first.clone() }, 0);
-            }
-            rest = rest.get(taken.max(1)..).unwrap_or_default();
+            rest = rest.get(taken..).unwrap_or_default();
             let to = side.everybody();
             self.send(at, to, bytes);
         }
@@ -159,14 +156,26 @@ impl Mdns {
             self.sent.remove(0);
         }
         self.sent.push(hash(&bytes));
-        self.counters.packets_out = self.counters.packets_out.saturating_add(1);
+        count(&mut self.counters.packets_out, 1);
         self.actions.push(Action::Send { link: side.link, to, bytes });
     }
 }
 
-/// Adds a record; `false` when it does not fit.
-pub(super) fn put(writer: &mut Writer<'_>, section: Section, record: &Record, ttl: u32) -> bool {
-    let class = if record.unique { Class::IN.with_top() } else { Class::IN };
+/// A message, which begins with the id 0.
+#[inline(never)]
+pub(super) fn writer(bytes: &mut Vec<u8>, limit: usize, flags: Flags) -> Writer<'_> {
+    Writer::new(bytes, limit, 0, flags).compressing_all()
+}
+
+/// Adds a record, with the bit that flushes caches when it is to be `told` and is unique; `false` when it does not fit.
+#[inline(never)]
+pub(super) fn put(
+    writer: &mut Writer<'_>,
+    section: Section,
+    (record, told): (&Record, bool),
+    ttl: u32,
+) -> bool {
+    let class = if record.unique && told { Class::IN.with_top() } else { Class::IN };
     let front = (record.name.as_ref(), record.kind, class);
     // What was read or made here can be read again; what could not is left out.
     Data::of(record.kind, &record.data).is_none_or(|data| writer.record(section, front, ttl, &data))
@@ -178,8 +187,8 @@ fn is_told(side: &Side, told: &[usize], record: &Record) -> bool {
     told.iter().any(|place| side.own.get(*place).is_some_and(|own| own.record.says(record)))
 }
 
-/// What who gets these records will ask for next (RFC 6762 §6.2, RFC 6763 §12).
-fn additional(side: &Side, answers: &[usize]) -> Vec<usize> {
+/// These records, and behind them what who gets them will ask for next (RFC 6762 §6.2, RFC 6763 §12).
+fn with_additional(side: &Side, answers: &[usize]) -> Vec<usize> {
     let mut all = answers.to_vec();
     let mut next = 0;
     while let Some(answer) = all.get(next).and_then(|place| side.own.get(*place)) {
@@ -198,7 +207,7 @@ fn additional(side: &Side, answers: &[usize]) -> Vec<usize> {
         let kinds: &[Kind] = if skip == 0 { &[Kind::SRV, Kind::TXT] } else { &[Kind::A, Kind::AAAA] };
         add(side, &target, kinds, &mut all);
     }
-    all.split_off(answers.len())
+    all
 }
 
 /// Adds the places of a name's records of these types; of the one that denies, when a type is missing.

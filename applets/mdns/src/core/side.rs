@@ -2,12 +2,12 @@
 
 use super::random::Budget;
 use super::record::Record;
-use super::{PORT, Time};
+use super::{NEVER, PORT, Time, after, sooner};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Packets that are read per second, and answers to single hosts that are sent.
-const PACKETS_PER_SECOND: u64 = 250;
-const REPLIES_PER_SECOND: u64 = 50;
+const PACKETS_PER_SECOND: u32 = 250;
+const REPLIES_PER_SECOND: u32 = 50;
 /// Most answers that wait to be sent to single hosts.
 pub(crate) const MOST_REPLIES: usize = 32;
 /// Most questions of others that are remembered for a second.
@@ -43,14 +43,14 @@ pub(crate) struct Progress {
 pub(crate) struct Own {
     pub(crate) record: Record,
     /// Of the record's name.
-    pub(crate) hash: u64,
+    pub(crate) hash: u32,
     pub(crate) group: u32,
-    /// When it was multicast last.
-    pub(crate) told: Option<Time>,
+    /// When it was multicast last; 0: never.
+    pub(crate) told: Time,
     /// When it shall be multicast.
-    pub(crate) due: Option<Time>,
-    /// The only one who asked: his known answers can take the answer back.
-    pub(crate) asker: Option<IpAddr>,
+    pub(crate) due: Time,
+    /// Stands for the only one who asked: his known answers can take the answer back; 0: for none.
+    pub(crate) asker: u32,
 }
 
 /// An answer to a single host.
@@ -73,7 +73,7 @@ pub(crate) struct Side {
     pub(crate) progress: Vec<Progress>,
     pub(crate) replies: Vec<Reply>,
     /// Questions that others asked everybody.
-    heard: Vec<(u64, Time)>,
+    heard: Vec<(u32, Time)>,
     pub(crate) packets: Budget,
     pub(crate) unicasts: Budget,
     /// Until then unicast responses are welcome: we asked for them.
@@ -133,40 +133,70 @@ impl Side {
     }
 
     /// When something is to be sent.
-    pub(crate) fn deadline(&self) -> Option<Time> {
-        let mut first = None;
+    pub(crate) fn deadline(&self, first: &mut Time) {
         for progress in &self.progress {
             if progress.phase != Phase::Settled {
-                sooner(&mut first, progress.at);
+                sooner(first, progress.at);
             }
         }
-        for due in self.own.iter().filter_map(|own| own.due) {
-            sooner(&mut first, due);
+        for own in &self.own {
+            sooner(first, own.due);
         }
         for reply in &self.replies {
-            sooner(&mut first, reply.due);
+            sooner(first, reply.due);
         }
-        first
     }
 
     /// Somebody asked everybody this question.
-    pub(crate) fn heard(&mut self, now: Time, question: u64) {
-        self.heard.retain(|(_, at)| at.saturating_add(1000) > now);
+    pub(crate) fn heard(&mut self, now: Time, question: u32) {
+        self.heard.retain(|(_, at)| after(*at, 1000) > now);
         if self.heard.len() < MOST_HEARD {
             self.heard.push((question, now));
         }
     }
 
-    /// Whether somebody asked this question within a second, after `since`.
-    pub(crate) fn was_heard(&self, now: Time, question: u64, since: Time) -> bool {
-        let lately = |at: Time| at.saturating_add(1000) > now && at > since;
-        self.heard.iter().any(|(other, at)| *other == question && lately(*at))
+    /// Whether somebody asked this question within a second, and after `since`.
+    pub(crate) fn was_heard(&self, now: Time, question: u32, since: Time) -> bool {
+        self.heard.iter().any(|(other, at)| *other == question && after(*at, 1000) > now && *at > since)
     }
 }
 
-/// The earlier one of what is there.
-pub(crate) fn sooner(first: &mut Option<Time>, other: Time) {
-    if first.is_none_or(|first| other < first) {
-        *first = Some(other);
+impl Own {
+    /// To be multicast at this time, if not sooner, but not sooner than `pause` after it was so last.
+    pub(crate) fn schedule(&mut self, at: Time, pause: u32) {
+        sooner(&mut self.due, after(self.told, pause).max(at));
+    }
+
+    /// Not to be multicast.
+    pub(crate) fn rest(&mut self) {
+        (self.due, self.asker) = (NEVER, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_ask_is_remembered_for_a_second_and_within_a_bound() {
+        let mut side = Side::new(0, 1, false);
+        for question in 0..1000 {
+            side.heard(5000, question);
+        }
+        assert_eq!(side.heard.len(), MOST_HEARD);
+        assert!(side.was_heard(5999, 3, 0) && !side.was_heard(5999, 3, 5000) && !side.was_heard(6000, 3, 0));
+        side.heard(6000, 5000);
+        assert_eq!(side.heard.len(), 1);
+    }
+
+    #[test]
+    fn messages_fit_the_packets_of_the_link() {
+        for (mtu, v6, limit) in
+            [(1500, false, 1472), (1500, true, 1452), (65_535, false, 8972), (0, false, 548)]
+        {
+            let mut side = Side::new(0, 1, v6);
+            side.set_mtu(mtu);
+            assert_eq!(side.limit, limit);
+        }
     }
 }

@@ -33,6 +33,9 @@ fn settings() -> Settings {
         aliases: vec![
             (name("www.here.example"), name("printer")),
             (name("cdn.here.example"), name("cdn.example.net")),
+            (name("far.here.example"), name("www.here.example")),
+            (name("one.here.example"), name("two.here.example")),
+            (name("two.here.example"), name("one.here.example")),
         ],
         networks: vec![
             Network {
@@ -94,6 +97,8 @@ fn names_of_hosts_files_go_forth_and_back() {
         play.lines("www.here.example", Kind::A),
         ["www.here.example 0 CNAME printer", "printer 0 A 10.0.0.7"]
     );
+    assert_eq!(play.lines("far.here.example", Kind::A)[1], "printer 0 A 10.0.0.7");
+    assert_eq!(code(&play.ask("one.here.example", Kind::A)), Rcode::NXDOMAIN);
     let asked = query("cdn.here.example", Kind::A, None);
     let Step::Forward(route) = play.step(&asked).0 else { panic!() };
     assert_eq!((route.key.name(), route.group), (name("cdn.example.net"), 0));
@@ -165,13 +170,13 @@ fn special_names_are_asked_from_no_server() {
     let found = |name, data| Found { name, kind: Kind::A, ttl: 120, data };
     let records =
         [found(&owner, &[10, 0, 0, 1]), found(&other, &[10, 0, 0, 6]), found(&owner, &[10, 0, 0, 2])];
-    play.resolver.found(at(play.now), &key, &records);
+    play.resolver.found(at(play.now), &key, Some(&records));
+    assert_eq!(shown(&play.reply(&asked, 0)), ["Printer.local 10 A 10.0.0.1", "Printer.local 10 A 10.0.0.2"]);
+    play.now += 9;
     assert_eq!(
-        shown(&play.reply(&asked, 0)),
-        ["Printer.local 120 A 10.0.0.1", "Printer.local 120 A 10.0.0.2"]
+        play.lines("printer.local", Kind::A),
+        ["printer.local 1 A 10.0.0.1", "printer.local 1 A 10.0.0.2"]
     );
-    play.now += 20;
-    assert_eq!(play.lines("printer.local", Kind::A).len(), 2);
     // Nothing found, or what is of no use without its link: no such record, and not kept.
     let asked = query("printer.local", Kind::AAAA, None);
     let Step::Mdns(key) = play.step(&asked).0 else { panic!() };
@@ -182,11 +187,13 @@ fn special_names_are_asked_from_no_server() {
         data: &[0xFE, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
     };
     for records in [&[link_local][..], &[]] {
-        play.resolver.found(at(play.now), &key, records);
+        play.resolver.found(at(play.now), &key, Some(records));
         let response = play.reply(&asked, 0);
         assert_eq!((code(&response), shown(&response).len()), (Rcode::NOERROR, 0));
         assert!(matches!(play.step(&asked).0, Step::Mdns(_)));
     }
+    play.resolver.found(at(play.now), &key, None);
+    assert_eq!(code(&play.reply(&asked, 0)), Rcode::NXDOMAIN);
     // The owner's own rule comes first.
     let mut other = settings();
     other.domains.push((name("local"), Target::Servers(1)));

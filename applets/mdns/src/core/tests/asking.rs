@@ -134,11 +134,17 @@ fn own_records_of_both_families_are_told_once() {
     case.link(1, &["10.0.0.5/24", "fe80::5/64"]);
     case.run(5000);
     assert_eq!(case.found(), ["+_ssh._tcp.local PTR 4500 box._ssh._tcp.local"]);
+    case.mdns.set_host(case.now, "kiosk");
+    case.run(5000);
+    let expected =
+        ["-_ssh._tcp.local PTR 4500 box._ssh._tcp.local", "+_ssh._tcp.local PTR 4500 kiosk._ssh._tcp.local"];
+    assert_eq!(case.found()[1..], expected);
+    case.told.clear();
     case.link(1, &["10.0.0.5/24"]);
-    assert_eq!(case.found().len(), 1);
+    assert_eq!(case.found().len(), 0);
     case.mdns.drop_link(case.now, 1);
     case.perform();
-    assert_eq!(case.found()[1..], ["-_ssh._tcp.local PTR 4500 box._ssh._tcp.local"]);
+    assert_eq!(case.found(), ["-_ssh._tcp.local PTR 4500 kiosk._ssh._tcp.local"]);
 }
 
 #[test]
@@ -425,4 +431,21 @@ fn after_a_sleep_the_cache_is_doubted_and_questions_begin_anew() {
     assert!(asked(&case, begin).len() >= 3);
     case.run(6000);
     assert_eq!(case.found().len(), 2, "{:?}", case.found());
+}
+
+#[test]
+fn of_two_who_want_to_know_the_other_is_told_when_one_has_gone() {
+    let mut case = Case::settled();
+    let first = ask(&mut case, "other.local A", false);
+    let second = ask(&mut case, "OTHER.local ANY", false);
+    case.receive(PEER, &response(&["other.local A 120! 10.0.0.9"]));
+    case.mdns.cancel(first);
+    case.told.clear();
+    case.receive(PEER, &response(&["other.local A 0! 10.0.0.9"]));
+    case.run(2000);
+    assert!(
+        matches!(&case.told[..], [Action::Gone { question, .. }] if *question == second),
+        "{:?}",
+        case.told
+    );
 }

@@ -116,7 +116,7 @@ fn long_records_of_many_hosts_stay_within_the_bytes() {
         record.data[1..5].copy_from_slice(&round.to_be_bytes());
         let mut bytes = Vec::new();
         let mut writer = Writer::new(&mut bytes, 9000, 0, Flags(0x8400));
-        assert!(send::put(&mut writer, Section::Answer, &record, 4500));
+        assert!(send::put(&mut writer, Section::Answer, (&record, true), 4500));
         case.now += 10;
         case.receive(&format!("10.0.{}.{}:5353", round / 250, round % 250), &bytes);
     }
@@ -159,4 +159,15 @@ fn questions_are_bounded() {
     assert_eq!(ids.len(), 64);
     case.mdns.cancel(ids[0]);
     assert!(case.mdns.ask(case.now, question(1000)).is_some());
+}
+
+#[test]
+fn long_packets_count_more() {
+    let mut case = Case::settled();
+    let mut bytes = query(&["box.local A"]);
+    bytes.resize(8900, 0);
+    for _ in 0..1000 {
+        case.receive(PEER, &bytes);
+    }
+    assert_eq!(case.mdns.counters.flooded, 1000 - 500 / 6);
 }

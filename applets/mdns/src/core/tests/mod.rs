@@ -241,7 +241,7 @@ fn message(flags: Flags, questions: &[&str], answers: &[&str], authorities: &[&s
     for (section, records) in [(Section::Answer, answers), (Section::Authority, authorities)] {
         for one in records {
             let one = record(one);
-            assert!(send::put(&mut writer, section, &one, one.ttl));
+            assert!(send::put(&mut writer, section, (&one, true), one.ttl));
         }
     }
     bytes

@@ -239,7 +239,7 @@ fn services_have_numbers_as_avahi_gives_them() {
         record.name = label.join(&name("_ssh._tcp.local")).unwrap();
         let mut bytes = Vec::new();
         let mut writer = Writer::new(&mut bytes, 9000, 0, Flags(0x8400));
-        assert!(send::put(&mut writer, Section::Answer, &record, 120));
+        assert!(send::put(&mut writer, Section::Answer, (&record, true), 120));
         case.receive(PEER, &bytes);
     }
     case.run(20_000);

@@ -142,7 +142,9 @@ fn rfc6762_7_2_what_two_asked_for_one_cannot_take_back() {
     case.receive(PEER, &bytes);
     case.receive("10.0.0.10:5353", &bytes);
     case.run(100);
-    case.receive(PEER, &knowing(&[], &["_ssh._tcp.local PTR 4500 box._ssh._tcp.local"]));
+    for one in [PEER, "10.0.0.10:5353"] {
+        case.receive(one, &knowing(&[], &["_ssh._tcp.local PTR 4500 box._ssh._tcp.local"]));
+    }
     assert_eq!(case.sent_within(1000).len(), 1);
 }
 
@@ -189,6 +191,23 @@ fn rfc6762_11_multicast_comes_from_the_link_whatever_its_source() {
     case.receive("192.168.77.1:5353", &query(&["box.local A?"]));
     let sent = case.sent_within(100);
     assert_eq!((sent.len(), sent[0].to.as_str()), (1, EVERYBODY), "never by unicast to where no link is");
+}
+
+#[test]
+fn what_comes_along_was_not_told_to_all_within_a_second() {
+    let mut case = Case::with_ssh();
+    case.receive(PEER, &query(&["box._ssh._tcp.local SRV"]));
+    assert_eq!(
+        std::mem::take(&mut case.sent)[0].additionals.len(),
+        2,
+        "the address, and that there is no other"
+    );
+    case.run(300);
+    let sent = case.react(&query(&["box._ssh._tcp.local TXT"]));
+    assert_eq!(sent[0].additionals.len(), 0);
+    case.receive(PEER, &query(&["_ssh._tcp.local PTR"]));
+    let sent = case.sent_within(200);
+    assert_eq!((sent[0].answers.len(), sent[0].additionals.len()), (1, 0), "{sent:?}");
 }
 
 #[test]

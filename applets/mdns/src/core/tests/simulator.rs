@@ -8,10 +8,10 @@ use std::collections::BinaryHeap;
 /// Per mille, and milliseconds.
 #[derive(Clone, Copy, Default)]
 struct Quality {
-    lost: u64,
-    doubled: u64,
-    reflected: u64,
-    delay: u64,
+    lost: u32,
+    doubled: u32,
+    reflected: u32,
+    delay: u32,
 }
 
 const GOOD: Quality = Quality { lost: 0, doubled: 0, reflected: 0, delay: 5 };
@@ -56,7 +56,7 @@ fn address(host: usize) -> String {
 
 impl World {
     /// Hosts that all want the same name and offer a service, switched on within `spread`.
-    fn new(seed: u64, count: usize, quality: Quality, spread: Time) -> Self {
+    fn new(seed: u64, count: usize, quality: Quality, spread: u32) -> Self {
         let mut world = Self {
             hosts: Vec::new(),
             parts: vec![0; count],
@@ -68,10 +68,10 @@ impl World {
             packets: 0,
             told: Vec::new(),
         };
-        let mut starts: Vec<Time> = (0..count).map(|_| world.random.delay(0, spread)).collect();
+        let mut starts: Vec<u32> = (0..count).map(|_| world.random.delay(0, spread)).collect();
         starts.sort_unstable();
         for (host, start) in starts.into_iter().enumerate() {
-            world.run_until(1000 + start);
+            world.run_until(1000 + Time::from(start));
             let mut mdns = Mdns::new(seed * 1000 + host as u64, Limits::default());
             mdns.set_host(world.now, "box");
             mdns.set_service(world.now, 0, ssh()).unwrap();
@@ -123,8 +123,8 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, to: usize, from: &str, bytes: &[u8], delay: Time) {
-        let at = self.now + self.random.delay(u64::from(delay > 0), delay);
+    fn deliver(&mut self, to: usize, from: &str, bytes: &[u8], delay: u32) {
+        let at = time::after(self.now, self.random.delay(u32::from(delay > 0), delay));
         self.order += 1;
         let (order, from, bytes) = (self.order, from.to_owned(), bytes.to_vec());
         self.on_the_way.push(Reverse(Arrival { at, order, to, from, bytes }));
@@ -327,4 +327,24 @@ fn browsing_costs_a_packet_per_host_and_then_almost_nothing() {
     // 49 hosts try the wanted name now and then: three probes at most, and the owner's answers.
     assert!(per_minute <= 20, "{per_minute} packets per minute");
     println!("browsing 50 hosts: {first} packets in the first minute, then {per_minute} per minute");
+}
+
+#[test]
+fn who_slept_while_another_took_his_name_gives_way_and_has_it_back_later() {
+    let mut world = World::new(1, 2, GOOD, 0);
+    world.settle(bound(2)).unwrap();
+    let sleeper = world.hosts.iter().position(|host| host.host() == "box").unwrap();
+    let other = 1 - sleeper;
+    world.parts[sleeper] = 9;
+    world.run(400_000);
+    assert_eq!(world.hosts[other].host(), "box");
+    world.parts[sleeper] = 0;
+    world.hosts[sleeper].resumed(world.now);
+    world.run(5000);
+    assert_eq!(world.names(), ["box", "box-2"]);
+    assert_eq!(world.hosts[sleeper].host(), "box-2");
+    world.hosts[other].set_host(world.now, "kiosk");
+    world.perform(other);
+    world.run(80_000);
+    assert_eq!(world.names(), ["box", "kiosk"], "the farewell tells him");
 }
