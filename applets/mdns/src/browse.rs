@@ -6,7 +6,7 @@ use minke_control::Error;
 use minke_control::mdns::{Browse, Event, Question, Record, browse};
 use minke_sys::{Errno, clock};
 use minke_wire::dns::{Data, Kind, Name, texts};
-use minke_wire::json::{Value, json};
+use minke_wire::json::json;
 use minke_wire::text;
 use std::time::Duration;
 
@@ -185,14 +185,20 @@ impl View {
         let (name, kind) = instance(&found.name);
         let place = found.place.as_ref().filter(|_| sign == "=");
         if self.json {
-            let mut value =
-                json!({ "event": word, "interface": found.interface, "name": name, "type": kind });
-            if let (Some(place), Value::Object(members)) = (place, &mut value) {
-                members.insert("host".to_owned(), json!(place.host));
-                members.insert("port".to_owned(), json!(place.port));
-                members.insert("addresses".to_owned(), json!(place.addresses));
-                members.insert("txt".to_owned(), json!(place.txt));
-            }
+            let Found { interface, .. } = found;
+            let value = match place {
+                None => json!({ "event": word, "interface": interface, "name": name, "type": kind }),
+                Some(place) => json!({
+                    "event": word,
+                    "interface": interface,
+                    "name": name,
+                    "type": kind,
+                    "host": place.host,
+                    "port": place.port,
+                    "addresses": place.addresses,
+                    "txt": place.txt,
+                }),
+            };
             return outln!("{value}");
         }
         match place {

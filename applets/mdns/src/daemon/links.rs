@@ -142,7 +142,9 @@ impl Links {
                 continue;
             }
             let published = address.flags & (IFA_F_TEMPORARY | IFA_F_DEPRECATED) == 0;
-            addresses.push(Address { ip: address.address, prefix: address.prefix, published });
+            // In order: the kernel's own changes when it tells everything anew.
+            let place = addresses.iter().take_while(|other: &&Address| other.ip < address.address).count();
+            addresses.insert(place, Address { ip: address.address, prefix: address.prefix, published });
         }
         // What is reached from elsewhere too is the better one to give, and the only one where there is one.
         for v4 in [true, false] {
@@ -152,7 +154,6 @@ impl Links {
                 address.published = !routable || !is_of_link(address.ip);
             }
         }
-        addresses.sort_unstable_by_key(|address| address.ip);
         let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
         (!addresses.is_empty()).then_some(Link { index: link.index, mtu, addresses })
     }

@@ -164,7 +164,7 @@ impl Daemon {
         let uid = minke_sys::status::of("/proc/self")?.uid;
         let clients = Clients::new(socket, uid)?;
         poller.add(&clients.server, CONTROL, Interest::Read)?;
-        let sockets = [V4, V6].map(|token| open(&poller, token));
+        let sockets = [open(&poller, V4)?, open(&poller, V6)?];
         let monitor = Monitor::links_and_addresses()?;
         poller.add(&monitor, NETWORK, Interest::Read)?;
         let mut folders: Vec<PathBuf> = args.values(SERVICES_FLAG.long).map(PathBuf::from).collect();
@@ -186,7 +186,7 @@ impl Daemon {
             signals,
             monitor,
             route: Route::new()?,
-            sockets: sockets.into_iter().collect::<Result<Vec<_>>>()?.try_into().unwrap_or_default(),
+            sockets,
             joined: [Vec::new(), Vec::new()],
             links: Links::new(args.values(INTERFACE_FLAG.long).map(str::to_owned).collect()),
             files,
