@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// `SO_TIMESTAMPNS_NEW` and its control message: with 64-bit times on every architecture.
 const SO_TIMESTAMPNS_NEW: i32 = 64;
 /// Bytes for the control messages of one datagram: a time and an address, with their headers.
-const CONTROL: usize = 128;
+pub(crate) const CONTROL: usize = 128;
 /// Bytes of a `struct sockaddr_in6`, the longer of the two.
 pub(crate) const ADDRESS: usize = 28;
 /// Bytes of the header of a control message: length, level and type.
@@ -82,24 +82,8 @@ impl Datagrams {
 
     /// Sends a datagram from one of this machine's addresses.
     pub fn send(&self, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> Result<()> {
-        let (mut name, name_length) = write_address(to);
-        let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let (mut control, used) = from.map_or(([0; CONTROL / 8], 0), |from| write_source(from, to));
-        // SAFETY: a `msghdr` of zeros (null pointers, no lengths) is valid.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_name = name.as_mut_ptr().cast();
-        message.msg_namelen = name_length;
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        if used > 0 {
-            message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = used as _;
-        }
-        let fd = self.fd.as_raw_fd();
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the pointers in `message` lead to `name`, `bytes` (only read) and `control` with their lengths.
-        let count = unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, flags) };
-        if count < 0 { Err(last_errno()).context("send to", to) } else { Ok(()) }
+        let (control, used) = from.map_or(([0; CONTROL / 8], 0), |from| write_source(from, to));
+        message::send(self.fd.as_raw_fd(), to, bytes, &control, used)
     }
 }
 
@@ -184,12 +168,17 @@ pub(crate) fn write_source(from: IpAddr, to: SocketAddr) -> ([u64; CONTROL / 8],
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20)
         }
     };
+    write_message(level, kind, data.get(..length).unwrap_or_default())
+}
+
+/// One control message in words, and its length in bytes.
+pub(crate) fn write_message(level: i32, kind: i32, data: &[u8]) -> ([u64; CONTROL / 8], usize) {
     let mut bytes = [0; CONTROL];
-    let whole = HEAD.saturating_add(length);
+    let whole = HEAD.saturating_add(data.len());
     put(&mut bytes, 0, &whole.to_ne_bytes());
     put(&mut bytes, size_of::<usize>(), &level.to_ne_bytes());
     put(&mut bytes, size_of::<usize>() + 4, &kind.to_ne_bytes());
-    put(&mut bytes, HEAD, data.get(..length).unwrap_or_default());
+    put(&mut bytes, HEAD, data);
     let mut words = [0; CONTROL / 8];
     for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
         *word = u64::from_ne_bytes(*bytes);
@@ -197,7 +186,7 @@ pub(crate) fn write_source(from: IpAddr, to: SocketAddr) -> ([u64; CONTROL / 8],
     (words, whole.next_multiple_of(size_of::<usize>()))
 }
 
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     for (place, byte) in bytes.iter_mut().skip(at).zip(value) {
         *place = *byte;
     }

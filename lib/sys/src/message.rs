@@ -1,6 +1,9 @@
-//! recvmsg(2): what a socket has, with the sender's name and the control messages.
+//! recvmsg(2) and sendmsg(2): datagrams with the other side's name and control messages.
 
+use crate::datagram::{CONTROL, last_errno, write_address};
+use crate::{Context, Result};
 use rustix::io::Errno;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 /// What was taken.
@@ -21,7 +24,7 @@ pub(crate) fn receive(
     buffer: &mut [u8],
     control: &mut [u64],
     flags: i32,
-) -> Result<Option<Taken>, Errno> {
+) -> std::result::Result<Option<Taken>, Errno> {
     let room = size_of_val(control);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: a `msghdr` of zeros (null pointers, no lengths) is valid.
@@ -47,4 +50,30 @@ pub(crate) fn receive(
     #[allow(clippy::unnecessary_cast)]
     let used = (message.msg_controllen as usize).min(room);
     Ok(Some(Taken { length, used, truncated: message.msg_flags & libc::MSG_TRUNC != 0 }))
+}
+
+/// Sends one message without waiting, with the control messages in the first `used` bytes of `control`.
+pub(crate) fn send(
+    fd: RawFd,
+    to: SocketAddr,
+    bytes: &[u8],
+    control: &[u64; CONTROL / 8],
+    used: usize,
+) -> Result<()> {
+    let (name, name_length) = write_address(to);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: a `msghdr` of zeros (null pointers, no lengths) is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = name.as_ptr().cast_mut().cast();
+    message.msg_namelen = name_length;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if used > 0 {
+        message.msg_control = control.as_ptr().cast_mut().cast();
+        message.msg_controllen = used.min(CONTROL) as _;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the pointers in `message` lead to `name`, `bytes` and `control` with their lengths, which are only read.
+    let count = unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, flags) };
+    if count < 0 { Err(last_errno()).context("send to", to) } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
 //! A UDP socket that hears a multicast group on the interfaces that it is told to, and shares its port with other programs
 //! on this machine (ip(7), ipv6(7)).
 
-use crate::datagram::{ADDRESS, each_message, last_errno, read_address, write_address};
+use crate::datagram::{ADDRESS, CONTROL, each_message, last_errno, put, read_address, write_message};
 use crate::message::{self, Taken};
 use crate::{Context, Result};
 use rustix::io::Errno;
@@ -13,10 +13,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 const IPV6_MULTICAST_ALL: i32 = 29;
 /// The most that a datagram can cross: also on a link of its own this is what mDNS wants (RFC 6762 §11).
 const HOPS: i32 = 255;
-/// Bytes for the control message about where a datagram came from or leaves.
-const CONTROL: usize = 64;
-/// Bytes of the header of a control message: length, level and type.
-const HEAD: usize = size_of::<usize>() + 8;
 
 /// Such a socket. It does not block.
 #[derive(Debug)]
@@ -142,22 +138,8 @@ impl Group {
 
     /// Sends a datagram by an interface, from an address that the kernel chooses there.
     pub fn send(&self, bytes: &[u8], to: SocketAddr, interface: u32) -> Result<()> {
-        let (mut name, name_length) = write_address(to);
-        let (mut control, used) = write_interface(interface, to.is_ipv4());
-        let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        // SAFETY: a `msghdr` of zeros (null pointers, no lengths) is valid.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_name = name.as_mut_ptr().cast();
-        message.msg_namelen = name_length;
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = used as _;
-        let fd = self.fd.as_raw_fd();
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the pointers in `message` lead to `name`, `bytes` (only read) and `control` with their lengths.
-        let count = unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, flags) };
-        if count < 0 { Err(last_errno()).context("send to", to) } else { Ok(()) }
+        let (control, used) = write_interface(interface, to.is_ipv4());
+        message::send(self.fd.as_raw_fd(), to, bytes, &control, used)
     }
 }
 
@@ -174,7 +156,7 @@ fn set(fd: BorrowedFd<'_>, level: i32, option: i32, value: &[u8]) -> std::result
     if done == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// The control message that names the interface to send by, in words, and its length in bytes. The address in it stays
+/// The control message that names the interface to send by, and its length in bytes. The address in it stays
 /// open.
 fn write_interface(interface: u32, v4: bool) -> ([u64; CONTROL / 8], usize) {
     let (level, kind, length, at) = if v4 {
@@ -182,23 +164,9 @@ fn write_interface(interface: u32, v4: bool) -> ([u64; CONTROL / 8], usize) {
     } else {
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20, 16)
     };
-    let mut bytes = [0; CONTROL];
-    let whole = HEAD.saturating_add(length);
-    put(&mut bytes, 0, &whole.to_ne_bytes());
-    put(&mut bytes, size_of::<usize>(), &level.to_ne_bytes());
-    put(&mut bytes, size_of::<usize>() + 4, &kind.to_ne_bytes());
-    put(&mut bytes, HEAD + at, &interface.to_ne_bytes());
-    let mut words = [0; CONTROL / 8];
-    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u64::from_ne_bytes(*bytes);
-    }
-    (words, whole.next_multiple_of(size_of::<usize>()))
-}
-
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    for (place, byte) in bytes.iter_mut().skip(at).zip(value) {
-        *place = *byte;
-    }
+    let mut data = [0; 20];
+    put(&mut data, at, &interface.to_ne_bytes());
+    write_message(level, kind, data.get(..length).unwrap_or_default())
 }
 
 #[cfg(test)]
