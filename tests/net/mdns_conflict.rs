@@ -73,8 +73,16 @@ fn at_the_same_moment_one_of_two_wins() {
     until_or("three names", settled, || third.log());
     let avahi = lab.host(4);
     let avahi = avahi.avahi("board");
-    until_or("Avahi has its own", || avahi.log().contains("Host name is board-4.local."), || avahi.log());
-    assert_eq!(names(&[&first, &second, &third]), ["board", "board-2", "board-3"]);
+    // A busy machine may defend a name too late, and then takes the next; four have four names.
+    let settled = || {
+        let log = avahi.log();
+        let its = log.rsplit("Host name is ").next().and_then(|rest| rest.split_once(".local."));
+        let mut all = names(&[&first, &second, &third]);
+        all.extend(its.map(|(name, _)| name.to_owned()));
+        all.sort();
+        all == ["board", "board-2", "board-3", "board-4"]
+    };
+    until_or("four names", settled, || avahi.log() + &third.log());
 }
 
 #[test]

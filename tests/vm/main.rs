@@ -11,6 +11,7 @@ mod development;
 mod disk;
 mod disk_growth;
 mod dns;
+mod foreign;
 mod mdns;
 mod ntp;
 mod nts;
@@ -21,5 +22,6 @@ mod settings;
 mod state;
 mod time;
 mod triggers;
+mod weight;
 
 use minke_tests::guest;
