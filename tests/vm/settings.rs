@@ -76,6 +76,7 @@ const ROWS: &[Row] = &[
         30,
         "grep -qx 'pool b.example iburst minpoll 14 maxpoll 14 maxsources 1' /run/chrony/added_config.sources",
     ),
+    ("ntpServers", "\"10.0.2.2\"", 30, "chronyc -n sources | grep -q ' 10[.]0[.]2[.]2 '"),
     ("ntpServers", "\"\"", 30, "! test -e /run/chrony/added_config.sources"),
     (
         "apiEndpoint",
