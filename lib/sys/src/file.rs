@@ -108,6 +108,16 @@ pub fn open_with_mode(path: &Path, flags: Flags, mode: u32) -> Result<File> {
     }
 }
 
+/// Takes the lock flock(2) on an open file, which holds until the file is closed or the process ends. `false`: somebody
+/// else has it.
+pub fn try_lock(file: &File) -> Result<bool> {
+    match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno).context("lock", "open file"),
+    }
+}
+
 /// Writes a file, made when missing, not durably: for what the kernel or a boot makes anew.
 pub fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
     write_bytes(path.as_ref(), content.as_ref())
@@ -333,6 +343,18 @@ mod tests {
         remove_all(&folder).unwrap();
         assert!(!folder.exists());
         remove_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn one_has_the_lock() {
+        let path = std::env::temp_dir().join(format!("minke-lock-{}", std::process::id()));
+        let first = open(&path, Flags::RDWR | Flags::CREATE).unwrap();
+        let second = open(&path, Flags::RDWR).unwrap();
+        assert!(try_lock(&first).unwrap());
+        assert!(!try_lock(&second).unwrap());
+        drop(first);
+        assert!(try_lock(&second).unwrap());
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
