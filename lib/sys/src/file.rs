@@ -45,8 +45,13 @@ pub fn write_durable(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         let _ = std::fs::remove_file(&fresh);
         return Err(error);
     }
-    std::fs::rename(&fresh, path).on("rename", &fresh)?;
+    rename(&fresh, path)?;
     sync_parent(path)
+}
+
+/// Gives a file or folder another name on its file system, in place of a file that has it.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).on("rename", from)
 }
 
 /// Removes a file durably. That it is not there is success.
@@ -253,7 +258,7 @@ pub fn set_link(link: &Path, target: &Path) -> Result<()> {
     let fresh = sibling(link)?;
     let _ = std::fs::remove_file(&fresh);
     std::os::unix::fs::symlink(target, &fresh).on("link", &fresh)?;
-    std::fs::rename(&fresh, link).on("rename", &fresh)
+    rename(&fresh, link)
 }
 
 /// Makes a folder and those above it; that it is there already is success.

@@ -20,6 +20,20 @@ struct FsUuid {
     uuid: [u8; 16],
 }
 
+/// A UUID that a device gives one of its file systems: a random one (RFC 9562 §5.4) that begins with `ba1eadef` (spec
+/// os §1.4).
+pub fn fresh_uuid() -> Result<[u8; 16]> {
+    let mut fresh = [0; 16];
+    crate::random::fill(&mut fresh)?;
+    for (byte, ours) in fresh.iter_mut().zip([0xBA, 0x1E, 0xAD, 0xEF]) {
+        *byte = ours;
+    }
+    let [_, _, _, _, _, _, version, _, variant, ..] = &mut fresh;
+    *version = *version & 0x0F | 0x40;
+    *variant = *variant & 0x3F | 0x80;
+    Ok(fresh)
+}
+
 /// Gives the ext4 file system that is mounted at `mounted` (for writing) a UUID, in its superblock by way of the
 /// journal, then in the copies. Linux 6.0 and later. `EOPNOTSUPP`: checksums depend on the UUID, as
 /// `metadata_csum_seed` is missing.
