@@ -9,6 +9,7 @@ pub mod archive;
 mod config;
 mod error;
 mod gunzip;
+mod hash;
 pub mod layer;
 pub mod manifest;
 pub mod platform;
