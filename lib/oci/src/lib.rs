@@ -7,6 +7,7 @@
 
 pub mod archive;
 mod config;
+mod documents;
 mod error;
 mod gunzip;
 mod hash;
