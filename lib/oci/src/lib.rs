@@ -11,9 +11,12 @@ mod documents;
 mod error;
 mod gunzip;
 mod hash;
+pub mod hostapp;
 pub mod layer;
 pub mod manifest;
+mod pipe;
 pub mod platform;
+pub mod registry;
 mod store;
 pub mod unpack;
 
