@@ -148,7 +148,7 @@ fn a_forward_run_does_everything_and_selects_last() {
         "cat $HOOKS_DIR/../../mnt/boot/resinOS_uEnv.txt; ls $HOOKS_DIR/../../mnt/state | grep rollback";
     device.script(
         &format!("{HOOKS}/90-look"),
-        &format!("{look} >$HOOKS_DIR/../seen; echo $DURING_UPDATE >>$HOOKS_DIR/../seen"),
+        &format!("{{ {look}; }} >$HOOKS_DIR/../seen; echo $DURING_UPDATE >>$HOOKS_DIR/../seen"),
     );
     device.put(&format!("{HOOKS}/70-v2/forward"), "echo plain >$HOOKS_DIR/../plain");
     device.script(&format!("{HOOKS}/70-v2/before"), "exit 1");
