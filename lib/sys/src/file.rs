@@ -267,6 +267,15 @@ pub fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
+/// The name under which the next content of `path` is written, beside it: `.NAME.new`.
+pub fn sibling(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::new("write", path.display(), Errno::INVAL))?;
+    let mut fresh = std::ffi::OsString::from(".");
+    fresh.push(name);
+    fresh.push(".new");
+    Ok(path.with_file_name(fresh))
+}
+
 /// Makes `link` lead to `target`, in place of whatever was there, in one step. One that is right stays untouched.
 pub fn set_link(link: &Path, target: &Path) -> Result<()> {
     if std::fs::read_link(link).is_ok_and(|old| old == target) {
@@ -309,14 +318,6 @@ pub fn chown(path: &Path, uid: u32, gid: u32) -> Result<()> {
 /// Sets the permission bits of what `path` leads to.
 pub fn set_mode(path: &Path, mode: u32) -> Result<()> {
     rustix::fs::chmod(name(path), Mode::from_raw_mode(mode)).on("set mode of", path)
-}
-
-fn sibling(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| Error::new("write", path.display(), Errno::INVAL))?;
-    let mut fresh = std::ffi::OsString::from(".");
-    fresh.push(name);
-    fresh.push(".new");
-    Ok(path.with_file_name(fresh))
 }
 
 #[cfg(test)]
