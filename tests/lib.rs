@@ -4,6 +4,7 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic)]
 
+pub mod boot_loader;
 pub mod disk;
 #[path = "net/dns_lab.rs"]
 pub mod dns_lab;
