@@ -4,6 +4,7 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic)]
 
+pub mod artefact;
 pub mod boot_loader;
 pub mod disk;
 #[path = "net/dns_lab.rs"]
@@ -13,6 +14,7 @@ pub mod guest;
 pub mod mdns_lab;
 pub mod program;
 mod random;
+pub mod registry;
 #[path = "net/relay.rs"]
 pub mod relay;
 #[path = "net/time_net.rs"]

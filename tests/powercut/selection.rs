@@ -37,7 +37,7 @@ const RULE: &[(&str, &str, Option<&str>, [u32; 5])] = &[
     ("4", "", None, [2; 5]),
 ];
 
-fn check(disk: &Path, write: &dyn Fn(&mut Loader, &str, &str, Option<&str>)) {
+fn check(disk: &Path, write: fn(&mut Loader, &str, &str, Option<&str>)) {
     for (root, flag, count, expected) in RULE {
         let mut loader = Loader::new(disk);
         write(&mut loader, root, flag, *count);
@@ -50,7 +50,7 @@ fn check(disk: &Path, write: &dyn Fn(&mut Loader, &str, &str, Option<&str>)) {
 fn u_boot_tries_three_times() {
     let scratch = Scratch::new("selection-u-boot").unwrap();
     let disk = both_slots(guest::FASTEST, &scratch);
-    check(&disk, &|loader, root, flag, count| {
+    check(&disk, |loader, root, flag, count| {
         let text = format!("resin_root_part={root}\nupgrade_available={flag}\n");
         loader.volume.write("resinOS_uEnv.txt", text.into_bytes());
         let count = count.map_or(String::new(), |count| format!("bootcount={count}\n"));
@@ -62,7 +62,7 @@ fn u_boot_tries_three_times() {
 fn grub_tries_three_times() {
     let scratch = Scratch::new("selection-grub").unwrap();
     let disk = both_slots(Arch::X86_64, &scratch);
-    check(&disk, &|loader, root, flag, count| {
+    check(&disk, |loader, root, flag, count| {
         loader.volume.write("grubenv", grub_environment(root, flag, count.unwrap_or("")).into_bytes());
     });
 }
