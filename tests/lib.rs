@@ -6,6 +6,7 @@
 
 pub mod artefact;
 pub mod boot_loader;
+pub mod device;
 pub mod disk;
 #[path = "net/dns_lab.rs"]
 pub mod dns_lab;

@@ -52,7 +52,15 @@ impl Registry {
         let layout = self.shared.folder.join(name);
         fs::create_dir_all(&layout).unwrap();
         run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&layout));
+        let whole = layout.join("archive.tar");
+        let _ = fs::remove_file(&whole);
+        std::os::unix::fs::symlink(archive, whole).unwrap();
         format!("10.0.2.2:{}/{name}:latest", self.port)
+    }
+
+    /// Where the guest gets the whole archive of an image that is on offer.
+    pub fn archive(&self, name: &str) -> String {
+        format!("http://10.0.2.2:{}/v2/{name}/blobs/archive", self.port)
     }
 
     /// Bytes of all answers' bodies since the last question.
@@ -122,6 +130,9 @@ impl Shared {
         };
         let layout = self.folder.join(name);
         let blob = |digest: &str| layout.join("blobs").join(digest.replace(':', "/"));
+        if reference == "archive" {
+            return Some((layout.join("archive.tar"), "application/x-tar".to_owned()));
+        }
         if kind == "blobs" || reference.starts_with("sha256:") {
             let file = blob(reference);
             let media = if kind == "blobs" {
