@@ -9,6 +9,7 @@ pub mod archive;
 mod config;
 mod error;
 mod gunzip;
+mod inflated;
 pub mod layer;
 pub mod manifest;
 pub mod platform;
@@ -17,6 +18,7 @@ pub mod unpack;
 
 pub use config::{ImageConfig, MAX_LAYERS};
 pub use error::{Error, Problem, Result};
+pub use inflated::gunzip_bytes;
 pub use layer::Blob;
 pub use minke_wire::oci::{Compression, Digest, MediaType, Reference, ReferenceError};
 pub use platform::Platform;
