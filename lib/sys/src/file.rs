@@ -86,6 +86,18 @@ pub fn sync_file_system(path: &Path) -> Result<()> {
     rustix::fs::syncfs(fd).on("syncfs", path)
 }
 
+/// Lets the kernel forget what it keeps of a file that is on the disk, so that the next read asks the disk.
+pub fn forget_cache(file: impl AsFd) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+/// Lets two names of one file system change places: renameat2(2) with `RENAME_EXCHANGE`, which vfat has since
+/// Linux 6.0. `EINVAL`: this file system or kernel has not.
+pub fn exchange(one: &Path, other: &Path) -> Result<()> {
+    rustix::fs::renameat_with(CWD, name(one), CWD, name(other), rustix::fs::RenameFlags::EXCHANGE)
+        .on("exchange", other)
+}
+
 /// Opens a file by the flags of open(2); it closes on exec. A new one gets the mode 0666, less what the umask takes.
 pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<File> {
     open_with_mode(path.as_ref(), flags, 0o666)

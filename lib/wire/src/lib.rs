@@ -5,6 +5,7 @@
 pub mod authorized_keys;
 pub mod autofs;
 pub mod base64;
+pub mod bootenv;
 pub mod calendar;
 pub mod civil;
 pub mod crc32;

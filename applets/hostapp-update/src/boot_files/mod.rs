@@ -1,0 +1,1 @@
+//! Boot file deployment (spec os §15.6).
