@@ -21,6 +21,8 @@ mod error;
 pub mod event;
 pub mod file;
 pub mod inotify;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub mod kexec;
 pub mod limit;
 pub mod machine;
 pub mod memory;

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arm64_image;
 pub mod authorized_keys;
 pub mod autofs;
 pub mod base64;
@@ -12,6 +13,7 @@ pub mod crc32;
 pub mod dhcp;
 pub mod dns;
 pub mod fat;
+pub mod fdt;
 pub mod http;
 pub mod journal;
 pub mod json;

@@ -146,16 +146,32 @@ mod tests {
     fn a_hash_is_whole_bytes_of_hexadecimal_digits() {
         let found = Superblock::parse(&superblock()).unwrap();
         let long = HASH.repeat(3);
-        for wrong in ["", "00", "4e3d b6df9d4bd2e7de0a1a3bbaaf9fc7b", &HASH[1..], &long, "zz3db6df9d4bd2e7de0a1a3bbaaf9fc7"]
-        {
+        for wrong in [
+            "",
+            "00",
+            "4e3d b6df9d4bd2e7de0a1a3bbaaf9fc7b",
+            &HASH[1..],
+            &long,
+            "zz3db6df9d4bd2e7de0a1a3bbaaf9fc7",
+        ] {
             assert_eq!(found.table("a", "b", wrong, ""), None, "{wrong}");
         }
     }
 
     #[test]
     fn what_no_kernel_maps_is_refused() {
-        let broken: &[(usize, u8)] =
-            &[(0, b'V'), (8, 2), (12, 2), (32, 0), (33, b' '), (64, 1), (65, 0), (69, 32), (81, 2), (79, 255)];
+        let broken: &[(usize, u8)] = &[
+            (0, b'V'),
+            (8, 2),
+            (12, 2),
+            (32, 0),
+            (33, b' '),
+            (64, 1),
+            (65, 0),
+            (69, 32),
+            (81, 2),
+            (79, 255),
+        ];
         for (at, byte) in broken {
             let mut block = superblock();
             block[*at] = *byte;
