@@ -51,8 +51,15 @@ if test -n "${extra_os_firmware_class_path}"; then
 fi
 @BOARD@
 echo "minke: U-Boot starts partition ${slot} (upgrade_available=${upgrade_available} bootcount=${bootcount})"
-setenv bootargs "root=LABEL=${label} ro @ARGUMENTS@ ${board_arguments} ${extra_os_cmdline}"
 setenv rootpart "${devtype} ${devnum}:${slot}"
+# The version's own arguments, the root image's hash among them.
+setenv slot_arguments
+if test -e ${rootpart} /boot/slot.env; then
+  if load ${rootpart} ${scratch} /boot/slot.env; then env import -t -r ${scratch} ${filesize} slot_arguments; fi
+else
+  echo "minke: partition ${slot} has no /boot/slot.env; its kernel gets no arguments of its own"
+fi
+setenv bootargs "root=LABEL=${label} ro @ARGUMENTS@ ${board_arguments} ${slot_arguments} ${extra_os_cmdline}"
 load ${rootpart} ${kernel_addr_r} /boot/vmlinuz
 load ${rootpart} ${ramdisk_addr_r} /boot/initramfs
 @BOOT@ ${kernel_addr_r} ${ramdisk_addr_r}:${filesize} ${fdt_addr}
