@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arm64_image;
 pub mod authorized_keys;
 pub mod autofs;
 pub mod base64;
@@ -13,6 +14,7 @@ pub mod delta;
 pub mod dhcp;
 pub mod dns;
 pub mod fat;
+pub mod fdt;
 pub mod http;
 pub mod journal;
 pub mod json;
@@ -30,6 +32,7 @@ pub mod table;
 pub mod tar;
 pub mod text;
 pub mod unit;
+pub mod verity;
 pub mod xml;
 
 /// A number without sign in digits of this base, at most 10; `None` for anything else or one that does not fit.
