@@ -75,7 +75,10 @@ const UNITS: &str = "usr/lib/systemd/system";
 /// Puts the fault in.
 fn spoil(fault: Fault, tree: &Tree<'_>) -> Result<()> {
     let ends = |root: &Root, unit: &str| {
-        root.file(&format!("{UNITS}/{unit}.service.d/fault.conf"), "[Service]\nExecStart=\nExecStart=/bin/false\n")
+        root.file(
+            &format!("{UNITS}/{unit}.service.d/fault.conf"),
+            "[Service]\nExecStart=\nExecStart=/bin/false\n",
+        )
     };
     match (fault, tree) {
         (Fault::Kernel, Tree::Slot(slot)) => arguments(slot, "rdinit=/none init=/none"),

@@ -42,10 +42,11 @@ pub struct Device {
 pub fn image(arch: Arch) -> PathBuf {
     let out = project().join("out");
     std::fs::create_dir_all(&out).unwrap();
-    let (archive, apps) = (out.join(format!("test-keep-{}.tar", arch.name())), out.join("test-keep-apps.json"));
+    let (archive, apps) =
+        (out.join(format!("test-keep-{}.tar", arch.name())), out.join("test-keep-apps.json"));
     let parts = Parts::get(&Cache::open().unwrap(), arch, false).unwrap();
     let content = demo::image(arch, &parts, 1_700_000_000).unwrap();
-    std::fs::write(&archive, content.archive).unwrap();
+    std::fs::write(&archive, content).unwrap();
     let mut target = demo::apps();
     let app = target["apps"].as_object_mut().unwrap().values_mut().next().unwrap();
     let release = app["releases"].as_object_mut().unwrap().values_mut().next().unwrap();
@@ -125,7 +126,8 @@ impl Device {
     /// What the device is in the end: version, partition, files about rollbacks, and its volume as the container has it.
     pub fn is(&mut self, version: &str, partition: &str, files: &[&str]) {
         self.settled();
-        let found = self.sh(". /etc/os-release; echo $VERSION; basename $(readlink -f /dev/disk/by-state/active)");
+        let found =
+            self.sh(". /etc/os-release; echo $VERSION; basename $(readlink -f /dev/disk/by-state/active)");
         assert_eq!(found.split_whitespace().next(), Some(version));
         assert!(found.ends_with(partition), "{found}");
         let about = self.sh("cd /mnt/state; ls -d rollback-* | grep -v '^rollback-health.conf$' || true");
