@@ -4,7 +4,7 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-use crate::{project, release};
+use crate::{project, release, run, text};
 use minke_image::arch::Arch;
 use minke_image::cache::{Cache, Key, file_digest};
 use minke_image::error::Result;
@@ -12,8 +12,10 @@ use minke_image::hostapp::{self, Ingredients, Signing, Tree};
 use minke_image::kernel::Parts;
 use minke_image::release::Release;
 use minke_image::tree::{Root, Scratch, walk};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What is wrong with a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,12 +132,26 @@ pub fn id(archive: &Path) -> String {
     config.trim_start_matches("sha256:").to_owned()
 }
 
+/// The files that a slot gets from an archive, with their digests: all but what is for other systems.
+pub fn contents(archive: &Path) -> BTreeMap<String, String> {
+    let scratch = Scratch::new("contents").unwrap();
+    let index = member(archive, "index.json");
+    let manifest = blob(archive, index.pointer("/manifests/0/digest"));
+    let digest = manifest.pointer("/layers/0/digest").and_then(serde_json::Value::as_str).unwrap();
+    let script = "tar -xOf \"$1\" \"blobs/$2\" | tar -xz -C \"$3\"";
+    let digest = digest.replace(':', "/");
+    run(Command::new("sh").args(["-ec", script, "sh"]).arg(archive).arg(digest).arg(scratch.path()));
+    let files = walk(scratch.path()).unwrap().into_iter();
+    let kept = files.filter(|(name, path)| path.is_file() && hostapp::is_slot_content(name));
+    kept.map(|(name, path)| (name, file_digest(&path).unwrap())).collect()
+}
+
 fn blob(archive: &Path, digest: Option<&serde_json::Value>) -> serde_json::Value {
     let digest = digest.and_then(serde_json::Value::as_str).unwrap();
     member(archive, &format!("blobs/{}", digest.replace(':', "/")))
 }
 
 fn member(archive: &Path, name: &str) -> serde_json::Value {
-    let text = crate::text(&crate::run(std::process::Command::new("tar").arg("-xOf").arg(archive).arg(name)));
+    let text = text(&run(Command::new("tar").arg("-xOf").arg(archive).arg(name)));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name} of {}: {error}", archive.display()))
 }

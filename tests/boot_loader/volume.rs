@@ -15,13 +15,21 @@ const BOOT: u32 = 1;
 pub struct Volume {
     disk: PathBuf,
     partitions: Vec<Partition>,
+    /// The boot partition, where it is not the disk's.
+    boot: Option<PathBuf>,
     written: BTreeMap<String, Vec<u8>>,
 }
 
 impl Volume {
     /// Reads the table.
     pub fn open(disk: &Path) -> Self {
-        Self { disk: disk.to_path_buf(), partitions: partitions(disk), written: BTreeMap::new() }
+        Self { disk: disk.to_path_buf(), partitions: partitions(disk), boot: None, written: BTreeMap::new() }
+    }
+
+    /// Reads the boot partition from this file: the disk's own, repaired.
+    pub fn with_boot(mut self, partition: &Path) -> Self {
+        self.boot = Some(partition.to_path_buf());
+        self
     }
 
     /// A file's content.
@@ -34,7 +42,7 @@ impl Volume {
             return Some(content.clone());
         }
         let mut command = Command::new("mcopy");
-        command.env("MTOOLS_SKIP_CHECK", "1").arg("-n").arg("-i").arg(self.place(BOOT));
+        command.env("MTOOLS_SKIP_CHECK", "1").arg("-n").arg("-i").arg(self.boot_place());
         let output = command.arg(format!("::/{path}")).arg("-").output().unwrap();
         output.status.success().then_some(output.stdout)
     }
@@ -57,9 +65,12 @@ impl Volume {
         Ext4(format!("{}?offset={}", self.disk.display(), self.start(partition)))
     }
 
-    /// mtools' name of the partition.
-    fn place(&self, partition: u32) -> String {
-        format!("{}@@{}", self.disk.display(), self.start(partition))
+    /// mtools' name of the boot partition.
+    fn boot_place(&self) -> String {
+        match &self.boot {
+            Some(file) => file.display().to_string(),
+            None => format!("{}@@{}", self.disk.display(), self.start(BOOT)),
+        }
     }
 
     /// Where a partition begins, in bytes: boot partition and roots are the first three.
