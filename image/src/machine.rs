@@ -25,6 +25,8 @@ pub enum Start {
     Direct,
     /// Firmware, boot loader and slot selection, as a device does.
     Firmware,
+    /// QEMU loads kernel and initramfs of the build as the boot loader of the chain [`crate::balena`].
+    Stage2,
 }
 
 /// What a command line is made from.
@@ -88,7 +90,10 @@ impl Machine<'_> {
             }
         }
         match self.start {
-            Start::Direct => self.direct(&mut line)?,
+            Start::Direct => self.direct(&mut line, "root=LABEL=resin-rootA ro")?,
+            // On x86 the second argument takes the interrupt controller away, too.
+            Start::Stage2 if self.arch == Arch::X86_64 => self.direct(&mut line, "balena_stage2 ro")?,
+            Start::Stage2 => self.direct(&mut line, "balena_stage2 maxcpus=0 ro")?,
             Start::Firmware => self.firmware(&mut line)?,
         }
         Ok(line)
@@ -109,10 +114,10 @@ impl Machine<'_> {
         nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect()
     }
 
-    fn direct(&self, line: &mut Vec<String>) -> Result<()> {
+    fn direct(&self, line: &mut Vec<String>, first: &str) -> Result<()> {
         // The shell on the console must be there whatever config.json says.
         let arguments = kernel_arguments(self.arch, true);
-        let mut arguments = format!("root=LABEL=resin-rootA ro {arguments} systemd.debug_shell");
+        let mut arguments = format!("{first} {arguments} systemd.debug_shell");
         if self.arch == Arch::Armv6 {
             arguments.push_str(&format!(" {PI_EMULATION_ARGUMENT}"));
         }
