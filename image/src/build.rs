@@ -267,13 +267,16 @@ impl Work<'_> {
     fn run(&self, image: &Path) -> Result<String> {
         let change = |tree: &hostapp::Tree<'_>| self.options.boot_chain.change(tree);
         let app = hostapp::build(&self.ingredients(&change), self.scratch)?;
-        for name in ["vmlinuz", "initramfs"].into_iter().chain(self.options.arch.device_tree()) {
+        for name in ["vmlinuz", "initramfs", machine::SLOT_ENVIRONMENT]
+            .into_iter()
+            .chain(self.options.arch.device_tree())
+        {
             self.boot.copy(&app.content.at(&format!("boot/{name}")), name, false)?;
         }
         self.boot.copy(&app.content.at("rootfs.squashfs"), "rootfs.squashfs", false)?;
         match self.options.boot_chain {
             BootChain::Balena => {
-                self.boot.copy(&app.boot_files.at(balena::BOOTENV), balena::BOOTENV, false)?
+                self.boot.copy(&app.boot_files.at(balena::BOOTENV), balena::BOOTENV, false)?;
             }
             // The folder may be that of an image of the other kind.
             BootChain::Usual => drop(fs::remove_file(self.boot.at(balena::BOOTENV))),

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub const KERNEL: &str = "vmlinuz";
 /// The initramfs beside it.
 pub const INITRAMFS: &str = "initramfs";
+/// The version's own kernel arguments.
+pub const SLOT_ENVIRONMENT: &str = "slot.env";
 /// U-Boot, in the form that the machine takes.
 pub const U_BOOT: &str = "u-boot.bin";
 /// The flash with U-Boot's stored environment.
@@ -120,6 +122,13 @@ impl Machine<'_> {
         let mut arguments = format!("{first} {arguments} systemd.debug_shell");
         if self.arch == Arch::Armv6 {
             arguments.push_str(&format!(" {PI_EMULATION_ARGUMENT}"));
+        }
+        if self.start == Start::Direct {
+            // As a boot loader does. An image made before there was such a file has none.
+            let environment = fs::read_to_string(self.boot.join(SLOT_ENVIRONMENT)).unwrap_or_default();
+            for line in environment.lines().filter_map(|line| line.strip_prefix("slot_arguments=")) {
+                arguments.push_str(&format!(" {line}"));
+            }
         }
         if !self.arguments.is_empty() {
             arguments.push_str(&format!(" {}", self.arguments));
