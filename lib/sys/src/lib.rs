@@ -15,6 +15,7 @@ pub mod clock;
 pub mod datagram;
 pub mod device;
 pub mod device_filter;
+pub mod dm;
 pub mod entry;
 mod error;
 pub mod event;

@@ -30,6 +30,7 @@ pub mod table;
 pub mod tar;
 pub mod text;
 pub mod unit;
+pub mod verity;
 pub mod xml;
 
 /// A number without sign in digits of this base, at most 10; `None` for anything else or one that does not fit.
