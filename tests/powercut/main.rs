@@ -9,6 +9,7 @@
 mod disk;
 mod log;
 mod replay;
+mod selection;
 
 use disk::{config_files, ext4_file, repair_ext4};
 use log::Entry;

@@ -7,8 +7,10 @@
 
 pub mod archive;
 mod config;
+mod documents;
 mod error;
 mod gunzip;
+mod hash;
 pub mod layer;
 pub mod manifest;
 pub mod platform;

@@ -45,8 +45,13 @@ pub fn write_durable(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         let _ = std::fs::remove_file(&fresh);
         return Err(error);
     }
-    std::fs::rename(&fresh, path).on("rename", &fresh)?;
+    rename(&fresh, path)?;
     sync_parent(path)
+}
+
+/// Gives a file or folder another name on its file system, in place of a file that has it.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).on("rename", from)
 }
 
 /// Removes a file durably. That it is not there is success.
@@ -117,6 +122,16 @@ pub fn open_with_mode(path: &Path, flags: Flags, mode: u32) -> Result<File> {
             Err(errno) => return Err(errno).on("open", path),
             Ok(fd) => return Ok(fd.into()),
         }
+    }
+}
+
+/// Takes the lock flock(2) on an open file, which holds until the file is closed or the process ends. `false`: somebody
+/// else has it.
+pub fn try_lock(file: &File) -> Result<bool> {
+    match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno).context("lock", "open file"),
     }
 }
 
@@ -255,7 +270,7 @@ pub fn set_link(link: &Path, target: &Path) -> Result<()> {
     let fresh = sibling(link)?;
     let _ = std::fs::remove_file(&fresh);
     std::os::unix::fs::symlink(target, &fresh).on("link", &fresh)?;
-    std::fs::rename(&fresh, link).on("rename", &fresh)
+    rename(&fresh, link)
 }
 
 /// Makes a folder and those above it; that it is there already is success.
@@ -345,6 +360,18 @@ mod tests {
         remove_all(&folder).unwrap();
         assert!(!folder.exists());
         remove_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn one_has_the_lock() {
+        let path = std::env::temp_dir().join(format!("minke-lock-{}", std::process::id()));
+        let first = open(&path, Flags::RDWR | Flags::CREATE).unwrap();
+        let second = open(&path, Flags::RDWR).unwrap();
+        assert!(try_lock(&first).unwrap());
+        assert!(!try_lock(&second).unwrap());
+        drop(first);
+        assert!(try_lock(&second).unwrap());
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
