@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// `KEXEC_FILE_NO_INITRAMFS` of include/uapi/linux/kexec.h.
 const NO_INITRAMFS: libc::c_long = 4;
+/// The number of kexec_file_load(2), which libc does not know everywhere.
+const KEXEC_FILE_LOAD: libc::c_long = if cfg!(target_arch = "x86_64") { 320 } else { 294 };
 
 /// Loads the kernel in `kernel` with its initramfs and its command line. `EBUSY`: one is being loaded; `EPERM`: not
 /// allowed, for instance by lockdown; `ENOEXEC`: it is no kernel of this architecture.
@@ -25,7 +27,7 @@ pub fn load(kernel: &Path, initramfs: Option<&Path>, arguments: &str) -> Result<
     let (line, length) = (arguments.as_ptr(), arguments.as_bytes_with_nul().len());
     let fd = kernel_file.as_raw_fd();
     // SAFETY: two open files, and a text of that length with its zero, which live through the call.
-    let done = unsafe { libc::syscall(libc::SYS_kexec_file_load, fd, initramfs_fd, length, line, flags) };
+    let done = unsafe { libc::syscall(KEXEC_FILE_LOAD, fd, initramfs_fd, length, line, flags) };
     let loaded = if done == 0 { Ok(()) } else { Err(last_error()) };
     #[cfg(target_arch = "aarch64")]
     if loaded == Err(Errno::NOSYS) {
