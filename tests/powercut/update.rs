@@ -112,7 +112,11 @@ impl Known {
         // Stage 1 of whatever was started repairs the boot partition: it is whole then, and the choice is the same.
         let boot = Partition::labelled(disk, "resin-boot").extract(disk);
         repair_fat(&boot);
-        assert_eq!(self.starts(disk, Some(&boot)), first, "the choice after the repair of the boot partition");
+        assert_eq!(
+            self.starts(disk, Some(&boot)),
+            first,
+            "the choice after the repair of the boot partition"
+        );
         self.boot_files(&boot);
         first
     }
@@ -166,7 +170,8 @@ impl Known {
 
 /// The id of the host app that a slot's link names.
 fn old_id(slot: &Ext4) -> String {
-    let target = slot.link("current").unwrap_or_else(|| panic!("a slot that is started has no link 'current'"));
+    let target =
+        slot.link("current").unwrap_or_else(|| panic!("a slot that is started has no link 'current'"));
     target.trim_start_matches("hostapps/").to_owned()
 }
 
