@@ -2,6 +2,7 @@
 //! "newc" form (Linux Documentation/driver-api/early-userspace/buffer-format.rst), compressed with zstd.
 
 use crate::error::{Context, Error, Result};
+use crate::hostapp::{Change, Tree};
 use crate::kernel::Parts;
 use crate::tool::Tool;
 use crate::tree::{Root, Scratch, walk};
@@ -19,7 +20,7 @@ const S_IFLNK: u32 = 0o120_000;
 const FOLDERS: &[&str] = &["dev", "proc", "sys", "run", "tmp", "root", "sysroot", "etc/minke", "sbin", "lib"];
 
 /// Builds the compressed archive for this release binary.
-pub fn build(minke: &Path, parts: &Parts, stamp: u64) -> Result<Vec<u8>> {
+pub fn build(minke: &Path, parts: &Parts, stamp: u64, change: Change<'_>) -> Result<Vec<u8>> {
     let scratch = Scratch::new("initramfs")?;
     let root = Root::new(scratch.path())?;
     for folder in FOLDERS {
@@ -30,6 +31,7 @@ pub fn build(minke: &Path, parts: &Parts, stamp: u64) -> Result<Vec<u8>> {
     root.copy(&parts.path("e2fsck"), "sbin/e2fsck", true)?;
     root.file("etc/minke/modules", format!("{}\n", parts.text("boot-modules")?))?;
     crate::rootfs::copy_tree(&parts.path("initramfs-modules/lib"), &root, "lib")?;
+    change(&Tree::Initramfs(&root))?;
     let archive = pack(root.top(), stamp)?;
     Tool::new("zstd").args(["-q", "-19", "-T1", "--no-check", "-c"]).input(archive).bytes()
 }

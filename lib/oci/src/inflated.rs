@@ -1,7 +1,7 @@
 //! Decompression of bytes in memory.
 
 use crate::Result;
-use crate::gunzip::{Pipe, gunzip};
+use crate::gunzip::{Pipe, Place, gunzip};
 
 struct Bytes<'a> {
     rest: &'a [u8],
@@ -20,9 +20,13 @@ impl Pipe for Bytes<'_> {
     fn content(&mut self, content: &[u8]) -> Result<()> {
         Ok((self.take)(content)?)
     }
+
+    fn between(&mut self, _: &Place<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Hands the content of gzip data to `take`, in pieces of 32 KiB at most.
 pub fn gunzip_bytes(data: &[u8], take: &mut dyn FnMut(&[u8]) -> minke_sys::Result<()>) -> Result<()> {
-    gunzip(&mut Bytes { rest: data, take })
+    gunzip(&mut Bytes { rest: data, take }, None)
 }

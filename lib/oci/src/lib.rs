@@ -7,12 +7,17 @@
 
 pub mod archive;
 mod config;
+mod documents;
 mod error;
 mod gunzip;
 mod inflated;
+mod hash;
+pub mod hostapp;
 pub mod layer;
 pub mod manifest;
+mod pipe;
 pub mod platform;
+pub mod registry;
 mod store;
 pub mod unpack;
 

@@ -206,6 +206,11 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Drops what is cached of an open file, as far as it was written: the next read comes from the disk.
+pub fn drop_cached(fd: impl AsFd) -> Result<()> {
+    rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed).context("drop the cache of", "file")
+}
+
 /// The text of a file below `/proc`, or of another small one; empty when it cannot be read.
 pub fn text(path: impl AsRef<Path>) -> String {
     /// The longest text, in bytes.

@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Where host apps lie in a slot.
 const APPS: &str = "hostapps";
-/// What is being written there.
+/// What is being written there, and the record by which it can be taken up.
 const NEW: &str = ".new";
+const RESUME: &str = ".new.resume";
 /// The link to the host app that is started.
 const CURRENT: &str = "current";
 /// How many updates led to this slot's content.
@@ -59,11 +60,6 @@ impl<'a> Writing<'a> {
         Ok(writing)
     }
 
-    /// Where the next host app is unpacked to.
-    pub fn new_folder(&self) -> PathBuf {
-        self.slots.inactive.place.join(APPS).join(NEW)
-    }
-
     /// Takes the slot out of the boot loaders' sight, then removes what it held, but what an update like this one has
     /// left, and makes the folders.
     pub fn empty(&self) -> Result<()> {
@@ -79,7 +75,7 @@ impl<'a> Writing<'a> {
             file::make_folder(&place.join(folder), 0o755)?;
         }
         for path in file::list(&place.join(APPS))? {
-            if !is_one_of(&path, &[NEW]) {
+            if !is_one_of(&path, &[NEW, RESUME]) {
                 file::remove_all(&path)?;
             }
         }
@@ -96,7 +92,7 @@ impl<'a> Writing<'a> {
         let app = apps.join(id);
         file::sync_file_system(place)?;
         file::remove_all(&app)?;
-        file::rename(&self.new_folder(), &app)?;
+        file::rename(&new_folder(place), &app)?;
         file::sync_folder(&apps)?;
         let counter = counter(&self.slots.active.place).saturating_add(1);
         file::write_durable(&place.join(COUNTER), format!("{counter}\n").as_bytes(), 0o644)?;
@@ -170,10 +166,15 @@ pub fn folder(place: &Path, id: &str) -> PathBuf {
     place.join(APPS).join(id)
 }
 
+/// Where the next host app of a slot is unpacked to.
+pub fn new_folder(place: &Path) -> PathBuf {
+    place.join(APPS).join(NEW)
+}
+
 /// Bytes that an update which did not come to its end has left; `None`: none has.
 pub fn interrupted(place: &Path) -> Option<u64> {
     let mut bytes = None;
-    let mut folders = vec![place.join(APPS).join(NEW)];
+    let mut folders = vec![new_folder(place)];
     while let Some(folder) = folders.pop() {
         for path in file::list(&folder).ok()? {
             let Ok(status) = status::of_link(&path) else { continue };

@@ -143,16 +143,21 @@ impl Device {
         run("umount", &[text(&place)]);
     }
 
-    /// Runs the program and returns what it logged.
-    pub fn run(&self, command: &str) -> (Output, String) {
+    /// The program with a command, ready to start.
+    pub fn program(&self, command: &str) -> Command {
         let arguments: Vec<&str> = ["--devices", "/disk"].into_iter().chain(command.split(' ')).collect();
-        let output = Command::new("chroot")
+        let mut program = Command::new("chroot");
+        program
             .arg(self.path(""))
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "entry", "--nocapture", "--test-threads=1"])
-            .env(ARGUMENTS, arguments.join("\n"))
-            .output()
-            .unwrap();
+            .env(ARGUMENTS, arguments.join("\n"));
+        program
+    }
+
+    /// Runs the program and returns what it logged.
+    pub fn run(&self, command: &str) -> (Output, String) {
+        let output = self.program(command).output().unwrap();
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         (output, log)
     }
@@ -173,6 +178,12 @@ impl Device {
         assert_eq!(output.status.code(), Some(1), "{command}: {log}");
         assert!(log.contains(part), "'{part}' in\n{log}");
         assert_eq!(before, (self.read("mnt/boot/resinOS_uEnv.txt"), self.digest_of_a()), "{command}: {log}");
+    }
+
+    /// The digests of both slots' devices.
+    pub fn digests(&self) -> [String; 2] {
+        run("sync", &[]);
+        [self.node('A'), self.node('B')].map(|node| hex(&Sha256::digest(fs::read(node).unwrap())))
     }
 
     fn digest_of_a(&self) -> String {
@@ -197,6 +208,15 @@ impl Device {
 
     /// A release of this version as an archive at `tmp/NAME` below the root; its id.
     pub fn release(&self, name: &str, version: &str, slug: &str) -> String {
+        self.make(name, version, slug, None)
+    }
+
+    /// As [`Device::release`]; it says that it takes so many bytes.
+    pub fn sized(&self, name: &str, version: &str, size: u64) -> String {
+        self.make(name, version, SLUG, Some(size))
+    }
+
+    fn make(&self, name: &str, version: &str, slug: &str, size: Option<u64>) -> String {
         let content = self.base.join("content");
         let _ = fs::remove_dir_all(&content);
         self.host_app(&content, version);
@@ -221,10 +241,11 @@ impl Device {
             "aarch64" => "arm64",
             other => other,
         };
+        let size = size.map_or_else(String::new, |size| format!(r#","io.minke.size":"{size}""#));
         let config = format!(
             r#"{{"architecture":"{architecture}","os":"linux","config":{{"Labels":{{
             "io.balena.image.class":"hostapp","io.balena.os-release.SLUG":"{slug}",
-            "io.balena.os-release.VERSION":"{version}","org.opencontainers.image.version":"{version}"}}}},
+            "io.balena.os-release.VERSION":"{version}","org.opencontainers.image.version":"{version}"{size}}}}},
             "rootfs":{{"type":"layers","diff_ids":["sha256:{plain}"]}}}}"#
         );
         let (config, config_size) = blob(config.as_bytes());
