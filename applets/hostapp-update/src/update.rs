@@ -16,24 +16,18 @@ mod version;
 mod why;
 
 use crate::cloud::Cloud;
-use crate::hooks::{self, Phase};
 use minke_applet::{Args, EXIT_USAGE, errln, log};
-use minke_boot::Chain;
 use minke_sys::file::{self, Flags};
-use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
 use progress::Progress;
 use slots::Slots;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use why::{Result, Why, refuse};
+use why::{Result, Why};
 
 /// Another update is under way.
 const EXIT_BUSY: u8 = 9;
 /// The lock of those who write the other slot, below the root.
 const LOCK: &str = "run/lock/hostapp-update.lock";
-/// How long a download waits for a clock that certificates' dates can be checked with.
-const CLOCK_LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs `hostapp-update`.
 pub fn run(args: &Args) -> u8 {
@@ -42,10 +36,11 @@ pub fn run(args: &Args) -> u8 {
         Err(error) => return minke_applet::report::<Why>(Err(error.into())),
     };
     let update = Update { args, links: args.value("devices").map(PathBuf::from), root };
-    match (args.operand(0), args.operands().len()) {
-        (None, 0) if args.has("image") != args.has("file") => update.locked(Update::install),
-        (Some("status"), 1) => minke_applet::report(status::print(&update)),
-        (Some("rollback"), 1) => update.locked(Update::go_back),
+    let sources = [args.has("image"), args.has("file")];
+    match (args.operand(0), args.operands().len(), sources) {
+        (None, 0, [true, false] | [false, true]) => update.locked(Update::install),
+        (Some("status"), 1, [false, false]) => minke_applet::report(status::print(&update)),
+        (Some("rollback"), 1, [false, false]) => update.locked(Update::go_back),
         _ => {
             errln!(
                 "hostapp-update: expected -i REFERENCE, -f FILE, status or rollback; see 'hostapp-update --help'"

@@ -23,7 +23,7 @@ fn entry() {
 /// That slot B, as it is on its device, holds the host app `id` of version [`NEW`] and nothing else.
 fn holds(device: &Device, id: &str) {
     // What boot loaders see, who replay no journal.
-    let debugfs = |command: &str| run("debugfs", &["-c", "-R", command, device.node('B')]);
+    let debugfs = |command: &str| run("debugfs", &["-c", "-R", command, text(&device.medium('B'))]);
     assert_eq!(debugfs("cat /boot/vmlinuz"), format!("kernel of {NEW}"));
     assert_eq!(debugfs("cat /counter"), "5");
     device.edit_b(|slot| {
@@ -32,16 +32,26 @@ fn holds(device: &Device, id: &str) {
         let mut names: Vec<_> = fs::read_dir(slot).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         let expected = [
-            "boot", "counter", "current", "dev", "etc", "hostapps", "lost+found", "mnt", "proc", "run", "sbin",
-            "sys", "tmp",
+            "boot",
+            "counter",
+            "current",
+            "dev",
+            "etc",
+            "hostapps",
+            "lost+found",
+            "mnt",
+            "proc",
+            "run",
+            "sbin",
+            "sys",
+            "tmp",
         ];
         assert_eq!(names, expected);
-        let size = fs::metadata(slot.join("current/boot/initramfs")).unwrap().len();
-        assert_eq!(size, 50_000 * "initramfs of 8.1.0".len() as u64);
+        assert!(fs::read(slot.join("current/boot/initramfs")).unwrap() == common::initramfs(NEW));
         assert!(slot.join("current/rootfs.squashfs").is_file());
     });
     // Mounted as it is, it was checked by the kernel; this looks at the rest.
-    run("e2fsck", &["-fn", device.node('B')]);
+    run("e2fsck", &["-fn", text(&device.medium('B'))]);
 }
 
 #[test]
@@ -54,7 +64,10 @@ fn status_tells_what_the_slots_hold() {
         assert_eq!((&expected.0["version"], &expected.0["id"]), (&RUNNING.into(), &OLD.into()));
         assert_eq!((&expected.1["version"], &expected.1["id"]), (&Value::Null, &Value::Null));
         assert_eq!(report["selection"]["chain"], "U-Boot");
-        assert_eq!((&report["selection"]["slot"], &report["selection"]["trial"]), (&"A".into(), &false.into()));
+        assert_eq!(
+            (&report["selection"]["slot"], &report["selection"]["trial"]),
+            (&"A".into(), &false.into())
+        );
         let text = device.good("status");
         assert!(text.contains("active    A") && text.contains("selected  A, for good (U-Boot)"), "{text}");
         device.bad("rollback", "slot B holds no system");
@@ -96,7 +109,8 @@ fn an_archive_comes_through_a_pipe() {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
         let text = String::from_utf8(output.stdout).unwrap();
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(&line[line.find('{')?..]).ok());
+        let lines =
+            text.lines().filter_map(|line| serde_json::from_str::<Value>(&line[line.find('{')?..]).ok());
         let percentages: Vec<u64> = lines.map(|line| line["percentage"].as_u64().unwrap()).collect();
         assert!(percentages.is_sorted() && percentages.len() >= 5, "{percentages:?}");
         assert_eq!(percentages.last(), Some(&100));
@@ -111,7 +125,9 @@ fn a_slot_beyond_repair_is_made_anew() {
         let id = device.release("os.tar", NEW, SLUG);
         let damages: [&dyn Fn(); 3] = [
             // Its first mebibyte is gone.
-            &|| drop(run("dd", &["if=/dev/urandom", &format!("of={}", device.node('B')), "bs=1M", "count=1"])),
+            &|| {
+                drop(run("dd", &["if=/dev/urandom", &format!("of={}", device.node('B')), "bs=1M", "count=1"]))
+            },
             // Another file system.
             &|| drop(run("mkfs.vfat", &["-I", device.node('B')])),
             // The kernel saw errors in it.
@@ -123,9 +139,6 @@ fn a_slot_beyond_repair_is_made_anew() {
             holds(&device, &id);
             let found = run("blkid", &["-p", "-o", "value", "-s", "LABEL", "-s", "UUID", device.node('B')]);
             assert!(found.contains("resin-rootB") && found.contains("ba1eadef"), "{found}");
-            let blocks = run("dumpe2fs", &["-h", device.node('B')]);
-            let blocks = blocks.lines().find_map(|line| line.strip_prefix("Block count:")).unwrap();
-            assert_eq!(blocks.trim(), "6144", "it fills the partition");
             run("umount", &[text(&device.path("mnt/sysroot/inactive"))]);
         }
         // Without the template it cannot be.

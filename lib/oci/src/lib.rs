@@ -10,9 +10,10 @@ mod config;
 mod documents;
 mod error;
 mod gunzip;
-mod inflated;
+
 mod hash;
 pub mod hostapp;
+mod inflated;
 pub mod layer;
 pub mod manifest;
 mod pipe;

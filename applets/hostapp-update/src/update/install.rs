@@ -46,12 +46,17 @@ impl Update<'_> {
             );
         }
         let keys = self.keys()?;
-        let file = self.args.value("file");
-        if file.is_none() && !time::wait_until_sane(CLOCK_LIMIT) {
-            progress.warn("the clock is not known to be right: certificates may be refused");
-        }
-        let mut run = Run { update: self, slots: &slots, chain, keys: &keys, writing: None, checked: false, came: false, progress };
-        let installed = match file {
+        let mut run = Run {
+            update: self,
+            slots: &slots,
+            chain,
+            keys: &keys,
+            writing: None,
+            checked: false,
+            came: false,
+            progress,
+        };
+        let installed = match self.args.value("file") {
             Some(path) => run.from(Source::Archive(Path::new(path))),
             None => run.from_registry(),
         };
@@ -101,7 +106,8 @@ impl Run<'_, '_> {
         if let Some(delta) = args.value("delta") {
             match self.from_reference(delta) {
                 Err(error) if !self.checked => {
-                    self.progress.warn(&format!("the delta cannot be used ({error}); taking the whole release"));
+                    self.progress
+                        .warn(&format!("the delta cannot be used ({error}); taking the whole release"));
                 }
                 installed => return installed,
             }
@@ -114,6 +120,9 @@ impl Run<'_, '_> {
             Ok(reference) => reference,
             Err(error) => refuse!("{text}: {error}"),
         };
+        if !time::wait_until_sane(CLOCK_LIMIT) {
+            self.progress.warn("the clock is not known to be right: certificates may be refused");
+        }
         self.from(Source::Registry(&reference, &self.access(&reference)))
     }
 
@@ -126,7 +135,10 @@ impl Run<'_, '_> {
         let own = config.string("balenaRootCA").and_then(|text| base64::decode(text.as_bytes()));
         let mut access = Access {
             credentials: Credentials::from_file(&root.join(LOGIN), registry),
-            trust: Trust { bundle: root.join(BUNDLE.trim_start_matches('/')), extra: own.unwrap_or_default() },
+            trust: Trust {
+                bundle: root.join(BUNDLE.trim_start_matches('/')),
+                extra: own.unwrap_or_default(),
+            },
             names: root.join("etc"),
             ..Access::default()
         };
@@ -190,10 +202,14 @@ impl Watch for Run<'_, '_> {
     fn accept(&mut self, release: &Release) -> std::result::Result<(), String> {
         self.judge(release).map_err(|error| error.to_string())?;
         let signer = match &release.signer {
-            Some(signer) => format!(", signed by {signer}"),
+            Some(signer) => format!(", signed with key {}", signer.key),
             None => String::new(),
         };
-        let text = format!("Running OS update: {} into slot {}{signer}", release.version(), self.slots.inactive.slot.letter());
+        let text = format!(
+            "Running OS update: {} into slot {}{signer}",
+            release.version(),
+            self.slots.inactive.slot.letter()
+        );
         self.progress.step(50, &text);
         if self.update.args.has("dry-run") {
             self.checked = true;

@@ -21,7 +21,7 @@ const LINES: Duration = Duration::from_secs(10);
 
 /// Where transfers lie among the percentages of the whole.
 const FROM: u8 = 50;
-const TO: u8 = 90;
+const TO: u8 = 85;
 
 /// Tells of an update.
 pub struct Progress {

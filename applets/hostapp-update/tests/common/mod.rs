@@ -71,6 +71,7 @@ impl Device {
             "mnt/data",
             "mnt/sysroot/active",
             "mnt/sysroot/inactive",
+            "run/systemd/timesync",
             "usr/share/minke",
             "disk",
         ] {
@@ -96,6 +97,7 @@ impl Device {
         fs::write(root.join("etc/os-release"), os_release(RUNNING, SLUG)).unwrap();
         device.boot_file("resinOS_uEnv.txt", "resin_root_part=2\nupgrade_available=0\n");
         device.boot_file("config.json", "{}\n");
+        fs::write(root.join("run/systemd/timesync/synchronized"), "NTP").unwrap();
         for (label, link) in [("resin-rootA", "active"), ("resin-rootB", "inactive")] {
             let image = device.base.join(format!("{label}.img"));
             make_slot(&image, label, 24);
@@ -112,6 +114,7 @@ impl Device {
         device.host_app(&app, RUNNING);
         symlink(format!("hostapps/{OLD}"), root.join("mnt/sysroot/active/current")).unwrap();
         fs::write(root.join("mnt/sysroot/active/counter"), "4\n").unwrap();
+        run("mount", &["-o", "remount,ro", text(&root.join("mnt/sysroot/active"))]);
         device
     }
 
@@ -132,6 +135,11 @@ impl Device {
     /// The device of slot A or B.
     pub fn node(&self, letter: char) -> &str {
         &self.loops[usize::from(letter == 'B')]
+    }
+
+    /// What is on the medium of slot A or B: not what the kernel remembers of the device.
+    pub fn medium(&self, letter: char) -> PathBuf {
+        self.base.join(format!("resin-root{letter}.img"))
     }
 
     /// Changes what is in slot B, as if another system had run there.
@@ -173,22 +181,20 @@ impl Device {
 
     /// Runs the program, which has to fail with a text that holds `part`, and to change neither selection nor slot A.
     pub fn bad(&self, command: &str, part: &str) {
-        let before = (self.read("mnt/boot/resinOS_uEnv.txt"), self.digest_of_a());
+        let before = (self.read("mnt/boot/resinOS_uEnv.txt"), self.digests()[0].clone());
         let (output, log) = self.run(command);
         assert_eq!(output.status.code(), Some(1), "{command}: {log}");
         assert!(log.contains(part), "'{part}' in\n{log}");
-        assert_eq!(before, (self.read("mnt/boot/resinOS_uEnv.txt"), self.digest_of_a()), "{command}: {log}");
+        assert_eq!(
+            before,
+            (self.read("mnt/boot/resinOS_uEnv.txt"), self.digests()[0].clone()),
+            "{command}: {log}"
+        );
     }
 
     /// The digests of both slots' devices.
     pub fn digests(&self) -> [String; 2] {
-        run("sync", &[]);
-        [self.node('A'), self.node('B')].map(|node| hex(&Sha256::digest(fs::read(node).unwrap())))
-    }
-
-    fn digest_of_a(&self) -> String {
-        run("sync", &[]);
-        hex(&Sha256::digest(fs::read(self.node('A')).unwrap()))
+        ['A', 'B'].map(|letter| run("sha256sum", &[text(&self.medium(letter))]))
     }
 
     /// A host app in a folder, whose hooks select its slot as the last of them does in a real one.
@@ -201,7 +207,7 @@ impl Device {
         fs::write(root.join("etc/os-release"), os_release(version, SLUG)).unwrap();
         fs::create_dir_all(app.join("boot")).unwrap();
         fs::write(app.join("boot/vmlinuz"), format!("kernel of {version}")).unwrap();
-        fs::write(app.join("boot/initramfs"), format!("initramfs of {version}").repeat(50_000)).unwrap();
+        fs::write(app.join("boot/initramfs"), initramfs(version)).unwrap();
         let image = app.join("rootfs.squashfs");
         run("mksquashfs", &[text(&root), text(&image), "-noappend", "-quiet", "-no-progress", "-all-root"]);
     }
@@ -330,6 +336,16 @@ fn make_slot(image: &Path, label: &str, megabytes: u64) {
             text(image),
         ],
     );
+}
+
+/// Content that hardly compresses.
+pub fn initramfs(version: &str) -> Vec<u8> {
+    let mut seed = version.bytes().fold(1u64, |seed, byte| seed.wrapping_mul(131).wrapping_add(byte.into()));
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        seed.to_be_bytes()
+    };
+    (0..250_000).flat_map(|_| next()).collect()
 }
 
 pub fn os_release(version: &str, slug: &str) -> String {
