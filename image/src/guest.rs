@@ -77,7 +77,11 @@ impl Settings {
             arch,
             image: image.to_path_buf(),
             boot: boot_folder(image),
-            start: Start::Direct,
+            start: if crate::balena::is_chain_of(&boot_folder(image)) {
+                Start::Stage2
+            } else {
+                Start::Direct
+            },
             kvm: false,
             ports: vec![48484, crate::demo::PORT],
             arguments: String::new(),

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub const KERNEL: &str = "vmlinuz";
 /// The initramfs beside it.
 pub const INITRAMFS: &str = "initramfs";
+/// The version's own kernel arguments.
+pub const SLOT_ENVIRONMENT: &str = "slot.env";
 /// U-Boot, in the form that the machine takes.
 pub const U_BOOT: &str = "u-boot.bin";
 /// The flash with U-Boot's stored environment.
@@ -25,6 +27,8 @@ pub enum Start {
     Direct,
     /// Firmware, boot loader and slot selection, as a device does.
     Firmware,
+    /// QEMU loads kernel and initramfs of the build as the boot loader of the chain [`crate::balena`].
+    Stage2,
 }
 
 /// What a command line is made from.
@@ -88,7 +92,10 @@ impl Machine<'_> {
             }
         }
         match self.start {
-            Start::Direct => self.direct(&mut line)?,
+            Start::Direct => self.direct(&mut line, "root=LABEL=resin-rootA ro")?,
+            // On x86 the second argument takes the interrupt controller away, too.
+            Start::Stage2 if self.arch == Arch::X86_64 => self.direct(&mut line, "balena_stage2 ro")?,
+            Start::Stage2 => self.direct(&mut line, "balena_stage2 maxcpus=0 ro")?,
             Start::Firmware => self.firmware(&mut line)?,
         }
         Ok(line)
@@ -109,12 +116,19 @@ impl Machine<'_> {
         nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect()
     }
 
-    fn direct(&self, line: &mut Vec<String>) -> Result<()> {
+    fn direct(&self, line: &mut Vec<String>, first: &str) -> Result<()> {
         // The shell on the console must be there whatever config.json says.
         let arguments = kernel_arguments(self.arch, true);
-        let mut arguments = format!("root=LABEL=resin-rootA ro {arguments} systemd.debug_shell");
+        let mut arguments = format!("{first} {arguments} systemd.debug_shell");
         if self.arch == Arch::Armv6 {
             arguments.push_str(&format!(" {PI_EMULATION_ARGUMENT}"));
+        }
+        if self.start == Start::Direct {
+            // As a boot loader does. An image made before there was such a file has none.
+            let environment = fs::read_to_string(self.boot.join(SLOT_ENVIRONMENT)).unwrap_or_default();
+            for line in environment.lines().filter_map(|line| line.strip_prefix("slot_arguments=")) {
+                arguments.push_str(&format!(" {line}"));
+            }
         }
         if !self.arguments.is_empty() {
             arguments.push_str(&format!(" {}", self.arguments));

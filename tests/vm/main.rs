@@ -22,6 +22,7 @@ mod settings;
 mod state;
 mod time;
 mod triggers;
+mod update;
 mod weight;
 
 use minke_tests::guest;

@@ -4,7 +4,7 @@ use crate::show::{data, local, socket, unanswered, wrong};
 use minke_applet::{Args, log, print};
 use minke_control::Error;
 use minke_control::mdns::{Question, Record, resolve};
-use minke_wire::dns::{Data, Kind};
+use minke_wire::dns::{Data, Kind, reverse};
 use minke_wire::json::json;
 use minke_wire::text;
 use std::fmt::Write;
@@ -87,37 +87,5 @@ fn ask(socket: &Path, name: &str, kinds: &[Kind]) -> Result<Vec<Record>, Error> 
 fn add(records: &mut Vec<Record>, record: Record) {
     if !records.contains(&record) {
         records.push(record);
-    }
-}
-
-/// The name under which an address has its host's name (RFC 1035 §3.5, RFC 3596 §2.5).
-fn reverse(address: IpAddr) -> String {
-    let mut name = String::new();
-    match address {
-        IpAddr::V4(address) => {
-            for byte in address.octets().iter().rev() {
-                let _ = write!(name, "{byte}.");
-            }
-            name.push_str("in-addr.arpa");
-        }
-        IpAddr::V6(address) => {
-            for byte in address.octets().iter().rev() {
-                let _ = write!(name, "{:x}.{:x}.", byte & 15, byte >> 4);
-            }
-            name.push_str("ip6.arpa");
-        }
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_addresses() {
-        assert_eq!(reverse("10.1.2.3".parse().unwrap()), "3.2.1.10.in-addr.arpa");
-        let name = reverse("2001:db8::a5".parse().unwrap());
-        assert_eq!(name, "5.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
     }
 }

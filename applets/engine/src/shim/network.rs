@@ -93,7 +93,7 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0u8; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {
-        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+        *byte = minke_wire::text::in_base(parts.next()?, 16)?;
     }
     parts.next().is_none().then_some(mac)
 }

@@ -56,7 +56,7 @@ fn is_ours(uuid: &str) -> bool {
 
 fn renew_fat(boot: &Found) -> Result<Checked> {
     let mut digits = [0; 2];
-    random::fill(&mut digits)?;
+    minke_sys::random::fill(&mut digits)?;
     let serial = 0xBDEF_0000 | u32::from(u16::from_le_bytes(digits));
     if !matches!(boot.superblock.as_ref().map(|found| found.kind), Some(Kind::Fat(16 | 32))) {
         return Ok(Checked::LeftAlone("it is no FAT16 or FAT32"));

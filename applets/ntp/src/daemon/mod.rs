@@ -27,7 +27,7 @@ use minke_sys::{Errno, Result, clock, random};
 use minke_wire::json::{Value, json};
 use names::Names;
 use server::Serving;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -437,13 +437,7 @@ impl Daemon {
 /// Whether a route leads to any source; before there are any, to the internet, by addresses of documentation (RFC 5737,
 /// RFC 3849). Connecting a datagram socket sends nothing.
 fn is_routed(client: &Client) -> bool {
-    let reaches = |peer: SocketAddr| {
-        let any: SocketAddr = match peer {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        UdpSocket::bind(any).and_then(|socket| socket.connect(peer)).is_ok()
-    };
+    let reaches = |peer: SocketAddr| minke_sys::batch::ask_udp(peer).is_ok();
     if client.sources.iter().any(|source| reaches(source.address)) {
         return true;
     }
