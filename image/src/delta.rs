@@ -9,7 +9,7 @@
 use crate::arch::Arch;
 use crate::cache::hex;
 use crate::error::{Error, Result};
-use crate::hostapp::{OS_RELEASE_LABEL, Signing, VERSION_LABEL, is_slot_content, tag};
+use crate::hostapp::{OS_RELEASE_LABEL, SIZE_LABEL, Signing, VERSION_LABEL, is_slot_content, tag};
 use crate::oci::{Archive, Compression, Image, gzip};
 use crate::tar::{Member, Tar};
 use minke_wire::delta::{Decoder, Event};
@@ -84,7 +84,7 @@ pub fn make(base: &Archive, target: &Archive) -> Result<Delta> {
         (TARGET_LABEL.to_owned(), target.id.as_str().into()),
     ]);
     for (name, value) in &target.labels {
-        if name.starts_with(OS_RELEASE_LABEL) || name == VERSION_LABEL {
+        if name.starts_with(OS_RELEASE_LABEL) || matches!(name.as_str(), VERSION_LABEL | SIZE_LABEL) {
             labels.insert(name.clone(), value.as_str().into());
         }
     }

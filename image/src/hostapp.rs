@@ -13,7 +13,7 @@ use crate::progress;
 use crate::release::Release;
 use crate::rootfs;
 use crate::tar::Tar;
-use crate::tree::{Root, Scratch};
+use crate::tree::{Root, Scratch, walk};
 use crate::units;
 use crate::verity;
 use minke_wire::minisign;
@@ -33,6 +33,9 @@ pub const OS_RELEASE_LABEL: &str = "io.balena.os-release.";
 
 /// The label with the version (OCI image-spec, `annotations.md`).
 pub const VERSION_LABEL: &str = "org.opencontainers.image.version";
+
+/// The label with the bytes of all files of a slot, so that room for them is looked for before anything is fetched.
+pub const SIZE_LABEL: &str = "io.minke.size";
 
 /// The manifest's annotation that carries the minisign signature of the configuration.
 pub const SIGNATURE_ANNOTATION: &str = "io.minke.signature";
@@ -122,7 +125,14 @@ pub fn build(from: &Ingredients<'_>, scratch: &Scratch) -> Result<HostApp> {
     step.done(&format!("{}, hash tree {}", kib(size(&squashfs)?), kib(size(&tree)?)));
 
     (from.change)(&Tree::Slot(&content))?;
-    let image = Image::new(layer(&content, from)?, arch, &json!({ "Labels": labels(from.release) }), stamp);
+    let mut bytes = 0;
+    for (_, path) in walk(content.top())? {
+        bytes += fs::symlink_metadata(&path)
+            .on("looking at", &path)
+            .map(|data| if data.is_file() { data.len() } else { 0 })?;
+    }
+    let image =
+        Image::new(layer(&content, from)?, arch, &json!({ "Labels": labels(from.release, bytes) }), stamp);
     Ok(HostApp { content, boot_files, image })
 }
 
@@ -135,9 +145,10 @@ fn layer(content: &Root, from: &Ingredients<'_>) -> Result<Vec<u8>> {
     Ok(tar.finish())
 }
 
-fn labels(release: &Release) -> Value {
+fn labels(release: &Release, bytes: u64) -> Value {
     let mut labels: Map<String, Value> =
         LABELS.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+    labels.insert(SIZE_LABEL.into(), bytes.to_string().into());
     labels.insert(VERSION_LABEL.into(), release.version.as_str().into());
     for (key, value) in release.os_release_lines() {
         labels.insert(format!("{OS_RELEASE_LABEL}{key}"), value.into());
