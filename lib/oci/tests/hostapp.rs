@@ -222,7 +222,7 @@ fn what_is_not_for_this_device_is_refused_before_anything_is_written() {
     let missing: Files = good.iter().filter(|(path, _)| path != "rootfs.squashfs").cloned().collect();
     check(&Artefact::full(&missing, "1"), "it has no boot or no rootfs.squashfs");
     // As a balenaOS host app is: the whole system, with its boot.
-    let mut system = missing.clone();
+    let mut system = missing;
     system.push(("usr/lib/everything".into(), content(9, 17 << 20)));
     check(&Artefact::full(&system, "1"), "whole system beside boot and rootfs.squashfs");
     for (path, expected) in [("boot/../../x", "contains '..'"), ("/../x", "contains '..'")] {
