@@ -5,6 +5,7 @@
 
 mod boot_files;
 mod cloud;
+mod devices;
 mod hooks;
 mod reboot;
 mod rollback;
@@ -88,7 +89,7 @@ const UPDATE_FLAGS: [Flag; 13] = [
 ];
 
 /// The options of the hook runner, which has two names.
-const HOOK_FLAGS: [Flag; 6] = [
+const HOOK_FLAGS: [Flag; 7] = [
     Flag {
         short: None,
         long: "before",
@@ -108,7 +109,13 @@ const HOOK_FLAGS: [Flag; 6] = [
         value: None,
         help: "Run before, forward and after, one after the other",
     },
-    Flag { short: None, long: "dir", value: Some("DIR"), help: "Take the hooks of DIR" },
+    Flag { short: None, long: "dir", value: Some("DIR"), help: "Take the hooks of DIR alone" },
+    Flag {
+        short: None,
+        long: "chroot",
+        value: Some("DIR"),
+        help: "Run the hooks of the system mounted at DIR, in a chroot of it",
+    },
     ROOT,
 ];
 
@@ -162,6 +169,7 @@ pub static APPLET: Applet = Applet {
                 ("check", "Make one attempt now, print what each check says; exit 1 if one fails"),
                 ("stop", "End the trial: the running system stays"),
                 ("pause", "Clear the boot count, as a shutdown in order does"),
+                ("report", "Tell the cloud of the last rollback, unless that was done"),
             ],
             flags: &[ROOT],
             examples: &[("rollback-health check", "Would this system be kept?")],

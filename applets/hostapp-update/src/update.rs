@@ -4,7 +4,7 @@
 //! one write: whatever ends the program before, and be it a power cut, leaves it as it was.
 
 mod check;
-mod image;
+pub(crate) mod image;
 mod install;
 mod progress;
 mod remake;

@@ -120,8 +120,8 @@ impl Chain {
         })
     }
 
-    /// Stores a selection. Power cut: the old or the new one, see the variants; then it is on the disk.
-    pub fn write(self, boot: &Path, selection: &Selection) -> Result<()> {
+    /// The variables of a selection, in the order in which they stand.
+    pub(crate) fn record(self, selection: &Selection) -> [(&'static str, &'static str); 3] {
         let root = match self {
             Self::BalenaBootloader => selection.root.letter(),
             _ => selection.root.number(),
@@ -135,7 +135,12 @@ impl Chain {
             3 => "3",
             _ => "4",
         };
-        let record = [(ROOT, root), (UPGRADE, upgrade), (COUNT, count)];
+        [(ROOT, root), (UPGRADE, upgrade), (COUNT, count)]
+    }
+
+    /// Stores a selection. Power cut: the old or the new one, see the variants; then it is on the disk.
+    pub fn write(self, boot: &Path, selection: &Selection) -> Result<()> {
+        let record = self.record(selection);
         let path = self.path(boot);
         let [first, second, third] = record;
         if self != Self::UBoot {
@@ -183,7 +188,8 @@ impl Chain {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// The content of a record; empty when there is none.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     match file::read_optional(path, LIMIT) {
         Ok(content) => Ok(content.unwrap_or_default()),
         // No boot loader has room for that, so it is garbage.

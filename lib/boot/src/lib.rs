@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+pub mod kernel;
 pub mod place;
 pub mod rule;
 

@@ -103,7 +103,11 @@ mod tests {
         std::fs::write(file::sibling(&path).unwrap(), "left by a cut").unwrap();
         std::fs::write(&source, "third").unwrap();
         for (content, make) in [("first", 0), ("second, longer", 0), ("third", 1), ("third", 1)] {
-            if make == 0 { put(&path, content.as_bytes()).unwrap() } else { copy(&source, &path).unwrap() }
+            if make == 0 {
+                put(&path, content.as_bytes()).unwrap()
+            } else {
+                copy(&source, &path).unwrap()
+            }
             assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
             assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
         }

@@ -23,7 +23,12 @@ pub struct Space {
 pub fn of(path: &Path) -> Result<Space> {
     let found = rustix::fs::statvfs(name(path)).on("look at the space of", path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(Space { total: bytes(found.f_blocks), free: bytes(found.f_bfree), available: bytes(found.f_bavail), unit: found.f_frsize })
+    Ok(Space {
+        total: bytes(found.f_blocks),
+        free: bytes(found.f_bfree),
+        available: bytes(found.f_bavail),
+        unit: found.f_frsize,
+    })
 }
 
 /// Makes a new file that occupies so many bytes, readable by its owner alone.

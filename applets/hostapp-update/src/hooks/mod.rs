@@ -74,8 +74,7 @@ pub fn run(image: &Path, phase: Phase, during_update: bool) -> Result<()> {
             if !in_chroot {
                 words.extend([Path::new("--dir"), &folder]);
             }
-            let program =
-                if in_chroot { PathBuf::from("/proc/self/exe") } else { image.join(name) };
+            let program = if in_chroot { PathBuf::from("/proc/self/exe") } else { image.join(name) };
             run_runner(&program, &words, phase, during_update)
         }
     }
@@ -99,7 +98,11 @@ fn run_runner(program: &Path, words: &[&Path], phase: Phase, during_update: bool
 }
 
 fn failed(what: &str, exit: Exit) -> Error {
-    Error::new("run hooks", format_args!("{what} ({exit}; the lines before this one say why)"), Errno::CANCELED)
+    Error::new(
+        "run hooks",
+        format_args!("{what} ({exit}; the lines before this one say why)"),
+        Errno::CANCELED,
+    )
 }
 
 /// Ends a process that leads a session, with all of its group.

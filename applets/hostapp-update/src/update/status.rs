@@ -83,7 +83,7 @@ fn report(update: &Update<'_>) -> Result<Value> {
         }),
         Err(error) => json!({ "error": error.to_string() }),
     };
-    let rollback = rollback::status();
+    let rollback = rollback::status(&update.root);
     Ok(json!({ "active": active, "inactive": inactive, "selection": selection, "rollback": rollback }))
 }
 

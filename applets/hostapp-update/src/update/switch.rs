@@ -8,13 +8,7 @@ use super::{Done, Update, slot};
 use crate::hooks::{self, Phase};
 use minke_boot::Chain;
 use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
-use minke_sys::{file, status};
 use std::path::Path;
-
-/// How the device did before the update, for the judgement afterwards (spec os §15.2).
-const VARIABLES: &str = "mnt/state/rollback-health-variables";
-/// There while the VPN is up (spec os §14.3).
-const VPN: &str = "run/openvpn/vpn_status/active";
 
 impl Update<'_> {
     /// Runs the hooks of the host app in the folder `app` of the other slot; the last one selects that slot for a trial.
@@ -54,9 +48,7 @@ impl Update<'_> {
 
     /// Writes down what works now. A state partition without room is no reason to keep an old system (issue 1657).
     fn remember_health(&self, progress: &mut Progress) {
-        let vpn = u8::from(status::exists(self.path(VPN)));
-        let text = format!("BALENAOS_ROLLBACK_VPNONLINE={vpn}\n");
-        if let Err(error) = file::write_durable(&self.path(VARIABLES), text.as_bytes(), 0o644) {
+        if let Err(error) = crate::rollback::remember(&self.root) {
             progress.warn(&format!("the trial will not know how things were: {error}"));
         }
     }

@@ -415,7 +415,8 @@ fn an_exchange_that_was_cut_keeps_the_file_and_not_what_stood_beside_it() {
         std::fs::File::create(&scratch.0).unwrap().set_len(3 << 20).unwrap();
         scratch.run("mkfs.vfat", &["-F", "16", "-s", "1", "-n", "resin-boot", "@"]);
         let content = |byte: u8, length: usize| vec![byte; length];
-        let mut files = [("kernel.img", content(b'o', 600_000)), (".kernel.img.new", content(b'n', 1_000_000))];
+        let mut files =
+            [("kernel.img", content(b'o', 600_000)), (".kernel.img.new", content(b'n', 1_000_000))];
         if beside_first {
             files.reverse();
         }
