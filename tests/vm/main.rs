@@ -23,6 +23,7 @@ mod state;
 mod time;
 mod triggers;
 mod update;
+mod update_faults;
 mod weight;
 
 use minke_tests::guest;
