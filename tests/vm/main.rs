@@ -19,6 +19,7 @@ mod openntpd;
 mod preload;
 mod services;
 mod settings;
+mod stage;
 mod state;
 mod time;
 mod triggers;
