@@ -9,6 +9,7 @@ mod report;
 mod server;
 
 use crate::client::{Action, Beginning, Client, Now};
+use crate::nanos::Nanos;
 use crate::nts::associations::Associations;
 use crate::serve::{Subnet, options};
 use crate::sources;
@@ -265,7 +266,7 @@ impl Daemon {
         let first = deadlines.into_iter().flatten().min();
         if first != self.set {
             self.set = first;
-            let nanos = |due: i64| u64::try_from(due.saturating_sub(now.boot)).unwrap_or(0);
+            let nanos = |due: i64| u64::try_from(due.since(now.boot)).unwrap_or(0);
             self.timer.set(first.map(|due| Duration::from_nanos(nanos(due))))?;
         }
         Ok(())
@@ -465,7 +466,7 @@ fn watchdog_period() -> Option<i64> {
 /// Nanoseconds of a clock.
 fn nanos(time: Duration) -> i64 {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    seconds.saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
+    seconds.saturating_mul(1_000_000_000).after(time.subsec_nanos().into())
 }
 
 fn boot() -> i64 {
