@@ -4,6 +4,9 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic)]
 
+pub mod artefact;
+pub mod boot_loader;
+pub mod device;
 pub mod disk;
 #[path = "net/dns_lab.rs"]
 pub mod dns_lab;
@@ -12,6 +15,7 @@ pub mod guest;
 pub mod mdns_lab;
 pub mod program;
 mod random;
+pub mod registry;
 #[path = "net/relay.rs"]
 pub mod relay;
 #[path = "net/time_net.rs"]

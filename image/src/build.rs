@@ -1,6 +1,7 @@
 //! Builds an image: root file system, initramfs, slot, boot files, state, data, and the disk that holds them.
 
 use crate::arch::Arch;
+use crate::balena::{self, BootChain};
 use crate::boot_files;
 use crate::cache::{Cache, Key, file_digest};
 use crate::demo;
@@ -64,6 +65,8 @@ pub struct Options {
     pub preload: Preload,
     /// Partition sizes.
     pub layout: LayoutChoice,
+    /// Who selects the slot.
+    pub boot_chain: BootChain,
     /// The image file; kernel and initramfs go into a folder of the same name with `.boot`.
     pub output: PathBuf,
     /// A binary to use instead of building one.
@@ -112,8 +115,8 @@ pub fn artefact(cache: &Cache, options: &Options, signing: &Signing) -> Result<S
     let minke = release_binary(options)?;
     let parts = Parts::get(cache, options.arch, options.refresh)?;
     let scratch = Scratch::new("hostapp")?;
-    let from =
-        hostapp::Ingredients { release: &release, parts: &parts, minke: &minke, change: hostapp::UNCHANGED };
+    let change = |tree: &hostapp::Tree<'_>| options.boot_chain.change(tree);
+    let from = hostapp::Ingredients { release: &release, parts: &parts, minke: &minke, change: &change };
     let app = hostapp::build(&from, &scratch)?;
     let step = progress::step("archive");
     let archive = app.archive(&release, signing)?;
@@ -223,7 +226,7 @@ fn inputs_key(options: &Options, release: &Release, minke: &Path, parts: &Parts)
     key = key
         .with(options.arch.name())
         .with([u8::from(options.development)])
-        .with(format!("{:?}", options.layout));
+        .with(format!("{:?} {:?}", options.layout, options.boot_chain));
     for (name, path) in walk(&units::folder())? {
         if path.is_file() {
             key = key.with(name).with(file_digest(&path)?);
@@ -262,11 +265,22 @@ struct Work<'a> {
 impl Work<'_> {
     /// Makes everything and returns the host application's id.
     fn run(&self, image: &Path) -> Result<String> {
-        let app = hostapp::build(&self.ingredients(), self.scratch)?;
-        for name in ["vmlinuz", "initramfs"].into_iter().chain(self.options.arch.device_tree()) {
+        let change = |tree: &hostapp::Tree<'_>| self.options.boot_chain.change(tree);
+        let app = hostapp::build(&self.ingredients(&change), self.scratch)?;
+        for name in ["vmlinuz", "initramfs", machine::SLOT_ENVIRONMENT]
+            .into_iter()
+            .chain(self.options.arch.device_tree())
+        {
             self.boot.copy(&app.content.at(&format!("boot/{name}")), name, false)?;
         }
         self.boot.copy(&app.content.at("rootfs.squashfs"), "rootfs.squashfs", false)?;
+        match self.options.boot_chain {
+            BootChain::Balena => {
+                self.boot.copy(&app.boot_files.at(balena::BOOTENV), balena::BOOTENV, false)?;
+            }
+            // The folder may be that of an image of the other kind.
+            BootChain::Usual => drop(fs::remove_file(self.boot.at(balena::BOOTENV))),
+        }
         self.firmware()?;
 
         let step = progress::step("file systems and disk");
@@ -285,13 +299,8 @@ impl Work<'_> {
         Ok(id)
     }
 
-    fn ingredients(&self) -> hostapp::Ingredients<'_> {
-        hostapp::Ingredients {
-            release: self.release,
-            parts: self.parts,
-            minke: self.minke,
-            change: hostapp::UNCHANGED,
-        }
+    fn ingredients<'b>(&'b self, change: hostapp::Change<'b>) -> hostapp::Ingredients<'b> {
+        hostapp::Ingredients { release: self.release, parts: self.parts, minke: self.minke, change }
     }
 
     /// What QEMU needs for the whole boot chain: U-Boot in the form that the machine takes. (UEFI comes with QEMU.)

@@ -16,7 +16,8 @@ const EXIT_USAGE: u8 = 2;
 
 const HELP: &str = "minke-image: builds bootable images and runs them in QEMU
 
-Usage: image/build ARCH [--dev] [--config FILE] [--preload IMAGE.tar --app APPS.json] [--layout small|reference] [-o OUT]
+Usage: image/build ARCH [--dev] [--config FILE] [--preload IMAGE.tar --app APPS.json] [--layout small|reference]
+                        [--boot-chain usual|balena] [-o OUT]
        image/build --hostapp ARCH [--dev] [--version V] [--sign KEY|--signature FILE] [-o OUT]
        image/build --delta FROM TO [--sign KEY|--signature FILE] [-o OUT]
        image/boot [ARCH] [--once] [--image FILE]
@@ -30,6 +31,8 @@ image/build makes a disk image.
   --preload FILE     Container image archive for the data partition, together with
   --app FILE         the apps.json that names it
   --layout NAME      Partition sizes: small (default), or reference as the specification has them
+  --boot-chain NAME  Who selects the slot: usual, which is GRUB or U-Boot (default), or balena, a kernel that reads
+                     bootenv and starts the slot's by kexec (x86_64 and aarch64; QEMU starts that kernel)
   -o, --output FILE  The image (default out/minke-ARCH[-dev].img); kernel and initramfs go to FILE.boot
   --version V        The operating system's version in os-release (default 8.0.2)
   --minke FILE       Use this binary instead of running release/build

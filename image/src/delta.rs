@@ -9,7 +9,7 @@
 use crate::arch::Arch;
 use crate::cache::hex;
 use crate::error::{Error, Result};
-use crate::hostapp::{OS_RELEASE_LABEL, SIZE_LABEL, Signing, VERSION_LABEL, is_slot_content, tag};
+use crate::hostapp::{LABELS, OS_RELEASE_LABEL, SIZE_LABEL, Signing, VERSION_LABEL, is_slot_content, tag};
 use crate::oci::{Archive, Compression, Image, gzip};
 use crate::tar::{Member, Tar};
 use minke_wire::delta::{Decoder, Event};
@@ -79,14 +79,17 @@ pub fn make(base: &Archive, target: &Archive) -> Result<Delta> {
     for (name, piece) in pieces {
         tar.file(&name, 0o644, &piece)?;
     }
-    let mut labels: Map<String, Value> = Map::from_iter([
-        (BASE_LABEL.to_owned(), base.id.as_str().into()),
-        (TARGET_LABEL.to_owned(), target.id.as_str().into()),
-    ]);
-    for (name, value) in &target.labels {
-        if name.starts_with(OS_RELEASE_LABEL) || matches!(name.as_str(), VERSION_LABEL | SIZE_LABEL) {
-            labels.insert(name.clone(), value.as_str().into());
-        }
+    let mut labels = Map::new();
+    for (name, value) in [(BASE_LABEL, &base.id), (TARGET_LABEL, &target.id)] {
+        labels.insert(name.into(), value.as_str().into());
+    }
+    let of_target = |name: &str| {
+        let known =
+            [VERSION_LABEL, SIZE_LABEL].contains(&name) || LABELS.iter().any(|(label, _)| *label == name);
+        known || name.starts_with(OS_RELEASE_LABEL)
+    };
+    for (name, value) in target.labels.iter().filter(|(name, _)| of_target(name)) {
+        labels.insert(name.clone(), value.as_str().into());
     }
     let config = json!({ "Labels": labels });
     let image = Image::new(tar.finish(), arch, &config, u64::try_from(stamp).unwrap_or_default());

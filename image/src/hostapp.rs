@@ -1,8 +1,12 @@
 //! The host application: what a slot holds, and the OCI image in which it travels (decision 5).
 //!
 //! A slot has `boot/` with kernel, initramfs, device tree and the slot's own kernel arguments, the root image
-//! `rootfs.squashfs`, and its hash tree `rootfs.verity`. The image has these in one layer, and `sbin/init` besides, which
-//! is minke: a system that mounts images as overlays starts it. Its configuration's digest is the host application's id.
+//! `rootfs.squashfs`, and its hash tree `rootfs.verity`. The image has these in one layer. Its configuration's digest is the
+//! host application's id.
+//!
+//! Besides, the layer has what the reference's `hostapp-update` and stage 1 look for in a host application (spec os §1.6,
+//! §1.7, §15.2), where it is the root of an overlay or of a container: minke as `sbin/init` and, by a hard link, as
+//! `boot/init`, which is called with `-sysroot`; the hook runner's names; mount points. Our own updater leaves these out.
 
 use crate::boot_files;
 use crate::error::{Context, Error, Result};
@@ -21,21 +25,50 @@ use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Labels of all host applications (spec os §15).
-const LABELS: &[(&str, &str)] = &[
+/// Labels of all host applications, also of those that travel as a delta (spec os §15).
+pub const LABELS: &[(&str, &str)] = &[
     ("io.balena.image.class", "hostapp"),
     ("io.balena.image.requires-reboot", "1"),
     ("io.balena.image.store", "root"),
 ];
+
+/// The label with the bytes that the files take in a slot.
+pub const SIZE_LABEL: &str = "io.minke.size";
+
+/// A slot's block, in bytes.
+const BLOCK: u64 = 4096;
+
+/// Mount points of an overlay or container that the layer is.
+const FOREIGN_FOLDERS: &[&str] = &[
+    "dev",
+    "etc",
+    "etc/hostapp-update-hooks.d",
+    "mnt",
+    "mnt/boot",
+    "mnt/data",
+    "mnt/state",
+    "mnt/sysroot",
+    "mnt/sysroot/active",
+    "mnt/sysroot/inactive",
+    "proc",
+    "run",
+    "sys",
+    "tmp",
+    "usr",
+    "usr/bin",
+];
+
+/// Names of minke in such a root.
+const FOREIGN_LINKS: &[&str] = &["usr/bin/hostapp-update-hooks", "usr/bin/hostapp-update-hooks-v2"];
+
+/// minke in a reference slot's `/boot`, to which that slot's `/sbin/init` is a link.
+const FOREIGN_INIT: &str = "boot/init";
 
 /// What stands before the names of os-release's lines, as labels.
 pub const OS_RELEASE_LABEL: &str = "io.balena.os-release.";
 
 /// The label with the version (OCI image-spec, `annotations.md`).
 pub const VERSION_LABEL: &str = "org.opencontainers.image.version";
-
-/// The label with the bytes of all files of a slot, so that room for them is looked for before anything is fetched.
-pub const SIZE_LABEL: &str = "io.minke.size";
 
 /// The manifest's annotation that carries the minisign signature of the configuration.
 pub const SIGNATURE_ANNOTATION: &str = "io.minke.signature";
@@ -125,14 +158,9 @@ pub fn build(from: &Ingredients<'_>, scratch: &Scratch) -> Result<HostApp> {
     step.done(&format!("{}, hash tree {}", kib(size(&squashfs)?), kib(size(&tree)?)));
 
     (from.change)(&Tree::Slot(&content))?;
-    let mut bytes = 0;
-    for (_, path) in walk(content.top())? {
-        bytes += fs::symlink_metadata(&path)
-            .on("looking at", &path)
-            .map(|data| if data.is_file() { data.len() } else { 0 })?;
-    }
-    let image =
-        Image::new(layer(&content, from)?, arch, &json!({ "Labels": labels(from.release, bytes) }), stamp);
+    let mut labels = labels(from.release);
+    labels.insert(SIZE_LABEL.into(), size_in_slot(&content)?.to_string().into());
+    let image = Image::new(layer(&content, from)?, arch, &json!({ "Labels": labels }), stamp);
     Ok(HostApp { content, boot_files, image })
 }
 
@@ -140,26 +168,44 @@ pub fn build(from: &Ingredients<'_>, scratch: &Scratch) -> Result<HostApp> {
 fn layer(content: &Root, from: &Ingredients<'_>) -> Result<Vec<u8>> {
     let mut tar = Tar::new(from.release.stamp);
     tar.tree(content.top())?;
+    for folder in FOREIGN_FOLDERS {
+        tar.folder(folder)?;
+    }
     tar.folder("sbin")?;
     tar.file("sbin/init", 0o755, &fs::read(from.minke).on("reading", from.minke)?)?;
+    tar.hard_link(FOREIGN_INIT, "sbin/init")?;
+    for link in FOREIGN_LINKS {
+        tar.link(link, "../../sbin/init")?;
+    }
     Ok(tar.finish())
 }
 
-fn labels(release: &Release, bytes: u64) -> Value {
+/// The bytes of the blocks that the content takes.
+fn size_in_slot(content: &Root) -> Result<u64> {
+    let mut bytes = 0u64;
+    for (_, path) in walk(content.top())? {
+        let data = fs::symlink_metadata(&path).on("looking at", &path)?;
+        let size = if data.is_dir() { BLOCK } else { data.len().next_multiple_of(BLOCK) };
+        bytes = bytes.saturating_add(size);
+    }
+    Ok(bytes)
+}
+
+fn labels(release: &Release) -> Map<String, Value> {
     let mut labels: Map<String, Value> =
         LABELS.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
-    labels.insert(SIZE_LABEL.into(), bytes.to_string().into());
     labels.insert(VERSION_LABEL.into(), release.version.as_str().into());
     for (key, value) in release.os_release_lines() {
         labels.insert(format!("{OS_RELEASE_LABEL}{key}"), value.into());
     }
-    Value::Object(labels)
+    labels
 }
 
 /// Whether a member of the image's layer belongs into a slot of ours; the others are for systems that start a host
 /// application as an overlay.
 pub fn is_slot_content(name: &str) -> bool {
-    name == "boot" || name.starts_with("boot/") || name.starts_with("rootfs.")
+    let kept = name == "boot" || name.starts_with("boot/") || name.starts_with("rootfs.");
+    kept && name != FOREIGN_INIT
 }
 
 /// An image's name for people. A tag has no plus sign.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod balena;
 pub mod boot_files;
 pub mod build;
 pub mod cache;

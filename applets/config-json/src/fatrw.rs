@@ -7,9 +7,9 @@ use std::path::Path;
 
 /// Runs `fatrw`.
 pub fn run(args: &Args) -> u8 {
-    let mode = args.value("mode").map(|text| u32::from_str_radix(text, 8));
+    let mode = args.value("mode").map(|text| minke_wire::text::in_base(text, 8));
     let mode = match mode {
-        Some(Ok(bits)) if bits <= 0o7777 => Some(bits),
+        Some(Some(bits)) if bits <= 0o7777 => Some(bits),
         None => None,
         _ => {
             errln!("fatrw: a mode is octal, for instance 600");

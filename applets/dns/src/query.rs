@@ -10,7 +10,7 @@ use minke_wire::json::{Value, json};
 use minke_wire::text;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// `--server SERVER`
@@ -45,7 +45,7 @@ struct Exchange {
 pub(crate) fn run(args: &Args) -> u8 {
     let word = args.operand(1).unwrap_or_default();
     let (name, usual) = match word.parse::<IpAddr>() {
-        Ok(address) => (Name::parse(&crate::config::reverse(address)), &[Kind::PTR][..]),
+        Ok(address) => (Name::parse(&minke_wire::dns::reverse(address)), &[Kind::PTR][..]),
         Err(_) => (Name::parse(word), &[Kind::A, Kind::AAAA][..]),
     };
     let Some(name) = name else { return wrong("no name: ", word) };
@@ -119,10 +119,9 @@ fn ask(server: &Server, name: &Name, kind: Kind, tcp: bool) -> Result<Exchange, 
 fn by_datagram(server: SocketAddr, query: &[u8], until: Duration) -> Result<Vec<u8>, String> {
     let asked =
         |result: std::io::Result<()>| result.context("ask", server).map_err(|error| error.to_string());
-    let any: SocketAddr = if server.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
     let mut response = vec![0; 65535];
-    let socket = UdpSocket::bind(any).and_then(|socket| socket.connect(server).map(|()| socket));
-    let socket = socket.context("ask", server).map_err(|error| error.to_string())?;
+    let socket = minke_sys::batch::ask_udp(server).map_err(|error| error.to_string())?;
+    minke_sys::channel::set_nonblocking(&socket, false).map_err(|error| error.to_string())?;
     loop {
         let left = until.saturating_sub(clock::boottime());
         if left.is_zero() {
@@ -298,7 +297,7 @@ fn in_json(records: Records<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     /// Answers so many questions, each by the address 192.0.2.1; what is longer than a datagram by TCP.
     fn serve(truncate: bool) -> (SocketAddr, std::thread::JoinHandle<()>) {

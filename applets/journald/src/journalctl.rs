@@ -135,7 +135,9 @@ fn ask(args: &Args, query: &mut Query) -> Result<(), Error> {
     }
     query.lines = match args.value("lines") {
         Some("all") => None,
-        Some(number) => Some(number.parse().map_err(|_| usage("number of lines", number))?),
+        Some(number) => {
+            Some(minke_wire::text::in_base(number, 10).ok_or_else(|| usage("number of lines", number))?)
+        }
         None if args.has("pager-end") => Some(1_000),
         None => (query.follow && query.since.is_none() && query.after_cursor.is_none()).then_some(10),
     };

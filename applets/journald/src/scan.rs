@@ -109,7 +109,7 @@ impl<'a> Cursor<'a> {
         let mut cursor = Self { run: "", number: 0, boot: "", monotonic: 0, realtime: 0 };
         for part in text.split(';') {
             let (name, value) = part.split_once('=')?;
-            let number = || u64::from_str_radix(value, 16).ok();
+            let number = || minke_wire::text::in_base(value, 16);
             match name {
                 "s" => cursor.run = value,
                 "i" => cursor.number = number()?,

@@ -4,7 +4,7 @@ use crate::show::{data, local, socket, unanswered, wrong};
 use minke_applet::{Args, log, print};
 use minke_control::Error;
 use minke_control::mdns::{Question, Record, resolve};
-use minke_wire::dns::{Data, Kind};
+use minke_wire::dns::{Data, Kind, reverse};
 use minke_wire::json::json;
 use minke_wire::text;
 use std::fmt::Write;
@@ -13,19 +13,41 @@ use std::path::Path;
 
 /// `mdns resolve NAME [TYPE]`.
 pub(crate) fn run(args: &Args) -> u8 {
-    let Some(name) = args.operand(1) else { return wrong("name", "") };
-    let (name, kinds): (String, &[Kind]) = match (args.operand(2), name.parse::<IpAddr>()) {
-        (None, Ok(address)) => (reverse(address), &[Kind::PTR]),
-        (None, Err(_)) if text::contains(name, "._tcp") || text::contains(name, "._udp") => {
-            (local(name), &[Kind::SRV, Kind::TXT])
-        }
-        (None, Err(_)) => (local(name), &[Kind::A, Kind::AAAA]),
-        (Some(word), _) => match Kind::parse(word) {
-            Some(kind) => return show(args, name, ask(&socket(args), &local(name), &[kind])),
-            None => return wrong("type of records", word),
-        },
+    match wanted(args) {
+        Ok((name, kinds)) => show(args, &name, ask(&socket(args), &name, &kinds)),
+        Err(status) => status,
+    }
+}
+
+/// `mdns reconfirm NAME [TYPE]`.
+pub(crate) fn reconfirm(args: &Args) -> u8 {
+    let (name, kinds) = match wanted(args) {
+        Ok(wanted) => wanted,
+        Err(status) => return status,
     };
-    show(args, &name, ask(&socket(args), &name, kinds))
+    for kind in kinds {
+        let question = Question { name: name.clone(), kind: kind.0 };
+        if let Err(error) = minke_control::mdns::reconfirm(&socket(args), question) {
+            return unanswered(&error);
+        }
+    }
+    0
+}
+
+/// The name and the kinds of records that the command line asks for; else the exit status.
+fn wanted(args: &Args) -> Result<(String, Vec<Kind>), u8> {
+    let Some(name) = args.operand(1) else { return Err(wrong("name", "")) };
+    Ok(match (args.operand(2), name.parse::<IpAddr>()) {
+        (None, Ok(address)) => (reverse(address), vec![Kind::PTR]),
+        (None, Err(_)) if text::contains(name, "._tcp") || text::contains(name, "._udp") => {
+            (local(name), vec![Kind::SRV, Kind::TXT])
+        }
+        (None, Err(_)) => (local(name), vec![Kind::A, Kind::AAAA]),
+        (Some(word), _) => match Kind::parse(word) {
+            Some(kind) => (local(name), vec![kind]),
+            None => return Err(wrong("type of records", word)),
+        },
+    })
 }
 
 fn show(args: &Args, name: &str, result: Result<Vec<Record>, Error>) -> u8 {
@@ -87,37 +109,5 @@ fn ask(socket: &Path, name: &str, kinds: &[Kind]) -> Result<Vec<Record>, Error> 
 fn add(records: &mut Vec<Record>, record: Record) {
     if !records.contains(&record) {
         records.push(record);
-    }
-}
-
-/// The name under which an address has its host's name (RFC 1035 §3.5, RFC 3596 §2.5).
-fn reverse(address: IpAddr) -> String {
-    let mut name = String::new();
-    match address {
-        IpAddr::V4(address) => {
-            for byte in address.octets().iter().rev() {
-                let _ = write!(name, "{byte}.");
-            }
-            name.push_str("in-addr.arpa");
-        }
-        IpAddr::V6(address) => {
-            for byte in address.octets().iter().rev() {
-                let _ = write!(name, "{:x}.{:x}.", byte & 15, byte >> 4);
-            }
-            name.push_str("ip6.arpa");
-        }
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_addresses() {
-        assert_eq!(reverse("10.1.2.3".parse().unwrap()), "3.2.1.10.in-addr.arpa");
-        let name = reverse("2001:db8::a5".parse().unwrap());
-        assert_eq!(name, "5.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
     }
 }

@@ -102,7 +102,9 @@ impl Service {
     }
 
     fn add(&mut self, content: &str, path: &Path) {
-        for (number, line) in (1u32..).zip(content.lines()) {
+        let mut number = 0u32;
+        for line in content.lines() {
+            number = number.wrapping_add(1);
             let mut words = line.split_ascii_whitespace();
             let (directive, word) = (words.next(), words.next().unwrap_or_default());
             let understood = match directive {

@@ -53,9 +53,7 @@ pub(crate) struct Line {
 pub(crate) fn read(main: &Path, folder: &Path) -> Vec<Line> {
     let mut lines = Vec::new();
     parse(&file::text(main), main, &mut lines);
-    let mut names = file::list(folder).unwrap_or_default();
-    names.sort();
-    for path in names {
+    for path in file::list(folder).unwrap_or_default() {
         if path.extension().is_some_and(|extension| extension == "sources") {
             let bytes = file::read_bounded(&path, LIMIT).unwrap_or_default();
             parse(&String::from_utf8_lossy(&bytes), &path, &mut lines);
@@ -66,7 +64,9 @@ pub(crate) fn read(main: &Path, folder: &Path) -> Vec<Line> {
 
 /// Adds the servers of `content`, which stands in `path`.
 pub(crate) fn parse(content: &str, path: &Path, lines: &mut Vec<Line>) {
-    for (number, line) in (1u32..).zip(content.lines()) {
+    let mut number = 0u32;
+    for line in content.lines() {
+        number = number.wrapping_add(1);
         let mut words = line.split_ascii_whitespace();
         let pool = match words.next() {
             Some("pool") => true,

@@ -150,7 +150,7 @@ fn answer(server: &mut Server, conn: Conn, request: &Request, shared: &Shared, c
 /// Half of what the service manager allows (sd_watchdog_enabled(3)); none when it does not watch.
 fn watchdog_period() -> Option<Duration> {
     let text = std::env::var("WATCHDOG_USEC").ok()?;
-    let half = text.parse::<u64>().ok()?.checked_div(2)?;
+    let half = minke_wire::text::in_base::<u64>(&text, 10)?.checked_div(2)?;
     Some(Duration::from_micros(half))
 }
 

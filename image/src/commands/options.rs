@@ -1,6 +1,7 @@
 //! Command lines, turned into what the commands do.
 
 use crate::arch::Arch;
+use crate::balena::BootChain;
 use crate::build::{LayoutChoice, Options, Preload, default_artefact, default_output};
 use crate::error::{Error, Result};
 use crate::hostapp::Signing;
@@ -55,6 +56,7 @@ pub fn demo_image(arch: Arch) -> Options {
         config: None,
         preload: Preload::Demo,
         layout: LayoutChoice::Small,
+        boot_chain: BootChain::Usual,
         output: default_output(arch, true),
         minke: std::env::var_os("MINKE_BINARY").map(PathBuf::from),
         refresh: false,
@@ -72,7 +74,9 @@ pub fn build(arguments: Vec<OsString>) -> Result<Build> {
     while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
         match &argument {
             Long(name @ ("config" | "preload" | "app" | "layout")) => of_disk = Some(format!("--{name}")),
-            Long(name @ ("dev" | "minke" | "refresh" | "version")) => of_build = Some(format!("--{name}")),
+            Long(name @ ("dev" | "minke" | "refresh" | "version" | "boot-chain")) => {
+                of_build = Some(format!("--{name}"));
+            }
             _ => {}
         }
         match argument {
@@ -81,6 +85,9 @@ pub fn build(arguments: Vec<OsString>) -> Result<Build> {
             Long("sign") => signing = Signing::Key(file(&mut parser)?),
             Long("signature") => signing = Signing::Made(file(&mut parser)?),
             Long("version") => options.version = version(&file(&mut parser)?.to_string_lossy())?,
+            Long("boot-chain") => {
+                options.boot_chain = BootChain::parse(&file(&mut parser)?.to_string_lossy())?;
+            }
             Long("dev") => options.development = true,
             Long("config") => options.config = Some(file(&mut parser)?),
             Long("preload") => preload = Some(file(&mut parser)?),

@@ -206,7 +206,11 @@ impl Entry {
     }
 
     fn number(&self, name: &str) -> u64 {
-        self.0.get(name).and_then(Value::as_str).and_then(|text| text.parse().ok()).unwrap_or(0)
+        self.0
+            .get(name)
+            .and_then(Value::as_str)
+            .and_then(|text| minke_wire::text::in_base(text, 10))
+            .unwrap_or(0)
     }
 }
 

@@ -7,7 +7,7 @@ use minke_sys::{Context, clock, file, random};
 use minke_wire::dns::Kind;
 use minke_wire::dns::lookup::{Answer, answer, query};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,10 +117,8 @@ fn exchange(
     queries: &[Vec<u8>; 2],
     until: Duration,
 ) -> minke_sys::Result<[Option<Answer>; 2]> {
-    let any: SocketAddr = if server.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any).context("ask DNS server", server)?;
-    // From now on only this server's datagrams arrive, and its refusals too.
-    socket.connect(server).context("ask DNS server", server)?;
+    let socket = minke_sys::batch::ask_udp(server)?;
+    minke_sys::channel::set_nonblocking(&socket, false)?;
     for query in queries {
         socket.send(query).context("ask DNS server", server)?;
     }

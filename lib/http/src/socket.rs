@@ -139,9 +139,7 @@ pub(crate) enum Accepted {
 
 impl Listener {
     pub(crate) fn tcp(address: SocketAddr) -> Result<Self, Error> {
-        let bound = TcpListener::bind(address).context("listen on", address)?;
-        minke_sys::channel::set_nonblocking(&bound, true)?;
-        Ok(Self::Tcp(bound))
+        Ok(Self::Tcp(minke_sys::batch::bind_tcp(address)?))
     }
 
     /// A socket file that an earlier run left is replaced. Until its mode is set nobody but root can

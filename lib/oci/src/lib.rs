@@ -11,8 +11,10 @@ mod config;
 mod documents;
 mod error;
 mod gunzip;
+
 mod hash;
 pub mod hostapp;
+mod inflated;
 pub mod layer;
 pub mod manifest;
 mod pipe;
@@ -23,6 +25,7 @@ pub mod unpack;
 
 pub use config::{ImageConfig, MAX_LAYERS};
 pub use error::{Error, Problem, Result};
+pub use inflated::gunzip_bytes;
 pub use layer::Blob;
 pub use minke_wire::oci::{Compression, Digest, MediaType, Reference, ReferenceError};
 pub use platform::Platform;

@@ -243,7 +243,7 @@ fn decode(content: &[u8]) -> std::result::Result<Value, &'static str> {
         .strip_prefix(MIDDLE)
         .and_then(|rest| rest.strip_suffix(TAIL))
         .ok_or("cut short, or not a record")?;
-    let checksum = std::str::from_utf8(checksum).ok().and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let checksum = std::str::from_utf8(checksum).ok().and_then(|hex| minke_wire::text::in_base(hex, 16));
     if checksum != Some(crc32::update(0, text)) {
         return Err("wrong checksum");
     }

@@ -14,7 +14,7 @@ pub const BATCH: usize = 16;
 /// Words for the control message of one datagram: an address with its header.
 const CONTROL: usize = 6;
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 64;
+const BACKLOG: i32 = 128;
 
 /// `IP_PMTUDISC_PROBE` and its twin of IPv6: nothing is cut up on the way, whatever somebody says of the path.
 static PROBE: i32 = 3;
@@ -22,7 +22,7 @@ static PROBE: i32 = 3;
 /// A UDP socket of a server at an address, which this machine need not have yet (ip(7), `IP_FREEBIND`). It does not block,
 /// answers leave from the address that was asked, and they go in one piece (RFC 9715 §3.1).
 pub fn listen_udp(address: SocketAddr) -> Result<OwnedFd> {
-    let fd = bound(address, SocketType::DGRAM).context("listen on UDP", address)?;
+    let fd = bound(address, SocketType::DGRAM, Kind::Alone).context("listen on UDP", address)?;
     let (level, tell, whole) = match address {
         SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_MTU_DISCOVER),
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, libc::IPV6_MTU_DISCOVER),
@@ -37,12 +37,32 @@ pub fn listen_udp(address: SocketAddr) -> Result<OwnedFd> {
 
 /// A TCP listener at an address, as [`listen_udp`].
 pub fn listen_tcp(address: SocketAddr) -> Result<TcpListener> {
-    let listen = || {
-        let fd = bound(address, SocketType::STREAM)?;
-        rustix::net::listen(&fd, BACKLOG)?;
-        Ok(fd.into())
-    };
-    std::result::Result::<_, Errno>::context(listen(), "listen on TCP", address)
+    bind_stream(address, Kind::Alone).context("listen on TCP", address)
+}
+
+/// A TCP listener at an address of this machine, or at all of them, those of IPv4 as well. It does not block.
+pub fn bind_tcp(address: SocketAddr) -> Result<TcpListener> {
+    bind_stream(address, Kind::Usual).context("listen on", address)
+}
+
+/// A UDP socket at such an address. It does not block.
+pub fn bind_udp(address: SocketAddr) -> Result<UdpSocket> {
+    bound(address, SocketType::DGRAM, Kind::Usual).map(UdpSocket::from).context("listen on", address)
+}
+
+fn bind_stream(address: SocketAddr, kind: Kind) -> std::result::Result<TcpListener, Errno> {
+    let fd = bound(address, SocketType::STREAM, kind)?;
+    rustix::net::listen(&fd, BACKLOG)?;
+    Ok(fd.into())
+}
+
+/// What an address stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// For itself alone, whether this machine has it or not.
+    Alone,
+    /// For what the kernel makes of it.
+    Usual,
 }
 
 /// A UDP socket that exchanges datagrams with `peer` alone, from a port that the kernel chooses at random. It does not
@@ -55,16 +75,18 @@ pub fn ask_udp(peer: SocketAddr) -> Result<UdpSocket> {
     Ok(fd.into())
 }
 
-fn bound(address: SocketAddr, kind: SocketType) -> std::result::Result<OwnedFd, Errno> {
+fn bound(address: SocketAddr, socket: SocketType, kind: Kind) -> std::result::Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = rustix::net::socket_with(family, kind, flags, None)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&fd, true)?;
+    let fd = rustix::net::socket_with(family, socket, flags, None)?;
+    if kind == Kind::Alone {
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&fd, true)?;
+        }
+        // Of IPv6 sockets as well.
+        set(fd.as_fd(), libc::IPPROTO_IP, libc::IP_FREEBIND)?;
     }
-    // Of IPv6 sockets as well.
-    set(fd.as_fd(), libc::IPPROTO_IP, libc::IP_FREEBIND)?;
-    if kind == SocketType::STREAM {
+    if socket == SocketType::STREAM {
         // Connections of an earlier process that end by and by are no obstacle.
         sockopt::set_socket_reuseaddr(&fd, true)?;
     }

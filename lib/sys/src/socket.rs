@@ -202,7 +202,7 @@ pub fn read_memory(file: impl AsFd, limit: usize) -> Result<Vec<u8>> {
 /// later ones get none. They close on exec from now on.
 pub fn take_passed() -> Vec<OwnedFd> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
-    let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    let variable = |name: &str| minke_wire::text::in_base::<u32>(&std::env::var(name).ok()?, 10);
     if variable("LISTEN_PID") != Some(std::process::id()) || TAKEN.swap(true, Ordering::Relaxed) {
         return Vec::new();
     }

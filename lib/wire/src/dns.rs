@@ -8,6 +8,7 @@ mod message;
 mod name;
 mod numbers;
 mod plain;
+mod reverse;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -17,6 +18,7 @@ pub use header::{Flags, Header};
 pub use message::{Message, Opt, Question, Questions, Record, Records};
 pub use name::{LONGEST, Labels, Name, NameRef, plain_length};
 pub use numbers::{Class, Kind, Rcode};
+pub use reverse::{reverse, reverse_zone};
 pub use writer::{Section, Writer};
 
 /// The port of servers, by UDP and TCP.

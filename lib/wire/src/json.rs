@@ -99,7 +99,7 @@ impl Value {
         for step in pointer.split('/').skip(1) {
             value = match value {
                 Value::Object(map) => map.get(step)?,
-                Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
+                Value::Array(items) => items.get(crate::text::in_base::<usize>(step, 10)?)?,
                 _ => return None,
             };
         }
@@ -113,7 +113,7 @@ impl Value {
         for step in pointer.split('/').skip(1) {
             value = match value {
                 Value::Object(map) => map.get_mut(step)?,
-                Value::Array(items) => items.get_mut(step.parse::<usize>().ok()?)?,
+                Value::Array(items) => items.get_mut(crate::text::in_base::<usize>(step, 10)?)?,
                 _ => return None,
             };
         }

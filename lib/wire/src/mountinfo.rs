@@ -1,5 +1,7 @@
 //! The mount table `/proc/self/mountinfo`: proc_pid_mountinfo(5).
 
+use crate::text::in_base;
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -39,10 +41,10 @@ pub fn find<'a>(mounts: &'a [Mount], target: &str) -> Option<&'a Mount> {
 
 fn parse_line(line: &str) -> Option<Mount> {
     let mut fields = line.split(' ');
-    let id = fields.next()?.parse().ok()?;
-    let parent = fields.next()?.parse().ok()?;
+    let id = in_base(fields.next()?, 10)?;
+    let parent = in_base(fields.next()?, 10)?;
     let (major, minor) = fields.next()?.split_once(':')?;
-    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let device = (in_base(major, 10)?, in_base(minor, 10)?);
     let root = unescape(fields.next()?);
     let target = unescape(fields.next()?);
     let options = fields.next()?.to_owned();
@@ -70,8 +72,7 @@ fn unescape(field: &str) -> String {
 }
 
 fn octal(digits: [u8; 3]) -> Option<u8> {
-    let text = std::str::from_utf8(&digits).ok()?;
-    u8::from_str_radix(text, 8).ok()
+    crate::number(&digits, 8)?.try_into().ok()
 }
 
 #[cfg(test)]

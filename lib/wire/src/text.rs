@@ -41,6 +41,11 @@ fn signed(text: &str) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(number) } else { number.try_into().ok() }
 }
 
+/// The whole number without sign that `text` is in digits of this base, at most 16, when it fits.
+pub fn in_base<T: TryFrom<u64>>(text: &str, base: u8) -> Option<T> {
+    T::try_from(crate::number(text.as_bytes(), base)?).ok()
+}
+
 /// What stands before and after the first `separator` in `text`.
 #[inline(never)]
 pub fn split_once<'a>(text: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {
@@ -79,6 +84,20 @@ mod tests {
         {
             assert_eq!(number::<i64>(text), text.parse().ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_of_other_bases_as_std_reads_them() {
+        for text in
+            ["", "0", "17", "18", "fF", "100", "g", "@", "`", "G", "/", ":", "ffffffffffffffff", "1_0"]
+        {
+            for base in [8, 10, 16] {
+                let (byte, long) = (u8::from_str_radix(text, base), u64::from_str_radix(text, base));
+                assert_eq!(in_base::<u8>(text, base as u8), byte.ok(), "{text}");
+                assert_eq!(in_base::<u64>(text, base as u8), long.ok(), "{text}");
+            }
+        }
+        assert_eq!(in_base::<u8>("+7", 10), None);
     }
 
     #[test]

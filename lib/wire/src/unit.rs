@@ -135,7 +135,7 @@ fn numbered(rest: &mut std::str::Chars<'_>, digits: usize) -> Option<char> {
     if text.len() != digits {
         return None;
     }
-    u32::from_str_radix(&text, 16).ok().and_then(char::from_u32)
+    crate::text::in_base(&text, 16).and_then(char::from_u32)
 }
 
 #[cfg(test)]

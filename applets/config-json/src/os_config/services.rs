@@ -74,7 +74,7 @@ impl Service {
             let path = PathBuf::from(file.get("path")?.as_str()?);
             let mode = match file.get("perm").and_then(Value::as_str).unwrap_or_default() {
                 "" => 0o644,
-                digits => u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777)?,
+                digits => minke_wire::text::in_base::<u32>(digits, 8).filter(|mode| *mode <= 0o777)?,
             };
             files.push(ServiceFile { name: name.clone(), path, mode });
         }

@@ -7,14 +7,14 @@ mod parse;
 mod read;
 mod watch;
 
-pub(crate) use parse::{EXCLUSIVE_MARK, Reader, reverse, server};
+pub(crate) use parse::{EXCLUSIVE_MARK, Reader, server};
 pub(crate) use read::{CONF_FLAG, LISTEN_FLAG, ROOT_FLAG, Source, UPSTREAM_FLAG};
 pub(crate) use watch::Watch;
 
 use minke_wire::dns::Name;
+use minke_wire::micros::Micros;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 /// The port of plain DNS (RFC 1035 §4.2).
 pub(crate) const PORT: u16 = 53;
@@ -131,22 +131,22 @@ pub(crate) struct Cache {
     /// Memory for answers, in bytes; none: nothing is kept.
     pub(crate) bytes: usize,
     /// The least and the largest time to live of an answer, whatever its server says.
-    pub(crate) min_ttl: Duration,
-    pub(crate) max_ttl: Duration,
+    pub(crate) min_ttl: Micros,
+    pub(crate) max_ttl: Micros,
     /// The largest time to live of "there is none" (RFC 2308 §5 advises one to three hours).
-    pub(crate) max_negative_ttl: Duration,
+    pub(crate) max_negative_ttl: Micros,
     /// How long beyond its time an answer may be given when no server answers (RFC 8767 §5 advises one to three days).
-    pub(crate) stale: Duration,
+    pub(crate) stale: Micros,
 }
 
 impl Default for Cache {
     fn default() -> Self {
         Self {
             bytes: 512 << 10,
-            min_ttl: Duration::ZERO,
-            max_ttl: Duration::from_secs(86_400),
-            max_negative_ttl: Duration::from_secs(3_600),
-            stale: Duration::from_secs(86_400),
+            min_ttl: Micros::ZERO,
+            max_ttl: Micros::from_secs(86_400),
+            max_negative_ttl: Micros::from_secs(3_600),
+            stale: Micros::from_secs(86_400),
         }
     }
 }

@@ -5,11 +5,10 @@ use super::{
     Host, MOST_DOMAINS, MOST_HOSTS, MOST_SEARCH, MOST_SERVERS, Network, PORT, Server, Settings, Subnet,
     TLS_PORT, Target, Transport,
 };
-use minke_wire::dns::Name;
+use minke_wire::dns::{Name, reverse_zone};
+use minke_wire::micros::Micros;
 use minke_wire::text;
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::time::Duration;
 
 /// The comment after which the servers of a servers file are those that are asked for want of others.
 pub(crate) const FALLBACK_MARK: &str = "# fallback";
@@ -131,7 +130,9 @@ impl Reader {
     fn lines(&mut self, file: &str, content: &str, read: Line) {
         self.fallback = false;
         let mut wrong = 0usize;
-        for (number, line) in (1u32..).zip(content.lines()) {
+        let mut number = 0u32;
+        for line in content.lines() {
+            number = number.wrapping_add(1);
             self.fallback |= line.starts_with(FALLBACK_MARK);
             let line = uncommented(line).trim_ascii();
             if line.is_empty() {
@@ -161,14 +162,14 @@ impl Reader {
                 settings.cache.bytes = names.saturating_mul(BYTES_PER_NAME).min(MOST_CACHE);
             }
             "min-cache-ttl" => {
-                settings.cache.min_ttl = Duration::from_secs(seconds(value)?.min(MOST_MIN_TTL));
+                settings.cache.min_ttl = Micros::from_secs(seconds(value)?.min(MOST_MIN_TTL));
             }
-            "max-cache-ttl" => settings.cache.max_ttl = Duration::from_secs(seconds(value)?),
-            "neg-ttl" => settings.cache.max_negative_ttl = Duration::from_secs(seconds(value)?),
+            "max-cache-ttl" => settings.cache.max_ttl = Micros::from_secs(seconds(value)?),
+            "neg-ttl" => settings.cache.max_negative_ttl = Micros::from_secs(seconds(value)?),
             "use-stale-cache" => {
                 // Without a number a day; with 0 for ever, which is more than anything should live (RFC 8767 §5).
                 let limit = if value.is_empty() { 86_400 } else { seconds(value)? };
-                settings.cache.stale = Duration::from_secs(if limit == 0 { 7 * 86_400 } else { limit });
+                settings.cache.stale = Micros::from_secs(if limit == 0 { 7 * 86_400 } else { limit });
             }
             "stop-dns-rebind" => settings.rebind_protection = true,
             "rebind-domain-ok" => {
@@ -432,34 +433,29 @@ fn subnet(word: &str) -> Option<Subnet> {
     Some(Subnet { address, bits })
 }
 
-/// The name by which an address's names are found.
-pub(crate) fn reverse(address: IpAddr) -> String {
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    reverse_zones(Subnet { address, bits }).pop().unwrap_or_default()
-}
-
-/// The reverse zones that are a subnet together: at whole bytes of IPv4 and half ones of IPv6 (RFC 1035 §3.5,
-/// RFC 3596 §2.5).
+/// The reverse zones that are a subnet together: at whole bytes of IPv4 and half ones of IPv6.
 fn reverse_zones(subnet: Subnet) -> Vec<String> {
-    let (octets, step, suffix) = match subnet.address {
-        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 8u8, "in-addr.arpa"),
-        IpAddr::V6(address) => (address.to_bits(), 4, "ip6.arpa"),
+    let (octets, step) = match subnet.address {
+        IpAddr::V4(address) => (address.octets().to_vec(), 8u8),
+        IpAddr::V6(address) => (address.octets().to_vec(), 4),
     };
-    let whole = subnet.bits.div_ceil(step).saturating_mul(step);
-    let count = 1u128.checked_shl(whole.saturating_sub(subnet.bits).into()).unwrap_or(1);
-    let first = octets.checked_shr(128u32.saturating_sub(subnet.bits.into())).unwrap_or(0);
-    let first = first.checked_shl(whole.saturating_sub(subnet.bits).into()).unwrap_or(0);
+    let labels = subnet.bits.div_ceil(step);
+    let whole = labels.saturating_mul(step);
+    // The bits that the last label has and the subnet leaves open, and where they stand in their byte.
+    let open = whole.saturating_sub(subnet.bits);
+    let shift = whole.next_multiple_of(8).saturating_sub(whole);
     let mut zones = Vec::new();
-    for number in 0..count {
-        let mut rest = first | number;
-        let mut zone = String::new();
-        for _ in 0..whole.checked_div(step).unwrap_or(0) {
-            let label = rest & ((1 << step) - 1);
-            let _ = if step == 8 { write!(zone, "{label}.") } else { write!(zone, "{label:x}.") };
-            rest >>= step;
+    for number in 0..1u8.checked_shl(open.into()).unwrap_or(0) {
+        let mut octets = octets.clone();
+        if let Some(byte) = octets.get_mut(usize::from(whole.saturating_sub(1) / 8)) {
+            *byte = (*byte >> shift >> open << open | number) << shift;
         }
-        zone.push_str(suffix);
-        zones.push(zone);
+        let address = match (octets.first_chunk::<16>(), octets.first_chunk::<4>()) {
+            (Some(octets), _) => IpAddr::from(*octets),
+            (None, Some(octets)) => IpAddr::from(*octets),
+            (None, None) => break,
+        };
+        zones.push(reverse_zone(address, labels.into()));
     }
     zones
 }

@@ -152,10 +152,10 @@ fn other_options() {
          host-record=nas,nas.lan,10.0.0.9,fd00::9,300\ncname=files,www,nas.lan,60\n",
     );
     assert_eq!(settings.cache.bytes, 300_000);
-    assert_eq!(settings.cache.min_ttl, Duration::from_secs(10));
-    assert_eq!(settings.cache.max_ttl, Duration::from_secs(600));
-    assert_eq!(settings.cache.max_negative_ttl, Duration::from_secs(30));
-    assert_eq!(settings.cache.stale, Duration::from_secs(3600));
+    assert_eq!(settings.cache.min_ttl, Micros::from_secs(10));
+    assert_eq!(settings.cache.max_ttl, Micros::from_secs(600));
+    assert_eq!(settings.cache.max_negative_ttl, Micros::from_secs(30));
+    assert_eq!(settings.cache.stale, Micros::from_secs(3600));
     assert!(settings.rebind_protection);
     assert_eq!(settings.rebind_ok, [name("lan").unwrap(), name("home").unwrap()]);
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();

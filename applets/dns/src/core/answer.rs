@@ -8,8 +8,8 @@ use crate::config::Cache;
 use minke_wire::dns::{
     self, Class, Data, Fit, Flags, Header, Kind, Message, NameRef, Question, Rcode, Record, Section, Writer,
 };
+use minke_wire::micros::Micros;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// The most names of a chain of aliases.
 const MOST_ALIASES: usize = 16;
@@ -60,7 +60,7 @@ fn question_length(message: &[u8]) -> Option<usize> {
 /// Writes what of `response` belongs to the question into `out`, behind header and question, and tells how long it may
 /// be kept. `private_ok` lets private addresses through.
 pub(super) fn believe(
-    now: Duration,
+    now: Micros,
     key: &Key,
     response: &[u8],
     limits: &Cache,
@@ -154,7 +154,7 @@ pub(super) fn believe(
 }
 
 /// Whole seconds.
-pub(super) fn seconds(time: Duration) -> u32 {
+pub(super) fn seconds(time: Micros) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 

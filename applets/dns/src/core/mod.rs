@@ -20,14 +20,14 @@ use answer::seconds;
 use key::KeyBuffer;
 use local::{Known, Local};
 use minke_wire::dns::{Class, Data, Flags, Kind, Name, Rcode, Section, Writer};
+use minke_wire::micros::Micros;
 use query::{HEADER, Query};
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
 use step::Mode;
 use store::{Meta, Store};
 
 /// After this long without a server's answer a client gets the old one, if there is one (RFC 8767 §5).
-pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1800);
+pub(crate) const STALE_AFTER: Micros = Micros::from_millis(1800);
 /// How long it is remembered that no server could tell (RFC 9520 §3.2; RFC 2308 §7 has 300 s as the most), and how long
 /// a question whose old answer is given is not asked anew, in seconds.
 const FAILURE_TTL: u32 = 5;
@@ -223,7 +223,7 @@ impl Resolver {
     }
 
     /// What to do with a query; what is answered is appended to `out`.
-    pub(crate) fn ask(&mut self, now: Duration, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
+    pub(crate) fn ask(&mut self, now: Micros, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
         self.counters.queries = self.counters.queries.saturating_add(1);
         let step = self.step(now, asked, Mode::Ask, out);
         match &step {
@@ -238,7 +238,7 @@ impl Resolver {
     /// tells that nobody on the way could change it (strict TLS, or the same host), so that AD in it means something.
     pub(crate) fn answered(
         &mut self,
-        now: Duration,
+        now: Micros,
         key: &Key,
         sent: &[u8],
         response: &[u8],
@@ -270,7 +270,7 @@ impl Resolver {
     }
 
     /// No server has an answer to `key`; the code is the last server's, SERVFAIL where all were silent.
-    pub(crate) fn failed(&mut self, now: Duration, key: &Key, code: Rcode) {
+    pub(crate) fn failed(&mut self, now: Micros, key: &Key, code: Rcode) {
         self.begin_latest();
         let now = seconds(now);
         if let Some(at) = self.find(key.bytes())
@@ -295,7 +295,7 @@ impl Resolver {
 
     /// What `mdns` has found for `key`: perhaps nothing of that type, while the name has others; `None` when there is
     /// nobody to ask, and so no such name.
-    pub(crate) fn found(&mut self, now: Duration, key: &Key, records: Option<&[Found<'_>]>) {
+    pub(crate) fn found(&mut self, now: Micros, key: &Key, records: Option<&[Found<'_>]>) {
         self.begin_latest();
         let (name, kind) = (key.name(), key.kind());
         let max = LINK_TTL.min(seconds(self.settings.cache.max_ttl));
@@ -325,12 +325,12 @@ impl Resolver {
     /// The response to a client that waited for what the last call of [`Resolver::answered`], [`Resolver::failed`] or
     /// [`Resolver::found`] told. To be called for all waiting clients before the next of those calls. A plain name that
     /// one search domain does not have may be [`Step::Forward`] to the next one.
-    pub(crate) fn reply(&mut self, now: Duration, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
+    pub(crate) fn reply(&mut self, now: Micros, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
         self.step(now, asked, Mode::Reply, out)
     }
 
     /// The old answer to a client that has waited [`STALE_AFTER`]; `false` if there is none. The question goes on.
-    pub(crate) fn stale(&mut self, now: Duration, asked: &Asked<'_>, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn stale(&mut self, now: Micros, asked: &Asked<'_>, out: &mut Vec<u8>) -> bool {
         self.step(now, asked, Mode::Stale, out) == Step::Answered
     }
 

@@ -8,8 +8,8 @@ use super::store::Meta;
 use super::{Asked, FAILURE_TTL, Resolver, Route, Step};
 use crate::config::Cache;
 use minke_wire::dns::{Class, Data, Flags, Kind, Message, Name, NameRef, Rcode, Section, Writer};
+use minke_wire::micros::Micros;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// How long what is known here may be kept by others, in seconds: it can change at any time.
 const LOCAL_TTL: u32 = 0;
@@ -49,7 +49,7 @@ enum Stand {
 }
 
 impl Resolver {
-    pub(super) fn step(&mut self, now: Duration, asked: &Asked<'_>, mode: Mode, out: &mut Vec<u8>) -> Step {
+    pub(super) fn step(&mut self, now: Micros, asked: &Asked<'_>, mode: Mode, out: &mut Vec<u8>) -> Step {
         let start = out.len();
         let Some(query) = Query::read(asked, out) else {
             return if out.len() > start { Step::Answered } else { Step::Drop };
@@ -86,7 +86,7 @@ impl Resolver {
     /// From the cache or from servers; without a group from `mdns`.
     fn elsewhere(
         &mut self,
-        now: Duration,
+        now: Micros,
         (asked, mode): (&Asked<'_>, Mode),
         query: &Query<'_>,
         key: &KeyBuffer,
@@ -113,7 +113,7 @@ impl Resolver {
     /// A plain name: the first of the search domains that has it counts.
     fn search(
         &mut self,
-        now: Duration,
+        now: Micros,
         (asked, mode): (&Asked<'_>, Mode),
         query: &Query<'_>,
         name: &Name,
@@ -146,7 +146,7 @@ impl Resolver {
     /// [`Asked::search`] were asked for.
     fn stand_in(
         &mut self,
-        now: Duration,
+        now: Micros,
         (asked, mode): (&Asked<'_>, Mode),
         query: &Query<'_>,
         target: &Name,
@@ -185,7 +185,7 @@ impl Resolver {
     }
 
     /// What the cache has; an error tells whether an old answer is there.
-    fn lookup(&mut self, now: Duration, key: &[u8], mode: Mode) -> Result<Hit, bool> {
+    fn lookup(&mut self, now: Micros, key: &[u8], mode: Mode) -> Result<Hit, bool> {
         if mode == Mode::Reply && self.latest.key == key {
             return Ok(Hit { entry: None, meta: self.latest.meta, age: 0, stale: false, refresh: false });
         }

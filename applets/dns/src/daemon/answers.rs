@@ -8,15 +8,15 @@ use crate::core::{Refusal, Taken};
 use crate::upstream::servers::Way;
 use minke_applet::log;
 use minke_wire::dns::{self, Rcode};
+use minke_wire::micros::Micros;
 use std::io::ErrorKind;
-use std::time::Duration;
 
 /// So many datagrams that do not answer what was asked, and the question goes by TCP: somebody guesses (RFC 5452 §9).
 const MOST_STRAYS: u8 = 16;
 
 impl Daemon {
     /// Something has come for an attempt.
-    pub(super) fn heard(&mut self, token: Token, now: Duration) {
+    pub(super) fn heard(&mut self, token: Token, now: Micros) {
         let mut buffer = [0; LONGEST];
         loop {
             let attempt = self.questions.get_mut(token).and_then(|one| one.attempts.get_mut(token.part()));
@@ -37,14 +37,7 @@ impl Daemon {
     }
 
     /// An answer has come by a connection.
-    pub(super) fn heard_by_link(
-        &mut self,
-        token: Token,
-        server: usize,
-        id: u16,
-        answer: &[u8],
-        now: Duration,
-    ) {
+    pub(super) fn heard_by_link(&mut self, token: Token, server: usize, id: u16, answer: &[u8], now: Micros) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let asked = |attempt: &Attempt| {
             attempt.server == server
@@ -63,7 +56,7 @@ impl Daemon {
     }
 
     /// Believes an answer or not, and does what follows.
-    fn judge(&mut self, token: Token, part: usize, answer: &[u8], now: Duration) {
+    fn judge(&mut self, token: Token, part: usize, answer: &[u8], now: Micros) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let Some(attempt) = question.attempts.get_mut(part) else { return };
         let Some(upstream) = self.upstreams.all.get_mut(attempt.server) else { return };
@@ -142,7 +135,7 @@ impl Daemon {
     }
 
     /// The same question to the same server, by a connection.
-    fn change_way(&mut self, token: Token, part: usize, now: Duration) {
+    fn change_way(&mut self, token: Token, part: usize, now: Micros) {
         let attempt = self.questions.get_mut(token).and_then(|one| one.attempts.get(part));
         let Some(server) = attempt.map(|attempt| attempt.server) else { return };
         self.end(token, part);
@@ -156,7 +149,7 @@ impl Daemon {
     }
 
     /// A connection has ended before the answer came. `again`: it had been of use, and another one may be.
-    pub(super) fn lost_by_link(&mut self, token: Token, server: usize, id: u16, again: bool, now: Duration) {
+    pub(super) fn lost_by_link(&mut self, token: Token, server: usize, id: u16, again: bool, now: Micros) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let asked = |attempt: &&mut Attempt| {
             attempt.server == server

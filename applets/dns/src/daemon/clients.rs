@@ -6,12 +6,12 @@ use super::stream::{End, Stream};
 use super::{Daemon, MOST_CLIENTS, MOST_CLIENTS_OF_ONE, Via, Waiter};
 use crate::core::{Asked, Step};
 use minke_sys::event::{Interest, Ready};
+use minke_wire::micros::Micros;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// How long a connection may be idle, or take for one message; the shorter one when many are open (RFC 7766 §6.2.3).
-const IDLE: Duration = Duration::from_secs(10);
-const IDLE_MANY: Duration = Duration::from_secs(2);
+const IDLE: Micros = Micros::from_secs(10);
+const IDLE_MANY: Micros = Micros::from_secs(2);
 /// The most questions of one connection that wait for answers, and bytes of answers that wait for a slow reader: no more is
 /// read before that is less.
 const MOST_WAITING: usize = 32;
@@ -27,7 +27,7 @@ pub(super) struct Client {
     /// Questions that wait for their answers.
     waiting: usize,
     /// The time since boot when it last did what it is for: asked, or took an answer.
-    since: Duration,
+    since: Micros,
     /// It asks no more.
     ended: bool,
 }
@@ -38,14 +38,14 @@ impl Client {
     }
 
     /// When it is closed; `None`: not while its questions are with servers, which give up in time.
-    fn deadline(&self, idle: Duration) -> Option<Duration> {
+    fn deadline(&self, idle: Micros) -> Option<Micros> {
         let waits_for_us = self.waiting > 0 && self.stream.queued() == 0 && !self.stream.has_begun();
         (!waits_for_us).then(|| self.since.saturating_add(idle))
     }
 }
 
 impl Daemon {
-    pub(super) fn accept(&mut self, place: usize, now: Duration) {
+    pub(super) fn accept(&mut self, place: usize, now: Micros) {
         // The kernel's queue has no more.
         for _ in 0..MOST_CLIENTS {
             let Some(listener) = self.listener(place) else { return };
@@ -68,8 +68,7 @@ impl Daemon {
     fn make_room(&mut self, from: SocketAddr) -> bool {
         let (mut own, mut own_oldest, mut oldest) = (0usize, None, None);
         for (token, client) in self.clients.iter() {
-            let older =
-                |other: Option<(Duration, Token)>| other.is_none_or(|(since, _)| client.since < since);
+            let older = |other: Option<(Micros, Token)>| other.is_none_or(|(since, _)| client.since < since);
             if client.waiting == 0 && older(oldest) {
                 oldest = Some((client.since, token));
             }
@@ -88,7 +87,7 @@ impl Daemon {
         goes.is_some_and(|(_, token)| self.clients.remove(token).is_some())
     }
 
-    pub(super) fn client_event(&mut self, token: Token, event: Ready, now: Duration) {
+    pub(super) fn client_event(&mut self, token: Token, event: Ready, now: Micros) {
         let Some(client) = self.clients.get_mut(token) else { return };
         if event.readable && !client.is_busy() && !client.ended {
             match client.stream.read() {
@@ -105,7 +104,7 @@ impl Daemon {
     }
 
     /// Takes the questions that have come, as many as the client may have.
-    fn serve_client(&mut self, token: Token, now: Duration) {
+    fn serve_client(&mut self, token: Token, now: Micros) {
         while let Some(client) = self.clients.get_mut(token).filter(|client| !client.is_busy()) {
             let query = match client.stream.message() {
                 Ok(Some(query)) => query,
@@ -134,7 +133,7 @@ impl Daemon {
     }
 
     /// Queues what is in `scratch`.
-    pub(super) fn answer_client(&mut self, token: Token, now: Duration) {
+    pub(super) fn answer_client(&mut self, token: Token, now: Micros) {
         let Some(client) = self.clients.get_mut(token) else { return };
         client.waiting = client.waiting.saturating_sub(1);
         client.since = now;
@@ -152,7 +151,7 @@ impl Daemon {
     }
 
     /// Writes what was queued, goes on with clients that were busy, and closes those whose time is over.
-    pub(super) fn settle_clients(&mut self, now: Duration) {
+    pub(super) fn settle_clients(&mut self, now: Micros) {
         // Going on may touch them again: each round has one more answer for each, and in the end there are no questions.
         for _ in 0..MOST_WAITING {
             let touched = std::mem::take(&mut self.touched);
@@ -172,7 +171,7 @@ impl Daemon {
         }
     }
 
-    fn settle_client(&mut self, token: Token, now: Duration) {
+    fn settle_client(&mut self, token: Token, now: Micros) {
         self.serve_client(token, now);
         let Some(client) = self.clients.get_mut(token) else { return };
         let flushed = client.stream.flush();
@@ -190,11 +189,11 @@ impl Daemon {
         let _ = self.poller.modify(&client.stream, token.0, interest);
     }
 
-    fn idle(&self) -> Duration {
+    fn idle(&self) -> Micros {
         if self.clients.len() > MOST_CLIENTS / 2 { IDLE_MANY } else { IDLE }
     }
 
-    pub(super) fn next_client(&self) -> Option<Duration> {
+    pub(super) fn next_client(&self) -> Option<Micros> {
         let idle = self.idle();
         self.clients.iter().filter_map(|(_, client)| client.deadline(idle)).min()
     }

@@ -11,11 +11,12 @@ use minke_http::{Channel, Error, Trust};
 use minke_sys::event::{Interest, Ready};
 use minke_sys::{clock, tcp};
 use minke_wire::dns;
+use minke_wire::micros::Micros;
 use std::time::Duration;
 
 /// How long making a connection may take; where the plain way is allowed it is not waited for long.
-const LIMIT: Duration = Duration::from_secs(3);
-const LIMIT_OPPORTUNISTIC: Duration = Duration::from_secs(1);
+const LIMIT: Micros = Micros::from_secs(3);
+const LIMIT_OPPORTUNISTIC: Micros = Micros::from_secs(1);
 /// Queries in TLS are padded to a multiple of this (RFC 8467 §4.1).
 const BLOCK: usize = 128;
 /// 2100: no certificate's dates are of later.
@@ -28,7 +29,7 @@ impl Daemon {
         server: usize,
         mut query: Vec<u8>,
         token: Token,
-        now: Duration,
+        now: Micros,
     ) -> Option<(Vec<u8>, bool)> {
         self.renew_provisional(server, now);
         if self.upstreams.all.get(server)?.link.is_none() {
@@ -51,14 +52,14 @@ impl Daemon {
     }
 
     /// Begins to make a connection; `clock` is what a certificate is checked against if not this device's.
-    fn connect(&mut self, server: usize, clock: Option<Duration>, now: Duration) -> Option<()> {
+    fn connect(&mut self, server: usize, clock: Option<Micros>, now: Micros) -> Option<()> {
         let upstream = self.upstreams.all.get_mut(server)?;
         let transport = &upstream.server.transport;
         if *transport != Transport::Plain && !upstream.may_connect(now) {
             return None;
         }
         let socket = tcp::connect(upstream.server.address).ok()?;
-        let time = clock.unwrap_or_else(clock::realtime);
+        let time = clock.map_or_else(clock::realtime, Duration::from);
         let (tls, limit) = match transport {
             Transport::Plain => (None, LIMIT),
             Transport::Strict(name) => (Some(Channel::new(name, Some(Trust::default()), time)), LIMIT),
@@ -90,7 +91,7 @@ impl Daemon {
     }
 
     /// A session whose certificate's dates could not be checked makes way when they can be.
-    fn renew_provisional(&mut self, server: usize, now: Duration) {
+    fn renew_provisional(&mut self, server: usize, now: Micros) {
         let upstream = self.upstreams.all.get(server);
         let provisional =
             upstream.and_then(|upstream| upstream.link.as_ref()).is_some_and(|link| link.provisional);
@@ -107,7 +108,7 @@ impl Daemon {
             .position(|upstream| upstream.link.as_ref().is_some_and(|link| link.token == token))
     }
 
-    pub(super) fn link_event(&mut self, token: Token, event: Ready, now: Duration) {
+    pub(super) fn link_event(&mut self, token: Token, event: Ready, now: Micros) {
         let Some(server) = self.link_of(token) else { return };
         let mut result = Ok(());
         if let Some(link) = self.upstreams.all.get_mut(server).and_then(|upstream| upstream.link.as_mut())
@@ -139,7 +140,7 @@ impl Daemon {
         }
     }
 
-    fn hear_link(&mut self, server: usize, answer: &[u8], now: Duration) {
+    fn hear_link(&mut self, server: usize, answer: &[u8], now: Micros) {
         let Some(upstream) = self.upstreams.all.get_mut(server) else { return };
         let (Some(link), Some(id)) = (upstream.link.as_mut(), dns::id(answer)) else { return };
         link.useful = true;
@@ -150,7 +151,7 @@ impl Daemon {
         }
     }
 
-    fn end_link(&mut self, server: usize, end: &End, now: Duration) {
+    fn end_link(&mut self, server: usize, end: &End, now: Micros) {
         let Some(upstream) = self.upstreams.all.get_mut(server) else { return };
         let Some(link) = upstream.link.take() else { return };
         let again = link.useful || link.provisional && matches!(end, End::Closed);
@@ -175,14 +176,14 @@ impl Daemon {
         self.lost(server, link.into_waiting(), again, now);
     }
 
-    fn lost(&mut self, server: usize, waiting: Vec<(u16, Token)>, again: bool, now: Duration) {
+    fn lost(&mut self, server: usize, waiting: Vec<(u16, Token)>, again: bool, now: Micros) {
         for (id, token) in waiting {
             self.lost_by_link(token, server, id, again, now);
         }
     }
 
     /// Closes connections whose time is over.
-    pub(super) fn expire_links(&mut self, now: Duration) {
+    pub(super) fn expire_links(&mut self, now: Micros) {
         for server in 0..self.upstreams.all.len() {
             let upstream = self.upstreams.all.get_mut(server);
             let Some(link) = upstream.and_then(|upstream| upstream.link.as_mut()) else { continue };
@@ -198,7 +199,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn next_link(&self) -> Option<Duration> {
+    pub(super) fn next_link(&self) -> Option<Micros> {
         self.upstreams
             .all
             .iter()
@@ -211,11 +212,11 @@ impl Daemon {
 /// When the clock is all that is wrong with a certificate, and nothing has confirmed the clock yet: a moment at which the
 /// certificate is valid. Time servers have names, and so a device would wait for the time for ever. Issuer and name are
 /// checked all the same, and the session ends when the time is known.
-fn moment(end: &End, provisional: bool) -> Option<Duration> {
+fn moment(end: &End, provisional: bool) -> Option<Micros> {
     match end {
         End::Tls(error) if !provisional && !time::is_sane() => match &**error {
             Error::Certificate(distrusted) => {
-                distrusted.clock_to_try(build().time, LATEST).map(Duration::from_secs)
+                distrusted.clock_to_try(build().time, LATEST).map(Micros::from_secs)
             }
             _ => None,
         },

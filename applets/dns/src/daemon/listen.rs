@@ -6,9 +6,9 @@ use crate::core::{Asked, Step};
 use minke_sys::batch::{BATCH, Datagram, Inbox, listen_tcp, listen_udp};
 use minke_sys::event::Interest;
 use minke_sys::{Result, socket};
+use minke_wire::micros::Micros;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 /// How many batches of one listener are answered in a row.
 const ROUNDS: usize = 8;
@@ -58,7 +58,7 @@ impl Daemon {
     }
 
     /// Answers what has come to a listener.
-    pub(super) fn datagrams(&mut self, place: usize, now: Duration) {
+    pub(super) fn datagrams(&mut self, place: usize, now: Micros) {
         let mut inbox = self.inbox.take().unwrap_or_else(|| Inbox::new(LONGEST_QUERY));
         let mut watched = true;
         for _ in 0..ROUNDS {
@@ -88,7 +88,7 @@ impl Daemon {
         self.inbox = Some(inbox);
     }
 
-    fn datagram(&mut self, place: usize, datagram: &Datagram<'_>, now: Duration) {
+    fn datagram(&mut self, place: usize, datagram: &Datagram<'_>, now: Micros) {
         let Datagram { bytes: query, from, to } = *datagram;
         let asked = Asked { from: from.ip(), query, udp: true, search: 0 };
         match self.resolver.ask(now, &asked, self.outbox.buffer()) {

@@ -9,13 +9,13 @@ use minke_sys::event::Interest;
 use minke_sys::socket::connect_now;
 use minke_wire::dns::{Kind, Name};
 use minke_wire::json;
+use minke_wire::micros::Micros;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 /// It answers within a second; when it does not, the name does not exist.
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Micros = Micros::from_secs(3);
 /// The most clients that wait for the same name.
 const MOST_WAITING: usize = 32;
 /// The longest answer.
@@ -28,12 +28,12 @@ pub(super) struct Local {
     stream: UnixStream,
     input: Vec<u8>,
     waiters: Vec<Waiter>,
-    until: Duration,
+    until: Micros,
 }
 
 impl Daemon {
     /// Asks `mdns`; without one there is no such name. A client that cannot be looked after comes back.
-    pub(super) fn ask_local(&mut self, key: Key, waiter: Waiter, now: Duration) -> Option<Waiter> {
+    pub(super) fn ask_local(&mut self, key: Key, waiter: Waiter, now: Micros) -> Option<Waiter> {
         let known = self.local.find(|local| local.key == key);
         if let Some(local) = known.and_then(|token| self.local.get_mut(token)) {
             if local.waiters.len() >= MOST_WAITING {
@@ -57,7 +57,7 @@ impl Daemon {
         None
     }
 
-    pub(super) fn local_event(&mut self, token: Token, now: Duration) {
+    pub(super) fn local_event(&mut self, token: Token, now: Micros) {
         let mut buffer = [0; 2048];
         while let Some(local) = self.local.get_mut(token) {
             match local.stream.read(&mut buffer) {
@@ -75,7 +75,7 @@ impl Daemon {
         }
     }
 
-    fn end_local(&mut self, token: Token, now: Duration) {
+    fn end_local(&mut self, token: Token, now: Micros) {
         let Some(local) = self.local.remove(token) else { return };
         let answer = json::parse(local.input.trim_ascii_end()).unwrap_or(json::Value::Null);
         let heard = records(&answer);
@@ -91,13 +91,13 @@ impl Daemon {
         self.reply(local.waiters, now);
     }
 
-    pub(super) fn expire_local(&mut self, now: Duration) {
+    pub(super) fn expire_local(&mut self, now: Micros) {
         while let Some(token) = self.local.find(|local| local.until <= now) {
             self.end_local(token, now);
         }
     }
 
-    pub(super) fn next_local(&self) -> Option<Duration> {
+    pub(super) fn next_local(&self) -> Option<Micros> {
         self.local.iter().map(|(_, local)| local.until).min()
     }
 }

@@ -23,11 +23,11 @@ use minke_sys::batch::{Inbox, Outbox};
 use minke_sys::event::{Interest, Poller, Ready};
 use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
 use minke_sys::{Result, clock, random};
+use minke_wire::micros::Micros;
 use questions::Question;
 use slots::{Owner, Slots, Token};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 const SIGNALS: u64 = 0;
 const CONTROL: u64 = 1;
@@ -93,7 +93,7 @@ struct Daemon {
     upstreams: Upstreams,
     questions: Slots<Question>,
     /// No question needs anything before; it is looked which does when that moment has come.
-    due: Option<Duration>,
+    due: Option<Micros>,
     /// Clients that wait for them.
     waiting: usize,
     clients: Slots<Client>,
@@ -124,9 +124,9 @@ fn serve(mut source: Source, socket: Option<PathBuf>) -> Result<()> {
     notify::ready();
     let mut ready = Vec::new();
     loop {
-        let patience = daemon.deadline().map(|moment| moment.saturating_sub(clock::boottime()));
+        let patience = daemon.deadline().map(|moment| moment.saturating_sub(now()).into());
         daemon.poller.wait(&mut ready, patience)?;
-        let now = clock::boottime();
+        let now = now();
         for event in &ready {
             if daemon.handle(*event, now)? {
                 return Ok(());
@@ -134,6 +134,11 @@ fn serve(mut source: Source, socket: Option<PathBuf>) -> Result<()> {
         }
         daemon.settle(now);
     }
+}
+
+/// The time since boot.
+fn now() -> Micros {
+    clock::boottime().into()
 }
 
 impl Daemon {
@@ -202,7 +207,7 @@ impl Daemon {
     }
 
     /// Does what an event asks for; whether the service shall end.
-    fn handle(&mut self, event: Ready, now: Duration) -> Result<bool> {
+    fn handle(&mut self, event: Ready, now: Micros) -> Result<bool> {
         let token = Token(event.token);
         match token.owner() {
             Owner::Datagrams => self.datagrams(token.place(), now),
@@ -229,7 +234,7 @@ impl Daemon {
     }
 
     /// What follows the events: what is due, and what was put off until all is known.
-    fn settle(&mut self, now: Duration) {
+    fn settle(&mut self, now: Micros) {
         self.expire_questions(now);
         self.expire_links(now);
         self.expire_local(now);
@@ -239,18 +244,18 @@ impl Daemon {
     }
 
     /// When there is something to do though nothing happens; `None`: never.
-    fn deadline(&mut self) -> Option<Duration> {
+    fn deadline(&mut self) -> Option<Micros> {
         let deadlines = [self.due, self.next_link(), self.next_local(), self.next_client()];
         deadlines.into_iter().flatten().min()
     }
 
     /// Reads the settings again. Clients that wait are looked after by the new ones.
-    fn reload(&mut self, now: Duration) {
+    fn reload(&mut self, now: Micros) {
         let settings = self.source.read();
         self.apply(&settings, now);
     }
 
-    fn apply(&mut self, settings: &Settings, now: Duration) {
+    fn apply(&mut self, settings: &Settings, now: Micros) {
         if *settings == *self.resolver.settings() {
             return log_servers(settings);
         }
@@ -266,7 +271,7 @@ impl Daemon {
         self.ask_again(now);
     }
 
-    fn obey(&mut self, now: Duration) -> Result<()> {
+    fn obey(&mut self, now: Micros) -> Result<()> {
         use minke_control::dns::Command;
         use minke_wire::json::json;
         let Some(mut control) = self.control.take() else { return Ok(()) };
@@ -296,7 +301,7 @@ impl Daemon {
     }
 
     /// A question that is not answered here goes to others, with the client that waits for it.
-    fn wait(&mut self, step: Step, waiter: Waiter, now: Duration) {
+    fn wait(&mut self, step: Step, waiter: Waiter, now: Micros) {
         let refused = match step {
             Step::Forward(route) => self.begin(route, Some(waiter), now),
             Step::Mdns(key) => self.ask_local(key, waiter, now),
@@ -309,7 +314,7 @@ impl Daemon {
 
     /// There is no room for a client's question. By UDP it is not told: it asks again by and by, and a failure would end
     /// its search.
-    fn refuse(&mut self, waiter: &Waiter, now: Duration) {
+    fn refuse(&mut self, waiter: &Waiter, now: Micros) {
         self.counts.refused = self.counts.refused.wrapping_add(1);
         self.scratch.clear();
         let asked = waiter.asked();
@@ -320,7 +325,7 @@ impl Daemon {
     }
 
     /// Answers clients by what the resolver was told last.
-    fn reply(&mut self, waiters: Vec<Waiter>, now: Duration) {
+    fn reply(&mut self, waiters: Vec<Waiter>, now: Micros) {
         let mut further = Vec::new();
         for waiter in waiters {
             self.scratch.clear();
@@ -340,7 +345,7 @@ impl Daemon {
     }
 
     /// Sends what is in `scratch` to a client.
-    fn deliver(&mut self, waiter: &Waiter, now: Duration) {
+    fn deliver(&mut self, waiter: &Waiter, now: Micros) {
         match waiter.via {
             Via::Connection(token) => self.answer_client(token, now),
             Via::Datagram(..) if self.scratch.is_empty() => {}

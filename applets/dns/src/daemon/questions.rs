@@ -11,8 +11,8 @@ use minke_sys::batch::ask_udp;
 use minke_sys::event::Interest;
 use minke_sys::{Errno, random};
 use minke_wire::dns::Rcode;
+use minke_wire::micros::Micros;
 use std::net::{IpAddr, UdpSocket};
-use std::time::Duration;
 
 /// The longest answer by UDP that is taken; we ask for shorter ones.
 pub(super) const LONGEST: usize = 4096;
@@ -45,7 +45,7 @@ pub(super) struct Attempt {
     pub(super) server: usize,
     /// The query, with its id.
     pub(super) sent: Vec<u8>,
-    pub(super) at: Duration,
+    pub(super) at: Micros,
     pub(super) way: Sent,
     /// The server had to answer at once: the time that it took counts.
     pub(super) prompt: bool,
@@ -72,7 +72,7 @@ impl Attempt {
 }
 
 impl Question {
-    fn deadline(&self) -> Option<Duration> {
+    fn deadline(&self) -> Option<Micros> {
         let mut least = (!self.done).then(|| self.course.deadline());
         for attempt in self.attempts.iter().filter(|attempt| attempt.is_open() && !attempt.silent) {
             let moment = attempt.at.saturating_add(SILENCE);
@@ -84,7 +84,7 @@ impl Question {
 
 impl Daemon {
     /// Asks servers, for a client or for the cache alone. A client that cannot be looked after comes back.
-    pub(super) fn begin(&mut self, route: Route, waiter: Option<Waiter>, now: Duration) -> Option<Waiter> {
+    pub(super) fn begin(&mut self, route: Route, waiter: Option<Waiter>, now: Micros) -> Option<Waiter> {
         if let Some(token) = self.asked_already(&route.key) {
             return waiter.and_then(|waiter| self.join(token, waiter));
         }
@@ -151,7 +151,7 @@ impl Daemon {
     }
 
     /// Does what the question's course says.
-    pub(super) fn advance(&mut self, token: Token, now: Duration) {
+    pub(super) fn advance(&mut self, token: Token, now: Micros) {
         loop {
             let Some(question) = self.questions.get_mut(token).filter(|question| !question.done) else {
                 return;
@@ -175,14 +175,14 @@ impl Daemon {
         }
     }
 
-    fn note_deadline(&mut self, moment: Option<Duration>) {
+    fn note_deadline(&mut self, moment: Option<Micros>) {
         self.due = match (self.due, moment) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
     }
 
-    pub(super) fn send(&mut self, token: Token, server: usize, now: Duration) {
+    pub(super) fn send(&mut self, token: Token, server: usize, now: Micros) {
         let Some(upstream) = self.upstreams.all.get(server) else { return };
         let sent = match upstream.way(now) {
             Way::Datagram(address) => self.send_datagram(token, server, address, now),
@@ -212,7 +212,7 @@ impl Daemon {
         token: Token,
         server: usize,
         to: std::net::SocketAddr,
-        now: Duration,
+        now: Micros,
     ) -> bool {
         if self.has_too_many_sockets() {
             // It is asked when there is room again, or given up in time.
@@ -261,7 +261,7 @@ impl Daemon {
     }
 
     /// Sends by a connection, which is made if there is none. `false`: there cannot be one.
-    pub(super) fn send_by_link(&mut self, token: Token, server: usize, now: Duration) -> bool {
+    pub(super) fn send_by_link(&mut self, token: Token, server: usize, now: Micros) -> bool {
         let Some(question) = self.questions.get_mut(token) else { return true };
         let already = |attempt: &Attempt| attempt.server == server && matches!(attempt.way, Sent::Connection);
         if question.attempts.iter().any(already) {
@@ -289,14 +289,14 @@ impl Daemon {
         true
     }
 
-    fn was_asked(&mut self, server: usize, now: Duration) {
+    fn was_asked(&mut self, server: usize, now: Micros) {
         if let Some(health) = self.upstreams.health.get_mut(server) {
             health.was_asked(now);
         }
     }
 
     /// The server cannot be asked, or (`reached`) there is nothing to be had from it.
-    pub(super) fn failed_at(&mut self, token: Token, server: usize, reached: bool, now: Duration) {
+    pub(super) fn failed_at(&mut self, token: Token, server: usize, reached: bool, now: Micros) {
         if let Some(health) = self.upstreams.health.get_mut(server) {
             if reached {
                 health.has_failed(now, None);
@@ -310,7 +310,7 @@ impl Daemon {
     }
 
     /// Clients that have waited for long get what was known before.
-    fn tell_old(&mut self, token: Token, now: Duration) {
+    fn tell_old(&mut self, token: Token, now: Micros) {
         let Some(question) = self.questions.get_mut(token).filter(|question| question.stale) else { return };
         let waiters = std::mem::take(&mut question.waiters);
         let mut rest = Vec::new();
@@ -329,7 +329,7 @@ impl Daemon {
     }
 
     /// The resolver knows what there is to know: clients are answered.
-    pub(super) fn finish(&mut self, token: Token, now: Duration) {
+    pub(super) fn finish(&mut self, token: Token, now: Micros) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let waiters = std::mem::take(&mut question.waiters);
         self.waiting = self.waiting.saturating_sub(waiters.len());
@@ -348,7 +348,7 @@ impl Daemon {
     }
 
     /// Goes on with questions whose time has come.
-    pub(super) fn expire_questions(&mut self, now: Duration) {
+    pub(super) fn expire_questions(&mut self, now: Micros) {
         if self.questions.len() == 0 {
             self.due = None;
         }
@@ -365,7 +365,7 @@ impl Daemon {
         self.due = self.questions.iter().filter_map(|(_, question)| question.deadline()).min();
     }
 
-    fn note_late(&mut self, token: Token, now: Duration) {
+    fn note_late(&mut self, token: Token, now: Micros) {
         let Some(question) = self.questions.get_mut(token) else { return };
         for attempt in question.attempts.iter_mut().filter(|attempt| attempt.is_open() && !attempt.late) {
             let Some(health) = self.upstreams.health.get_mut(attempt.server) else { continue };
@@ -376,7 +376,7 @@ impl Daemon {
         }
     }
 
-    fn note_silence(&mut self, token: Token, now: Duration) {
+    fn note_silence(&mut self, token: Token, now: Micros) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let mut told = 0u32;
         for attempt in &mut question.attempts {
@@ -396,7 +396,7 @@ impl Daemon {
     }
 
     /// Asks everything that is waited for once more, by the settings of now.
-    pub(super) fn ask_again(&mut self, now: Duration) {
+    pub(super) fn ask_again(&mut self, now: Micros) {
         let mut waiters = Vec::new();
         while let Some(token) = self.questions.find(|_| true) {
             if let Some(question) = self.questions.remove(token) {

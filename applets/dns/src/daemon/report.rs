@@ -2,7 +2,7 @@
 
 use super::Daemon;
 use minke_control::dns::{Server, Status};
-use std::time::Duration;
+use minke_wire::micros::Micros;
 
 /// What happened since the start, beside what the resolver counts.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Counts {
 }
 
 impl Daemon {
-    pub(super) fn report(&self, now: Duration) -> Status {
+    pub(super) fn report(&self, now: Micros) -> Status {
         let settings = self.resolver.settings();
         let mut servers = Vec::new();
         let groups = self.upstreams.groups.iter().chain([&self.upstreams.fallback]);
@@ -65,7 +65,7 @@ impl Daemon {
         }
     }
 
-    fn report_server(&self, place: usize, domain: &str, now: Duration) -> Option<Server> {
+    fn report_server(&self, place: usize, domain: &str, now: Micros) -> Option<Server> {
         let (upstream, health) = (self.upstreams.all.get(place)?, self.upstreams.health.get(place)?);
         let state = match health.rtt {
             _ if health.is_held(now) => "down",

@@ -20,7 +20,7 @@ impl Drop for Lab {
 
 fn udp() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
     socket
 }
 
@@ -47,8 +47,8 @@ impl Lab {
     fn turn(&mut self) {
         let mut ready = Vec::new();
         loop {
-            self.daemon.poller.wait(&mut ready, Some(Duration::from_millis(50))).unwrap();
-            let now = clock::boottime();
+            self.daemon.poller.wait(&mut ready, Some(std::time::Duration::from_millis(50))).unwrap();
+            let now = super::now();
             for event in &ready {
                 assert!(!self.daemon.handle(*event, now).unwrap());
             }
@@ -76,7 +76,7 @@ impl Lab {
 
     fn stream(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         stream
     }
 }
@@ -187,7 +187,7 @@ fn other_settings_lose_no_question_and_no_socket() {
     client.send(&query(1, "www.example")).unwrap();
     lab.turn();
     let (question, from) = asked(&old, "www.example");
-    lab.daemon.apply(&settings(&[&new]), clock::boottime());
+    lab.daemon.apply(&settings(&[&new]), super::now());
     assert_eq!(lab.udp_address(), address);
     let (again, by) = asked(&new, "www.example");
     // Nobody waits for the old server any more.
@@ -346,6 +346,6 @@ fn what_waits_is_bounded() {
         lab.turn();
     }
     assert!(lab.daemon.waiting <= MOST_WAITING);
-    lab.daemon.ask_again(clock::boottime());
+    lab.daemon.ask_again(super::now());
     assert!(lab.daemon.waiting <= MOST_WAITING && lab.daemon.questions.len() <= MOST_OF_ONE + 1);
 }

@@ -7,17 +7,17 @@
 
 use super::health::{Health, SILENCE, best, bit, has, to_compare};
 use crate::core::STALE_AFTER;
-use std::time::Duration;
+use minke_wire::micros::Micros;
 
 /// Servers that are all down have this long for an answer, others the longer time.
-const GIVE_UP_DOWN: Duration = Duration::from_secs(3);
-const GIVE_UP: Duration = Duration::from_secs(10);
+const GIVE_UP_DOWN: Micros = Micros::from_secs(3);
+const GIVE_UP: Micros = Micros::from_secs(10);
 /// How often all servers are asked.
 const ROUNDS: u8 = 4;
 /// No further round begins when so many questions were sent.
 const MOST_ASKED: u8 = 16;
 /// The first pause before everybody is asked again; the others are longer.
-const PAUSE: Duration = Duration::from_millis(400);
+const PAUSE: Micros = Micros::from_millis(400);
 
 /// The servers of a question: their figures, the places of those in charge, and of those that stand in for them.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ pub(crate) struct Servers<'a> {
 }
 
 impl Servers<'_> {
-    fn are_held(&self, members: &[usize], now: Duration) -> bool {
+    fn are_held(&self, members: &[usize], now: Micros) -> bool {
         members.iter().all(|member| self.all.get(*member).is_none_or(|health| health.is_held(now)))
     }
 }
@@ -49,7 +49,7 @@ pub(crate) enum Step {
 /// Where a question stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Course {
-    begun: Duration,
+    begun: Micros,
     /// The fallback servers are asked now.
     fallen_back: bool,
     /// Bits of the places in the present list.
@@ -57,7 +57,7 @@ pub(crate) struct Course {
     failed: u32,
     rounds: u8,
     /// When the next server is asked; `None`: no more.
-    next: Option<Duration>,
+    next: Option<Micros>,
     /// The question has just gone to the first server; another may be compared with it.
     compare: bool,
     /// How often it was asked.
@@ -66,12 +66,12 @@ pub(crate) struct Course {
     /// A usual server has answered that it could not find out.
     failure: bool,
     /// The next moment at which there may be something to do.
-    deadline: Duration,
+    deadline: Micros,
 }
 
 impl Course {
     /// A question that comes up now.
-    pub(crate) fn new(now: Duration) -> Self {
+    pub(crate) fn new(now: Micros) -> Self {
         Self {
             begun: now,
             fallen_back: false,
@@ -88,12 +88,12 @@ impl Course {
     }
 
     /// When [`Course::step`] is to be called at the latest.
-    pub(crate) fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Micros {
         self.deadline
     }
 
     /// The server cannot be asked or has refused (`answered`: it has said that it could not find out).
-    pub(crate) fn failed(&mut self, server: usize, answered: bool, servers: Servers<'_>, now: Duration) {
+    pub(crate) fn failed(&mut self, server: usize, answered: bool, servers: Servers<'_>, now: Micros) {
         let members = if self.fallen_back { servers.fallback } else { servers.usual };
         if let Some(place) = members.iter().position(|member| *member == server) {
             self.failed |= bit(place);
@@ -104,7 +104,7 @@ impl Course {
     }
 
     /// The next thing to do; to be called until it says [`Step::Wait`].
-    pub(crate) fn step(&mut self, now: Duration, servers: Servers<'_>) -> Step {
+    pub(crate) fn step(&mut self, now: Micros, servers: Servers<'_>) -> Step {
         let age = now.saturating_sub(self.begun);
         if !self.stale && age >= STALE_AFTER {
             self.stale = true;
@@ -145,11 +145,11 @@ impl Course {
             .into_iter()
             .chain(self.next)
             .filter(|moment| *moment > now)
-            .fold(self.begun.saturating_add(GIVE_UP), Duration::min);
+            .fold(self.begun.saturating_add(GIVE_UP), Micros::min);
         Step::Wait
     }
 
-    fn must_fall_back(&self, now: Duration, servers: Servers<'_>) -> bool {
+    fn must_fall_back(&self, now: Micros, servers: Servers<'_>) -> bool {
         if servers.fallback.is_empty() {
             return false;
         }
@@ -177,8 +177,8 @@ impl Course {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
-    const START: Duration = Duration::from_secs(100);
+    const MS: Micros = Micros::from_millis(1);
+    const START: Micros = Micros::from_secs(100);
 
     /// Servers that have answered just now, each in so many milliseconds.
     fn answered(times: &[u32]) -> Vec<Health> {
@@ -268,11 +268,11 @@ mod tests {
         let seen = silence(&mut Course::new(START), servers);
         // Asked a tenth of a second ago: not again.
         assert_eq!(seen[0], (0, Step::Ask(1)));
-        let later = START + Duration::from_millis(990);
+        let later = START + Micros::from_millis(990);
         let mut course = Course::new(later);
         assert_eq!(course.step(later, servers), Step::Ask(0));
         assert_eq!(course.step(later, servers), Step::Wait);
-        assert_eq!(course.deadline(), later + 20 * MS);
+        assert_eq!(course.deadline(), later + MS * 20);
     }
 
     #[test]
@@ -285,14 +285,14 @@ mod tests {
         course.failed(0, true, servers, START + MS);
         assert_eq!(course.step(START + MS, servers), Step::Ask(1));
         let mut refused = course.clone();
-        course.failed(1, true, servers, START + 2 * MS);
-        assert_eq!(course.step(START + 2 * MS, servers), Step::Fail);
+        course.failed(1, true, servers, START + MS * 2);
+        assert_eq!(course.step(START + MS * 2, servers), Step::Fail);
         // One of two has not even answered: neither is that of the other.
         refused.failure = false;
-        refused.failed(1, false, servers, START + 2 * MS);
-        assert_eq!(refused.step(START + 2 * MS, servers), Step::Ask(2));
-        refused.failed(2, false, servers, START + 3 * MS);
-        assert_eq!(refused.step(START + 3 * MS, servers), Step::Fail);
+        refused.failed(1, false, servers, START + MS * 2);
+        assert_eq!(refused.step(START + MS * 2, servers), Step::Ask(2));
+        refused.failed(2, false, servers, START + MS * 3);
+        assert_eq!(refused.step(START + MS * 3, servers), Step::Fail);
     }
 
     #[test]
@@ -300,17 +300,17 @@ mod tests {
         let mut all = answered(&[5, 5]);
         (0..4).for_each(|_| all[0].has_failed(START, None));
         let servers = Servers { all: &all, usual: &[0], fallback: &[1] };
-        let mut course = Course::new(START + 990 * MS);
-        assert_eq!(course.step(START + 990 * MS, servers), Step::Ask(0));
-        course.failed(0, true, servers, START + 995 * MS);
-        assert_eq!(course.step(START + 995 * MS, servers), Step::Ask(1));
+        let mut course = Course::new(START + MS * 990);
+        assert_eq!(course.step(START + MS * 990, servers), Step::Ask(0));
+        course.failed(0, true, servers, START + MS * 995);
+        assert_eq!(course.step(START + MS * 995, servers), Step::Ask(1));
     }
 
     #[test]
     fn what_is_down_is_given_up_sooner() {
         let mut all = answered(&[5]);
         for _ in 0..4 {
-            all[0].was_refused(START + Duration::from_secs(3600));
+            all[0].was_refused(START + Micros::from_secs(3600));
         }
         all[0].was_refused(START);
         let servers = Servers { all: &all, usual: &[0], fallback: &[] };

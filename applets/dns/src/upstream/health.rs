@@ -5,15 +5,15 @@
 //! or whose host refuses, is held back, longer each time; everything that it answers takes that back. Others are compared
 //! now and then by a real question that goes to two.
 
-use std::time::Duration;
+use minke_wire::micros::Micros;
 
 /// What a server is thought to need before it has ever answered.
-const UNKNOWN: Duration = Duration::from_millis(200);
+const UNKNOWN: Micros = Micros::from_millis(200);
 /// Bounds of how long a server is waited for before the next is asked.
-const LEAST_PATIENCE: Duration = Duration::from_millis(20);
-const MOST_PATIENCE: Duration = Duration::from_secs(1);
+const LEAST_PATIENCE: Micros = Micros::from_millis(20);
+const MOST_PATIENCE: Micros = Micros::from_secs(1);
 /// A question that has no answer for so long counts as one that the server left unanswered.
-pub(crate) const SILENCE: Duration = Duration::from_millis(1_500);
+pub(crate) const SILENCE: Micros = Micros::from_millis(1_500);
 /// So many of them in a row say that it is down.
 const MOST_SILENT: u8 = 2;
 /// So many failures (SERVFAIL and the like) in a row say that it is of no use.
@@ -21,10 +21,10 @@ const MOST_FAILED: u8 = 4;
 /// After so many late answers in a row it is asked after the others.
 const MOST_LATE: u8 = 2;
 /// How long a server is held back at first; it doubles [`DOUBLINGS`] times.
-const HOLD: Duration = Duration::from_secs(1);
+const HOLD: Micros = Micros::from_secs(1);
 const DOUBLINGS: u8 = 5;
 /// How long after its last question a server is compared with the others again.
-const COMPARE: Duration = Duration::from_secs(10);
+const COMPARE: Micros = Micros::from_secs(10);
 
 /// One server's figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,11 +40,11 @@ pub(crate) struct Health {
     /// How often it was held back since its last answer.
     holds: u8,
     /// The time since boot until which it is held back.
-    held_until: Duration,
+    held_until: Micros,
     /// The time since boot when it was asked last; `None`: never.
-    asked: Option<Duration>,
+    asked: Option<Micros>,
     /// The time since boot of its last answer.
-    answered: Duration,
+    answered: Micros,
     /// Questions sent to it, answers that could be used, questions without an answer, and failures of all kinds.
     pub(crate) queries: u64,
     pub(crate) answers: u64,
@@ -54,32 +54,32 @@ pub(crate) struct Health {
 
 impl Health {
     /// A question was sent to it.
-    pub(crate) fn was_asked(&mut self, now: Duration) {
+    pub(crate) fn was_asked(&mut self, now: Micros) {
         self.asked = Some(now);
         self.queries = self.queries.wrapping_add(1);
     }
 
     /// It has answered a question of `sent`. The round trip counts for what was sent at once, not for what waited for a
     /// connection.
-    pub(crate) fn has_answered(&mut self, now: Duration, sent: Option<Duration>) {
+    pub(crate) fn has_answered(&mut self, now: Micros, sent: Option<Micros>) {
         if let Some(sent) = sent {
             self.measure(now.saturating_sub(sent));
         }
-        (self.silent, self.failed, self.late, self.holds, self.held_until) = (0, 0, 0, 0, Duration::ZERO);
+        (self.silent, self.failed, self.late, self.holds, self.held_until) = (0, 0, 0, 0, Micros::ZERO);
         self.answered = now;
         self.answers = self.answers.wrapping_add(1);
     }
 
     /// It has said that its answer is too long for a datagram: whether it has one shows later.
-    pub(crate) fn has_spoken(&mut self, now: Duration, sent: Option<Duration>) {
+    pub(crate) fn has_spoken(&mut self, now: Micros, sent: Option<Micros>) {
         if let Some(sent) = sent {
             self.measure(now.saturating_sub(sent));
         }
     }
 
     /// RFC 6298 §2, in integers.
-    fn measure(&mut self, span: Duration) {
-        let sample = u32::try_from(minke_sys::clock::microseconds(span)).unwrap_or(u32::MAX).min(10_000_000);
+    fn measure(&mut self, span: Micros) {
+        let sample = u32::try_from(span.as_micros()).unwrap_or(u32::MAX).min(10_000_000);
         self.rtt = Some(match self.rtt {
             None => (sample, sample / 2),
             Some((smooth, varies)) => {
@@ -91,7 +91,7 @@ impl Health {
     }
 
     /// It has answered, but with a failure: it lives, and is perhaps of no use.
-    pub(crate) fn has_failed(&mut self, now: Duration, sent: Option<Duration>) {
+    pub(crate) fn has_failed(&mut self, now: Micros, sent: Option<Micros>) {
         if let Some(sent) = sent {
             self.measure(now.saturating_sub(sent));
         }
@@ -110,7 +110,7 @@ impl Health {
     }
 
     /// A question of `sent` has waited for [`SILENCE`]. It means nothing if another one was answered meanwhile.
-    pub(crate) fn was_silent(&mut self, now: Duration, sent: Duration) {
+    pub(crate) fn was_silent(&mut self, now: Micros, sent: Micros) {
         self.timeouts = self.timeouts.wrapping_add(1);
         if self.answered < sent {
             self.silent = self.silent.saturating_add(1);
@@ -121,12 +121,12 @@ impl Health {
     }
 
     /// It cannot be reached, or nobody listens there.
-    pub(crate) fn was_refused(&mut self, now: Duration) {
+    pub(crate) fn was_refused(&mut self, now: Micros) {
         self.failures = self.failures.wrapping_add(1);
         self.hold(now);
     }
 
-    fn hold(&mut self, now: Duration) {
+    fn hold(&mut self, now: Micros) {
         if !self.is_held(now) {
             self.held_until = now.saturating_add(HOLD.saturating_mul(1 << self.holds.min(DOUBLINGS)));
             self.holds = self.holds.saturating_add(1);
@@ -134,7 +134,7 @@ impl Health {
     }
 
     /// Whether it is held back.
-    pub(crate) fn is_held(&self, now: Duration) -> bool {
+    pub(crate) fn is_held(&self, now: Micros) -> bool {
         now < self.held_until
     }
 
@@ -144,24 +144,24 @@ impl Health {
     }
 
     /// Whether it was asked so short a time ago that another question would tell nothing new.
-    pub(crate) fn was_asked_recently(&self, now: Duration) -> bool {
+    pub(crate) fn was_asked_recently(&self, now: Micros) -> bool {
         self.asked.is_some_and(|asked| now < asked.saturating_add(HOLD))
     }
 
     /// Whether the network has changed perhaps: what was held back may be asked again.
     pub(crate) fn encourage(&mut self) {
-        (self.held_until, self.asked) = (Duration::ZERO, None);
+        (self.held_until, self.asked) = (Micros::ZERO, None);
     }
 
     /// How long to wait for it before another is asked.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Micros {
         let Some((smooth, varies)) = self.rtt else { return UNKNOWN };
         let usual = u64::from(smooth).saturating_add(u64::from(varies).saturating_mul(4));
-        Duration::from_micros(usual).clamp(LEAST_PATIENCE, MOST_PATIENCE)
+        Micros::from_micros(usual).clamp(LEAST_PATIENCE, MOST_PATIENCE)
     }
 
     /// The smaller, the sooner it is asked.
-    fn rank(&self, now: Duration) -> (bool, bool, u32) {
+    fn rank(&self, now: Micros) -> (bool, bool, u32) {
         let usual = self.rtt.map_or(u32::MAX, |(smooth, _)| smooth);
         let doubtful = self.is_doubtful() || self.silent > 0 || self.failed > 1 || self.late > MOST_LATE;
         (self.is_held(now), doubtful, usual)
@@ -169,7 +169,7 @@ impl Health {
 }
 
 /// The best of `members` (places in `all`) whose bit in `except` is not set, by its place in `members`.
-pub(crate) fn best(all: &[Health], members: &[usize], except: u32, now: Duration) -> Option<usize> {
+pub(crate) fn best(all: &[Health], members: &[usize], except: u32, now: Micros) -> Option<usize> {
     let mut found = None;
     for (place, member) in members.iter().enumerate() {
         let (Some(health), false) = (all.get(*member), has(except, place)) else { continue };
@@ -182,7 +182,7 @@ pub(crate) fn best(all: &[Health], members: &[usize], except: u32, now: Duration
 }
 
 /// One whose figures are missing or old, or that may be back, by its place in `members`: the question goes to it as well.
-pub(crate) fn to_compare(all: &[Health], members: &[usize], except: u32, now: Duration) -> Option<usize> {
+pub(crate) fn to_compare(all: &[Health], members: &[usize], except: u32, now: Micros) -> Option<usize> {
     members.iter().enumerate().position(|(place, member)| {
         let Some(health) = all.get(*member) else { return false };
         let due = health.asked.is_none_or(|asked| now >= asked.saturating_add(COMPARE))
@@ -205,7 +205,7 @@ pub(crate) fn bit(place: usize) -> u32 {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
+    const MS: Micros = Micros::from_millis(1);
 
     fn measured(rtt: u32) -> Health {
         let mut health = Health::default();
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(measured(1).patience(), LEAST_PATIENCE);
         let (smooth, _) = measured(100).rtt.unwrap();
         assert!((99_000..=101_000).contains(&smooth), "{smooth}");
-        assert!(measured(100).patience() > 100 * MS && measured(100).patience() < 130 * MS);
+        assert!(measured(100).patience() > MS * 100 && measured(100).patience() < MS * 130);
         assert_eq!(measured(9000).patience(), MOST_PATIENCE);
     }
 
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(best(&all, &[0, 1], 0, now), Some(0));
         // Doubtful until it answers.
         assert_eq!(best(&all, &[0, 1], 0, now + HOLD), Some(0));
-        all[1].has_answered(now, Some(now - 5 * MS));
+        all[1].has_answered(now, Some(now - MS * 5));
         assert_eq!(best(&all, &[0, 1], 0, now), Some(1));
     }
 

@@ -3,13 +3,13 @@
 
 use crate::daemon::slots::Token;
 use crate::daemon::stream::Stream;
-use std::time::Duration;
+use minke_wire::micros::Micros;
 
 /// A server that says nothing for so long while it is asked has gone without a word.
-const MOST_SILENCE: Duration = Duration::from_secs(6);
+const MOST_SILENCE: Micros = Micros::from_secs(6);
 /// A connection that nobody needs is closed; those with TLS cost more to make.
-const IDLE: Duration = Duration::from_secs(5);
-const IDLE_TLS: Duration = Duration::from_secs(30);
+const IDLE: Micros = Micros::from_secs(5);
+const IDLE_TLS: Micros = Micros::from_secs(30);
 /// The most questions that wait for answers at a time.
 const MOST: usize = 128;
 
@@ -21,11 +21,11 @@ pub(crate) struct Link {
     /// The ids of questions that wait for answers, and whose they are.
     waiting: Vec<(u16, Token)>,
     /// The time since boot when it was made, when a question was sent last, and when something came.
-    made: Duration,
-    sent: Duration,
-    heard: Option<Duration>,
+    made: Micros,
+    sent: Micros,
+    heard: Option<Micros>,
     /// How long making it may take.
-    limit: Duration,
+    limit: Micros,
     tls: bool,
     /// Answers have come: the server is one.
     pub(crate) useful: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// A connection that is being made, within `limit`.
-    pub(crate) fn new(stream: Stream, token: Token, tls: bool, limit: Duration, now: Duration) -> Self {
+    pub(crate) fn new(stream: Stream, token: Token, tls: bool, limit: Micros, now: Micros) -> Self {
         Self {
             stream,
             token,
@@ -62,20 +62,20 @@ impl Link {
     }
 
     /// A question was sent.
-    pub(crate) fn was_asked(&mut self, id: u16, token: Token, now: Duration) {
+    pub(crate) fn was_asked(&mut self, id: u16, token: Token, now: Micros) {
         self.waiting.push((id, token));
         self.sent = now;
     }
 
     /// An answer with this id has come: whose it is.
-    pub(crate) fn answered(&mut self, id: u16, now: Duration) -> Option<Token> {
+    pub(crate) fn answered(&mut self, id: u16, now: Micros) -> Option<Token> {
         self.heard = Some(now);
         let place = self.waiting.iter().position(|(known, _)| *known == id)?;
         Some(self.waiting.swap_remove(place).1)
     }
 
     /// Something has come, be it the handshake.
-    pub(crate) fn was_heard(&mut self, now: Duration) {
+    pub(crate) fn was_heard(&mut self, now: Micros) {
         self.heard = Some(now);
     }
 
@@ -85,7 +85,7 @@ impl Link {
     }
 
     /// The time since boot when it is of no use any more.
-    pub(crate) fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Micros {
         if !self.stream.is_ready() || self.heard.is_none() && !self.useful {
             return self.made.saturating_add(self.limit);
         }
@@ -110,7 +110,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Stream::new(socket, None, 512);
-        let (second, token) = (Duration::from_secs(1), Token::new(Owner::Question, 7));
+        let (second, token) = (Micros::from_secs(1), Token::new(Owner::Question, 7));
         let mut link = Link::new(stream, Token::new(Owner::Link, 0), false, second * 3, second);
         assert_eq!(link.deadline(), second * 4);
         for number in 0..MOST {

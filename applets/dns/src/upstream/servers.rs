@@ -3,14 +3,14 @@
 use super::health::Health;
 use super::link::Link;
 use crate::config::{PORT, Server, Settings, Transport};
+use minke_wire::micros::Micros;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// How long no connection is tried after one has failed; it doubles [`DOUBLINGS`] times.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Micros = Micros::from_secs(1);
 const DOUBLINGS: u8 = 6;
 /// The same where the plain way is taken meanwhile (RFC 9539 §4.3 has a day; a captive network is left sooner).
-const PLAIN_PAUSE: Duration = Duration::from_secs(60);
+const PLAIN_PAUSE: Micros = Micros::from_secs(60);
 
 /// How a question reaches a server now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,18 +34,18 @@ pub(crate) struct Upstream {
     /// The connection, if there is one.
     pub(crate) link: Option<Box<Link>>,
     /// The time since boot before which no connection is tried.
-    closed_until: Duration,
+    closed_until: Micros,
     /// Connections in a row that failed.
     failures: u8,
 }
 
 impl Upstream {
     fn new(server: Server) -> Self {
-        Self { server, edns: true, letters: true, link: None, closed_until: Duration::ZERO, failures: 0 }
+        Self { server, edns: true, letters: true, link: None, closed_until: Micros::ZERO, failures: 0 }
     }
 
     /// How a question goes.
-    pub(crate) fn way(&self, now: Duration) -> Way {
+    pub(crate) fn way(&self, now: Micros) -> Way {
         let open = self.link.is_some() || now >= self.closed_until;
         match self.server.transport {
             Transport::Plain => Way::Datagram(self.server.address),
@@ -56,12 +56,12 @@ impl Upstream {
     }
 
     /// Whether a connection may be tried.
-    pub(crate) fn may_connect(&self, now: Duration) -> bool {
+    pub(crate) fn may_connect(&self, now: Micros) -> bool {
         now >= self.closed_until
     }
 
     /// A connection could not be made; whether it is the first of its kind in a row.
-    pub(crate) fn was_closed(&mut self, now: Duration) -> bool {
+    pub(crate) fn was_closed(&mut self, now: Micros) -> bool {
         let pause = if self.server.transport == Transport::Opportunistic { PLAIN_PAUSE } else { PAUSE };
         let pause = pause.saturating_mul(1 << self.failures.min(DOUBLINGS));
         self.closed_until = now.saturating_add(pause);
@@ -71,7 +71,7 @@ impl Upstream {
 
     /// A connection has brought an answer.
     pub(crate) fn was_open(&mut self) {
-        (self.failures, self.closed_until) = (0, Duration::ZERO);
+        (self.failures, self.closed_until) = (0, Micros::ZERO);
     }
 
     /// Whether nobody on the way can change what it says, so that its word on validation counts.
@@ -159,7 +159,7 @@ mod tests {
         let mut all = Upstreams::default();
         assert!(all.set(&settings(&[&["1.1.1.1:53", "9.9.9.9:53"], &["9.9.9.9:53"]])));
         assert_eq!((all.groups.clone(), all.all.len()), (vec![vec![0, 1], vec![1]], 2));
-        all.health[1].has_answered(Duration::from_secs(2), Some(Duration::from_secs(1)));
+        all.health[1].has_answered(Micros::from_secs(2), Some(Micros::from_secs(1)));
         all.all[1].letters = false;
         assert!(!all.set(&settings(&[&["1.1.1.1:53", "9.9.9.9:53"], &["9.9.9.9:53"]])));
         assert!(all.set(&settings(&[&["9.9.9.9:53", "8.8.8.8:53"]])));
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn strict_tls_has_no_other_way_and_opportunistic_has() {
-        let now = Duration::from_secs(100);
+        let now = Micros::from_secs(100);
         let mut strict = Upstream::new(server("9.9.9.9:853", Transport::Strict("dns.quad9.net".into())));
         assert_eq!(strict.way(now), Way::Connection);
         assert!(strict.was_closed(now) && !strict.was_closed(now));

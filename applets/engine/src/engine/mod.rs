@@ -158,7 +158,8 @@ impl Engine {
         self.poller.add(&self.results.waker, WORKERS, Interest::Read)?;
         minke_applet::notify::ready();
         // Twice in the time that the service manager allows.
-        let watchdog: Option<u64> = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
+        let watchdog: Option<u64> =
+            std::env::var("WATCHDOG_USEC").ok().and_then(|text| minke_wire::text::in_base(&text, 10));
         let watchdog = watchdog.map(|time| Duration::from_micros(time / 2));
         let mut alive = watchdog.map(crate::time::ahead);
         let mut ready = Vec::new();

@@ -90,8 +90,7 @@ impl Forwarder {
     }
 
     fn publish_tcp(&mut self, host: &SocketAddr, container: &SocketAddr) -> std::io::Result<u16> {
-        let listener = TcpListener::bind(*host)?;
-        minke_sys::channel::set_nonblocking(&listener, true)?;
+        let listener = minke_sys::batch::bind_tcp(*host)?;
         let port = listener.local_addr()?.port();
         let token = LISTENERS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
         self.poller.add(&listener, token, Interest::Read)?;

@@ -37,8 +37,7 @@ impl Datagrams {
         host: &SocketAddr,
         container: &SocketAddr,
     ) -> std::io::Result<u16> {
-        let socket = UdpSocket::bind(*host)?;
-        minke_sys::channel::set_nonblocking(&socket, true)?;
+        let socket = minke_sys::batch::bind_udp(*host)?;
         let port = socket.local_addr()?.port();
         let token = UDP_PORTS.saturating_add(u64::try_from(self.ports.len()).unwrap_or(0));
         poller.add(&socket, token, Interest::Read)?;
@@ -94,9 +93,7 @@ impl Datagrams {
             oldest = self.flows.len();
             self.flows.push(None);
         }
-        let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
-        socket.connect(self.ports.get(port)?.1).ok()?;
-        minke_sys::channel::set_nonblocking(&socket, true).ok()?;
+        let socket = minke_sys::batch::ask_udp(self.ports.get(port)?.1).ok()?;
         let slot = self.flows.get_mut(oldest)?;
         // The old flow's socket is closed, and with that no longer watched.
         *slot = None;

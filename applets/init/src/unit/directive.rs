@@ -485,7 +485,7 @@ fn timeout(span: Span) -> Option<Duration> {
 }
 
 fn octal(value: &str) -> Result<u32, &'static str> {
-    let bits = u32::from_str_radix(value, 8).ok().filter(|bits| *bits <= 0o7777);
+    let bits = minke_wire::text::in_base::<u32>(value, 8).filter(|bits| *bits <= 0o7777);
     bits.ok_or("permission bits in octal")
 }
 

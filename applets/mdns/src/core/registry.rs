@@ -2,7 +2,7 @@
 
 use super::record::{HOST_TTL, OTHER_TTL, Record};
 use super::{Address, Service, Time};
-use minke_wire::dns::{Kind, Name};
+use minke_wire::dns::{Kind, Name, reverse};
 use minke_wire::text;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -108,7 +108,7 @@ impl Group {
             };
             kinds.push(kind);
             out.push(Record { name: self.name.clone(), kind, unique: true, ttl: HOST_TTL, data });
-            if let Some(name) = reverse(address.ip) {
+            if let Some(name) = Name::parse(&reverse(address.ip)) {
                 let data = self.name.as_wire().to_vec();
                 out.push(Record::denial(&name, &[Kind::PTR]));
                 out.push(Record { name, kind: Kind::PTR, unique: true, ttl: HOST_TTL, data });
@@ -211,30 +211,6 @@ fn txt_data(strings: &[Vec<u8>]) -> Vec<u8> {
     data
 }
 
-/// The name under which an address is looked up (RFC 1035 §3.5, RFC 3596 §2.5).
-pub(crate) fn reverse(ip: IpAddr) -> Option<Name> {
-    let mut text = String::new();
-    let domain = match ip {
-        IpAddr::V4(ip) => {
-            for byte in ip.octets().iter().rev() {
-                text.push_str(&format!("{byte}."));
-            }
-            "in-addr.arpa"
-        }
-        IpAddr::V6(ip) => {
-            for byte in ip.octets().iter().rev() {
-                for digit in [byte & 15, byte >> 4] {
-                    text.push(char::from_digit(digit.into(), 16)?);
-                    text.push('.');
-                }
-            }
-            "ip6.arpa"
-        }
-    };
-    text.push_str(domain);
-    Name::parse(&text)
-}
-
 /// `wanted` for the first; then `name-2` for hosts and `name #2` for services, as Avahi names them. What is too long
 /// is cut at a character.
 pub(crate) fn numbered(wanted: &str, number: u32, host: bool) -> String {
@@ -301,13 +277,6 @@ mod tests {
         assert_eq!(records[1].data, [0], "RFC 6763 §6.1: one empty string");
         assert_eq!(records[4].data, b"\x04_ssh\x04_tcp\x05local\0");
         assert!(records[0].ttl == 120 && records[1].ttl == 4500 && records[2].ttl == 4500);
-    }
-
-    #[test]
-    fn addresses_with_their_reverse_names() {
-        assert_eq!(reverse([10, 0, 0, 7].into()).unwrap().to_string(), "7.0.0.10.in-addr.arpa");
-        let v6 = reverse("fe80::1:2".parse().unwrap()).unwrap().to_string();
-        assert_eq!(v6, "2.0.0.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.e.f.ip6.arpa");
     }
 
     #[test]

@@ -214,8 +214,8 @@ fn chunked_alone(headers: &Headers) -> Result<Framing, HeadError> {
 fn content_length(headers: &Headers) -> Result<Option<u64>, HeadError> {
     match headers.all("content-length")[..] {
         [] => Ok(None),
-        // `parse` would take a sign; several fields are refused even when they agree.
-        [value] if !value.starts_with('+') => value.parse().map(Some).map_err(|_| HeadError::Malformed),
+        // Several fields are refused even when they agree.
+        [value] => crate::text::in_base(value, 10).map(Some).ok_or(HeadError::Malformed),
         _ => Err(HeadError::Malformed),
     }
 }

@@ -75,7 +75,8 @@ pub fn priority_number(name: &str) -> Option<u8> {
         "warn" => "warning",
         other => other,
     };
-    let number = PRIORITIES.iter().position(|known| *known == name).or_else(|| name.parse().ok())?;
+    let number =
+        PRIORITIES.iter().position(|known| *known == name).or_else(|| crate::text::in_base(name, 10))?;
     u8::try_from(number).ok().filter(|number| *number < 8)
 }
 
@@ -90,7 +91,8 @@ pub fn facility_number(name: &str) -> Option<u8> {
     if name.is_empty() {
         return None;
     }
-    let number = FACILITIES.iter().position(|known| *known == name).or_else(|| name.parse().ok())?;
+    let number =
+        FACILITIES.iter().position(|known| *known == name).or_else(|| crate::text::in_base(name, 10))?;
     u8::try_from(number).ok().filter(|number| *number < 24)
 }
 

@@ -289,8 +289,7 @@ impl<'a> Parser<'a> {
     /// `uXXXX`
     fn hex(&mut self) -> Result<u32> {
         let digits = self.text.get(self.place + 1..self.place + 5).ok_or("invalid escape")?;
-        let hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         self.place += 5;
-        u32::from_str_radix(digits, 16).ok().filter(|_| hex).ok_or("invalid escape")
+        crate::text::in_base(digits, 16).ok_or("invalid escape")
     }
 }

@@ -271,7 +271,9 @@ fn is_key(key: &str) -> bool {
         None => (key, None),
     };
     let plain = |name: &str| !name.bytes().any(|byte| matches!(byte, b'=' | b']' | b'\n' | b'\r' | 0));
-    let in_locale = |one: char| one.is_alphanumeric() || matches!(one, '-' | '_' | '.' | '@');
+    // Of other alphabets each sign counts as a letter: the table that says which are takes 2.5 kB.
+    let in_locale =
+        |one: char| one.is_ascii_alphanumeric() || !one.is_ascii() || matches!(one, '-' | '_' | '.' | '@');
     let locale_is_sane =
         locale.is_none_or(|locale| locale.strip_suffix(']').is_some_and(|name| name.chars().all(in_locale)));
     !name.is_empty()

@@ -139,7 +139,7 @@ fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
         let code = rest.strip_prefix("\\x").and_then(|digits| digits.get(..2));
-        if let Some(byte) = code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        if let Some(byte) = code.and_then(|digits| crate::text::in_base::<u8>(digits, 16)) {
             bytes.push(byte);
             rest = rest.get(4..).unwrap_or_default();
             continue;

@@ -1,5 +1,6 @@
 //! Values: booleans, time spans, sizes, signals. systemd.syntax(7), systemd.time(7).
 
+use crate::text;
 use std::time::Duration;
 
 /// A time span that may be without end.
@@ -62,7 +63,7 @@ pub fn span_micros(value: &str) -> Option<u64> {
         let (count, after) = leading(rest, u8::is_ascii_digit);
         let (unit, after) = leading(after.trim_ascii_start(), u8::is_ascii_alphabetic);
         let (_, size) = UNITS_OF_TIME.iter().find(|(names, _)| names.split(' ').any(|name| name == unit))?;
-        total = total.checked_add(count.parse::<u64>().ok()?.checked_mul(*size)?)?;
+        total = total.checked_add(text::in_base::<u64>(count, 10)?.checked_mul(*size)?)?;
         rest = after.trim_ascii_start();
     }
     Some(total)
@@ -84,10 +85,10 @@ pub fn bytes(value: &str) -> Option<Option<u64>> {
         'M' => 20,
         'G' => 30,
         'T' => 40,
-        _ => return value.parse().ok().map(Some),
+        _ => return text::in_base(value, 10).map(Some),
     };
     let digits = value.get(..value.len().checked_sub(1)?)?;
-    digits.parse::<u64>().ok()?.checked_mul(1u64.checked_shl(shift)?).map(Some)
+    text::in_base::<u64>(digits, 10)?.checked_mul(1u64.checked_shl(shift)?).map(Some)
 }
 
 /// The names of the signals from 1 on, in Linux's order (signal(7); the same on x86 and ARM).
@@ -96,12 +97,12 @@ const SIGNALS: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PI
 
 /// The number of a signal given as `SIGTERM`, `TERM`, `15` or `RTMIN+3`.
 pub fn signal_number(text: &str) -> Option<i32> {
-    if let Ok(number) = text.parse() {
+    if let Some(number) = text::number(text) {
         return (1..=64).contains(&number).then_some(number);
     }
     let name = text.strip_prefix("SIG").unwrap_or(text);
     if let Some(offset) = name.strip_prefix("RTMIN+") {
-        let offset: i32 = offset.parse().ok()?;
+        let offset: i32 = text::number(offset)?;
         return (0..=30).contains(&offset).then(|| offset.saturating_add(34));
     }
     let index = SIGNALS.split(' ').position(|known| known == name)?;

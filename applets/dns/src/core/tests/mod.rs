@@ -18,8 +18,8 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap_or_else(|| panic!("{text}"))
 }
 
-fn at(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
+fn at(seconds: u64) -> Micros {
+    Micros::from_secs(seconds)
 }
 
 fn resolver(settings: Settings) -> Resolver {
