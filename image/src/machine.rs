@@ -46,6 +46,8 @@ pub struct Machine<'a> {
     pub disk: &'a Path,
     /// Where every write and flush of the disk is logged, if it shall be.
     pub write_log: Option<&'a Path>,
+    /// Sectors of the disk that cannot be written.
+    pub bad_sectors: &'a [u64],
     /// A folder of this guest for its variable store.
     pub folder: &'a Path,
     /// The `-netdev user` forwarding options, each beginning with a comma.
@@ -101,18 +103,25 @@ impl Machine<'_> {
         Ok(line)
     }
 
-    /// The disk as node `disk0`, with a log of its writes in between where one is wanted (blklogwrites: the format
-    /// of the kernel's dm-log-writes).
+    /// The disk as node `disk0`, with bad sectors or a log of its writes in between where they are wanted (blklogwrites:
+    /// the format of the kernel's dm-log-writes).
     fn disk(&self) -> Vec<String> {
         let disk = self.disk.display();
-        let Some(log) = self.write_log else {
+        let mut nodes = vec![format!("driver=qcow2,node-name=image0,file.driver=file,file.filename={disk}")];
+        if let Some(log) = self.write_log {
+            nodes.push(format!("driver=file,node-name=log0,filename={}", log.display()));
+            nodes.push(
+                "driver=blklogwrites,node-name=disk0,file=image0,log=log0,log-sector-size=512".to_owned(),
+            );
+        } else if !self.bad_sectors.is_empty() {
+            let bad = self.bad_sectors.iter().enumerate().map(|(number, sector)| {
+                let rule = format!("inject-error.{number}");
+                format!(",{rule}.event=none,{rule}.iotype=write,{rule}.errno=5,{rule}.sector={sector}")
+            });
+            nodes.push(format!("driver=blkdebug,node-name=disk0,image=image0{}", bad.collect::<String>()));
+        } else {
             return vec!["-drive".into(), format!("if=none,id=disk0,format=qcow2,file={disk}")];
-        };
-        let nodes = [
-            format!("driver=qcow2,node-name=image0,file.driver=file,file.filename={disk}"),
-            format!("driver=file,node-name=log0,filename={}", log.display()),
-            "driver=blklogwrites,node-name=disk0,file=image0,log=log0,log-sector-size=512".to_owned(),
-        ];
+        }
         nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect()
     }
 

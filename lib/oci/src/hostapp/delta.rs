@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// The member with the plan.
 const PLAN: &[u8] = b"delta.json";
+/// The configuration of the full image, whose digest is the host app's id: for people and their tools.
+const TARGET: &[u8] = b"config.json";
 /// Before the path of old data that is a file of the new host app.
 const NEW: &str = "new/";
 /// Old data that is read at once.
@@ -91,15 +93,12 @@ impl Delta {
         if entry.kind != Kind::File {
             return Ok(());
         }
-        if self.plan.is_some() {
-            return self.begin(&name);
+        match (&self.plan, &*name) {
+            (Some(_), TARGET) => Ok(()),
+            (Some(_), _) => self.begin(&name),
+            (None, PLAN) if entry.size <= MAX_DOCUMENT && self.document.is_empty() => Ok(()),
+            (None, _) => Err(bad(&"its first member is no delta.json of a proper size")),
         }
-        if name == PLAN && entry.size > MAX_DOCUMENT {
-            return Err(bad(&"delta.json is too large"));
-        }
-        // Whatever stands before it is a document for others.
-        self.document.clear();
-        if name == PLAN { Ok(()) } else { Err(bad(&"delta.json is not the first member")) }
     }
 
     /// The content of the present member.

@@ -200,7 +200,8 @@ trait Writer {
 fn describe(image: &Image, config: &ImageConfig, task: &Task<'_>) -> Result<Release> {
     let labels = config.labels();
     let label = |name: &str| labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    if label(LABEL_CLASS) != Some("hostapp") {
+    let (base, target) = (label(LABEL_BASE).map(str::to_owned), label(LABEL_TARGET));
+    if base.is_none() && label(LABEL_CLASS) != Some("hostapp") {
         return Err(foreign(&format_args!("it has no label {LABEL_CLASS}=hostapp")));
     }
     let made_for = Platform {
@@ -214,7 +215,6 @@ fn describe(image: &Image, config: &ImageConfig, task: &Task<'_>) -> Result<Rele
     }
     let signature = text(&image.annotations, ANNOTATION_SIGNATURE);
     let signer = signature::check(task.keys, signature, &image.config)?;
-    let (base, target) = (label(LABEL_BASE).map(str::to_owned), label(LABEL_TARGET));
     let id = match (&base, target) {
         (None, _) => sha256(&image.config).hex().to_owned(),
         (Some(_), Some(target)) => target.to_owned(),
