@@ -222,7 +222,7 @@ fn what_is_not_for_this_device_is_refused_before_anything_is_written() {
     let missing: Files = good.iter().filter(|(path, _)| path != "rootfs.squashfs").cloned().collect();
     check(&Artefact::full(&missing, "1"), "it has no boot or no rootfs.squashfs");
     // As a balenaOS host app is: the whole system, with its boot.
-    let mut system = missing.clone();
+    let mut system = missing;
     system.push(("usr/lib/everything".into(), content(9, 17 << 20)));
     check(&Artefact::full(&system, "1"), "whole system beside boot and rootfs.squashfs");
     for (path, expected) in [("boot/../../x", "contains '..'"), ("/../x", "contains '..'")] {
@@ -410,4 +410,47 @@ fn damage_in_a_deltas_plan_and_pieces_is_noticed() {
         }
     }
     assert_eq!(Platform::linux("amd64", ""), amd64());
+}
+
+/// Tells the child of the next test what to install, and where.
+const INSTALL: &str = "MINKE_TEST_INSTALL";
+
+/// A process of its own, so that what the tests themselves keep does not count.
+#[test]
+fn install_as_told() {
+    let Ok(told) = std::env::var(INSTALL) else { return };
+    let paths: Vec<&Path> = told.split(' ').map(Path::new).collect();
+    let base = paths.get(2).copied();
+    install(Source::Archive(paths[0]), paths[1], base, &mut Watcher::default()).unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    println!("PEAK {peak}");
+}
+
+#[test]
+fn an_installation_needs_less_than_16_megabytes() {
+    let scratch = Scratch::new("hostapp-memory");
+    let (old, new) = (files(50, 12 << 20), files(51, 12 << 20));
+    let (base, full) = (Artefact::full(&old, "1"), Artefact::full(&new, "2"));
+    let delta = delta((&base, &old), (&full, &new), "2");
+    let running = scratch.path(&format!("hostapps/{}", base.id()));
+    let install = |archive: Vec<u8>, words: &[&Path]| {
+        let path = scratch.write("archive.tar", &archive);
+        let mut words: Vec<String> = words.iter().map(|word| word.display().to_string()).collect();
+        words.insert(0, path.display().to_string());
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "install_as_told", "--nocapture", "--test-threads=1"])
+            .env(INSTALL, words.join(" "))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let peak = text.split_once("PEAK").unwrap_or_else(|| panic!("{text}")).1;
+        let peak: u32 = peak.split_whitespace().next().unwrap().parse().unwrap();
+        println!("peak {peak} kB");
+        assert!(peak < 16 << 10, "{peak} kB");
+    };
+    install(base.archive(), &[&running]);
+    let target = scratch.path("other/.new");
+    install(delta.archive(), &[&target, &running]);
+    assert_slot(&target, &new);
 }
