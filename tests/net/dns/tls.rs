@@ -150,7 +150,12 @@ fn what_a_validating_server_found_authentic_is_so_on_a_way_that_nobody_can_chang
             let forwarder = lab.by_files(&format!("server={way}\n"), "");
             for _ in 0..2 {
                 let ours = dig("@127.0.0.2 web.kinds.test A +dnssec");
-                assert_eq!((ours.has("ad"), ours.status()), (authentic, "NOERROR"), "{way}: {}", forwarder.log());
+                assert_eq!(
+                    (ours.has("ad"), ours.status()),
+                    (authentic, "NOERROR"),
+                    "{way}: {}",
+                    forwarder.log()
+                );
                 // Who asks for no such thing is told no such thing.
                 assert!(!dig("@127.0.0.2 web.kinds.test A +noadflag +noedns").has("ad"), "{way}");
             }
