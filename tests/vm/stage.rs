@@ -194,7 +194,9 @@ fn what_stage_1_cannot_start_counts() {
 /// A system in a layer of an engine's store, as a reference system's update leaves it, and the two ways to it from there.
 #[test]
 fn a_host_app_in_layers_is_found() {
-    let mut guest = start(direct(FASTEST));
+    // The namespaces below have the same command line, and their root images no hash tree.
+    let settings = Settings { arguments: "roothash=".into(), ..direct(FASTEST) };
+    let mut guest = start(settings);
     sh(
         &mut guest,
         "mount -t tmpfs none /tmp && mkdir /tmp/slot && cd /tmp/slot && mkdir -p hostapps/c1 balena/overlay2/l",
@@ -227,5 +229,59 @@ fn a_host_app_in_layers_is_found() {
     sh(&mut guest, &format!("test -x {own}/sbin/init"));
     let (text, status) = try_sh(&mut guest, "/tmp/init -sysroot /tmp");
     assert!(status == 1 && text.contains("no root file system"), "{text}");
+    foreign_start(&mut guest);
     power_off(&mut guest);
+}
+
+/// minke as PID 1 of somebody else's stage 1, in a namespace of its own: in a host app that is shown as an overlay, then
+/// in a slot. A script stands where the root image has its `/sbin/init`, and tells what became of the mounts.
+fn foreign_start(guest: &mut Guest) {
+    sh(
+        guest,
+        "cd /tmp && printf '%s\\n' '#!/bin/sh' 'echo pid $$' 'cut -d\" \" -f2,3 /proc/mounts | tr \"\\n\" ,' 'ls /mnt/sysroot/active' \
+         'grep ^ID= /etc/os-release; cat /mnt/state/mark' >script && chmod 755 script && cat script",
+    );
+    sh(
+        guest,
+        "cd /tmp && mkdir -p app low merged && cd app && mkdir -p x dev etc proc sys run tmp sbin mnt/state mnt/sysroot/active && \
+         ln /tmp/slot/balena/overlay2/app/diff/rootfs.squashfs . && cp /usr/bin/minke x/init && : >sbin/init && : >etc/machine-id",
+    );
+    sh(
+        guest,
+        "cd /tmp && mkdir -p slot/x slot/dev slot/etc slot/proc slot/sys slot/run slot/tmp slot/sbin slot/mnt/state && cp app/x/init slot/x && \
+         : >slot/sbin/init && : >slot/etc/machine-id",
+    );
+    // What the other's stage 1 has mounted: the state partition, a file of it, and /proc, which is one of those that
+    // minke would mount itself.
+    let enter = |root: &str, more: &str| {
+        format!(
+            "cd /tmp && mkdir -p state && echo marked >state/mark && printf '%s\\n' \
+             'mount --bind /tmp/script {root}/sbin/init' '{more}' 'mount --bind /tmp/state {root}/mnt/state' \
+             'mount --bind /tmp/state/mark {root}/etc/machine-id' 'mount -t proc proc {root}/proc' \
+             'exec chroot {root} /x/init' >go && unshare -m -p -f sh go"
+        )
+    };
+    sh(guest, "mount -t overlay -o lowerdir=/tmp/app:/tmp/low overlay /tmp/merged");
+    let text =
+        sh(guest, &enter("/tmp/merged", "mount --bind /mnt/sysroot/active /tmp/merged/mnt/sysroot/active"));
+    assert!(text.starts_with("pid 1\n/ squashfs,"), "{text}");
+    for mount in [
+        "/mnt/state tmpfs",
+        "/etc/machine-id tmpfs",
+        "/proc proc",
+        "/sys sysfs",
+        "/dev devtmpfs",
+        "/run tmpfs",
+    ] {
+        assert_eq!(text.matches(&format!(",{mount},")).count(), 1, "{mount}: {text}");
+    }
+    // The slot is where it was, and the overlay is gone.
+    assert!(text.contains(",/mnt/sysroot/active ext4,") && !text.contains("overlay,"), "{text}");
+    assert!(text.contains("hostapps") && text.ends_with("ID=\"balena-os\"\nmarked"), "{text}");
+
+    sh(guest, "mount --bind /tmp/slot /tmp/slot");
+    let text = sh(guest, &enter("/tmp/slot", "true"));
+    assert!(text.starts_with("pid 1\n/ squashfs,"), "{text}");
+    assert!(text.contains(",/mnt/sysroot/active tmpfs,") && text.contains("\nbalena\n"), "{text}");
+    assert!(text.ends_with("ID=\"balena-os\"\nmarked"), "{text}");
 }
