@@ -143,6 +143,8 @@ fn whole(scratch: &Scratch, file: &Path, id: &str, public: &Path) {
         let text = fs::read(out.at(name)).unwrap();
         assert!(text.starts_with(b"#!/bin/sh"), "{name}");
     }
+    let text = |name: &str| fs::read_to_string(out.at(name)).unwrap();
+    assert_eq!(text("etc/os-release"), text("resin-boot/os-release"));
     if here() == Arch::X86_64 {
         let listed = Tool::new("grub-editenv").arg(out.at("boot/slot.grubenv")).arg("list").text().unwrap();
         assert_eq!(listed, arguments);
