@@ -38,7 +38,7 @@ fn here() -> Arch {
     Arch::ALL.into_iter().find(|arch| arch.name() == std::env::consts::ARCH).unwrap()
 }
 
-fn artefact(minke: &Path, version: &str, signing: &Signing, output: &Path) -> String {
+fn artefact(minke: &Path, version: &str, signing: &Signing, keys: &[PathBuf], output: &Path) -> String {
     let options = Options {
         arch: here(),
         development: false,
@@ -47,6 +47,7 @@ fn artefact(minke: &Path, version: &str, signing: &Signing, output: &Path) -> St
         preload: Preload::Nothing,
         layout: LayoutChoice::Small,
         boot_chain: BootChain::Usual,
+        release_keys: keys.to_vec(),
         output: output.to_path_buf(),
         minke: Some(minke.to_path_buf()),
         refresh: false,
@@ -65,11 +66,11 @@ fn artefacts_and_their_delta() {
     let path = |name: &str| scratch.join(name);
     let (key, public) = (path("key"), path("key.pub"));
     Tool::new("minisign").args(["-G", "-W", "-p"]).arg(&public).arg("-s").arg(&key).run().unwrap();
-    let signing = Signing::Key(key);
+    let (signing, keys) = (Signing::Key(key), [public.clone()]);
 
-    let base = artefact(&old, "8.0.2", &Signing::Unsigned, &path("base"));
-    let target = artefact(&new, "8.0.3+rev1", &signing, &path("target"));
-    assert_eq!(artefact(&new, "8.0.3+rev1", &signing, &path("again")), target);
+    let base = artefact(&old, "8.0.2", &Signing::Unsigned, &[], &path("base"));
+    let target = artefact(&new, "8.0.3+rev1", &signing, &keys, &path("target"));
+    assert_eq!(artefact(&new, "8.0.3+rev1", &signing, &keys, &path("again")), target);
     assert!(
         fs::read(path("target")).unwrap() == fs::read(path("again")).unwrap(),
         "not the same bytes again"
@@ -138,11 +139,17 @@ fn whole(scratch: &Scratch, file: &Path, id: &str, public: &Path) {
     let hash = arguments.trim().strip_prefix("slot_arguments=roothash=").unwrap();
     let parts = [out.at("rootfs.squashfs"), out.at("rootfs.verity")];
     Tool::new("veritysetup").arg("verify").args(&parts).arg(hash).run().unwrap();
+    let packed = ["-cat"].into_iter().map(Into::into).chain([out.at("rootfs.squashfs").into_os_string()]);
+    let key = "usr/share/minke/release-keys/key.pub";
+    let found = Tool::new("unsquashfs").args(packed).arg(key).bytes().unwrap();
+    assert!(found == fs::read(public).unwrap());
     // What the reference's updater and stage 1 start.
     for name in ["boot/init", "sbin/init", "usr/bin/hostapp-update-hooks-v2"] {
         let text = fs::read(out.at(name)).unwrap();
         assert!(text.starts_with(b"#!/bin/sh"), "{name}");
     }
+    let text = |name: &str| fs::read_to_string(out.at(name)).unwrap();
+    assert_eq!(text("etc/os-release"), text("resin-boot/os-release"));
     if here() == Arch::X86_64 {
         let listed = Tool::new("grub-editenv").arg(out.at("boot/slot.grubenv")).arg("list").text().unwrap();
         assert_eq!(listed, arguments);
