@@ -336,6 +336,9 @@ fn a_delta_makes_the_files_of_the_full_image() {
     let before = inode("rootfs.squashfs");
     std::fs::write(target.join("boot/stray"), "x").unwrap();
     std::fs::write(target.join("stray"), "x").unwrap();
+    std::fs::write(target.join("boot/dtbs/stray"), "x").unwrap();
+    std::fs::create_dir_all(target.join("boot/a/b")).unwrap();
+    std::os::unix::fs::symlink("/etc", target.join("boot/c")).unwrap();
     std::fs::write(target.join("boot/vmlinuz"), "half").unwrap();
     install(Source::Archive(&path), &target, Some(&running), &mut Watcher::default()).unwrap();
     assert_slot(&target, &new);
