@@ -245,7 +245,7 @@ fn what_is_not_for_this_device_is_refused_before_anything_is_written() {
             "\"diff_ids\":[\"sha256:1234567812345678123456781234567812345678123456781234567812345678\",",
         )
         .into_bytes();
-    check(&two, "it has 1 layers, not one");
+    check(&two, "image config: it and the list of layers do not match");
 
     let path = scratch.write("good.tar", &full.archive());
     let mut watcher = Watcher { refuse: Some("version 1 is older than 2"), ..Watcher::default() };
