@@ -245,7 +245,7 @@ fn what_is_not_for_this_device_is_refused_before_anything_is_written() {
             "\"diff_ids\":[\"sha256:1234567812345678123456781234567812345678123456781234567812345678\",",
         )
         .into_bytes();
-    check(&two, "it has 1 layers, not one");
+    check(&two, "image config: it and the list of layers do not match");
 
     let path = scratch.write("good.tar", &full.archive());
     let mut watcher = Watcher { refuse: Some("version 1 is older than 2"), ..Watcher::default() };
@@ -336,6 +336,9 @@ fn a_delta_makes_the_files_of_the_full_image() {
     let before = inode("rootfs.squashfs");
     std::fs::write(target.join("boot/stray"), "x").unwrap();
     std::fs::write(target.join("stray"), "x").unwrap();
+    std::fs::write(target.join("boot/dtbs/stray"), "x").unwrap();
+    std::fs::create_dir_all(target.join("boot/a/b")).unwrap();
+    std::os::unix::fs::symlink("/etc", target.join("boot/c")).unwrap();
     std::fs::write(target.join("boot/vmlinuz"), "half").unwrap();
     install(Source::Archive(&path), &target, Some(&running), &mut Watcher::default()).unwrap();
     assert_slot(&target, &new);
