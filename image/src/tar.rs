@@ -2,7 +2,8 @@
 
 use crate::error::{Context, Error, Result};
 use crate::tree::walk;
-use minke_wire::tar::{Decoder, Encoder, Entry, Event, Kind, Time};
+pub use minke_wire::tar::Kind;
+use minke_wire::tar::{Decoder, Encoder, Entry, Event, Time};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

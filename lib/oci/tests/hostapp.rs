@@ -194,6 +194,13 @@ fn damage_anywhere_in_an_archive_is_noticed_and_nothing_is_kept() {
             }
             Err(_) => assert!(!target.exists(), "{at}"),
         }
+        if round % 8 == 0 {
+            match install_from_pipe(&scratch, &damaged, &target) {
+                Ok(_) => assert_slot(&target, &files(5, 400_000)),
+                Err(_) => assert!(!target.join("rootfs.squashfs").exists(), "{at}"),
+            }
+            let _ = std::fs::remove_dir_all(&target);
+        }
         let cut = random(&mut state, bytes.len() - 2048);
         let path = scratch.write("cut.tar", &bytes[..cut]);
         failure(install(Source::Archive(&path), &target, None, &mut Watcher::default()));
@@ -222,7 +229,7 @@ fn what_is_not_for_this_device_is_refused_before_anything_is_written() {
     let missing: Files = good.iter().filter(|(path, _)| path != "rootfs.squashfs").cloned().collect();
     check(&Artefact::full(&missing, "1"), "it has no boot or no rootfs.squashfs");
     // As a balenaOS host app is: the whole system, with its boot.
-    let mut system = missing.clone();
+    let mut system = missing;
     system.push(("usr/lib/everything".into(), content(9, 17 << 20)));
     check(&Artefact::full(&system, "1"), "whole system beside boot and rootfs.squashfs");
     for (path, expected) in [("boot/../../x", "contains '..'"), ("/../x", "contains '..'")] {
@@ -410,4 +417,70 @@ fn damage_in_a_deltas_plan_and_pieces_is_noticed() {
         }
     }
     assert_eq!(Platform::linux("amd64", ""), amd64());
+}
+
+/// Tells the child of the next test what to install, and where.
+const INSTALL: &str = "MINKE_TEST_INSTALL";
+
+/// A process of its own, so that what the tests themselves keep does not count.
+#[test]
+fn install_as_told() {
+    let Ok(told) = std::env::var(INSTALL) else { return };
+    let paths: Vec<&Path> = told.split(' ').map(Path::new).collect();
+    let base = paths.get(2).copied();
+    install(Source::Archive(paths[0]), paths[1], base, &mut Watcher::default()).unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    println!("PEAK {peak}");
+}
+
+#[test]
+fn a_killed_installation_is_taken_up() {
+    let scratch = Scratch::new("hostapp-killed");
+    let files = files(52, 24 << 20);
+    let archive = scratch.write("archive.tar", &Artefact::full(&files, "1").archive());
+    let target = scratch.path("hostapps/.new");
+    let mut state = 3;
+    for _ in 0..8 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "install_as_told", "--nocapture", "--test-threads=1"])
+            .env(INSTALL, format!("{} {}", archive.display(), target.display()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(random(&mut state, 1500) as u64));
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    install(Source::Archive(&archive), &target, None, &mut Watcher::default()).unwrap();
+    assert_slot(&target, &files);
+    assert!(!scratch.path("hostapps/.new.resume").exists());
+}
+
+#[test]
+fn an_installation_needs_less_than_16_megabytes() {
+    let scratch = Scratch::new("hostapp-memory");
+    let (old, new) = (files(50, 12 << 20), files(51, 12 << 20));
+    let (base, full) = (Artefact::full(&old, "1"), Artefact::full(&new, "2"));
+    let delta = delta((&base, &old), (&full, &new), "2");
+    let running = scratch.path(&format!("hostapps/{}", base.id()));
+    let install = |archive: Vec<u8>, words: &[&Path]| {
+        let path = scratch.write("archive.tar", &archive);
+        let mut words: Vec<String> = words.iter().map(|word| word.display().to_string()).collect();
+        words.insert(0, path.display().to_string());
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "install_as_told", "--nocapture", "--test-threads=1"])
+            .env(INSTALL, words.join(" "))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let peak = text.split_once("PEAK").unwrap_or_else(|| panic!("{text}")).1;
+        let peak: u32 = peak.split_whitespace().next().unwrap().parse().unwrap();
+        println!("peak {peak} kB");
+        assert!(peak < 16 << 10, "{peak} kB");
+    };
+    install(base.archive(), &[&running]);
+    let target = scratch.path("other/.new");
+    install(delta.archive(), &[&target, &running]);
+    assert_slot(&target, &new);
 }

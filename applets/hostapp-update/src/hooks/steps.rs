@@ -26,12 +26,15 @@ pub struct Request {
     pub during_update: bool,
     /// Also what is built in: not with a folder that somebody names.
     pub own: bool,
+    /// How long one of them may take.
+    pub limit: Duration,
 }
 
 impl Request {
     /// The hooks of the system below `root`.
     pub fn of(root: &Path, phase: Phase, during_update: bool) -> Self {
-        Self { root: root.to_owned(), folder: root.join(FOLDER), phase, during_update, own: true }
+        let (folder, root) = (root.join(FOLDER), root.to_owned());
+        Self { root, folder, phase, during_update, own: true, limit: LIMIT }
     }
 }
 
@@ -139,12 +142,15 @@ fn script(request: &Request, path: &Path, trace: bool) -> Result<()> {
     }
     spawn.environment = environment(request.during_update, Some(&request.folder));
     let pid = spawn.start()?;
-    match process::wait_within(pid, LIMIT)? {
+    match process::wait_within(pid, request.limit)? {
         Some(exit) if exit.success() => Ok(()),
         Some(exit) => Err(failed(&shown.to_string(), exit)),
         None => {
             end_group(pid);
-            log::error(format_args!("{shown} did not end within {} s and was killed", LIMIT.as_secs()));
+            log::error(format_args!(
+                "{shown} did not end within {} s and was killed",
+                request.limit.as_secs()
+            ));
             Err(Error::new("run hook", shown, Errno::TIMEDOUT))
         }
     }
@@ -171,4 +177,34 @@ fn is_traced(root: &Path) -> bool {
     let config = minke_config::Store::new(minke_config::Paths::below(root)).load().config;
     let Some(value) = config.get("debug") else { return false };
     matches!(value.to_text().as_str(), "1" | "\"1\"" | "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minke_sys::clock;
+
+    #[test]
+    fn a_hook_that_hangs_is_ended_with_what_it_started() {
+        let root = std::env::temp_dir().join(format!("minke-steps-{}", std::process::id()));
+        std::fs::create_dir_all(root.join(FOLDER)).unwrap();
+        let hook = root.join(FOLDER).join("50-hangs");
+        std::fs::write(&hook, "echo $$ >$HOOKS_DIR/../pid; sleep 600 & sleep 600; touch $HOOKS_DIR/../over")
+            .unwrap();
+        std::fs::write(root.join(FOLDER).join("60-next"), "touch $HOOKS_DIR/../over").unwrap();
+        let mut request = Request::of(&root, Phase::Forward, true);
+        (request.own, request.limit) = (false, Duration::from_secs(2));
+        let begun = clock::boottime();
+        let error = run(&request).unwrap_err();
+        assert!(error.errno == Errno::TIMEDOUT && error.object.contains("50-hangs"), "{error}");
+        assert!(clock::boottime() - begun < Duration::from_secs(500) && !root.join("etc/over").exists());
+        let group: i32 = std::fs::read_to_string(root.join("etc/pid")).unwrap().trim().parse().unwrap();
+        // Killed ones that nobody has waited for yet count as there.
+        let gone = |_| {
+            std::thread::sleep(Duration::from_millis(50));
+            process::kill(-group, 0).is_err()
+        };
+        assert!((0..600).any(gone), "something of it runs on");
+        std::fs::remove_dir_all(root).unwrap();
+    }
 }

@@ -172,20 +172,21 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
     let point = saved.as_ref().map(resume::Saved::point);
     let done = pass(blob, &diff_id, writer.sink(), &mut progress, point.as_ref());
     let done = done.and_then(|()| writer.finish());
-    let done = done.and_then(|files| files::read_back(task.target, &files, watch).map(|()| files));
-    match done {
-        Ok(files) => {
-            file::remove_durable(&resume)?;
-            Ok(Installed { release, files, resumed })
-        }
-        // What is only cut off is of use another time.
-        Err(error @ (Error::Cancelled | Error::Registry(_) | Error::System(_))) => Err(error),
-        Err(error) => {
-            file::remove_durable(&resume)?;
-            file::remove_all(task.target)?;
-            Err(error)
-        }
+    // What is only cut off is of use another time; what cannot be read back is not.
+    let done = match done {
+        Err(error @ (Error::Cancelled | Error::Registry(_) | Error::System(_))) => return Err(error),
+        Err(error) => Err(error),
+        Ok(files) => match files::read_back(task.target, &files, watch) {
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Installed { release, files, resumed }),
+        },
+    };
+    file::remove_durable(&resume)?;
+    if done.is_err() {
+        file::remove_all(task.target)?;
     }
+    done
 }
 
 /// What makes the files of a layer's tar.

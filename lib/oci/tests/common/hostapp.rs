@@ -46,7 +46,8 @@ pub fn files(seed: u64, size: usize) -> Files {
         ("boot/vmlinuz".into(), content(3, size.min(2_000_000))),
         ("rootfs.squashfs".into(), root),
         ("rootfs.verity".into(), content(seed ^ 5, 60_000)),
-        ("sbin/init".into(), program),
+        ("sbin/init".into(), program.clone()),
+        ("boot/init".into(), program),
     ]
 }
 
@@ -153,11 +154,13 @@ pub fn archive(members: &Files) -> Vec<u8> {
     tar(&members.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect::<Vec<_>>())
 }
 
+/// What of it belongs into a slot.
+fn of_slot(files: &Files) -> Files {
+    files.iter().filter(|(path, _)| path != "sbin/init" && path != "boot/init").cloned().collect()
+}
+
 /// The delta from one host app to another.
 pub fn delta(base: (&Artefact, &Files), target: (&Artefact, &Files), version: &str) -> Artefact {
-    let of_slot = |files: &Files| -> Files {
-        files.iter().filter(|(path, _)| !path.starts_with("sbin")).cloned().collect()
-    };
     let (old, mut new) = (of_slot(base.1), of_slot(target.1));
     new.sort_by_key(|(path, _)| (path != "rootfs.squashfs", path.clone()));
     let (mut plan, mut pieces) = (Vec::new(), Vec::new());
@@ -271,9 +274,9 @@ pub fn assert_slot(target: &Path, files: &Files) {
         }
     }
     found.sort();
-    let expected: Vec<_> = files.iter().filter(|(path, _)| !path.starts_with("sbin")).collect();
+    let expected = of_slot(files);
     assert_eq!(found, expected.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>());
-    for (path, content) in expected {
+    for (path, content) in &expected {
         assert!(std::fs::read(target.join(path)).unwrap() == *content, "{path}");
     }
 }
