@@ -3,6 +3,7 @@
 
 use crate::arch::Arch;
 use crate::error::{Context, Error, Result};
+use crate::filesystem::slot_template;
 use crate::kernel::Parts;
 use crate::release::Release;
 use crate::tool::Tool;
@@ -91,6 +92,9 @@ const SYSTEM_LINKS: &[&str] = &["reboot", "poweroff", "halt", "shutdown"];
 /// Programs that BusyBox would offer but that must not be found: minke is the only init, and these would act behind its back.
 const NOT_FROM_BUSYBOX: &[&str] =
     &["init", "linuxrc", "start-stop-daemon", "runsvdir", "udhcpc", "udhcpd", "syslogd", "klogd"];
+
+/// The empty slot from which a device re-makes a slot of its own.
+const SLOT_TEMPLATE: &str = "usr/share/minke/slot.ext4.gz";
 
 /// What a root file system is made of.
 #[derive(Debug)]
@@ -202,6 +206,7 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
         root.file(name, from.release.issue())?;
     }
     root.file("usr/share/minke/banner", include_str!("../files/banner"))?;
+    root.file(SLOT_TEMPLATE, slot_template(from.release.stamp)?)?;
     root.file("etc/timestamp", format!("{}\n", from.release.stamp_digits()))?;
     root.file("etc/build", from.release.build_information())?;
     let supervisor = format!(
@@ -301,7 +306,7 @@ const ORDER: &[(&str, i32)] = &[
 
 /// What is compressed: files that are large and change seldom. Everything else lies open, minke most of all, so that a
 /// delta between two versions sees what is new in it, and the processor need not unpack what it runs at each boot.
-const COMPRESSED: &str = "name(busybox)||name(*.ko)||name(ca-certificates.crt)";
+const COMPRESSED: &str = "name(busybox)||name(*.ko)||name(ca-certificates.crt)||name(*.gz)";
 
 /// Packs `root` as squashfs, everything owned by root, all times the build stamp.
 pub fn squash(root: &Path, to: &Path, stamp: u64) -> Result<()> {

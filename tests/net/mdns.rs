@@ -1,6 +1,9 @@
 //! The responder beside Avahi, python-zeroconf, dig and itself, on networks of the test's own.
 
 use minke_tests::mdns_lab::{Background, Families, Lab, until_has};
+use minke_tests::{Daemon, release, run, text};
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
 const PUBLIC: &str = "_resin-device._sub._ssh._tcp";
 
@@ -56,4 +59,51 @@ fn families_and_nothing_else() {
         assert!(!resolved.contains(lacks), "{resolved}");
         until_has(|| ours.text(&["status"]), &[has]);
     }
+}
+
+#[test]
+fn who_knows_no_mdns_finds_hosts_by_the_forwarder() {
+    let lab = Lab::new("forwarder");
+    let (a, b, client) = (lab.host(1), lab.host(2), lab.host(3));
+    let (ours, avahi) = (a.minke("ours"), b.avahi("theirs"));
+    ours.until_named("ours");
+    avahi.until_named("theirs");
+    // The forwarder's /run has the responder's socket.
+    let folder = lab.folder.join("run");
+    std::fs::create_dir_all(folder.join("minke/mdns")).unwrap();
+    symlink(lab.folder.join("1.sock"), folder.join("minke/mdns/mdns.sock")).unwrap();
+    let mut forwarder = a.command("unshare");
+    forwarder.args(["--mount", "sh", "-ec", "mount --bind \"$0\" /run; exec \"$@\""]).arg(&folder);
+    forwarder.arg(release("x86_64")).args(["dns", "serve", "--listen", "10.77.0.1:53"]);
+    let _forwarder = Daemon::start(forwarder.args(["--upstream", "10.77.0.9"]));
+    // A container has a plain resolver alone.
+    let ask = |words: &str| {
+        let mut dig = client.command("dig");
+        text(&dig.args(["@10.77.0.1", "+time=5", "+tries=2"]).args(words.split(' ')).output().unwrap())
+    };
+    until_has(|| ask("theirs.local A"), &["status: NOERROR", "10.77.0.2"]);
+    until_has(|| ask("Theirs.Local AAAA +tcp"), &["status: NOERROR", "fd77::2"]);
+    until_has(|| ask("ours.local A"), &["10.77.0.1"]);
+    // Nobody can say that a name has no records of any type.
+    until_has(|| ask("nobody.local A"), &["status: NOERROR", "ANSWER: 0"]);
+    avahi.stop();
+    until_has(|| ask("theirs.local A"), &["ANSWER: 0"]);
+}
+
+#[test]
+fn who_has_gone_without_a_word_is_forgotten_when_somebody_finds_out() {
+    let lab = Lab::new("reconfirm");
+    let (a, b, c) = (lab.host(1), lab.host(2), lab.host(3));
+    let (ours, lost, other) = (a.minke("ours"), b.minke("lost"), c.minke("other"));
+    lost.until_named("lost");
+    other.until_named("other");
+    let browser = Background::start(&lab, "browse", &mut ours.command(&["browse", "_ssh._tcp"]));
+    browser.until("+ eth0 'lost' _ssh._tcp");
+    browser.until("+ eth0 'other' _ssh._tcp");
+    run(Command::new("kill").args(["-9", &lost.daemon.id().to_string()]));
+    assert!(ours.output(&["reconfirm", "_ssh._tcp", "PTR"]).status.success());
+    browser.until("- eth0 'lost' _ssh._tcp");
+    assert!(!browser.text().contains("- eth0 'other'"), "who answers stays: {}", browser.text());
+    let wrong = ours.output(&["reconfirm", "a..b", "A"]);
+    assert_eq!(wrong.status.code(), Some(1));
 }

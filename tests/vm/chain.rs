@@ -17,10 +17,13 @@ fn boots(arch: Arch, machine: &str) {
     for way in ["", "--tcp"] {
         sh(&mut guest, &format!("dns query {way} $(hostname) A | grep -q ' A 10.0.2.15$'"));
     }
-    sh(
-        &mut guest,
-        "dns flush && dns status && grep -q 'Seccomp:.2' /proc/$(systemctl show -p MainPID --value dnsmasq)/status",
-    );
+    sh(&mut guest, "dns flush && dns status && network status && ntp status --json");
+    for service in ["dnsmasq", "avahi-daemon", "chronyd", "NetworkManager"] {
+        sh(
+            &mut guest,
+            &format!("grep -q 'Seccomp:.2' /proc/$(systemctl show -p MainPID --value {service})/status"),
+        );
+    }
     power_off(&mut guest);
 }
 

@@ -207,6 +207,13 @@ fn containers_find_each_other_the_host_and_the_world() {
         sh(guest, &format!("{} | grep -q {gateway}", from("app", "cellar")));
         sh(guest, "config-json set hostname attic");
         within(guest, 10, &format!("{} | grep -q {gateway}", from("app", "attic")));
+        // Whoever is on an internal network has names as well, and no way out; `.local` is for containers too.
+        post(guest, "networks/create", r#"{"Name":"inner","Internal":true}"#);
+        container(guest, "vault", "inner", "safe");
+        sh(guest, &format!("{} | grep -q 192.0.2.1", from("vault", "up.corp")));
+        sh(guest, &format!("{} | grep -q 10.0.2.15", from("vault", "attic.local")));
+        let routes = sh(guest, &from("vault", "x").replace("/bin/busybox nslookup x", "ip route"));
+        assert!(routes.contains("10.114.102.1 via") && !routes.contains("default"), "{routes}");
         // A container goes, and its name with it.
         sh(guest, "balena rm -f web");
         within(guest, 10, &format!("! {}", from("app", "www")));

@@ -10,11 +10,7 @@ pub fn rfc3339(time: Duration) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", time.subsec_nanos())
 }
 
-/// The moment, since boot, that lies so far ahead.
-#[inline(never)]
-pub fn ahead(span: Duration) -> Duration {
-    minke_sys::clock::boottime().saturating_add(span)
-}
+pub use minke_sys::clock::ahead;
 
 /// What stands for "never".
 pub const NEVER: &str = "0001-01-01T00:00:00Z";

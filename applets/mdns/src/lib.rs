@@ -28,6 +28,7 @@ pub static APPLET: Applet = Applet {
                 "resolve NAME [TYPE]",
                 "The addresses of a host, the place of a service, or the name of an address",
             ),
+            ("reconfirm NAME [TYPE]", "What was told of it does not work: is it still so?"),
             ("publish NAME TYPE PORT [TXT]...", "Publish a service until this command ends"),
             ("status", "The name in use, the interfaces, what is published"),
         ],
@@ -64,6 +65,7 @@ fn run(args: &Args) -> u8 {
         (Some("run"), 1) => daemon::run(args),
         (Some("browse"), 1..=2) => browse::run(args),
         (Some("resolve"), 2..=3) => resolve::run(args),
+        (Some("reconfirm"), 2..=3) => resolve::reconfirm(args),
         (Some("publish"), 4..) => publish::run(args),
         (Some("status"), 1) => status::run(args),
         _ => {

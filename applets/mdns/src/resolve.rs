@@ -13,19 +13,41 @@ use std::path::Path;
 
 /// `mdns resolve NAME [TYPE]`.
 pub(crate) fn run(args: &Args) -> u8 {
-    let Some(name) = args.operand(1) else { return wrong("name", "") };
-    let (name, kinds): (String, &[Kind]) = match (args.operand(2), name.parse::<IpAddr>()) {
-        (None, Ok(address)) => (reverse(address), &[Kind::PTR]),
-        (None, Err(_)) if text::contains(name, "._tcp") || text::contains(name, "._udp") => {
-            (local(name), &[Kind::SRV, Kind::TXT])
-        }
-        (None, Err(_)) => (local(name), &[Kind::A, Kind::AAAA]),
-        (Some(word), _) => match Kind::parse(word) {
-            Some(kind) => return show(args, name, ask(&socket(args), &local(name), &[kind])),
-            None => return wrong("type of records", word),
-        },
+    match wanted(args) {
+        Ok((name, kinds)) => show(args, &name, ask(&socket(args), &name, &kinds)),
+        Err(status) => status,
+    }
+}
+
+/// `mdns reconfirm NAME [TYPE]`.
+pub(crate) fn reconfirm(args: &Args) -> u8 {
+    let (name, kinds) = match wanted(args) {
+        Ok(wanted) => wanted,
+        Err(status) => return status,
     };
-    show(args, &name, ask(&socket(args), &name, kinds))
+    for kind in kinds {
+        let question = Question { name: name.clone(), kind: kind.0 };
+        if let Err(error) = minke_control::mdns::reconfirm(&socket(args), question) {
+            return unanswered(&error);
+        }
+    }
+    0
+}
+
+/// The name and the kinds of records that the command line asks for; else the exit status.
+fn wanted(args: &Args) -> Result<(String, Vec<Kind>), u8> {
+    let Some(name) = args.operand(1) else { return Err(wrong("name", "")) };
+    Ok(match (args.operand(2), name.parse::<IpAddr>()) {
+        (None, Ok(address)) => (reverse(address), vec![Kind::PTR]),
+        (None, Err(_)) if text::contains(name, "._tcp") || text::contains(name, "._udp") => {
+            (local(name), vec![Kind::SRV, Kind::TXT])
+        }
+        (None, Err(_)) => (local(name), vec![Kind::A, Kind::AAAA]),
+        (Some(word), _) => match Kind::parse(word) {
+            Some(kind) => (local(name), vec![kind]),
+            None => return Err(wrong("type of records", word)),
+        },
+    })
 }
 
 fn show(args: &Args, name: &str, result: Result<Vec<Record>, Error>) -> u8 {

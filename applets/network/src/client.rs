@@ -214,7 +214,7 @@ impl Client {
     fn carrier_down(&mut self, now: Duration) {
         if !matches!(self.state, State::Stopped | State::Grace) {
             self.refusals = 0;
-            self.next = now.saturating_add(GRACE);
+            self.next = minke_sys::clock::after(now, GRACE);
             self.state = if self.configured { State::Grace } else { State::Stopped };
         }
     }
@@ -347,7 +347,7 @@ impl Client {
             (State::Rebinding, lease.expiry.unwrap_or(Duration::MAX))
         };
         let half = until.saturating_sub(now) / 2;
-        self.begin(state, now, now.saturating_add(half.max(EXTENSION_WAIT)).min(until));
+        self.begin(state, now, minke_sys::clock::after(now, half.max(EXTENSION_WAIT)).min(until));
         self.ask(actions);
     }
 
@@ -398,7 +398,9 @@ impl Client {
 
     fn after(&mut self, now: Duration, wait: Duration) -> Duration {
         let jitter = Duration::from_millis(self.random(2 * JITTER));
-        now.saturating_add(wait).saturating_add(jitter).saturating_sub(Duration::from_millis(JITTER))
+        minke_sys::clock::after(now, wait)
+            .saturating_add(jitter)
+            .saturating_sub(Duration::from_millis(JITTER))
     }
 
     /// A number from 0 to `most`, both included (xorshift64: no secret hangs on it).

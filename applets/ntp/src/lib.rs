@@ -10,6 +10,7 @@ mod figures;
 #[cfg(test)]
 #[path = "../tests/lab/mod.rs"]
 mod lab;
+mod nanos;
 mod nts;
 mod query;
 mod serve;

@@ -1,6 +1,7 @@
 //! `ntp query`: asks a server for its time, without touching the clock.
 
 use crate::figures::{amount, signed};
+use crate::nanos::Nanos;
 use crate::nts::exchange::{Asking, Clock, exchange};
 use crate::nts::session::{RANDOM, Session, Verdict};
 use minke_applet::{Args, EXIT_USAGE, Flag, errln, outln};
@@ -318,7 +319,7 @@ fn try_attempt(
 fn now() -> i64 {
     let time = clock::realtime();
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    seconds.saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
+    seconds.saturating_mul(1_000_000_000).after(time.subsec_nanos().into())
 }
 
 /// RFC 5905 §8, with the four times in nanoseconds since 1970.
@@ -327,9 +328,9 @@ fn sample(from: SocketAddr, packet: Packet, sent: i64, received: i64) -> Sample 
     let pivot =
         received.max(i64::try_from(minke_applet::build().time).unwrap_or(0).saturating_mul(1_000_000_000));
     let (there, back) = (packet.rec.to_nanos(pivot), packet.xmt.to_nanos(pivot));
-    let (forth, home) = (there.saturating_sub(sent), back.saturating_sub(received));
-    let offset = (forth / 2).saturating_add(home / 2);
-    let delay = received.saturating_sub(sent).saturating_sub(packet.xmt.since(packet.rec)).max(0);
+    let (forth, home) = (there.since(sent), back.since(received));
+    let offset = (forth / 2).after(home / 2);
+    let delay = received.since(sent).since(packet.xmt.since(packet.rec)).max(0);
     Sample { from, packet, offset, delay }
 }
 

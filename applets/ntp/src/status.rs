@@ -1,6 +1,7 @@
 //! `ntp status` and the other commands that ask the running time client or tell it something.
 
 use crate::figures::{ago, amount, fixed, signed, signed_span, span};
+use crate::nanos::Nanos;
 use minke_applet::{Args, Flag, log, print};
 use minke_control::ntp::{self, Command, SOCKET, Source, State, Status};
 use minke_wire::civil::Civil;
@@ -98,7 +99,7 @@ fn head(text: &mut String, status: &Status) {
         let what = if status.leap == 1 { "is inserted" } else { "is left out" };
         let _ = writeln!(text, "A leap second {what} at the end of this UTC day");
     }
-    let distance = (status.root_delay_ns / 2).saturating_add(status.root_dispersion_ns);
+    let distance = (status.root_delay_ns / 2).after(status.root_dispersion_ns);
     let step = status.last_step.map_or_else(
         || "none since the client began".to_owned(),
         |step| format!("{}, at {} UTC", signed_amount(step.by_ns), date(step.time_ns)),

@@ -63,7 +63,7 @@ impl Crashes {
             "die" if !life.stopped && event.exit_code.is_some_and(is_crash) => {
                 let ran = life.started.map_or(Duration::ZERO, |start| now.saturating_sub(start));
                 life.deaths = if ran >= HEALTHY { 1 } else { life.deaths.saturating_add(1) };
-                life.due = Some(now.saturating_add(backoff(FIRST, life.deaths, LONGEST)));
+                life.due = Some(minke_sys::clock::after(now, backoff(FIRST, life.deaths, LONGEST)));
             }
             "die" => {}
             _ => {

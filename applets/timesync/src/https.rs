@@ -249,7 +249,7 @@ impl Sync<'_> {
     /// then it must hold at the date that the server gives.
     fn ask(&self, text: &str, strict: bool, limit: Duration) -> Result<Option<i64>, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
-        let until = clock::boottime().saturating_add(limit);
+        let until = minke_sys::clock::ahead(limit);
         let number = |time: i64| u64::try_from(time).unwrap_or(0);
         let (mut clock_of_check, mut moved, mut candidate) = (clock::realtime(), false, false);
         for _ in 0..HANDSHAKES {

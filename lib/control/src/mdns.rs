@@ -7,6 +7,7 @@
 //! | `{"resolve": {"name", "kind"}}` | one line `{"records": [RECORD…]}`, empty when nobody answered within about a second |
 //! | `{"browse": {"name", "kind", "types", "details"}}` | one [`Event`] a line, until the asking side closes |
 //! | `{"publish": {"name", "type", …}}` | a line `{"name": NAME}` when it stands, again after each rename, until the asking side closes; then it is withdrawn |
+//! | `{"reconfirm": {"name", "kind"}}` | `{}`: what is remembered of it is asked for anew, and forgotten after 10 s of silence (RFC 6762 §10.4) |
 //! | `{"status": {}}` | one [`Status`] |
 //!
 //! Names are texts with the escapes of RFC 1035 §5.1, kinds and classes the numbers of DNS, data the bytes of the record
@@ -36,6 +37,8 @@ pub enum Request {
     Browse(Browse),
     /// A service, as long as the connection stays.
     Publish(Box<Service>),
+    /// What was told does not work: is it still so?
+    Reconfirm(Question),
     /// How things are.
     Status,
 }
@@ -166,6 +169,9 @@ impl Request {
                     "txt": txt,
                 } })
             }
+            Self::Reconfirm(Question { name, kind }) => {
+                json!({ "reconfirm": { "name": name, "kind": kind } })
+            }
             Self::Status => json!({ "status": {} }),
         }
     }
@@ -174,6 +180,9 @@ impl Request {
     pub fn from_value(value: &Value) -> Option<Self> {
         if let Some(question) = value.get("resolve") {
             return Some(Self::Resolve(Question::from_value(question)?));
+        }
+        if let Some(question) = value.get("reconfirm") {
+            return Some(Self::Reconfirm(Question::from_value(question)?));
         }
         if let Some(browse) = value.get("browse") {
             let flag = |name| flag(browse, name);
@@ -332,6 +341,11 @@ pub fn status(socket: &Path) -> Result<Box<Status>, Error> {
     call(socket, &Request::Status.to_value(), Some(ANSWER_LIMIT)).map(|answer| Status::from_value(&answer))
 }
 
+/// Tells the responder at `socket` that what it told of a name does not work.
+pub fn reconfirm(socket: &Path, question: Question) -> Result<(), Error> {
+    call(socket, &Request::Reconfirm(question).to_value(), Some(ANSWER_LIMIT)).map(|_| ())
+}
+
 /// What comes and goes, line by line. Each is read by [`Event::from_value`].
 pub fn browse(socket: &Path, browse: Browse) -> Result<Stream, Error> {
     stream(socket, &Request::Browse(browse).to_value(), None)
@@ -396,7 +410,8 @@ mod tests {
             txt: vec![b"path=/".to_vec(), Vec::new(), vec![0, 255]],
         };
         for request in [
-            Request::Resolve(question),
+            Request::Resolve(question.clone()),
+            Request::Reconfirm(question),
             Request::Browse(browse),
             Request::Publish(Box::new(service)),
             Request::Status,
@@ -407,6 +422,7 @@ mod tests {
             "{}",
             "[]",
             r#"{"resolve":{"name":"a"}}"#,
+            r#"{"reconfirm":{"kind":1}}"#,
             r#"{"resolve":{"name":"a","kind":65536}}"#,
             r#"{"publish":{"name":"a","type":"_b._tcp","port":1,"txt":["*"]}}"#,
             r#"{"browse":{"kind":1}}"#,

@@ -63,7 +63,7 @@ pub enum Woken {
 
 /// Waits until `holds`, which looks at the marks, until `other` is readable, or for `limit`.
 pub fn wait(holds: fn() -> bool, limit: Duration, other: Option<BorrowedFd<'_>>) -> Woken {
-    let until = clock::boottime().saturating_add(limit);
+    let until = minke_sys::clock::ahead(limit);
     let watch = watch(other);
     let mut ready = Vec::new();
     loop {

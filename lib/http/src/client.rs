@@ -194,12 +194,12 @@ impl Client {
 
     fn connect(&self) -> Result<Link, Error> {
         let limit = self.timeout.unwrap_or(CONNECT_LIMIT);
-        let until = self.deadline.map(|deadline| clock::boottime().saturating_add(deadline));
+        let until = self.deadline.map(minke_sys::clock::ahead);
         let socket = match &self.address {
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).on("connect to", path)?),
             Address::Tcp(address) => Socket::Tcp(minke_sys::tcp::connect_within(*address, limit)?),
             Address::Web(web) => {
-                let socket = web.connect(until.unwrap_or(clock::boottime().saturating_add(limit)))?;
+                let socket = web.connect(until.unwrap_or(minke_sys::clock::ahead(limit)))?;
                 let wire = Wire::new(socket, self.timeout, until)?;
                 if !web.tls {
                     return Ok(Link::Plain(wire));

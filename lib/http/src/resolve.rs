@@ -87,7 +87,7 @@ fn ask(servers: &[IpAddr], host: &str, until: Duration) -> Result<Vec<IpAddr>, E
     let mut problem = "no DNS server answers; is there a network?";
     for _ in 0..ROUNDS {
         for server in servers {
-            let limit = until.min(clock::boottime().saturating_add(PATIENCE));
+            let limit = until.min(minke_sys::clock::ahead(PATIENCE));
             let server = SocketAddr::new(*server, PORT);
             let Ok(answers) = exchange(server, &queries, limit) else { continue };
             let mut found = Vec::new();

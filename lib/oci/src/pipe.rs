@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Bytes that are read at a time.
 const PIECE: usize = 64 << 10;
 /// Most bytes of documents that are kept.
-const MAX_KEPT: usize = 8 << 20;
+const MAX_KEPT: usize = 2 << 20;
 /// Most documents that are kept.
 const MAX_DOCUMENTS: usize = 256;
 

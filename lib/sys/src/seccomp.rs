@@ -136,7 +136,6 @@ pub const WRITING: &[Call] = calls![
     SYS_ftruncate64,
     #[cfg(not(target_arch = "aarch64"))]
     SYS_rename,
-    #[cfg(not(target_arch = "aarch64"))]
     SYS_renameat,
     SYS_renameat2,
     #[cfg(not(target_arch = "aarch64"))]
@@ -158,6 +157,16 @@ pub const THREADS: &[Call] = calls![
     SYS_prctl,
     SYS_sched_getaffinity,
     SYS_membarrier,
+];
+
+/// Setting and steering the clock; of 32-bit ARM also clock_settime64 and clock_adjtime64.
+pub const CLOCK: &[Call] = &[
+    libc::SYS_clock_adjtime as Call,
+    libc::SYS_clock_settime as Call,
+    #[cfg(target_arch = "arm")]
+    404,
+    #[cfg(target_arch = "arm")]
+    405,
 ];
 
 /// An instruction of the kernel's first BPF: `struct sock_filter` of `linux/filter.h`.
@@ -206,7 +215,9 @@ const OURS: u32 = if cfg!(target_arch = "x86_64") {
 };
 
 /// AF_UNIX, AF_INET, AF_INET6, AF_NETLINK.
-const FAMILIES: [u32; 4] = [1, 2, 10, 16];
+const FAMILIES: &[u32] = &[1, 2, 10, 16];
+/// And AF_PACKET.
+const WITH_PACKETS: &[u32] = &[1, 2, 10, 16, 17];
 const PROT_EXEC: u32 = 4;
 
 #[cfg(target_arch = "arm")]
@@ -220,8 +231,16 @@ const MAPPING: [libc::c_long; 2] = [libc::SYS_mmap, libc::SYS_mprotect];
 ///
 /// The error tells of a kernel without filters (`EINVAL`, `ENOSYS`).
 pub fn allow(sets: &[&[Call]]) -> Result<()> {
+    install(&program(sets, FAMILIES))
+}
+
+/// The same, and sockets may be packet sockets too (packet(7)).
+pub fn allow_packets(sets: &[&[Call]]) -> Result<()> {
+    install(&program(sets, WITH_PACKETS))
+}
+
+fn install(steps: &[Step]) -> Result<()> {
     capability::no_new_privileges()?;
-    let steps = program(sets);
     let program = Program { length: u16::try_from(steps.len()).unwrap_or(0), steps: steps.as_ptr() };
     let (mode, flags) = (SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC);
     // SAFETY: `program` and the instructions that it points at live through the call, which reads no more than its length.
@@ -239,7 +258,7 @@ fn step(code: u16, then: u8, otherwise: u8, value: u32) -> Step {
 
 /// Asks the architecture first, as numbers mean other calls on another one; then for the calls with limits; then down the
 /// list. What is not in it falls through to the end of the process.
-fn program(sets: &[&[Call]]) -> Vec<Step> {
+fn program(sets: &[&[Call]], families: &[u32]) -> Vec<Step> {
     let kill = step(RETURN, 0, 0, SECCOMP_RET_KILL_PROCESS);
     let pass = step(RETURN, 0, 0, SECCOMP_RET_ALLOW);
     let mut steps =
@@ -249,10 +268,12 @@ fn program(sets: &[&[Call]]) -> Vec<Step> {
         steps.extend([step(LOAD, 0, 0, THIRD_ARGUMENT), step(HAS, 0, 1, PROT_EXEC), kill, pass]);
     }
     if sets.iter().any(|set| set.contains(&(libc::SYS_socket as Call))) {
-        steps.push(step(IS, 0, 7, number(libc::SYS_socket)));
+        let mut left = families.len() as u8;
+        steps.push(step(IS, 0, left.saturating_add(3), number(libc::SYS_socket)));
         steps.push(step(LOAD, 0, 0, FIRST_ARGUMENT));
-        for (left, family) in (1..=4).rev().zip(FAMILIES) {
-            steps.push(step(IS, left, 0, family));
+        for family in families {
+            steps.push(step(IS, left, 0, *family));
+            left = left.saturating_sub(1);
         }
         steps.extend([kill, pass]);
     }
@@ -301,7 +322,7 @@ mod tests {
 
     #[test]
     fn what_is_listed_passes_and_nothing_else() {
-        let steps = program(&[LOOP, SOCKETS]);
+        let steps = program(&[LOOP, SOCKETS], FAMILIES);
         let may = |call, arguments| evaluate(&steps, OURS, call, arguments);
         for call in [libc::SYS_read, libc::SYS_epoll_ctl, libc::SYS_recvmmsg, libc::SYS_exit_group] {
             assert!(may(call, [0; 3]), "{call}");
@@ -323,10 +344,15 @@ mod tests {
         {
             assert_eq!(may(libc::SYS_socket, [family, 0, 0]), allowed, "family {family}");
         }
+        let steps = program(&[LOOP, SOCKETS], WITH_PACKETS);
+        for (family, allowed) in [(1, true), (2, true), (10, true), (16, true), (17, true), (38, false)] {
+            assert_eq!(evaluate(&steps, OURS, libc::SYS_socket, [family, 0, 0]), allowed, "family {family}");
+        }
+        assert!(evaluate(&steps, OURS, libc::SYS_connect, [38, 0, 0]), "only of sockets is the family asked");
         for call in MAPPING {
             assert!(may(call, [0, 0, 3]) && !may(call, [0, 0, 5]) && !may(call, [0, 0, 7]));
         }
-        assert!(!evaluate(&program(&[LOOP]), OURS, libc::SYS_socket, [2, 0, 0]));
+        assert!(!evaluate(&program(&[LOOP], FAMILIES), OURS, libc::SYS_socket, [2, 0, 0]));
     }
 
     /// The process of the tests below: limits itself and does what the variable says.

@@ -2,8 +2,8 @@
 
 use super::message::{A, AD, ANSWER, ANY, CD, Message, Reply, TC, TXT, query, query_of, wire, with_opt};
 use super::upstream::{Act, Asked, Upstream};
-use super::{GOOD, addresses, honest, look_up};
-use minke_tests::dns_lab::{Lab, ask, ask_tcp, ask_within, dig, here, server};
+use super::{GOOD, address, addresses, honest, look_up};
+use minke_tests::dns_lab::{Lab, ask, ask_tcp, ask_within, dig, here, server, soon};
 use minke_tests::in_namespace;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -336,5 +336,26 @@ fn many_questions_on_one_connection() {
         broken.shutdown(std::net::Shutdown::Write).unwrap();
         let _ = broken.read(&mut [0; 16]);
         assert_eq!(addresses(&look_up("after.test")), [GOOD]);
+    });
+}
+
+#[test]
+fn why_an_old_answer_is_given_is_told() {
+    in_namespace(|| {
+        let lab = Lab::new("extended-error");
+        let upstream = Upstream::start(server(1), |asked| vec![Act::Say(address(asked, 1, 7))]);
+        let _forwarder = lab.by_hand(&[server(1)]);
+        let fresh = dig("old.test A +cookie=0123456789abcdef");
+        assert_eq!((fresh.status(), fresh.answers()), ("NOERROR", vec!["192.0.2.7"]));
+        assert!(!fresh.0.contains("EDE"), "{fresh:?}");
+        drop(upstream);
+        // RFC 8914 §4.4: code 3, "stale answer".
+        assert!(soon(|| {
+            let old = dig("old.test A");
+            assert_eq!((old.status(), old.answers()), ("NOERROR", vec!["192.0.2.7"]), "{old:?}");
+            old.0.contains("EDE: 3")
+        }));
+        // To who does not speak EDNS nothing can be told.
+        assert!(!dig("old.test A +noedns").0.contains("EDE"));
     });
 }

@@ -3,7 +3,7 @@
 use super::message::{A, ANSWER, Reply};
 use super::upstream::{Act, Upstream};
 use super::{GOOD, addresses, honest, look_up_in_system as look_up};
-use minke_tests::dns_lab::{Lab, kdig, server, soon};
+use minke_tests::dns_lab::{Lab, dig, kdig, server, soon};
 use minke_tests::{Daemon, in_namespace};
 use std::net::SocketAddr;
 
@@ -125,5 +125,40 @@ fn a_connection_that_breaks_is_made_anew() {
         drop(first);
         let _second = unbound(&lab, "good");
         assert!(soon(|| addresses(&look_up("two.test", A)) == [GOOD]), "{}", forwarder.log());
+    });
+}
+
+#[test]
+fn what_a_validating_server_found_authentic_is_so_on_a_way_that_nobody_can_change() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-ad");
+        authority(&lab);
+        let zone = "$ORIGIN kinds.test.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 300\n@ NS ns\nns A 10.77.1.2\nweb A 192.0.2.80\n";
+        let _knot = lab.knot(server(2), "kinds.test", zone, true);
+        let keys = dig("@10.77.1.2 kinds.test DNSKEY");
+        lab.write("anchor.key", format!("kinds.test. IN DNSKEY {}\n", keys.section("ANSWER")[0][4]));
+        let folder = lab.path("").display().to_string();
+        let lines = format!(
+            " tls-service-key: \"{folder}good.key\"\n tls-service-pem: \"{folder}good.pem\"\n interface: 10.77.1.1@53\n \
+             module-config: \"validator iterator\"\n trust-anchor-file: \"{folder}anchor.key\"\n local-zone: \"test.\" nodefault\n"
+        );
+        let stub = "stub-zone:\n name: \"kinds.test\"\n stub-addr: 10.77.1.2@53\n";
+        let _unbound = lab.unbound(SocketAddr::new(server(1).ip(), 853), &lines, stub);
+        let theirs = dig("@10.77.1.1 web.kinds.test A +dnssec");
+        assert!(theirs.has("ad"), "{theirs:?}");
+        for (way, authentic) in [("tls://10.77.1.1#dns.test", true), ("10.77.1.1", false)] {
+            let forwarder = lab.by_files(&format!("server={way}\n"), "");
+            for _ in 0..2 {
+                let ours = dig("@127.0.0.2 web.kinds.test A +dnssec");
+                assert_eq!(
+                    (ours.has("ad"), ours.status()),
+                    (authentic, "NOERROR"),
+                    "{way}: {}",
+                    forwarder.log()
+                );
+                // Who asks for no such thing is told no such thing.
+                assert!(!dig("@127.0.0.2 web.kinds.test A +noadflag +noedns").has("ad"), "{way}");
+            }
+        }
     });
 }

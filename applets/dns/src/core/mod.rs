@@ -23,6 +23,7 @@ use minke_wire::dns::{Class, Data, Flags, Kind, Name, Rcode, Section, Writer};
 use minke_wire::micros::Micros;
 use query::{HEADER, Query};
 use std::net::{IpAddr, Ipv6Addr};
+use std::rc::Rc;
 use step::Mode;
 use store::{Meta, Store};
 
@@ -41,7 +42,7 @@ const LARGE: usize = 8 << 10;
 /// Everything that the forwarder knows.
 #[derive(Debug)]
 pub(crate) struct Resolver {
-    settings: Settings,
+    settings: Rc<Settings>,
     local: Local,
     store: Store,
     latest: Latest,
@@ -176,7 +177,8 @@ pub(crate) struct Found<'a> {
 
 impl Resolver {
     /// Begins with nothing in the cache; `seed` is random, so that nobody can make names that meet in the cache's index.
-    pub(crate) fn new(settings: Settings, seed: [u64; 2]) -> Self {
+    pub(crate) fn new(settings: impl Into<Rc<Settings>>, seed: [u64; 2]) -> Self {
+        let settings = settings.into();
         Self {
             local: Local::new(&settings),
             store: Store::new(settings.cache.bytes, seed),
@@ -189,8 +191,8 @@ impl Resolver {
 
     /// Takes other settings. What is in the cache stays, but what lies in domains whose rule is another now, and names
     /// that are known here now; that servers failed is forgotten when they are others now.
-    pub(crate) fn apply(&mut self, settings: Settings) {
-        let old = std::mem::replace(&mut self.settings, settings);
+    pub(crate) fn apply(&mut self, settings: impl Into<Rc<Settings>>) {
+        let old = std::mem::replace(&mut self.settings, settings.into());
         self.local = Local::new(&self.settings);
         if old.cache != self.settings.cache
             || old.rebind_protection != self.settings.rebind_protection

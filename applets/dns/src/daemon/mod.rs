@@ -28,6 +28,7 @@ use questions::Question;
 use slots::{Owner, Slots, Token};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 const SIGNALS: u64 = 0;
 const CONTROL: u64 = 1;
@@ -118,7 +119,7 @@ pub(crate) fn run(args: &Args) -> u8 {
 }
 
 fn serve(mut source: Source, socket: Option<PathBuf>) -> Result<()> {
-    let settings = source.read();
+    let settings = Rc::new(source.read());
     let mut daemon = Daemon::new(source, &settings, socket)?;
     crate::confine::confine();
     notify::ready();
@@ -142,7 +143,7 @@ fn now() -> Micros {
 }
 
 impl Daemon {
-    fn new(source: Source, settings: &Settings, socket: Option<PathBuf>) -> Result<Self> {
+    fn new(source: Source, settings: &Rc<Settings>, socket: Option<PathBuf>) -> Result<Self> {
         let poller = Poller::new()?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP])?;
         poller.add(&signals, SIGNALS, Interest::Read)?;
@@ -177,7 +178,7 @@ impl Daemon {
             signals,
             control,
             watch,
-            resolver: Resolver::new(settings.clone(), numbers),
+            resolver: Resolver::new(Rc::clone(settings), numbers),
             listeners: Vec::new(),
             inbox: None,
             outbox: Outbox::new(KEEP),
@@ -251,16 +252,16 @@ impl Daemon {
 
     /// Reads the settings again. Clients that wait are looked after by the new ones.
     fn reload(&mut self, now: Micros) {
-        let settings = self.source.read();
+        let settings = Rc::new(self.source.read());
         self.apply(&settings, now);
     }
 
-    fn apply(&mut self, settings: &Settings, now: Micros) {
-        if *settings == *self.resolver.settings() {
+    fn apply(&mut self, settings: &Rc<Settings>, now: Micros) {
+        if **settings == *self.resolver.settings() {
             return log_servers(settings);
         }
         let told = settings.asks_as(self.resolver.settings());
-        self.resolver.apply(settings.clone());
+        self.resolver.apply(Rc::clone(settings));
         self.upstreams.set(settings);
         if let Err(error) = self.listen(&settings.listen) {
             log::error(format_args!("{error}"));

@@ -39,7 +39,7 @@ impl Lab {
         let root = std::env::temp_dir().join(format!("minke-dns-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
         let socket = root.join("control.sock");
-        let daemon = Daemon::new(Source::below(&root), settings, Some(socket)).unwrap();
+        let daemon = Daemon::new(Source::below(&root), &settings.clone().into(), Some(socket)).unwrap();
         Self { daemon, root }
     }
 
@@ -187,7 +187,7 @@ fn other_settings_lose_no_question_and_no_socket() {
     client.send(&query(1, "www.example")).unwrap();
     lab.turn();
     let (question, from) = asked(&old, "www.example");
-    lab.daemon.apply(&settings(&[&new]), super::now());
+    lab.daemon.apply(&settings(&[&new]).into(), super::now());
     assert_eq!(lab.udp_address(), address);
     let (again, by) = asked(&new, "www.example");
     // Nobody waits for the old server any more.
@@ -208,7 +208,7 @@ fn an_address_that_somebody_else_has_is_left_out() {
     assert_eq!(lab.daemon.listeners.len(), 1);
     let one = Settings { listen: vec![taken], ..both };
     let socket = Some(lab.root.join("other.sock"));
-    let error = Daemon::new(Source::below(&lab.root), &one, socket).err();
+    let error = Daemon::new(Source::below(&lab.root), &one.into(), socket).err();
     assert!(error.unwrap().to_string().starts_with(&format!("listen on UDP {taken}: ")));
 }
 

@@ -59,7 +59,9 @@ impl Engine {
         let link = json!({
             "bridge": network::bridge_name(network), "host_link": host_link, "interface": format!("eth{index}"),
             "address": shown.at("IPAddress"), "prefix": addresses.subnet.prefix,
-            "gateway": if network.flag("Internal") { "" } else { shown.text("Gateway") }, "mac": mac
+            "gateway": shown.text("Gateway"), "mac": mac,
+            // Whoever is cut off from the world has names all the same, as with docker: the way to the forwarder is open.
+            "only": if network.flag("Internal") { Some(&self.options.dns) } else { None }
         });
         if let (Some(container), Value::Object(shown)) = (self.get_mut(id), shown) {
             container.networks.entry(name).or_insert(Value::Null).make_object().extend(shown);

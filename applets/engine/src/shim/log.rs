@@ -148,7 +148,7 @@ impl Log {
                 self.dropped = self.dropped.saturating_add(1);
             }
         }
-        Some(now.saturating_add(if self.blocked { PATIENCE } else { RETRY }))
+        Some(minke_sys::clock::after(now, if self.blocked { PATIENCE } else { RETRY }))
     }
 
     fn take_oldest(&mut self) {

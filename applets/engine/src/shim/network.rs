@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 
 /// Sets up the fresh network namespace of process `pid`: loopback and one link per endpoint. An endpoint is
-/// `{bridge, host_link, interface, address, prefix, gateway, mac}`; the first with a gateway gives the default
-/// route.
+/// `{bridge, host_link, interface, address, prefix, gateway, mac, only}`; the first with a gateway gives the default
+/// route. Where `only` is a list, the gateway leads to these addresses and no further.
 pub fn set_up(pid: i32, endpoints: &[Value]) -> Result<(), Failure> {
     let fd = namespace::open(pid, Namespace::Network).step("network")?;
     let mut inside = Route::new_in(fd.as_fd()).step("network")?;
@@ -73,10 +73,7 @@ fn add_link(
         inside.add_address(far, address, prefix, None).step("network address")?;
     }
     let Ok(gateway) = endpoint.text("gateway").parse::<IpAddr>() else { return Ok(false) };
-    if !wants_default {
-        return Ok(false);
-    }
-    let route = RouteSpec {
+    let mut route = RouteSpec {
         destination: Ipv4Addr::UNSPECIFIED.into(),
         prefix: 0,
         gateway: Some(gateway),
@@ -85,8 +82,19 @@ fn add_link(
         source: None,
         protocol: RTPROT_BOOT,
     };
-    inside.replace_route(&route).step("default route")?;
-    Ok(true)
+    if let Some(only) = endpoint.at("only").as_array() {
+        for address in only.iter().filter_map(Value::as_str) {
+            if let Ok(address) = address.parse::<Ipv4Addr>() {
+                (route.destination, route.prefix) = (address.into(), 32);
+                inside.replace_route(&route).step("route to the DNS server")?;
+            }
+        }
+        return Ok(false);
+    }
+    if wants_default {
+        inside.replace_route(&route).step("default route")?;
+    }
+    Ok(wants_default)
 }
 
 fn parse_mac(text: &str) -> Option<[u8; 6]> {

@@ -12,6 +12,7 @@ mod record;
 mod rule;
 
 pub use checks::remember;
+pub use other::Other;
 
 use minke_applet::{Args, EXIT_USAGE, errln, log, outln, report};
 use minke_boot::Chain;

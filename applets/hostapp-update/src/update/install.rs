@@ -1,6 +1,7 @@
 //! `hostapp-update -i` and `-f`: from a release to a filled slot.
 
 use super::check::{self, Device, check};
+use super::image::Mounted;
 use super::progress::Progress;
 use super::slot::{self, Writing};
 use super::slots::Slots;
@@ -24,11 +25,6 @@ const CLOCK_LIMIT: Duration = Duration::from_secs(300);
 const KEYS: [&str; 2] = ["usr/share/minke/release-keys", "mnt/boot/release-keys"];
 /// Where `docker login` leaves what it was told.
 const LOGIN: &str = "home/root/.docker/config.json";
-
-/// An error of the image library in words.
-fn told(error: minke_oci::Error) -> Why {
-    Why::new(format_args!("{error}"))
-}
 
 impl Update<'_> {
     /// Installs a release and switches to it.
@@ -57,8 +53,8 @@ impl Update<'_> {
             progress,
         };
         let installed = match self.args.value("file") {
-            Some(path) => run.from(Source::Archive(Path::new(path))),
-            None => run.from_registry(),
+            Some(path) => run.take(Source::Archive(Path::new(path))),
+            None => run.download(),
         };
         let installed = match installed {
             Err(_) if run.checked => return Ok(Done::Checked),
@@ -67,17 +63,19 @@ impl Update<'_> {
         let Some(writing) = run.writing.take() else { refuse!("nothing was installed") };
         let app = writing.select_content(&installed.release.id)?;
         let (version, letter) = (installed.release.version(), slots.inactive.slot.letter());
-        progress.step(90, &format!("{version} is whole in slot {letter}"));
+        let seconds = progress.spent().as_secs();
+        progress.step(90, &format!("{version} is whole in slot {letter} after {seconds} s"));
         if self.args.has("no-hooks") {
             return Ok(Done::Filled);
         }
-        self.switch(&app, &slots, progress)
+        let system = Mounted::new(&app, &self.root)?;
+        self.switch(system.place(), &slots, progress)
     }
 
     /// The keys that releases are signed with.
     fn keys(&self) -> Result<Vec<PublicKey>> {
         let folders = KEYS.map(|folder| self.path(folder));
-        let keys = read_keys(&[&folders[0], &folders[1]]).map_err(told)?;
+        let keys = read_keys(&[&folders[0], &folders[1]])?;
         if self.args.has("allow-unsigned") && !keys.is_empty() {
             refuse!("keys are installed on this device: it takes signed releases only");
         }
@@ -101,10 +99,10 @@ struct Run<'a, 'b> {
 
 impl Run<'_, '_> {
     /// From the registry: the delta, or what it is a delta of.
-    fn from_registry(&mut self) -> Result<Installed> {
+    fn download(&mut self) -> Result<Installed> {
         let args = self.update.args;
         if let Some(delta) = args.value("delta") {
-            match self.from_reference(delta) {
+            match self.pull(delta) {
                 Err(error) if !self.checked => {
                     self.progress
                         .warn(&format!("the delta cannot be used ({error}); taking the whole release"));
@@ -112,10 +110,10 @@ impl Run<'_, '_> {
                 installed => return installed,
             }
         }
-        self.from_reference(args.value("image").unwrap_or_default())
+        self.pull(args.value("image").unwrap_or_default())
     }
 
-    fn from_reference(&mut self, text: &str) -> Result<Installed> {
+    fn pull(&mut self, text: &str) -> Result<Installed> {
         let reference = match Reference::parse(text) {
             Ok(reference) => reference,
             Err(error) => refuse!("{text}: {error}"),
@@ -123,7 +121,7 @@ impl Run<'_, '_> {
         if !time::wait_until_sane(CLOCK_LIMIT) {
             self.progress.warn("the clock is not known to be right: certificates may be refused");
         }
-        self.from(Source::Registry(&reference, &self.access(&reference)))
+        self.take(Source::Registry(&reference, &self.access(&reference)))
     }
 
     /// How the registry of a reference is reached: as the user that `docker login` has left here, or at the cloud's own
@@ -155,13 +153,13 @@ impl Run<'_, '_> {
         access
     }
 
-    fn from(&mut self, source: Source<'_>) -> Result<Installed> {
+    fn take(&mut self, source: Source<'_>) -> Result<Installed> {
         let active = &self.slots.active.place;
         let base = slot::current(active).map(|id| slot::folder(active, &id));
         let target = slot::new_folder(&self.slots.inactive.place);
         let (keys, platform) = (self.keys, &Platform::host());
         let task = Task { base: base.as_deref(), target: &target, keys, platform };
-        hostapp::install(source, &task, self).map_err(told)
+        Ok(hostapp::install(source, &task, self)?)
     }
 
     /// Everything that can be known of a release before it comes.

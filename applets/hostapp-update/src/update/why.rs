@@ -32,6 +32,14 @@ impl From<minke_sys::Error> for Why {
     }
 }
 
+impl From<minke_oci::Error> for Why {
+    #[cold]
+    #[inline(never)]
+    fn from(error: minke_oci::Error) -> Self {
+        Self::new(format_args!("{error}"))
+    }
+}
+
 /// Ends a step with words.
 macro_rules! refuse {
     ($($text:tt)*) => { return Err($crate::update::why::Why::new(format_args!($($text)*))) };

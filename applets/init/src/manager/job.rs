@@ -384,5 +384,5 @@ fn unmet(world: &mut dyn World, conditions: &[Condition]) -> Option<(String, Ver
 /// Whether a service waits for the others' jobs.
 pub(super) fn idle_until(unit: &crate::unit::Unit, now: Duration) -> Option<Duration> {
     let idle = unit.service.as_ref().is_some_and(|service| service.kind == Type::Idle);
-    idle.then(|| now.saturating_add(IDLE_WAIT))
+    idle.then(|| minke_sys::clock::after(now, IDLE_WAIT))
 }

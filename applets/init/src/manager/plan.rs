@@ -201,7 +201,7 @@ impl Manager {
                 kind,
                 running: false,
                 automatic,
-                deadline: unit.job_timeout.map(|limit| self.now.saturating_add(limit)),
+                deadline: unit.job_timeout.map(|limit| minke_sys::clock::after(self.now, limit)),
                 idle_until: idle_until(&unit, self.now),
                 waits_for: Cell::new(0),
             };

@@ -134,7 +134,7 @@ impl Step<'_> {
             Word::Status(text) => text.clone_into(&mut self.run.status),
             Word::MainPid(pid) => self.run.main = Some(pid),
             Word::Extend(by) => {
-                let least = self.now.saturating_add(by);
+                let least = minke_sys::clock::after(self.now, by);
                 self.run.deadline = self.run.deadline.map(|deadline| deadline.max(least));
             }
             // The descriptors are kept by the loop that has received them.
@@ -473,7 +473,7 @@ impl Step<'_> {
     }
 
     fn after(&self, limit: Option<Duration>) -> Option<Duration> {
-        limit.map(|limit| self.now.saturating_add(limit))
+        limit.map(|limit| minke_sys::clock::after(self.now, limit))
     }
 }
 

@@ -45,7 +45,7 @@ impl Init {
         }
         let now = clock::boottime();
         log::line(log::INFO, format_args!("{} begins", ending.verb()));
-        self.ending = Some((ending, now.saturating_add(ENDING_LIMIT)));
+        self.ending = Some((ending, minke_sys::clock::after(now, ENDING_LIMIT)));
         let target = match ending {
             Ending::Reboot => "reboot.target",
             Ending::PowerOff => "poweroff.target",
@@ -109,7 +109,7 @@ fn kill_everything() {
 
 /// Reaps until no process is left. Everything in the machine is a child of PID 1 by now or becomes one.
 fn wait_for_none(limit: Duration) -> bool {
-    let end = clock::boottime().saturating_add(limit);
+    let end = minke_sys::clock::ahead(limit);
     loop {
         while process::reap().is_some() {}
         if process::kill(-1, 0).is_err() {

@@ -245,3 +245,57 @@ fn add(arguments: &mut String, more: &str) {
         arguments.push_str(more);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_path_becomes_an_argument() {
+        for (value, expected) in [
+            ("/lib/more", "a firmware_class.path=/lib/more"),
+            ("firmware_class.path=/lib/more", "a firmware_class.path=/lib/more"),
+            ("", "a"),
+            ("lib/more", "a"),
+            ("/lib more", "a"),
+            ("/lib\" init=/bin/sh", "a"),
+            ("/a=b", "a"),
+            ("/a\\b", "a"),
+            ("/ä", "a"),
+        ] {
+            let mut arguments = "a".to_owned();
+            firmware_path(&mut arguments, value);
+            assert_eq!(arguments, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_other_slot_gets_its_own_kernel_back_beside_the_selection() {
+        let path = std::env::temp_dir().join(format!("minke-bootenv-{}", std::process::id()));
+        let values = [
+            ("kernel_override_abi_committed_A", "old"),
+            ("user", "x"),
+            ("resin_root_part", "B"),
+            ("upgrade_available", "1"),
+            ("bootcount", "4"),
+            (OVERRIDE, "new"),
+        ];
+        let before = bootenv::set(Format::Block, b"", &values);
+        file::write(&path, &before).unwrap();
+        let after = restore_kernel(&path, &before, Slot::A).unwrap();
+        assert_eq!(file::read_bounded(&path, LIMIT).unwrap(), after);
+        let get = |content: &[u8], name| bootenv::get(Format::Block, content, name).map(str::to_owned);
+        for (name, value) in values {
+            let expected = if name == OVERRIDE { "old" } else { value };
+            assert_eq!(get(&after, name).as_deref(), Some(expected), "{name}");
+        }
+        // The first sector has all that belongs together.
+        assert_eq!(get(&after[..512], OVERRIDE).as_deref(), Some("old"));
+        assert_eq!(before[512..], after[512..]);
+        // Nothing was committed for the other: no kernel of its own.
+        let none = restore_kernel(&path, &after, Slot::B).unwrap();
+        assert_eq!(get(&none, OVERRIDE).as_deref(), Some(""));
+        assert_eq!(restore_kernel(&path, &none, Slot::B).unwrap(), none);
+        std::fs::remove_file(&path).unwrap();
+    }
+}

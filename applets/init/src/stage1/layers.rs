@@ -72,3 +72,43 @@ impl Layers {
         mount::mount("overlay", &self.merged, "overlay", Flags::RDONLY, &options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn layers_in_order_and_none_from_outside() {
+        let slot = std::env::temp_dir().join(format!("minke-layers-{}", std::process::id()));
+        let overlay = slot.join("balena/overlay2");
+        for layer in ["top", "top-init", "upper", "lower", "gone"] {
+            fs::create_dir_all(overlay.join(layer).join("diff")).unwrap();
+        }
+        fs::create_dir_all(overlay.join("l")).unwrap();
+        for (name, target) in [
+            ("I", "../top-init/diff"),
+            ("U", "../upper/diff"),
+            ("L", "../lower/diff"),
+            ("G", "../nothing/diff"),
+            ("O", "../../../../etc"),
+            ("A", "/etc"),
+        ] {
+            symlink(target, overlay.join("l").join(name)).unwrap();
+        }
+        fs::write(overlay.join("top/lower"), "l/I:l/U:l/L:l/G:l/O:l/A:l/..:x/U:").unwrap();
+        let mounts = slot.join("balena/image/overlay2/layerdb/mounts/c1");
+        fs::create_dir_all(&mounts).unwrap();
+        fs::write(mounts.join("mount-id"), "top\n").unwrap();
+        let found = of(&slot, &slot.join("hostapps/c1")).unwrap();
+        let names = ["top/diff", "upper/diff", "lower/diff"].map(|name| overlay.join(name));
+        assert_eq!((found.folders, found.merged), (names.to_vec(), overlay.join("top/merged")));
+        assert!(of(&slot, &slot.join("hostapps/c2")).is_none());
+        for wrong in ["", "../top", "/top", "top/diff"] {
+            fs::write(mounts.join("mount-id"), wrong).unwrap();
+            assert!(of(&slot, &slot.join("hostapps/c1")).is_none(), "{wrong}");
+        }
+        fs::remove_dir_all(&slot).unwrap();
+    }
+}

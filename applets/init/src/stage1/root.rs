@@ -96,7 +96,7 @@ impl Devices {
 
     /// Waits until `there` says yes of what was found, at most for `limit`. The answer tells whether it did.
     pub fn wait(&mut self, limit: Duration, there: &dyn Fn(&Self) -> bool) -> bool {
-        let end = minke_sys::clock::boottime().saturating_add(limit);
+        let end = minke_sys::clock::ahead(limit);
         // One for each disk that may come broken; a medium that forgets what is written must not hold us here.
         let mut repairs = 4;
         loop {

@@ -75,7 +75,8 @@ pub fn image_of(slot: &Path) -> Option<PathBuf> {
 pub fn mount_image(image: &Path, target: &Path, cmdline: &Cmdline) -> Result<(), Why> {
     // The handle must stay until the mount holds the device.
     let (device, handle) = mount::attach_loop(image)?;
-    let mapped = match cmdline.value("roothash") {
+    // An empty one, behind the slot's, takes the check away.
+    let mapped = match cmdline.value("roothash").filter(|hash| !hash.is_empty()) {
         Some(hash) => verity::map(&device, image, hash, cmdline)?,
         None => None,
     };

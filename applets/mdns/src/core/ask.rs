@@ -112,11 +112,14 @@ impl Mdns {
     }
 
     /// An address or service that a record told did not work: is it still there? (RFC 6762 §10.4)
-    // No request of the socket says so yet.
-    #[cfg_attr(not(test), expect(dead_code))]
+    /// What is not remembered need not be asked for, and what is asked for is so once.
     pub(crate) fn reconfirm(&mut self, now: Time, name: &Name, kind: Kind) {
-        self.cache.doubt(now, |entry| entry.record.answers(name.as_ref(), kind));
         let question = Question { name: name.clone(), kind, link: None, once: true };
+        if !self.cache.doubt(now, |entry| entry.record.answers(name.as_ref(), kind))
+            || self.asks.iter().any(|ask| ask.quiet && ask.question == question)
+        {
+            return;
+        }
         self.add_ask(now, question, after(now, RECONFIRM), true);
     }
 

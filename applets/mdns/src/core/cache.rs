@@ -190,13 +190,16 @@ impl Cache {
         }
     }
 
-    /// Is it still there? What is not told anew within ten seconds is forgotten (RFC 6762 §10.4).
-    pub(crate) fn doubt(&mut self, now: Time, is_doubtful: impl Fn(&Entry) -> bool) {
+    /// Is it still there? What is not told anew within ten seconds is forgotten (RFC 6762 §10.4). Whether there is any.
+    pub(crate) fn doubt(&mut self, now: Time, is_doubtful: impl Fn(&Entry) -> bool) -> bool {
+        let mut any = false;
         for entry in &mut self.entries {
             if is_doubtful(entry) {
                 sooner(&mut entry.expires, after(now, SUSPICION));
+                any = true;
             }
         }
+        any
     }
 
     /// The living records that answer a question.

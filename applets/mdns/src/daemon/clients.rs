@@ -18,6 +18,8 @@ const MOST_RECORDS: usize = 64;
 /// Services that programs publish have numbers from here on, those of files lower ones.
 pub(super) const FIRST_PUBLISHED: u32 = 1 << 16;
 
+const NO_NAME: &str = "that is no name";
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -78,6 +80,13 @@ impl Clients {
             Request::Publish(service) if uid == 0 || uid == self.uid => {
                 self.publish(mdns, now, conn, *service);
             }
+            Request::Reconfirm(question) => match Name::parse(&question.name) {
+                Some(name) => {
+                    mdns.reconfirm(now, &name, Kind(question.kind));
+                    self.server.finish(conn, &json!({}));
+                }
+                None => self.server.refuse(conn, NO_NAME),
+            },
             Request::Publish(_) => self.server.refuse(conn, "only root may publish"),
             Request::Status => {}
         }
@@ -165,7 +174,7 @@ impl Clients {
 
     fn ask(&mut self, mdns: &mut Mdns, now: Time, conn: u64, question: &mdns::Question, want: Want) {
         let Some(name) = Name::parse(&question.name) else {
-            return self.server.refuse(conn, "that is no name");
+            return self.server.refuse(conn, NO_NAME);
         };
         let kind = Kind(question.kind);
         let question = Question { name, kind, link: None, once: matches!(want, Want::Once(_)) };

@@ -9,6 +9,7 @@ use super::filter::{Estimate, Sample};
 use super::select::{Candidate, Verdict, select};
 use super::source::{SECOND, Source, exponent};
 use super::{Action, Beginning, Now, leap};
+use crate::nanos::Nanos;
 use minke_wire::ntp::Leap;
 
 /// Beyond this the clock is set (spec os §5.6.2), in seconds.
@@ -124,7 +125,7 @@ impl Clock {
 
     /// In the filter's units.
     pub(crate) fn sample(&self, time: i64, offset: i64, delay: i64, precision: f64) -> Sample {
-        let offset = offset.saturating_sub(self.base) as f64 * 1e-9;
+        let offset = offset.since(self.base) as f64 * 1e-9;
         Sample { time: time as f64 * 1e-9, offset, delay: delay as f64 * 1e-9, precision }
     }
 
@@ -142,13 +143,13 @@ impl Clock {
     /// Times of servers are those nearest to this, in nanoseconds since 1970: as no true time is before the build, an era
     /// of 136 years begins there.
     pub(crate) fn pivot(&self) -> i64 {
-        self.beginning.build.saturating_add(68 * 365 * 86_400 * SECOND)
+        self.beginning.build.after(68 * 365 * 86_400 * SECOND)
     }
 
     /// A server's time less ours now, in nanoseconds.
     pub(crate) fn offset_of(&self, estimate: &Estimate, now: Now) -> i64 {
         let offset = estimate.at(now.time(), self.wander).offset;
-        self.base.saturating_add(nanos(offset)).saturating_sub(now.ahead())
+        self.base.after(nanos(offset)).since(now.ahead())
     }
 
     pub(crate) fn wander(&self) -> f64 {
@@ -157,7 +158,7 @@ impl Clock {
 
     /// When the first answers have waited long enough for others.
     pub(crate) fn quorum_deadline(&self) -> Option<i64> {
-        self.first_heard.filter(|_| !self.synchronized).map(|heard| heard.saturating_add(QUORUM_WAIT))
+        self.first_heard.filter(|_| !self.synchronized).map(|heard| heard.after(QUORUM_WAIT))
     }
 
     pub(crate) fn heard(&mut self, now: Now) {
@@ -180,17 +181,17 @@ impl Clock {
     /// What is left to correct now, in nanoseconds: true time less the clock's.
     pub(crate) fn remaining(&self, now: Now) -> Option<i64> {
         let estimate = self.estimate.filter(|_| self.synchronized)?.at(now.time(), self.wander);
-        Some(self.base.saturating_add(nanos(estimate.offset)).saturating_sub(now.ahead()))
+        Some(self.base.after(nanos(estimate.offset)).since(now.ahead()))
     }
 
     /// Looks whether somebody else set the clock: by how much, in nanoseconds. A leap second, which the kernel does when
     /// it was told to, is no such thing.
     pub(crate) fn watch(&mut self, now: Now, sources: &mut [Source]) -> Option<i64> {
-        let elapsed = now.raw.saturating_sub(self.looked) as f64 * 1e-9;
-        let moved = now.ahead().saturating_sub(self.ahead);
+        let elapsed = now.raw.since(self.looked) as f64 * 1e-9;
+        let moved = now.ahead().since(self.ahead);
         let expected = nanos(elapsed * self.told);
         (self.ahead, self.looked) = (now.ahead(), now.raw);
-        let jump = moved.saturating_sub(expected);
+        let jump = moved.since(expected);
         // What was given to be worked off, and what another program may do to a clock that we only watch.
         let rate = if self.beginning.watch_only { 1e-3 } else { 2e-5 };
         let allowed = self.report.last_offset.abs() + elapsed * rate + 0.005;
@@ -203,9 +204,9 @@ impl Clock {
             _ => 0,
         };
         let after_midnight = now.real.rem_euclid(86_400 * SECOND) < 3600 * SECOND;
-        if leap != 0 && after_midnight && jump.saturating_sub(leap).saturating_abs() <= nanos(allowed) {
+        if leap != 0 && after_midnight && jump.since(leap).saturating_abs() <= nanos(allowed) {
             // True time made the same leap.
-            self.base = self.base.saturating_add(leap);
+            self.base = self.base.after(leap);
             self.report.leap = Leap::None;
             for source in sources {
                 source.forget_question();
@@ -258,7 +259,7 @@ impl Clock {
             }
         }
         // The first time, a majority of all that were asked decides, or of those that answered within a while.
-        let patient = self.first_heard.is_some_and(|heard| now.boot.saturating_sub(heard) < QUORUM_WAIT);
+        let patient = self.first_heard.is_some_and(|heard| now.boot.since(heard) < QUORUM_WAIT);
         let (servers, names) = waiting;
         let names = if selection.truechimers < ENOUGH { names } else { 0 };
         let total = candidates.len().saturating_add(servers).saturating_add(names);
@@ -280,7 +281,7 @@ impl Clock {
             return;
         };
         let by = nanos(estimate.offset);
-        self.base = self.base.saturating_add(by);
+        self.base = self.base.after(by);
         estimate.offset = 0.0;
         for source in sources {
             source.filter.rebase(by as f64 * 1e-9);
@@ -356,8 +357,8 @@ impl Clock {
         sources: &[Source],
         actions: &mut Vec<Action>,
     ) {
-        let target = self.base.saturating_add(nanos(estimate.offset));
-        let offset = target.saturating_sub(now.ahead());
+        let target = self.base.after(nanos(estimate.offset));
+        let offset = target.since(now.ahead());
         if truechimers < 2 && !self.may_alone(now, offset) {
             actions.push(Action::Log(format!(
                 "one server alone wants to set the clock by {}, and nobody confirms it",
@@ -368,7 +369,7 @@ impl Clock {
         let report = &mut self.report;
         let away = offset as f64 * 1e-9;
         // The answers to one round of questions are one update.
-        let interval = report.updated.map_or(0, |updated| now.boot.saturating_sub(updated));
+        let interval = report.updated.map_or(0, |updated| now.boot.since(updated));
         if interval > SECOND / 2 {
             report.interval = interval;
         }
@@ -425,12 +426,12 @@ impl Clock {
     }
 
     fn may_alone(&self, now: Now, offset: i64) -> bool {
-        let target = now.real.saturating_add(offset);
+        let target = now.real.after(offset);
         if self.begun {
             offset.saturating_abs() <= ALONE_LATER
         } else {
             let from = self.beginning.build;
-            (from..=from.saturating_add(ALONE)).contains(&target)
+            (from..=from.after(ALONE)).contains(&target)
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::select::Verdict;
 use super::source::{SECOND, Source};
+use crate::nanos::Nanos;
 use minke_wire::civil::Civil;
 use minke_wire::ntp::Leap;
 
@@ -36,7 +37,7 @@ pub(super) fn announced(sources: &[Source]) -> Leap {
 /// The kernel leaps at the end of the day on which it was told: so it is told in the last hours of June and December,
 /// when leap seconds happen.
 pub(super) fn due(leap: Leap, real: i64) -> Leap {
-    let later = real.saturating_add(LEAP_NOTICE.saturating_mul(SECOND)).div_euclid(SECOND);
+    let later = real.after(LEAP_NOTICE.saturating_mul(SECOND)).div_euclid(SECOND);
     let date = Civil::from_unix(later);
     let today = Civil::from_unix(real.div_euclid(SECOND));
     let due = date.day == 1 && today.day != 1 && matches!(date.month, 1 | 7);

@@ -12,6 +12,7 @@ pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 
+use crate::nanos::Nanos;
 use crate::sources::Line;
 use clock::Clock;
 pub(crate) use clock::Steering;
@@ -46,7 +47,7 @@ pub(crate) struct Now {
 impl Now {
     /// How far the clock is ahead of the oscillator.
     pub(crate) fn ahead(&self) -> i64 {
-        self.real.saturating_sub(self.raw)
+        self.real.since(self.raw)
     }
 
     /// The oscillator in seconds.
@@ -178,7 +179,7 @@ impl Client {
         let mut ids = Vec::new();
         for source in &mut self.sources {
             let early = (SECOND << source.interval().clamp(0, 17)) / 8;
-            if due(source, now.boot.saturating_add(if source.burst > 0 { SECOND / 2 } else { early })) {
+            if due(source, now.boot.after(if source.burst > 0 { SECOND / 2 } else { early })) {
                 // Until it is asked, which happens at once; a call meanwhile must not ask twice.
                 source.next = None;
                 ids.push(source.id);
@@ -198,7 +199,7 @@ impl Client {
     /// The question was sent when the clock showed `real` nanoseconds.
     pub(crate) fn was_sent(&mut self, id: u64, now: Now, real: i64) {
         if let Some(source) = self.source(id) {
-            source.was_sent(real.saturating_sub(now.ahead()));
+            source.was_sent(real.since(now.ahead()));
         }
     }
 
@@ -215,7 +216,7 @@ impl Client {
     /// A datagram came from a source when the clock showed `real` nanoseconds. `true`: it answers the question.
     pub(crate) fn received(&mut self, id: u64, now: Now, bytes: &[u8], real: i64) -> bool {
         self.watch(now);
-        let raw = real.saturating_sub(now.ahead());
+        let raw = real.since(now.ahead());
         let Some(place) = self.sources.iter().position(|source| source.id == id) else { return true };
         let Some(source) = self.sources.get_mut(place) else { return true };
         match source.answer(now, bytes, raw, self.clock.pivot()) {
@@ -269,8 +270,8 @@ impl Client {
     /// Addresses or routes have changed: whoever waited for one is tried again.
     pub(crate) fn route_changed(&mut self, now: Now) {
         // Containers that come and go change routes all the time.
-        let again = self.rerouted.map_or(now.boot, |last| last.saturating_add(ROUTE_PAUSE));
-        let soon = again.max(now.boot.saturating_add(SECOND / 5));
+        let again = self.rerouted.map_or(now.boot, |last| last.after(ROUTE_PAUSE));
+        let soon = again.max(now.boot.after(SECOND / 5));
         self.rerouted = Some(soon);
         for source in self.sources.iter_mut().filter(|source| source.unrouted) {
             source.next = Some(source.next.map_or(soon, |next| next.min(soon)));
@@ -294,7 +295,7 @@ impl Client {
 
     /// Looks whether the machine slept or somebody set the clock: what was known of the phase is worthless then.
     pub(crate) fn watch(&mut self, now: Now) {
-        let slept = now.suspended.saturating_sub(self.suspended);
+        let slept = now.suspended.since(self.suspended);
         self.suspended = now.suspended;
         let set = self.clock.watch(now, &mut self.sources);
         if slept.saturating_abs() <= SUSPENDED && set.is_none() {

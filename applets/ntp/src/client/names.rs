@@ -2,6 +2,7 @@
 
 use super::source::{SECOND, Source};
 use super::{Action, BURST, Client, MOST_SOURCES, Now};
+use crate::nanos::Nanos;
 use crate::sources::Line;
 use std::net::{IpAddr, SocketAddr};
 
@@ -69,7 +70,7 @@ impl Entry {
 
     fn plan(&mut self, now: i64) {
         let pause = RETRY.checked_shl(self.failures.min(20)).unwrap_or(LONGEST).min(LONGEST);
-        self.due = Some(now.saturating_add(pause));
+        self.due = Some(now.after(pause));
         self.failures = self.failures.saturating_add(1);
     }
 }
@@ -218,11 +219,11 @@ impl Client {
             if !entry.spare.is_empty() {
                 gone.push(source.id);
             } else if !entry.resolving && entry.due.is_none() {
-                let due = entry.last.map_or(now.boot, |last| now.boot.max(last.saturating_add(AGAIN)));
+                let due = entry.last.map_or(now.boot, |last| now.boot.max(last.after(AGAIN)));
                 // Each time a little later: a server that stays silent may be all there is.
                 let pause = AGAIN.checked_shl(entry.vain.min(8)).unwrap_or(LONGEST).min(LONGEST);
                 entry.vain = entry.vain.saturating_add(1);
-                entry.due = Some(due.saturating_add(pause.saturating_sub(AGAIN)));
+                entry.due = Some(due.after(pause.since(AGAIN)));
             }
         }
         if !gone.is_empty() {

@@ -3,6 +3,7 @@
 use super::Now;
 use super::filter::{Filter, Sample};
 use super::select::Verdict;
+use crate::nanos::Nanos;
 use crate::sources::{Line, Options};
 use minke_wire::ntp::{Extensions, Kiss, Leap, MAXSTRAT, Packet, Timestamp, mode};
 use std::net::SocketAddr;
@@ -162,7 +163,7 @@ impl Source {
         self.burst = self.burst.max(count);
         // What was asked a moment ago may still be answered.
         let asked = self.pending.is_some() && self.failures == 0;
-        let soon = if asked { now.saturating_add(BURST_GAP) } else { now };
+        let soon = if asked { now.after(BURST_GAP) } else { now };
         self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
     }
 
@@ -189,7 +190,7 @@ impl Source {
         self.reach <<= 1;
         self.sent = self.sent.saturating_add(1);
         self.burst = self.burst.saturating_sub(1);
-        self.next = Some(now.boot.saturating_add(self.retry()));
+        self.next = Some(now.boot.after(self.retry()));
         packet.encode().to_vec()
     }
 
@@ -225,7 +226,7 @@ impl Source {
         if self.pending.take().is_some() {
             self.failures = self.failures.saturating_add(1);
         }
-        self.next = Some(now.boot.saturating_add(self.retry()));
+        self.next = Some(now.boot.after(self.retry()));
     }
 
     /// Whether another server of its pool should take its place.
@@ -282,8 +283,8 @@ impl Source {
     ) -> Answer {
         let Exchange { sent, received, server_received } = exchange;
         let inside = server_sent.since(server_received);
-        let outside = received.saturating_sub(sent);
-        let delay = outside.saturating_sub(inside);
+        let outside = received.since(sent);
+        let delay = outside.since(inside);
         // A server cannot answer before it is asked, nor later than we hear of it.
         let slack = outside / 8 + 1_000_000;
         if inside < 0 || outside < 0 || delay < -slack {
@@ -293,12 +294,12 @@ impl Source {
         self.reach |= 1;
         self.valid = self.valid.saturating_add(1);
         let time = midpoint(sent, received);
-        let server = server_received.to_nanos(pivot).saturating_add(inside / 2);
-        let offset = server.saturating_sub(time);
+        let server = server_received.to_nanos(pivot).after(inside / 2);
+        let offset = server.since(time);
         self.last = Some(Last {
             packet: *packet,
             at: now.boot,
-            offset: offset.saturating_sub(now.ahead()),
+            offset: offset.since(now.ahead()),
             delay,
             interleaved,
             authenticated: false,
@@ -338,16 +339,16 @@ impl Source {
             let interval = SECOND << self.interval().clamp(0, 17);
             // Up to 1/32 either way, so that devices that began together do not stay together.
             let part = i64::from(now.random as u16);
-            interval.saturating_add((interval / 32).saturating_mul(part.saturating_sub(32_768)) / 32_768)
+            interval.after((interval / 32).saturating_mul(part.since(32_768)) / 32_768)
         };
-        self.next = Some(now.boot.saturating_add(pause));
+        self.next = Some(now.boot.after(pause));
     }
 
     /// Its answer contradicts the ones before. Whether that is an accident or a new truth is worth a few questions, but
     /// not all the time.
     pub(crate) fn doubt(&mut self, now: Now) {
         let pause = (SECOND << self.interval().clamp(0, 17)).saturating_mul(4);
-        if self.burst == 0 && self.doubted.is_none_or(|at| now.boot.saturating_sub(at) > pause) {
+        if self.burst == 0 && self.doubted.is_none_or(|at| now.boot.since(at) > pause) {
             self.doubted = Some(now.boot);
             self.burst = 3;
             self.plan(now);
@@ -398,7 +399,7 @@ fn root_distance(packet: &Packet) -> u64 {
 }
 
 fn midpoint(a: i64, b: i64) -> i64 {
-    a.saturating_add(b.saturating_sub(a) / 2)
+    a.after(b.since(a) / 2)
 }
 
 /// 2 to this power.

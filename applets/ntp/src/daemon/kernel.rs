@@ -2,6 +2,7 @@
 
 use super::nanos;
 use crate::client::{Client, Now, Steering};
+use crate::nanos::Nanos;
 use minke_applet::log;
 use minke_sys::adjtime::{self, FREQ_PER_PPM, STA_DEL, STA_INS, STA_UNSYNC, State, Steer, TICK};
 use minke_sys::{clock, random};
@@ -37,13 +38,13 @@ impl Kernel {
         for _ in 0..3 {
             let before = nanos(clock::raw());
             let between = nanos(clock::realtime());
-            let took = nanos(clock::raw()).saturating_sub(before);
+            let took = nanos(clock::raw()).since(before);
             if took < best {
-                (raw, real, best) = (before.saturating_add(took / 2), between, took);
+                (raw, real, best) = (before.after(took / 2), between, took);
             }
         }
         let boot = nanos(clock::boottime());
-        let suspended = boot.saturating_sub(nanos(clock::monotonic()));
+        let suspended = boot.since(nanos(clock::monotonic()));
         // splitmix64's step; nothing secret is made of it.
         let noise = self.noise.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.noise.set(noise);
@@ -91,12 +92,12 @@ impl Kernel {
 
     /// When the kernel must hear of us next, in nanoseconds since boot.
     pub(crate) fn deadline(&self) -> Option<i64> {
-        self.told.map(|told| told.saturating_add(REFRESH))
+        self.told.map(|told| told.after(REFRESH))
     }
 
     /// Tells the error bound anew, if that was long ago.
     pub(crate) fn refresh(&mut self, now: Now, client: &Client) {
-        if self.told.is_none_or(|told| now.boot.saturating_sub(told) < STALE) {
+        if self.told.is_none_or(|told| now.boot.since(told) < STALE) {
             return;
         }
         if !client.clock.is_synchronized(now) {

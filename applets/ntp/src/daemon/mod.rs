@@ -9,6 +9,7 @@ mod report;
 mod server;
 
 use crate::client::{Action, Beginning, Client, Now};
+use crate::nanos::Nanos;
 use crate::nts::associations::Associations;
 use crate::serve::{Subnet, options};
 use crate::sources;
@@ -16,7 +17,7 @@ use drift::Drift;
 use health::{Finding, Health};
 use kernel::Kernel;
 use minke_applet::{Args, EXIT_USAGE, Flag, build, log, notify, report as outcome};
-use minke_control::ntp::{Command, SOCKET};
+use minke_control::ntp::{Command, SOCKET, SOURCES};
 use minke_control::{Event, Limits, Server};
 use minke_sys::alarm::Alarm;
 use minke_sys::event::{Interest, Poller, Ready, Timer};
@@ -102,7 +103,7 @@ pub(crate) fn run(args: &Args) -> u8 {
     };
     let settings = Settings {
         config: path(&CONFIG_FLAG, "/etc/chrony.conf"),
-        sources: path(&SOURCES_FLAG, "/run/chrony"),
+        sources: path(&SOURCES_FLAG, SOURCES),
         state: path(&STATE_FLAG, "/var/lib/chrony"),
         socket: path(&crate::status::SOCKET_FLAG, SOCKET),
         watch_only: args.has(NO_CLOCK_FLAG.long),
@@ -138,6 +139,7 @@ fn serve(settings: Settings) -> Result<()> {
     let mut daemon = Daemon::new(settings)?;
     daemon.reload();
     daemon.work()?;
+    confine();
     notify::ready();
     let mut ready = Vec::new();
     loop {
@@ -168,6 +170,15 @@ fn serve(settings: Settings) -> Result<()> {
         daemon.exchange_keys();
         daemon.check_health(now);
         daemon.work()?;
+    }
+}
+
+/// Gives up the system calls that are not needed, before the first packet is read. A kernel that has no filters is no
+/// reason to have no time.
+fn confine() {
+    use minke_sys::seccomp::{self, CLOCK, LOOP, READING, SOCKETS, THREADS, WRITING};
+    if let Err(error) = seccomp::allow(&[LOOP, SOCKETS, READING, WRITING, THREADS, CLOCK]) {
+        log::warn(format_args!("{error}; going on with more rights than are needed"));
     }
 }
 
@@ -255,7 +266,7 @@ impl Daemon {
         let first = deadlines.into_iter().flatten().min();
         if first != self.set {
             self.set = first;
-            let nanos = |due: i64| u64::try_from(due.saturating_sub(now.boot)).unwrap_or(0);
+            let nanos = |due: i64| u64::try_from(due.since(now.boot)).unwrap_or(0);
             self.timer.set(first.map(|due| Duration::from_nanos(nanos(due))))?;
         }
         Ok(())
@@ -455,7 +466,7 @@ fn watchdog_period() -> Option<i64> {
 /// Nanoseconds of a clock.
 fn nanos(time: Duration) -> i64 {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    seconds.saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
+    seconds.saturating_mul(1_000_000_000).after(time.subsec_nanos().into())
 }
 
 fn boot() -> i64 {

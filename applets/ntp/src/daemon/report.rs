@@ -4,6 +4,7 @@ use super::kernel::Kernel;
 use crate::client::select::Verdict;
 use crate::client::source::Source as Server;
 use crate::client::{Client, Now};
+use crate::nanos::Nanos;
 use minke_control::ntp::{Source, State, Status, Step};
 
 pub(crate) fn status(client: &Client, kernel: &Kernel, now: Now) -> Box<Status> {
@@ -25,9 +26,7 @@ pub(crate) fn status(client: &Client, kernel: &Kernel, now: Now) -> Box<Status> 
         skew_ppb: billion(clock.drift().1),
         update_interval_ms: report.interval / 1_000_000,
         last_step: report.last_step.map(|(time_ns, by_ns)| Step { time_ns, by_ns }),
-        next_poll_s: client
-            .deadline()
-            .map(|due| due.saturating_sub(now.boot).max(0).unsigned_abs() / 1_000_000_000),
+        next_poll_s: client.deadline().map(|due| due.since(now.boot).max(0).unsigned_abs() / 1_000_000_000),
         ..Status::default()
     });
     if let Some(state) = kernel.state() {
@@ -39,10 +38,9 @@ pub(crate) fn status(client: &Client, kernel: &Kernel, now: Now) -> Box<Status> 
         status.refid = reference(server);
         status.reference = server.address.ip().to_string();
         let delay = billion(server.filter.least_delay());
-        status.root_delay_ns =
-            i64::try_from(last.packet.rootdelay.to_nanos()).unwrap_or(0).saturating_add(delay);
+        status.root_delay_ns = i64::try_from(last.packet.rootdelay.to_nanos()).unwrap_or(0).after(delay);
         let dispersion = i64::try_from(last.packet.rootdisp.to_nanos()).unwrap_or(0);
-        status.root_dispersion_ns = dispersion.saturating_add(billion(clock.error(now)));
+        status.root_dispersion_ns = dispersion.after(billion(clock.error(now)));
     }
     for server in &client.sources {
         status.sources.push(source(server, client, now));
@@ -101,7 +99,7 @@ fn source(server: &Server, client: &Client, now: Now) -> Source {
         one.leap = last.packet.leap as u8;
         one.stratum = last.packet.stratum;
         one.refid = u32::from_be_bytes(last.packet.refid);
-        one.last_rx_s = Some(now.boot.saturating_sub(last.at).max(0).unsigned_abs() / 1_000_000_000);
+        one.last_rx_s = Some(now.boot.since(last.at).max(0).unsigned_abs() / 1_000_000_000);
         one.offset_ns = last.offset;
         one.delay_ns = last.delay;
         one.root_delay_ns = i64::try_from(last.packet.rootdelay.to_nanos()).unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Where the loop and the server for the local network meet.
 
 use super::{Daemon, SERVER, report};
+use crate::nanos::Nanos;
 use crate::serve::{Facts, Server, Service};
 use minke_applet::log;
 use minke_sys::event::Interest;
@@ -45,7 +46,7 @@ impl Daemon {
 
     pub(super) fn serve_clients(&mut self, token: u64) {
         let now = self.kernel.now();
-        let known = self.serving.facts.filter(|(at, _)| (0..FRESH).contains(&now.boot.saturating_sub(*at)));
+        let known = self.serving.facts.filter(|(at, _)| (0..FRESH).contains(&now.boot.since(*at)));
         let (at, facts) = known.unwrap_or_else(|| (now.boot, self.facts()));
         self.serving.facts = Some((at, facts));
         if let Some((_, server)) = &mut self.serving.server {

@@ -405,7 +405,7 @@ impl Connection {
         self.receive = Receive::Stopped;
         self.paused = false;
         self.input = Vec::new();
-        self.closing = Some(now.saturating_add(LINGER));
+        self.closing = Some(minke_sys::clock::after(now, LINGER));
     }
 }
 

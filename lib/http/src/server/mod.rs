@@ -258,7 +258,7 @@ impl Server {
     }
 
     fn pause_accepting(&mut self, now: Duration) {
-        self.accept_paused = Some(now.saturating_add(PAUSE));
+        self.accept_paused = Some(minke_sys::clock::after(now, PAUSE));
         self.watch_listeners(Interest::None);
     }
 

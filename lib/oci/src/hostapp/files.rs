@@ -93,9 +93,13 @@ pub(super) fn make_folders(tree: &Tree, path: &[u8]) -> Result<Folder> {
     Ok(folder)
 }
 
+/// What a system that starts host apps as overlays has beside the kernel (spec os §1.6); our slots need it not.
+const FOREIGN: &[u8] = b"boot/init";
+
 /// Whether a path belongs into a slot.
 pub(super) fn is_kept(path: &[u8]) -> bool {
-    matches!(path, b"rootfs.squashfs" | b"rootfs.verity") || path == b"boot" || path.starts_with(b"boot/")
+    let ours = matches!(path, b"rootfs.squashfs" | b"rootfs.verity" | b"boot") || path.starts_with(b"boot/");
+    ours && path != FOREIGN
 }
 
 /// Brings everything to the disk, reads each file from there and compares the digests. A medium that loses what it

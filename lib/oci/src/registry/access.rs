@@ -1,12 +1,14 @@
 //! How registries are reached: who we are, whom we believe, how long we try.
 
 use super::request::Failure;
-use crate::Result;
+use crate::{Error, Result};
 use minke_http::Trust;
 use minke_wire::base64;
 use minke_wire::json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The longest pause between two tries.
@@ -81,6 +83,8 @@ pub struct Access {
     pub names: PathBuf,
     /// How often something is tried in a row without success (balenaEngine: 10).
     pub tries: u32,
+    /// Set when nobody waits any more: no further try is made.
+    pub unwanted: Option<Arc<AtomicBool>>,
     /// The first pause between two tries; each is twice the one before, up to 30 s.
     pub pause: Duration,
 }
@@ -93,12 +97,18 @@ impl Default for Access {
             trust: Trust::default(),
             names: "/etc".into(),
             tries: 10,
+            unwanted: None,
             pause: Duration::from_secs(1),
         }
     }
 }
 
 impl Access {
+    /// Whether the date matters for what a reference means: its registry has certificates.
+    pub fn needs_clock(&self, reference: &crate::Reference) -> bool {
+        !self.allows_plain(reference.registry.as_deref().unwrap_or_default())
+    }
+
     /// Whether a host may be spoken to without TLS.
     pub(super) fn allows_plain(&self, authority: &str) -> bool {
         let colon = authority.rfind(':').filter(|at| !authority.get(*at..).unwrap_or("]").contains(']'));
@@ -110,7 +120,7 @@ impl Access {
     }
 
     pub(super) fn patience(&self) -> Patience {
-        Patience { left: self.tries, pause: self.pause }
+        Patience { left: self.tries, pause: self.pause, unwanted: self.unwanted.clone() }
     }
 }
 
@@ -119,6 +129,7 @@ impl Access {
 pub(super) struct Patience {
     left: u32,
     pause: Duration,
+    unwanted: Option<Arc<AtomicBool>>,
 }
 
 impl Patience {
@@ -129,6 +140,9 @@ impl Patience {
             return Err(failure.error);
         }
         minke_sys::clock::sleep(failure.after.unwrap_or(self.pause).min(MAX_PAUSE));
+        if self.unwanted.as_ref().is_some_and(|unwanted| unwanted.load(Ordering::Relaxed)) {
+            return Err(Error::Cancelled);
+        }
         self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);
         Ok(())
     }
