@@ -242,6 +242,34 @@ fn tokens_are_fetched_renewed_and_kept_from_other_hosts() {
 }
 
 #[test]
+fn a_redirection_within_the_registry_keeps_who_we_are() {
+    if !is_there() {
+        return;
+    }
+    let scratch = Scratch::new("registry-within");
+    let server = Server::start(&scratch.0, &Kind::Plain);
+    let one = image("within");
+    push(&scratch, &one, server.port, "app", &[]);
+    let front = Front::start(server.port, |asked| {
+        if asked.authorization != "Basic ZF8xOmtleQ==" {
+            return Act::Answer(401, "WWW-Authenticate: Basic realm=\"x\"\r\n".into(), String::new());
+        }
+        if asked.path.ends_with("?again") {
+            return Act::Forward;
+        }
+        Act::Answer(308, format!("Location: {}?again\r\n", asked.path), String::new())
+    });
+    let credentials = Some(Credentials::Basic { user: "d_1".into(), password: "key".into() });
+    let name = format!("127.0.0.1:{}/app", front.port);
+    let pulled =
+        pull_as(&scratch.store(), &name, &Access { credentials, ..access() }, &common::amd64()).unwrap();
+    assert_eq!(pulled.id, one.id());
+    // Asked for once.
+    let refused = front.asked().iter().filter(|asked| asked.authorization.is_empty()).count();
+    assert_eq!((refused, front.asked().len()), (1, 9));
+}
+
+#[test]
 fn broken_connections_and_busy_servers_are_outlasted() {
     if !is_there() {
         return;
@@ -309,6 +337,12 @@ fn what_is_not_what_its_digest_says_is_refused() {
         assert!(matches!(error, Error::Digest { .. } | Error::Malformed { .. }), "{what} {at}: {error}");
         assert!(store.list().is_empty());
     }
+    // Layers that lead out.
+    let trap = TestImage::new("trap", &[tar(&[("etc/", b""), ("etc/../../escaped", b"x")])]);
+    push(&scratch, &trap, server.port, "trap", &[]);
+    let error = line(pull(&store, &format!("127.0.0.1:{}/trap", server.port)));
+    assert!(error.contains("contains '..'; the layer is refused"), "{error}");
+    assert!(store.get("trap").is_err() && !scratch.path("store/escaped").exists());
     // Another image than the one asked for, and no image at all.
     let other: Digest = sha256(b"other");
     let front = Front::start(server.port, |asked| match asked.path.rsplit('/').next() {

@@ -134,9 +134,12 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
     let (image, mut content) = source::open(source, task.platform)?;
     let config = ImageConfig::parse(&image.config)?;
     let release = describe(&image, &config, task)?;
-    let (layer, diff_id) = match (image.layers.as_slice(), config.diff_ids()?.as_slice()) {
-        ([layer], [diff_id]) => (layer, diff_id.clone()),
-        (layers, _) => return Err(foreign(&format_args!("it has {} layers, not one", layers.len()))),
+    let [layer] = image.layers.as_slice() else {
+        return Err(foreign(&format_args!("it has {} layers, not one", image.layers.len())));
+    };
+    let diff_ids = config.diff_ids()?;
+    let [diff_id] = diff_ids.as_slice() else {
+        return Err(Error::bad("image config", &"it and the list of layers do not match"));
     };
     let base = release.base.as_deref().map(|base| base_folder(task.base, base)).transpose()?;
     watch.accept(&release).map_err(|reason| Error::refused(&reason))?;
@@ -170,22 +173,23 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
         }
     };
     let point = saved.as_ref().map(resume::Saved::point);
-    let done = pass(blob, &diff_id, writer.sink(), &mut progress, point.as_ref());
+    let done = pass(blob, diff_id, writer.sink(), &mut progress, point.as_ref());
     let done = done.and_then(|()| writer.finish());
-    let done = done.and_then(|files| files::read_back(task.target, &files, watch).map(|()| files));
-    match done {
-        Ok(files) => {
-            file::remove_durable(&resume)?;
-            Ok(Installed { release, files, resumed })
-        }
-        // What is only cut off is of use another time.
-        Err(error @ (Error::Cancelled | Error::Registry(_) | Error::System(_))) => Err(error),
-        Err(error) => {
-            file::remove_durable(&resume)?;
-            file::remove_all(task.target)?;
-            Err(error)
-        }
+    // What is only cut off is of use another time; what cannot be read back is not.
+    let done = match done {
+        Err(error @ (Error::Cancelled | Error::Registry(_) | Error::System(_))) => return Err(error),
+        Err(error) => Err(error),
+        Ok(files) => match files::read_back(task.target, &files, watch) {
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Installed { release, files, resumed }),
+        },
+    };
+    file::remove_durable(&resume)?;
+    if done.is_err() {
+        file::remove_all(task.target)?;
     }
+    done
 }
 
 /// What makes the files of a layer's tar.

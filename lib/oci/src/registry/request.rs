@@ -59,8 +59,12 @@ impl Registry {
         let range = format!("bytes={from}-");
         loop {
             // Who we are is for the registry alone.
-            let own = url == self.url(target);
-            let mut headers = vec![("Accept", MANIFESTS)];
+            let own = url.strip_prefix(&self.url("")).is_some_and(|rest| rest.starts_with('/'));
+            // Some web servers in front of registries turn those away who do not say what they are.
+            let mut headers = vec![("User-Agent", "minke")];
+            if text::contains(target, "/manifests/") {
+                headers.push(("Accept", MANIFESTS));
+            }
             if from > 0 {
                 headers.push(("Range", &range));
             }
