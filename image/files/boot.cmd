@@ -7,6 +7,7 @@ setenv upgrade_available
 setenv bootcount
 setenv extra_os_cmdline
 setenv extra_os_firmware_class_path
+setenv trial
 if test -e ${bootpart} /extra_uEnv.txt; then
   if load ${bootpart} ${scratch} extra_uEnv.txt; then
     env import -t -r ${scratch} ${filesize} extra_os_cmdline extra_os_firmware_class_path
@@ -31,6 +32,8 @@ if test "${upgrade_available}" = "1"; then
   if test -z "${bootcount}"; then setenv bootcount 0; fi
   if test ${bootcount} -lt 3; then
     setexpr bootcount ${bootcount} + 1
+    # Stage 1 restarts at once where a system that is no longer on trial would go on.
+    setenv trial "minke.trial=${bootcount}"
   else
     setenv bootcount 4
     setenv swap ${slot}
@@ -42,7 +45,10 @@ if test "${upgrade_available}" = "1"; then
 fi
 # A slot without a kernel would only stop here.
 if test ! -e ${devtype} ${devnum}:${slot} /boot/vmlinuz; then
-  if test -e ${devtype} ${devnum}:${other} /boot/vmlinuz; then setenv slot ${other}; fi
+  if test -e ${devtype} ${devnum}:${other} /boot/vmlinuz; then
+    setenv slot ${other}
+    setenv trial
+  fi
 fi
 setenv label resin-rootA
 if test "${slot}" = "3"; then setenv label resin-rootB; fi
@@ -51,8 +57,15 @@ if test -n "${extra_os_firmware_class_path}"; then
 fi
 @BOARD@
 echo "minke: U-Boot starts partition ${slot} (upgrade_available=${upgrade_available} bootcount=${bootcount})"
-setenv bootargs "root=LABEL=${label} ro @ARGUMENTS@ ${board_arguments} ${extra_os_cmdline}"
 setenv rootpart "${devtype} ${devnum}:${slot}"
+# The version's own arguments, the root image's hash among them.
+setenv slot_arguments
+if test -e ${rootpart} /boot/slot.env; then
+  if load ${rootpart} ${scratch} /boot/slot.env; then env import -t -r ${scratch} ${filesize} slot_arguments; fi
+else
+  echo "minke: partition ${slot} has no /boot/slot.env; its kernel gets no arguments of its own"
+fi
+setenv bootargs "root=LABEL=${label} ro @ARGUMENTS@ ${board_arguments} ${trial} ${slot_arguments} ${extra_os_cmdline}"
 load ${rootpart} ${kernel_addr_r} /boot/vmlinuz
 load ${rootpart} ${ramdisk_addr_r} /boot/initramfs
 @BOOT@ ${kernel_addr_r} ${ramdisk_addr_r}:${filesize} ${fdt_addr}

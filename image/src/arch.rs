@@ -144,6 +144,16 @@ impl Arch {
         }
     }
 
+    /// Modules in the initramfs that stage 1 loads when it needs them: what checks the root image when the boot arguments
+    /// have its root hash, and what reads the boot partition where this kernel is the boot loader.
+    pub fn optional_boot_modules(self) -> &'static [&'static str] {
+        match self {
+            Arch::Armv6 | Arch::Armv7 => &["dm_verity", "sha256_arm"],
+            Arch::Aarch64 => &["dm_verity", "sha256_arm64", "sha2_ce", "vfat", "nls_cp437", "nls_ascii"],
+            Arch::X86_64 => &["dm_verity", "sha256_ssse3", "vfat", "nls_cp437", "nls_ascii"],
+        }
+    }
+
     /// Whether its machines may have secure boot, which demands signed modules. Elsewhere nobody looks at a signature,
     /// and the kernel verifies it all the same: a tenth of an ARM1176's work in a boot.
     pub fn has_secure_boot(self) -> bool {

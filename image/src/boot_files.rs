@@ -3,7 +3,8 @@
 use crate::arch::Arch;
 use crate::error::{Context, Error, Result};
 use crate::kernel::Parts;
-use crate::rootfs::{OS_VERSION, build_information, fingerprint, os_release};
+use crate::release::Release;
+use crate::rootfs::fingerprint;
 use crate::tool::Tool;
 use crate::tree::{Root, Scratch};
 use serde_json::{Map, Value, json};
@@ -36,14 +37,15 @@ const PI_ENVIRONMENT_BYTES: &str = "0x4000";
 
 /// Everything except `config.json`, whose content belongs to the device: the same set lies in the root image's
 /// `/resin-boot`.
-pub fn make(root: &Root, arch: Arch, parts: &Parts, development: bool, stamp: u64) -> Result<()> {
+pub fn make(root: &Root, release: &Release, parts: &Parts) -> Result<()> {
+    let Release { arch, development, stamp, .. } = *release;
     match arch {
         Arch::X86_64 => grub(root, development)?,
         Arch::Armv6 | Arch::Armv7 | Arch::Aarch64 => u_boot(root, arch, parts, development, stamp)?,
     }
     root.file("device-type.json", format!("{:#}\n", device_type(arch)))?;
-    root.file("os-release", os_release(arch))?;
-    root.file("image-version-info", format!("{}version {OS_VERSION}\n", build_information(arch, stamp)))?;
+    root.file("os-release", release.os_release())?;
+    root.file("image-version-info", format!("{}version {}\n", release.build_information(), release.version))?;
     root.file("balena-image", "DO NOT REMOVE THIS FILE\n")?;
     root.file("system-connections/balena-sample.ignore", include_str!("../files/balena-sample.ignore"))?;
     root.file("system-connections/README.ignore", include_str!("../files/system-connections-README.ignore"))?;
@@ -99,16 +101,47 @@ fn grub(root: &Root, development: bool) -> Result<()> {
     root.file("grubenv", grub_environment("2", "0", "0"))
 }
 
-/// A GRUB environment block: 1024 bytes, the variables in its first sector.
+/// A GRUB environment block with the slot selection, all of it in the first sector.
 pub fn grub_environment(root_part: &str, upgrade_available: &str, bootcount: &str) -> String {
-    let mut block = format!(
-        "# GRUB Environment Block\nresin_root_part={root_part}\nupgrade_available={upgrade_available}\nbootcount={bootcount}\n"
-    );
-    while block.len() < 1024 {
-        block.push('#');
+    let variables =
+        [("resin_root_part", root_part), ("upgrade_available", upgrade_available), ("bootcount", bootcount)];
+    environment_block(&variables)
+}
+
+/// A GRUB environment block of 1024 bytes; values without line ends, `\\` and `#`, which need no escape.
+fn environment_block(variables: &[(&str, &str)]) -> String {
+    let mut block = "# GRUB Environment Block\n".to_owned();
+    for (name, value) in variables {
+        block.push_str(&format!("{name}={value}\n"));
     }
+    block.push_str(&"#".repeat(1024usize.saturating_sub(block.len())));
     block
 }
+
+/// Longest text of a slot's own kernel arguments: the kernel of 32-bit ARM takes 1024 bytes in all.
+const MAX_SLOT_ARGUMENTS: usize = 400;
+
+/// The files in a slot's `boot/` that carry its own kernel arguments: `slot.env` for U-Boot and the kexec stage, and the
+/// same as an environment block for GRUB. The boot scripts on the FAT partition serve both slots and read them.
+pub fn slot_arguments(arch: Arch, arguments: &str) -> Result<Vec<(&'static str, String)>> {
+    let good = |byte: u8| matches!(byte, b' '..=b'~') && !b"\\#$\"';".contains(&byte);
+    if arguments.len() > MAX_SLOT_ARGUMENTS || !arguments.bytes().all(good) {
+        return Err(Error::Invalid(format!(
+            "kernel arguments that a boot loader cannot pass on: {arguments}"
+        )));
+    }
+    let mut files = vec![("slot.env", format!("slot_arguments={arguments}\n"))];
+    if arch == Arch::X86_64 {
+        files.push(("slot.grubenv", environment_block(&[("slot_arguments", arguments)])));
+    }
+    Ok(files)
+}
+
+/// The count as U-Boot's `env export` writes it, with the zero byte behind: `fatwrite` overwrites the file's cluster in
+/// place, then the folder's with the new length (seen in a log of its writes; the allocation table stays). With the same
+/// length from the first day on, nothing but the first sector of the file ever changes, so that a cut leaves one count or
+/// the other.
+const BOOT_COUNT: &str = "bootcount=0\n\0";
 
 fn u_boot(root: &Root, arch: Arch, parts: &Parts, development: bool, stamp: u64) -> Result<()> {
     let scratch = Scratch::new("u-boot")?;
@@ -133,7 +166,7 @@ fn u_boot(root: &Root, arch: Arch, parts: &Parts, development: bool, stamp: u64)
         .arg(root.at("boot.scr"))
         .run()?;
     root.file("resinOS_uEnv.txt", "resin_root_part=2\nupgrade_available=0\n")?;
-    root.file("bootcount.env", "bootcount=0\n")?;
+    root.file("bootcount.env", BOOT_COUNT)?;
     root.file("extra_uEnv.txt", include_str!("../files/extra_uEnv.txt"))?;
     if arch == Arch::Armv6 {
         let binary = parts.path("u-boot.bin");

@@ -1,20 +1,22 @@
 //! Builds an image: root file system, initramfs, slot, boot files, state, data, and the disk that holds them.
 
 use crate::arch::Arch;
+use crate::balena::{self, BootChain};
 use crate::boot_files;
 use crate::cache::{Cache, Key, file_digest};
 use crate::demo;
 use crate::error::{Context, Error, Result};
 use crate::filesystem::{Ext4, Role, make_fat};
-use crate::initramfs;
+use crate::hostapp::{self, HostApp, Signing};
 use crate::kernel::Parts;
 use crate::machine;
-use crate::oci;
 use crate::progress;
-use crate::rootfs;
+use crate::release::Release;
 use crate::table::{Layout, SECTOR, Sizes};
 use crate::tool::Tool;
 use crate::tree::{Root, Scratch, walk};
+use crate::units;
+use minke_wire::minisign;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -23,6 +25,9 @@ use std::time::Duration;
 
 /// Compiling everything for one architecture on a slow machine.
 const COMPILE_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Where the root image has the public keys of releases.
+const RELEASE_KEYS: &str = "usr/share/minke/release-keys";
 
 /// Partition sizes by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +61,18 @@ pub struct Options {
     pub arch: Arch,
     /// Development image: console, root shell, developmentMode.
     pub development: bool,
+    /// The operating system's version.
+    pub version: String,
     /// `config.json` to be used instead of the default one.
     pub config: Option<PathBuf>,
     /// Data partition content.
     pub preload: Preload,
     /// Partition sizes.
     pub layout: LayoutChoice,
+    /// Who selects the slot.
+    pub boot_chain: BootChain,
+    /// minisign public keys, named `*.pub`: a device with any takes only releases that one of them has signed.
+    pub release_keys: Vec<PathBuf>,
     /// The image file; kernel and initramfs go into a folder of the same name with `.boot`.
     pub output: PathBuf,
     /// A binary to use instead of building one.
@@ -98,9 +109,43 @@ pub fn default_output(arch: Arch, development: bool) -> PathBuf {
     project().join("out").join(format!("minke-{}{suffix}.img", arch.name()))
 }
 
+/// Where a release artefact goes when nobody says: `out/minke-ARCH[-dev]-VERSION.hostapp.tar`.
+pub fn default_artefact(arch: Arch, development: bool, version: &str) -> PathBuf {
+    let suffix = if development { "-dev" } else { "" };
+    project().join("out").join(format!("minke-{}{suffix}-{version}.hostapp.tar", arch.name()))
+}
+
+/// Builds a release artefact and returns the host application's id.
+pub fn artefact(cache: &Cache, options: &Options, signing: &Signing) -> Result<String> {
+    let release = options.release();
+    let minke = release_binary(options)?;
+    let parts = Parts::get(cache, options.arch, options.refresh)?;
+    let scratch = Scratch::new("hostapp")?;
+    let change = |tree: &hostapp::Tree<'_>| options.change(tree);
+    let from = hostapp::Ingredients { release: &release, parts: &parts, minke: &minke, change: &change };
+    let app = hostapp::build(&from, &scratch)?;
+    let step = progress::step("archive");
+    let archive = app.archive(&release, signing)?;
+    write_whole(&options.output, &archive)?;
+    step.done(&format!("{} ({} bytes)", options.output.display(), archive.len()));
+    Ok(app.image.id)
+}
+
+/// Writes a file beside its place and renames it, so that a build that is cut off leaves none.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).on("making", folder)?;
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    fs::write(&new, content).on("writing", &new)?;
+    fs::rename(&new, path).on("renaming", &new)
+}
+
 /// Builds the image, or finds that it is there already, made from the same inputs.
 pub fn build(cache: &Cache, options: &Options) -> Result<Built> {
-    let stamp = build_stamp();
+    let release = options.release();
     let minke = release_binary(options)?;
     let parts = Parts::get(cache, options.arch, options.refresh)?;
     let built = Built { image: options.output.clone(), boot: boot_folder(&options.output) };
@@ -108,7 +153,7 @@ pub fn build(cache: &Cache, options: &Options) -> Result<Built> {
         "image-{}",
         Key::new().with(options.output.as_os_str().as_encoded_bytes()).finish()
     ))?;
-    let inputs = inputs_key(options, &minke, &parts, stamp)?;
+    let inputs = inputs_key(options, &release, &minke, &parts)?;
     let note = built.boot.join("build.json");
     if up_to_date(&note, &inputs, &built) {
         progress::step(format!("{} is up to date", built.image.display())).done("");
@@ -122,7 +167,8 @@ pub fn build(cache: &Cache, options: &Options) -> Result<Built> {
     if note.exists() {
         fs::remove_file(&note).on("removing", &note)?;
     }
-    let work = Work { options, minke: &minke, parts: &parts, stamp, scratch: &scratch, boot: &root };
+    let work =
+        Work { options, release: &release, minke: &minke, parts: &parts, scratch: &scratch, boot: &root };
     let id = work.run(&built.image)?;
     let digest = file_digest(&built.image)?;
     let record = json!({
@@ -146,6 +192,37 @@ fn build_stamp() -> u64 {
     time.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
+impl Options {
+    /// What the options say of the system.
+    pub fn release(&self) -> Release {
+        Release {
+            arch: self.arch,
+            development: self.development,
+            version: self.version.clone(),
+            stamp: build_stamp(),
+        }
+    }
+
+    /// What the options change in what is about to be packed.
+    fn change(&self, tree: &hostapp::Tree<'_>) -> Result<()> {
+        if let hostapp::Tree::Root(root) = tree {
+            for path in &self.release_keys {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let text = fs::read_to_string(path).on("reading", path)?;
+                if !name.ends_with(".pub") || minisign::PublicKey::parse(&text).is_none() {
+                    return Err(Error::Invalid(format!(
+                        "{}: a minisign public key named *.pub is expected",
+                        path.display()
+                    )));
+                }
+                root.file(&format!("{RELEASE_KEYS}/{name}"), text)?;
+            }
+        }
+        self.boot_chain.change(tree)
+    }
+}
+
+/// The release binary of minke: the given one, or what `release/build` makes.
 fn release_binary(options: &Options) -> Result<PathBuf> {
     if let Some(path) = &options.minke {
         return Ok(path.clone());
@@ -162,18 +239,22 @@ fn release_binary(options: &Options) -> Result<PathBuf> {
 }
 
 /// Everything that decides the image's bytes.
-fn inputs_key(options: &Options, minke: &Path, parts: &Parts, stamp: u64) -> Result<String> {
+fn inputs_key(options: &Options, release: &Release, minke: &Path, parts: &Parts) -> Result<String> {
     let tool = std::env::current_exe().on("finding", Path::new("this program"))?;
     let mut key = Key::new()
         .with(file_digest(&tool)?)
         .with(file_digest(minke)?)
         .with(parts.key())
-        .with(stamp.to_le_bytes());
+        .with(release.stamp.to_le_bytes())
+        .with(&release.version);
     key = key
         .with(options.arch.name())
         .with([u8::from(options.development)])
-        .with(format!("{:?}", options.layout));
-    for (name, path) in walk(&units_folder())? {
+        .with(format!("{:?} {:?}", options.layout, options.boot_chain));
+    for path in &options.release_keys {
+        key = key.with(path.as_os_str().as_encoded_bytes()).with(file_digest(path)?);
+    }
+    for (name, path) in walk(&units::folder())? {
         if path.is_file() {
             key = key.with(name).with(file_digest(&path)?);
         }
@@ -190,10 +271,6 @@ fn inputs_key(options: &Options, minke: &Path, parts: &Parts, stamp: u64) -> Res
     Ok(key.finish())
 }
 
-fn units_folder() -> PathBuf {
-    project().join("image/units")
-}
-
 /// An image counts when its note has the same inputs and its bytes are as they were built.
 fn up_to_date(note: &Path, inputs: &str, built: &Built) -> bool {
     let text = fs::read_to_string(note).unwrap_or_default();
@@ -205,9 +282,9 @@ fn up_to_date(note: &Path, inputs: &str, built: &Built) -> bool {
 /// One build under way.
 struct Work<'a> {
     options: &'a Options,
+    release: &'a Release,
     minke: &'a Path,
     parts: &'a Parts,
-    stamp: u64,
     scratch: &'a Scratch,
     boot: &'a Root,
 }
@@ -215,41 +292,42 @@ struct Work<'a> {
 impl Work<'_> {
     /// Makes everything and returns the host application's id.
     fn run(&self, image: &Path) -> Result<String> {
-        let (arch, development) = (self.options.arch, self.options.development);
-        let step = progress::step("initramfs");
-        let initramfs = initramfs::build(self.minke, self.parts, self.stamp)?;
-        step.done(&kib(initramfs.len()));
-        self.boot.copy(&self.parts.path("vmlinuz"), "vmlinuz", false)?;
-        self.boot.file("initramfs", &initramfs)?;
-        if let Some(name) = arch.device_tree() {
-            self.boot.copy(&self.parts.path(name), name, false)?;
+        let change = |tree: &hostapp::Tree<'_>| self.options.change(tree);
+        let app = hostapp::build(&self.ingredients(&change), self.scratch)?;
+        for name in ["vmlinuz", "initramfs", machine::SLOT_ENVIRONMENT]
+            .into_iter()
+            .chain(self.options.arch.device_tree())
+        {
+            self.boot.copy(&app.content.at(&format!("boot/{name}")), name, false)?;
+        }
+        self.boot.copy(&app.content.at("rootfs.squashfs"), "rootfs.squashfs", false)?;
+        match self.options.boot_chain {
+            BootChain::Balena => {
+                self.boot.copy(&app.boot_files.at(balena::BOOTENV), balena::BOOTENV, false)?;
+            }
+            // The folder may be that of an image of the other kind.
+            BootChain::Usual => drop(fs::remove_file(self.boot.at(balena::BOOTENV))),
         }
         self.firmware()?;
 
-        let step = progress::step("boot files");
-        let boot_files = Root::new(&self.scratch.join("resin-boot"))?;
-        boot_files::make(&boot_files, arch, self.parts, development, self.stamp)?;
-        step.done("");
-
-        let step = progress::step("root image");
-        let squashfs = self.root_image(boot_files.top())?;
-        step.done(&kib(
-            usize::try_from(fs::metadata(&squashfs).on("looking at", &squashfs)?.len()).unwrap_or(usize::MAX)
-        ));
-
         let step = progress::step("file systems and disk");
-        let id = self.host_app(&squashfs)?;
-        let layout = Layout::new(arch.table(), &self.sizes());
+        let id = app.image.id.clone();
+        self.slot(&app)?;
+        let layout = Layout::new(self.options.arch.table(), &self.sizes());
         // The identifiers differ from image to image, and are the same whenever the same image is built.
-        let seed = format!("{id} {development}");
+        let seed = format!("{id} {}", self.options.development);
         let new = image.with_extension("new");
         let disk = Disk::create(&new, &layout, &seed)?;
         self.slots(&disk, &seed)?;
-        self.boot_partition(&disk, &seed, &boot_files)?;
+        self.boot_partition(&disk, &seed, &app.boot_files)?;
         self.storage(&disk, &seed)?;
         fs::rename(&new, image).on("renaming", &new)?;
         step.done(&format!("{} ({} MiB)", image.display(), layout.size >> 20));
         Ok(id)
+    }
+
+    fn ingredients<'b>(&'b self, change: hostapp::Change<'b>) -> hostapp::Ingredients<'b> {
+        hostapp::Ingredients { release: self.release, parts: self.parts, minke: self.minke, change }
     }
 
     /// What QEMU needs for the whole boot chain: U-Boot in the form that the machine takes. (UEFI comes with QEMU.)
@@ -260,7 +338,7 @@ impl Work<'_> {
             Arch::Armv6 => {
                 // In this form QEMU hands U-Boot the device tree, as the Pi's firmware does.
                 return Tool::new("mkimage")
-                    .env("SOURCE_DATE_EPOCH", self.stamp.to_string())
+                    .env("SOURCE_DATE_EPOCH", self.release.stamp.to_string())
                     .args([
                         "-A", "arm", "-O", "linux", "-T", "kernel", "-C", "none", "-a", "0x8000", "-e",
                         "0x8000", "-d",
@@ -293,49 +371,19 @@ impl Work<'_> {
         }
     }
 
-    fn root_image(&self, boot_files: &Path) -> Result<PathBuf> {
-        let root = Root::new(&self.scratch.join("root"))?;
-        let units = units_folder();
-        let from = rootfs::Ingredients {
-            arch: self.options.arch,
-            parts: self.parts,
-            minke: self.minke,
-            units: &units,
-            boot_files,
-            stamp: self.stamp,
-        };
-        rootfs::fill(&root, &from)?;
-        let squashfs = self.scratch.join("rootfs.squashfs");
-        rootfs::squash(root.top(), &squashfs, self.stamp)?;
-        self.boot.copy(&squashfs, "rootfs.squashfs", false)?;
-        Ok(squashfs)
-    }
-
-    /// Fills the slot's content (contract: `hostapps/<id>` with `boot/` and `rootfs.squashfs`, `/current`, `/boot`).
-    fn host_app(&self, squashfs: &Path) -> Result<String> {
-        let app = Root::new(&self.scratch.join("hostapp"))?;
-        for name in ["vmlinuz", "initramfs"].into_iter().chain(self.options.arch.device_tree()) {
-            app.copy(&self.boot.at(name), &format!("boot/{name}"), false)?;
-        }
-        app.copy(squashfs, "rootfs.squashfs", false)?;
-        // The id is that of the OCI image in which this host application travels; it has minke as /sbin/init besides.
-        app.copy(self.minke, "sbin/init", true)?;
-        let labels = json!({ "Labels": { "io.balena.image.class": "hostapp" } });
-        let id = oci::image(app.top(), "minke/hostapp", self.options.arch, &labels, self.stamp)?.id;
-        let init = app.at("sbin");
-        fs::remove_dir_all(&init).on("removing", &init)?;
-
+    /// Fills the slot's content (contract: `hostapps/<id>` with `boot/` and the root image, `/current`, `/boot`).
+    fn slot(&self, app: &HostApp) -> Result<()> {
         let slot = Root::new(&self.scratch.join("slot"))?;
         for name in ["dev", "proc", "sys", "run", "tmp", "sbin", "mnt/state", "etc", "hostapps"] {
             slot.folder(name)?;
         }
         slot.file("etc/machine-id", "")?;
         slot.file("counter", "1\n")?;
+        let id = &app.image.id;
         slot.link(&format!("hostapps/{id}"), "current")?;
         slot.link("current/boot", "boot")?;
         let place = slot.at(&format!("hostapps/{id}"));
-        fs::rename(app.top(), &place).on("moving to", &place)?;
-        Ok(id)
+        fs::rename(app.content.top(), &place).on("moving to", &place)
     }
 
     fn slots(&self, disk: &Disk<'_>, seed: &str) -> Result<()> {
@@ -357,7 +405,7 @@ impl Work<'_> {
         let file = self.scratch.join("fat");
         let fat32 = self.options.arch == Arch::Armv6;
         let partition = disk.layout.find("resin-boot")?;
-        make_fat(&file, partition, files.top(), seed, fat32, self.stamp)?;
+        make_fat(&file, partition, files.top(), seed, fat32, self.release.stamp)?;
         disk.put("resin-boot", &file)
     }
 
@@ -371,8 +419,8 @@ impl Work<'_> {
         match &self.options.preload {
             Preload::Nothing => {}
             Preload::Demo => {
-                let image = demo::image(self.options.arch, self.parts, self.stamp)?;
-                data.file("preload/demo.tar", &image.archive)?;
+                let image = demo::image(self.options.arch, self.parts, self.release.stamp)?;
+                data.file("preload/demo.tar", &image)?;
                 data.file("apps.json", format!("{:#}\n", demo::apps()))?;
             }
             Preload::Files { image, apps } => {
@@ -386,7 +434,7 @@ impl Work<'_> {
     fn ext4(&self, disk: &Disk<'_>, label: &str, role: Role, content: &Path, seed: &str) -> Result<()> {
         let file = self.scratch.join("ext4");
         let partition = disk.layout.find(label)?;
-        Ext4 { role, partition, seed, content, stamp: self.stamp }.make(&file)?;
+        Ext4 { role, partition, seed, content, stamp: self.release.stamp }.make(&file)?;
         disk.put(label, &file)
     }
 }
@@ -426,8 +474,4 @@ impl<'a> Disk<'a> {
         }
         Ok(())
     }
-}
-
-fn kib(bytes: usize) -> String {
-    format!("{} KiB", bytes.div_ceil(1024))
 }

@@ -1,12 +1,14 @@
 //! `image/build`, `image/boot` and `image/shell`.
 
 mod boot;
+mod delta;
 mod options;
 mod shell;
 
 use crate::build;
 use crate::cache::Cache;
 use crate::error::{Error, Result};
+use options::Build;
 use std::ffi::OsString;
 
 /// Exit status for a command line that cannot be understood.
@@ -14,7 +16,10 @@ const EXIT_USAGE: u8 = 2;
 
 const HELP: &str = "minke-image: builds bootable images and runs them in QEMU
 
-Usage: image/build ARCH [--dev] [--config FILE] [--preload IMAGE.tar --app APPS.json] [--layout small|reference] [-o OUT]
+Usage: image/build ARCH [--dev] [--config FILE] [--preload IMAGE.tar --app APPS.json] [--layout small|reference]
+                        [--boot-chain usual|balena] [-o OUT]
+       image/build --hostapp ARCH [--dev] [--version V] [--sign KEY|--signature FILE] [-o OUT]
+       image/build --delta FROM TO [--sign KEY|--signature FILE] [-o OUT]
        image/boot [ARCH] [--once] [--image FILE]
        image/shell [ARCH] [--config FILE] [--image FILE] [--keep] [--firmware] -- COMMAND
 
@@ -26,9 +31,21 @@ image/build makes a disk image.
   --preload FILE     Container image archive for the data partition, together with
   --app FILE         the apps.json that names it
   --layout NAME      Partition sizes: small (default), or reference as the specification has them
+  --boot-chain NAME  Who selects the slot: usual, which is GRUB or U-Boot (default), or balena, a kernel that reads
+                     bootenv and starts the slot's by kexec (x86_64 and aarch64; QEMU starts that kernel)
   -o, --output FILE  The image (default out/minke-ARCH[-dev].img); kernel and initramfs go to FILE.boot
+  --version V        The operating system's version in os-release (default 8.0.2)
+  --release-key FILE A minisign public key, named *.pub: the device takes only releases that it, or another one
+                     that is given, has signed
   --minke FILE       Use this binary instead of running release/build
   --refresh          Fetch the newest packages instead of those of the last time
+
+image/build --hostapp makes a release artefact, an OCI image that hostapp-update installs (default
+out/minke-ARCH[-dev]-VERSION.hostapp.tar); skopeo copies it to any registry. --delta makes an image that leads from
+one artefact to another, for devices that have the first.
+  --sign KEY         Sign with this minisign secret key, which has no password (minisign -G -W)
+  --signature FILE   Attach a minisign signature, made elsewhere, of the image's configuration; that is what
+                     tar -xOf OUT blobs/sha256/ID prints, ID being what image/build printed
 
 image/boot builds a development image with the demo app, boots it through firmware and boot loader, and shows it.
   --once             Power off after the container's first line
@@ -45,6 +62,9 @@ image/shell runs COMMAND in the root shell of a development image, prints its ou
 
 Examples:
   image/build aarch64 -o device.img
+  image/build --hostapp aarch64 --version 8.0.3 --sign release.key -o 8.0.3.tar
+  image/build --delta 8.0.2.tar 8.0.3.tar --sign release.key -o 8.0.2-8.0.3.tar
+  skopeo copy oci-archive:8.0.3.tar docker://registry.example/device/os:8.0.3
   image/boot --once
   image/shell armv7 -- 'balena ps; systemctl status balena'
 ";
@@ -77,9 +97,15 @@ fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     let cache = Cache::open()?;
     match command.as_ref() {
         "build" => {
-            let options = options::build(arguments)?;
-            let built = build::build(&cache, &options)?;
-            println!("{}", built.image.display());
+            match options::build(arguments)? {
+                Build::Disk(options) => println!("{}", build::build(&cache, &options)?.image.display()),
+                Build::HostApp(options, signing) => {
+                    println!("{}", build::artefact(&cache, &options, &signing)?);
+                }
+                Build::Delta { from, to, output, signing } => {
+                    println!("{}", delta::run(&from, &to, output, &signing)?);
+                }
+            }
             Ok(0)
         }
         "boot" => boot::run(&cache, &options::boot(arguments)?),

@@ -3,7 +3,8 @@
 use crate::arch::Arch;
 use crate::error::Result;
 use crate::kernel::Parts;
-use crate::oci::{self, Image};
+use crate::oci::{self, Compression, Image};
+use crate::tar::Tar;
 use crate::tree::{Root, Scratch};
 use serde_json::{Value, json};
 
@@ -33,8 +34,8 @@ while :; do
 done
 ";
 
-/// Builds the image for `arch`.
-pub fn image(arch: Arch, parts: &Parts, stamp: u64) -> Result<Image> {
+/// Builds the image for `arch`, as an archive.
+pub fn image(arch: Arch, parts: &Parts, stamp: u64) -> Result<Vec<u8>> {
     let scratch = Scratch::new("demo")?;
     let root = Root::new(scratch.path())?;
     root.copy(&parts.path("busybox"), "bin/busybox", true)?;
@@ -57,7 +58,9 @@ pub fn image(arch: Arch, parts: &Parts, stamp: u64) -> Result<Image> {
         "WorkingDir": "/",
         "ExposedPorts": { "80/tcp": {} },
     });
-    oci::image(root.top(), IMAGE, arch, &config, stamp)
+    let mut layer = Tar::new(stamp);
+    layer.tree(root.top())?;
+    Image::new(layer.finish(), arch, &config, stamp).archive(IMAGE, Compression::None, &[])
 }
 
 /// The target with that one service, in the supervisor's format 3 (spec supervisor §7.2).

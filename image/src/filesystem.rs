@@ -3,7 +3,7 @@
 use crate::error::{Context, Result};
 use crate::table::{Partition, SECTOR, identifier, uuid_text};
 use crate::tool::Tool;
-use crate::tree::{set_folder_modes, set_times, walk};
+use crate::tree::{Scratch, set_folder_modes, set_times, walk};
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,6 +16,15 @@ pub enum Role {
     /// State and data: checksums whose seed does not change when the device gives itself a new UUID.
     Storage,
 }
+
+/// The bytes of a slot's journal: updates write a few large files, so that the smallest one will do.
+const SLOT_JOURNAL_MIB: &str = "4";
+
+/// The size of the empty slot that grows to any size, in sectors: its journal and its tables fit.
+const TEMPLATE_SECTORS: u64 = (16 << 20) / SECTOR;
+
+/// Inodes of that template, and of each 128 MiB that it grows to: a slot has some dozens of files.
+const TEMPLATE_INODES: &str = "1024";
 
 /// A file system with blocks of 4 KiB must be larger than this to hold a copy of its superblock, in bytes.
 const SECOND_SUPERBLOCK: u64 = 129 << 20;
@@ -51,6 +60,12 @@ impl Ext4<'_> {
         let hash_seed = uuid_text(identifier(self.seed, &format!("{label} hash")));
         let mut extended =
             format!("root_owner=0:0,hash_seed={hash_seed},lazy_itable_init=0,lazy_journal_init=0");
+        let template = self.partition.sectors == TEMPLATE_SECTORS;
+        let shape: &[&str] = match self.role {
+            Role::Slot if template => &["-J", &format!("size={SLOT_JOURNAL_MIB}"), "-N", TEMPLATE_INODES],
+            Role::Slot => &["-J", &format!("size={SLOT_JOURNAL_MIB}"), "-i", "65536"],
+            Role::Storage => &["-i", "8192"],
+        };
         // Room for the group descriptors of 2 TiB; beyond that, growth changes the layout (meta_bg).
         if label == "resin-data" {
             extended.push_str(",resize=536870912");
@@ -63,7 +78,8 @@ impl Ext4<'_> {
             .env("SOURCE_DATE_EPOCH", self.stamp.to_string())
             .env("E2FSPROGS_FAKE_TIME", self.stamp.to_string())
             .env("MKE2FS_CONFIG", "/dev/null")
-            .args(["-q", "-F", "-t", "ext4", "-b", block_size, "-I", "256", "-i", "8192", "-m", reserve(label)])
+            .args(["-q", "-F", "-t", "ext4", "-b", block_size, "-I", "256", "-m", reserve(label)])
+            .args(shape)
             .args(["-O", &format!("none,filetype,ext_attr,dir_index,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,resize_inode,{features}")])
             .args(["-L", label, "-U", &uuid, "-E", &extended, "-d"])
             .arg(self.content)
@@ -91,6 +107,19 @@ impl Ext4<'_> {
             .input(script)
             .run()
     }
+}
+
+/// Makes, compressed with gzip, an empty slot from which a device re-makes one of its own that is beyond repair: it
+/// writes this over the partition, gives it a label and a UUID in the superblock (which has no checksum), mounts it and lets
+/// the kernel grow it (decision 6).
+pub fn slot_template(stamp: u64) -> Result<Vec<u8>> {
+    let scratch = Scratch::new("template")?;
+    let (file, empty) = (scratch.join("slot"), scratch.join("empty"));
+    fs::create_dir_all(&empty).on("making", &empty)?;
+    let partition = Partition { label: "", number: 0, start: 0, sectors: TEMPLATE_SECTORS };
+    Ext4 { role: Role::Slot, partition: &partition, seed: "slot template", content: &empty, stamp }
+        .make(&file)?;
+    crate::oci::gzip(&fs::read(&file).on("reading", &file)?)
 }
 
 /// The share in percent that only the OS may fill: the file systems are mounted with a reserve for nobody's user id,
@@ -176,7 +205,7 @@ fn blank(path: &Path, bytes: u64) -> Result<()> {
 mod tests {
     use super::*;
     use crate::cache::file_digest;
-    use crate::tree::{Root, Scratch};
+    use crate::tree::Root;
 
     const PARTITION: Partition = Partition { label: "resin-state", number: 4, start: 8192, sectors: 40960 };
 
@@ -238,6 +267,36 @@ mod tests {
             let features = Tool::new("dumpe2fs").arg("-h").arg(scratch.join("one")).text().unwrap();
             assert_eq!(features.contains("metadata_csum_seed"), role == Role::Storage);
             assert!(features.contains("has_journal"));
+        }
+    }
+
+    #[test]
+    fn the_template_of_a_slot_has_a_slots_features_and_may_grow() {
+        let scratch = Scratch::new("template-test").unwrap();
+        let packed = slot_template(1_700_000_000).unwrap();
+        assert_eq!(packed, slot_template(1_700_000_000).unwrap());
+        assert!(packed.len() < 20_000, "{}", packed.len());
+        let (template, slot) = (scratch.join("template"), scratch.join("slot"));
+        let plain = Tool::new("gzip").arg("-dc").input(packed).bytes().unwrap();
+        fs::write(&template, &plain).unwrap();
+        Tool::new("e2fsck").args(["-fn"]).arg(&template).run().unwrap();
+        let partition = Partition { label: "resin-rootA", sectors: 163_840, ..PARTITION };
+        let empty = content("template-content");
+        let stamp = 1_700_000_000;
+        Ext4 { role: Role::Slot, partition: &partition, seed: "seed", content: empty.path(), stamp }
+            .make(&slot)
+            .unwrap();
+        let features = |image: &Path| {
+            let text = Tool::new("dumpe2fs").arg("-h").arg(image).text().unwrap();
+            let kept =
+                |line: &&str| line.starts_with("Filesystem features") || line.starts_with("Total journal");
+            text.lines().filter(kept).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(features(&template), features(&slot));
+        for mib in [64, 1024] {
+            File::options().write(true).open(&template).unwrap().set_len(mib << 20).unwrap();
+            Tool::new("resize2fs").arg(&template).run().unwrap();
+            Tool::new("e2fsck").args(["-fn"]).arg(&template).run().unwrap();
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Settings {
     /// Log every write and flush of the disk to this file, which each power-on makes anew. Not on the emulated Pi,
     /// whose disk is an SD card.
     pub write_log: Option<PathBuf>,
+    /// Sectors of the disk, of 512 bytes, that cannot be written. Neither on the emulated Pi, nor together with the log.
+    pub bad_sectors: Vec<u64>,
     /// Content of `config.json` on the overlay's boot partition.
     pub config: Option<Vec<u8>>,
     /// Where overlay and logs stay; without it they go away with the guest.
@@ -77,7 +79,11 @@ impl Settings {
             arch,
             image: image.to_path_buf(),
             boot: boot_folder(image),
-            start: Start::Direct,
+            start: if crate::balena::is_chain_of(&boot_folder(image)) {
+                Start::Stage2
+            } else {
+                Start::Direct
+            },
             kvm: false,
             ports: vec![48484, crate::demo::PORT],
             arguments: String::new(),
@@ -85,6 +91,7 @@ impl Settings {
             no_reboot: false,
             echo: false,
             write_log: None,
+            bad_sectors: Vec::new(),
             config: None,
             keep: None,
         }
@@ -313,6 +320,7 @@ fn command_line(
         boot: &settings.boot,
         disk,
         write_log: settings.write_log.as_deref(),
+        bad_sectors: &settings.bad_sectors,
         folder,
         forwards: &forwarding,
         arguments: &settings.arguments,

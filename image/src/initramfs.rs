@@ -1,7 +1,9 @@
-//! The initramfs: minke as `/init`, the modules that the root device needs, a static e2fsck; a cpio archive in the
-//! "newc" form (Linux Documentation/driver-api/early-userspace/buffer-format.rst), compressed with zstd.
+//! The initramfs: minke as `/init`, the modules that the root device needs, a static e2fsck. Two cpio archives in the "newc"
+//! form, one after the other (Linux Documentation/driver-api/early-userspace/buffer-format.rst): one compressed with zstd,
+//! of what changes seldom, and one of minke alone as it is, so that a delta finds in it the program of the root image.
 
 use crate::error::{Context, Error, Result};
+use crate::hostapp::{Change, Tree};
 use crate::kernel::Parts;
 use crate::tool::Tool;
 use crate::tree::{Root, Scratch, walk};
@@ -15,30 +17,41 @@ const S_IFDIR: u32 = 0o040_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFLNK: u32 = 0o120_000;
 
+/// The program.
+const INIT: &str = "init";
+
 /// Folders that stage 1 finds.
 const FOLDERS: &[&str] = &["dev", "proc", "sys", "run", "tmp", "root", "sysroot", "etc/minke", "sbin", "lib"];
 
-/// Builds the compressed archive for this release binary.
-pub fn build(minke: &Path, parts: &Parts, stamp: u64) -> Result<Vec<u8>> {
+/// Builds the archives for this release binary.
+pub fn build(minke: &Path, parts: &Parts, stamp: u64, change: Change<'_>) -> Result<Vec<u8>> {
     let scratch = Scratch::new("initramfs")?;
     let root = Root::new(scratch.path())?;
     for folder in FOLDERS {
         root.folder(folder)?;
     }
-    root.copy(minke, "init", true)?;
+    root.copy(minke, INIT, true)?;
     root.link("/init", "sbin/modprobe")?;
     root.copy(&parts.path("e2fsck"), "sbin/e2fsck", true)?;
     root.file("etc/minke/modules", format!("{}\n", parts.text("boot-modules")?))?;
     crate::rootfs::copy_tree(&parts.path("initramfs-modules/lib"), &root, "lib")?;
-    let archive = pack(root.top(), stamp)?;
-    Tool::new("zstd").args(["-q", "-19", "-T1", "--no-check", "-c"]).input(archive).bytes()
+    change(&Tree::Initramfs(&root))?;
+    let rest = pack(root.top(), stamp, &|name| name != INIT)?;
+    let mut bytes = Tool::new("zstd").args(["-q", "-19", "-T1", "--no-check", "-c"]).input(rest).bytes()?;
+    // The kernel looks for an archive that is not compressed at multiples of four bytes, past zeros.
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(pack(root.top(), stamp, &|name| name == INIT)?);
+    Ok(bytes)
 }
 
-/// A cpio archive of everything below `folder`, plus the console and null devices that a kernel wants before devtmpfs
-/// is mounted.
-fn pack(folder: &Path, stamp: u64) -> Result<Vec<u8>> {
+/// A cpio archive of what `wanted` takes below `folder`; with folders also the console and null devices that a kernel
+/// wants before devtmpfs is mounted.
+fn pack(folder: &Path, stamp: u64, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u8>> {
     let mut archive = Archive { bytes: Vec::new(), inode: 0, stamp };
     for (name, path) in walk(folder)? {
+        if !wanted(&name) {
+            continue;
+        }
         let data = fs::symlink_metadata(&path).on("looking at", &path)?;
         let executable = data.permissions().mode() & 0o100 != 0;
         if data.is_dir() {
@@ -51,8 +64,10 @@ fn pack(folder: &Path, stamp: u64) -> Result<Vec<u8>> {
             archive.add(&name, S_IFREG | if executable { 0o755 } else { 0o644 }, (0, 0), &content)?;
         }
     }
-    archive.add("dev/console", S_IFCHR | 0o600, (5, 1), &[])?;
-    archive.add("dev/null", S_IFCHR | 0o666, (1, 3), &[])?;
+    if wanted("dev") {
+        archive.add("dev/console", S_IFCHR | 0o600, (5, 1), &[])?;
+        archive.add("dev/null", S_IFCHR | 0o666, (1, 3), &[])?;
+    }
     archive.add("TRAILER!!!", 0, (0, 0), &[])?;
     Ok(archive.bytes)
 }
@@ -103,7 +118,7 @@ mod tests {
         root.file("program", "12345").unwrap();
         root.mode("program", 0o755).unwrap();
         root.link("a/text", "link").unwrap();
-        let archive = pack(root.top(), 1_700_000_000).unwrap();
+        let archive = pack(root.top(), 1_700_000_000, &|_| true).unwrap();
         assert_eq!(archive.len() % 4, 0);
         let listed = Tool::new("cpio").args(["-itv", "--quiet"]).input(archive.clone()).text().unwrap();
         assert!(listed.contains("crw-------"), "{listed}");

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Raised when the selection's form changes, so that old cache entries are not used.
-const FORM: &str = "parts 3";
+const FORM: &str = "parts 4";
 
 /// Module folder entries that are worth shipping (the binary indices serve only kmod's own tools).
 const INDICES: [&str; 4] = ["modules.dep", "modules.alias", "modules.softdep", "modules.builtin"];
@@ -36,7 +36,8 @@ impl Parts {
         for package in &packages {
             key = key.with(&package.sha256);
         }
-        for name in arch.boot_modules().iter().chain(&arch.root_modules()).chain(arch.load_modules()) {
+        let initramfs = arch.boot_modules().iter().chain(arch.optional_boot_modules());
+        for name in initramfs.chain(&arch.root_modules()).chain(arch.load_modules()) {
             key = key.with(name);
         }
         let key = key.finish();
@@ -95,7 +96,7 @@ fn select(arch: Arch, from: &Path, to: &Root) -> Result<()> {
     Tool::new("depmod").arg("-b").arg(from).arg(&version).run()?;
     let mut modules = Modules::read(&from.join("lib/modules").join(&version))?;
     modules.unsigned = !arch.has_secure_boot();
-    let boot = modules.closure(arch.boot_modules());
+    let boot = modules.closure(&[arch.boot_modules(), arch.optional_boot_modules()].concat());
     let mut root_names = arch.root_modules();
     root_names.extend(arch.boot_modules());
     root_names.extend(arch.load_modules());

@@ -7,16 +7,19 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod balena;
 pub mod boot_files;
 pub mod build;
 pub mod cache;
 pub mod commands;
 pub mod console;
+pub mod delta;
 pub mod demo;
 pub mod error;
 pub mod fetch;
 pub mod filesystem;
 pub mod guest;
+pub mod hostapp;
 pub mod initramfs;
 pub mod kernel;
 pub mod kvm;
@@ -25,9 +28,12 @@ pub mod oci;
 pub mod overlay;
 pub mod process;
 pub mod progress;
+pub mod release;
 pub mod rootfs;
 pub mod shell;
 pub mod table;
+pub mod tar;
 pub mod tool;
 pub mod tree;
 pub mod units;
+pub mod verity;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub const KERNEL: &str = "vmlinuz";
 /// The initramfs beside it.
 pub const INITRAMFS: &str = "initramfs";
+/// The version's own kernel arguments.
+pub const SLOT_ENVIRONMENT: &str = "slot.env";
 /// U-Boot, in the form that the machine takes.
 pub const U_BOOT: &str = "u-boot.bin";
 /// The flash with U-Boot's stored environment.
@@ -25,6 +27,8 @@ pub enum Start {
     Direct,
     /// Firmware, boot loader and slot selection, as a device does.
     Firmware,
+    /// QEMU loads kernel and initramfs of the build as the boot loader of the chain [`crate::balena`].
+    Stage2,
 }
 
 /// What a command line is made from.
@@ -42,6 +46,8 @@ pub struct Machine<'a> {
     pub disk: &'a Path,
     /// Where every write and flush of the disk is logged, if it shall be.
     pub write_log: Option<&'a Path>,
+    /// Sectors of the disk that cannot be written.
+    pub bad_sectors: &'a [u64],
     /// A folder of this guest for its variable store.
     pub folder: &'a Path,
     /// The `-netdev user` forwarding options, each beginning with a comma.
@@ -88,33 +94,53 @@ impl Machine<'_> {
             }
         }
         match self.start {
-            Start::Direct => self.direct(&mut line)?,
+            Start::Direct => self.direct(&mut line, "root=LABEL=resin-rootA ro")?,
+            // On x86 `maxcpus=0` takes the interrupt controller away, too. Its timer is tried with a deadline, which a
+            // busy machine's emulation misses now and then; here two kernels in a row would try.
+            Start::Stage2 if self.arch == Arch::X86_64 => {
+                self.direct(&mut line, "balena_stage2 no_timer_check ro")?;
+            }
+            Start::Stage2 => self.direct(&mut line, "balena_stage2 maxcpus=0 ro")?,
             Start::Firmware => self.firmware(&mut line)?,
         }
         Ok(line)
     }
 
-    /// The disk as node `disk0`, with a log of its writes in between where one is wanted (blklogwrites: the format
-    /// of the kernel's dm-log-writes).
+    /// The disk as node `disk0`, with bad sectors or a log of its writes in between where they are wanted (blklogwrites:
+    /// the format of the kernel's dm-log-writes).
     fn disk(&self) -> Vec<String> {
         let disk = self.disk.display();
-        let Some(log) = self.write_log else {
+        let mut nodes = vec![format!("driver=qcow2,node-name=image0,file.driver=file,file.filename={disk}")];
+        if let Some(log) = self.write_log {
+            nodes.push(format!("driver=file,node-name=log0,filename={}", log.display()));
+            nodes.push(
+                "driver=blklogwrites,node-name=disk0,file=image0,log=log0,log-sector-size=512".to_owned(),
+            );
+        } else if !self.bad_sectors.is_empty() {
+            let bad = self.bad_sectors.iter().enumerate().map(|(number, sector)| {
+                let rule = format!("inject-error.{number}");
+                format!(",{rule}.event=none,{rule}.iotype=write,{rule}.errno=5,{rule}.sector={sector}")
+            });
+            nodes.push(format!("driver=blkdebug,node-name=disk0,image=image0{}", bad.collect::<String>()));
+        } else {
             return vec!["-drive".into(), format!("if=none,id=disk0,format=qcow2,file={disk}")];
-        };
-        let nodes = [
-            format!("driver=qcow2,node-name=image0,file.driver=file,file.filename={disk}"),
-            format!("driver=file,node-name=log0,filename={}", log.display()),
-            "driver=blklogwrites,node-name=disk0,file=image0,log=log0,log-sector-size=512".to_owned(),
-        ];
+        }
         nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect()
     }
 
-    fn direct(&self, line: &mut Vec<String>) -> Result<()> {
+    fn direct(&self, line: &mut Vec<String>, first: &str) -> Result<()> {
         // The shell on the console must be there whatever config.json says.
         let arguments = kernel_arguments(self.arch, true);
-        let mut arguments = format!("root=LABEL=resin-rootA ro {arguments} systemd.debug_shell");
+        let mut arguments = format!("{first} {arguments} systemd.debug_shell");
         if self.arch == Arch::Armv6 {
             arguments.push_str(&format!(" {PI_EMULATION_ARGUMENT}"));
+        }
+        if self.start == Start::Direct {
+            // As a boot loader does. An image made before there was such a file has none.
+            let environment = fs::read_to_string(self.boot.join(SLOT_ENVIRONMENT)).unwrap_or_default();
+            for line in environment.lines().filter_map(|line| line.strip_prefix("slot_arguments=")) {
+                arguments.push_str(&format!(" {line}"));
+            }
         }
         if !self.arguments.is_empty() {
             arguments.push_str(&format!(" {}", self.arguments));

@@ -1,57 +1,198 @@
-//! Container image archives in the form of `docker save`: a tar of layers, a configuration and `manifest.json`.
-//! Written in a fixed order with fixed times, so that the same content is the same image.
+//! Container image archives: one tar that is an OCI layout (image-spec 1.1, `image-layout.md`) and the form of
+//! `docker save` as well, so that any registry tool and any `docker load` takes it.
+//!
+//! Small documents come first and the layer last, so that a reader decides before it takes the first byte of content.
+//! Everything stands in a fixed order with fixed times: the same content is the same image.
 
 use crate::arch::Arch;
 use crate::cache::{Key, hex};
 use crate::error::{Context, Error, Result};
-use crate::tree::walk;
-use serde_json::{Value, json};
+use crate::release::stamp_digits;
+use crate::tar::{self, Member, Tar};
+use crate::tool::Tool;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Bytes of a tar record (POSIX.1-1988 ustar).
-const RECORD: usize = 512;
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// A container image of one layer.
-#[derive(Debug)]
-pub struct Image {
-    /// The archive's bytes.
-    pub archive: Vec<u8>,
-    /// SHA-256 of the configuration, which is the image's id.
-    pub id: String,
+/// How the layer travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As it is.
+    None,
+    /// gzip (RFC 1952), without name and time.
+    Gzip,
 }
 
-/// Packs `folder` as the only layer of an image; `config` is the configuration's `config` object.
-pub fn image(folder: &Path, tag: &str, arch: Arch, config: &Value, stamp: u64) -> Result<Image> {
-    let layer = tar_of(folder, stamp)?;
-    let layer_digest = hex(&Sha256::digest(&layer));
-    let (architecture, variant) = arch.oci_platform();
-    let mut configuration = json!({
-        "architecture": architecture,
-        "os": "linux",
-        "created": rfc3339(stamp),
-        "config": config,
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
-        "history": [{ "created": rfc3339(stamp), "created_by": "minke-image" }],
-    });
-    if let (Some(variant), Some(map)) = (variant, configuration.as_object_mut()) {
-        map.insert("variant".into(), variant.into());
+/// A container image of one layer.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// SHA-256 of the configuration, which is the image's id.
+    pub id: String,
+    /// The configuration's bytes.
+    pub config: Vec<u8>,
+    layer: Vec<u8>,
+    arch: Arch,
+    stamp: u64,
+}
+
+impl Image {
+    /// The image whose only layer is this tar archive; `config` is the configuration's `config` object.
+    pub fn new(layer: Vec<u8>, arch: Arch, config: &Value, stamp: u64) -> Image {
+        let (architecture, variant) = arch.oci_platform();
+        let mut configuration = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "created": rfc3339(stamp),
+            "config": config,
+            "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
+            "history": [{ "created": rfc3339(stamp), "created_by": "minke-image" }],
+        });
+        if let (Some(variant), Some(map)) = (variant, configuration.as_object_mut()) {
+            map.insert("variant".into(), variant.into());
+        }
+        let config = configuration.to_string().into_bytes();
+        Image { id: hex(&Sha256::digest(&config)), config, layer, arch, stamp }
     }
-    let configuration = configuration.to_string();
-    let id = hex(&Sha256::digest(&configuration));
-    let manifest = json!([{
-        "Config": format!("{id}.json"),
-        "RepoTags": [tag],
-        "Layers": [format!("{layer_digest}/layer.tar")],
-    }]);
-    let mut tar = Tar { bytes: Vec::new(), stamp };
-    tar.file(&format!("{id}.json"), 0o644, configuration.as_bytes())?;
-    tar.folder(&format!("{layer_digest}/"))?;
-    tar.file(&format!("{layer_digest}/layer.tar"), 0o644, &layer)?;
-    tar.file("manifest.json", 0o644, manifest.to_string().as_bytes())?;
-    Ok(Image { archive: tar.finish(), id })
+
+    /// The archive; `tag` is the image's name, `annotations` go into its manifest.
+    pub fn archive(
+        &self,
+        tag: &str,
+        compression: Compression,
+        annotations: &[(&str, String)],
+    ) -> Result<Vec<u8>> {
+        let (layer, media_type) = match compression {
+            Compression::None => (self.layer.clone(), LAYER_TYPE.to_owned()),
+            Compression::Gzip => (gzip(&self.layer)?, format!("{LAYER_TYPE}+gzip")),
+        };
+        let mut manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": descriptor(CONFIG_TYPE, &self.config),
+            "layers": [descriptor(&media_type, &layer)],
+        });
+        if let Some(map) = manifest.as_object_mut().filter(|_| !annotations.is_empty()) {
+            let annotations =
+                annotations.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into()));
+            map.insert("annotations".into(), Value::Object(annotations.collect()));
+        }
+        let manifest = manifest.to_string().into_bytes();
+        let mut entry = descriptor(MANIFEST_TYPE, &manifest);
+        let (architecture, variant) = self.arch.oci_platform();
+        let mut platform = Map::from_iter([
+            ("architecture".to_owned(), architecture.into()),
+            ("os".to_owned(), Value::from("linux")),
+        ]);
+        if let Some(variant) = variant {
+            platform.insert("variant".into(), variant.into());
+        }
+        if let Some(map) = entry.as_object_mut() {
+            map.insert("platform".into(), Value::Object(platform));
+            map.insert("annotations".into(), json!({ "org.opencontainers.image.ref.name": tag }));
+        }
+        let index = json!({ "schemaVersion": 2, "manifests": [entry] });
+        let docker = json!([{
+            "Config": blob(&self.config),
+            "RepoTags": [tag],
+            "Layers": [blob(&layer)],
+        }]);
+        let mut tar = Tar::new(self.stamp);
+        tar.file("oci-layout", 0o644, b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
+        tar.file("index.json", 0o644, index.to_string().as_bytes())?;
+        tar.file("manifest.json", 0o644, docker.to_string().as_bytes())?;
+        tar.folder("blobs")?;
+        tar.folder("blobs/sha256")?;
+        for content in [&manifest, &self.config, &layer] {
+            tar.file(&blob(content), 0o644, content)?;
+        }
+        Ok(tar.finish())
+    }
+}
+
+/// An image read from an archive of ours.
+#[derive(Debug)]
+pub struct Archive {
+    /// SHA-256 of the configuration.
+    pub id: String,
+    /// The configuration's bytes.
+    pub config: Vec<u8>,
+    /// What stands in the configuration's `config.Labels`.
+    pub labels: BTreeMap<String, String>,
+    /// Architecture as in the configuration, with its variant.
+    pub platform: (String, Option<String>),
+    /// The layer's members by name.
+    pub members: BTreeMap<String, Member>,
+    /// Bytes of the archive, and of the layer as it travels.
+    pub bytes: (usize, usize),
+}
+
+impl Archive {
+    /// Reads an image of one layer, and checks its digests.
+    pub fn read(path: &Path) -> Result<Archive> {
+        let bytes = fs::read(path).on("reading", path)?;
+        let bad = |what: &str| Error::Invalid(format!("{}: {what}", path.display()));
+        let files = tar::read(&bytes).map_err(|error| bad(&error.to_string()))?;
+        let content = |name: &str| {
+            let member = files.get(name).ok_or_else(|| bad(&format!("{name} is missing")))?;
+            let wrong = name
+                .strip_prefix("blobs/sha256/")
+                .is_some_and(|hash| hash != hex(&Sha256::digest(&member.content)));
+            if wrong { Err(bad(&format!("{name} is damaged"))) } else { Ok(member.content.as_slice()) }
+        };
+        let json = |name: &str| {
+            serde_json::from_slice::<Value>(content(name)?).map_err(|error| bad(&format!("{name}: {error}")))
+        };
+        let place = |value: &Value, pointer: &str| {
+            let digest =
+                value.pointer(pointer).and_then(Value::as_str).and_then(|text| text.strip_prefix("sha256:"));
+            digest.map(|hash| format!("blobs/sha256/{hash}")).ok_or_else(|| bad(&format!("no {pointer}")))
+        };
+        let manifest = json(&place(&json("index.json")?, "/manifests/0/digest")?)?;
+        let config = content(&place(&manifest, "/config/digest")?)?.to_vec();
+        let packed = content(&place(&manifest, "/layers/0/digest")?)?;
+        let layer = Tool::new("gzip").arg("-dc").input(packed).bytes()?;
+        let document: Value = serde_json::from_slice(&config).map_err(|error| bad(&error.to_string()))?;
+        let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        if text("/rootfs/diff_ids/0") != Some(digest(&layer)) {
+            return Err(bad("the layer is not the one of the configuration"));
+        }
+        let labels =
+            document.pointer("/config/Labels").and_then(Value::as_object).cloned().unwrap_or_default();
+        Ok(Archive {
+            id: hex(&Sha256::digest(&config)),
+            labels: labels
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())))
+                .collect(),
+            platform: (text("/architecture").unwrap_or_default(), text("/variant")),
+            members: tar::read(&layer)?,
+            bytes: (bytes.len(), packed.len()),
+            config,
+        })
+    }
+}
+
+/// The best that gzip can do, without name and time.
+pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    Tool::new("gzip").args(["-9", "-n", "-c"]).input(bytes).bytes()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+fn blob(bytes: &[u8]) -> String {
+    format!("blobs/sha256/{}", hex(&Sha256::digest(bytes)))
+}
+
+fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+    json!({ "mediaType": media_type, "digest": digest(bytes), "size": bytes.len() })
 }
 
 /// A 32-digit identifier made from words, for applications and releases.
@@ -61,94 +202,15 @@ pub fn identifier(words: &[&str]) -> String {
 }
 
 fn rfc3339(stamp: u64) -> String {
-    let digits = crate::rootfs::stamp_digits(stamp);
+    let digits = stamp_digits(stamp);
     let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
     format!("{}-{}-{}T{}:{}:{}Z", part(0, 4), part(4, 6), part(6, 8), part(8, 10), part(10, 12), part(12, 14))
-}
-
-/// A tar archive of everything below `folder`, everything owned by root.
-fn tar_of(folder: &Path, stamp: u64) -> Result<Vec<u8>> {
-    let mut tar = Tar { bytes: Vec::new(), stamp };
-    for (name, path) in walk(folder)? {
-        let data = fs::symlink_metadata(&path).on("looking at", &path)?;
-        if data.is_dir() {
-            tar.folder(&format!("{name}/"))?;
-        } else if data.is_symlink() {
-            let target = fs::read_link(&path).on("reading the link", &path)?;
-            tar.link(&name, &target.to_string_lossy())?;
-        } else {
-            let mode = if data.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
-            tar.file(&name, mode, &fs::read(&path).on("reading", &path)?)?;
-        }
-    }
-    Ok(tar.finish())
-}
-
-struct Tar {
-    bytes: Vec<u8>,
-    stamp: u64,
-}
-
-impl Tar {
-    fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
-        self.header(name, mode, content.len(), b'0', "")?;
-        self.bytes.extend_from_slice(content);
-        self.bytes.resize(self.bytes.len().next_multiple_of(RECORD), 0);
-        Ok(())
-    }
-
-    fn folder(&mut self, name: &str) -> Result<()> {
-        self.header(name, 0o755, 0, b'5', "")
-    }
-
-    fn link(&mut self, name: &str, target: &str) -> Result<()> {
-        self.header(name, 0o777, 0, b'2', target)
-    }
-
-    fn header(&mut self, name: &str, mode: u32, size: usize, kind: u8, target: &str) -> Result<()> {
-        // Our own names are short; the prefix field and extensions are not needed.
-        if name.len() > 100 || target.len() > 100 {
-            return Err(Error::Invalid(format!("{name}: too long a name for this archive")));
-        }
-        let mut header = Vec::with_capacity(RECORD);
-        let mut field = |content: &[u8], length: usize| {
-            let end = header.len() + length;
-            header.extend_from_slice(content);
-            header.resize(end, 0);
-        };
-        field(name.as_bytes(), 100);
-        field(format!("{mode:07o}").as_bytes(), 8);
-        field(b"0000000", 8);
-        field(b"0000000", 8);
-        field(format!("{size:011o}").as_bytes(), 12);
-        field(format!("{:011o}", self.stamp).as_bytes(), 12);
-        field(b"        ", 8);
-        field(&[kind], 1);
-        field(target.as_bytes(), 100);
-        field(b"ustar\x0000", 8);
-        field(b"root", 32);
-        field(b"root", 32);
-        field(b"", RECORD - 329);
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        for (to, from) in header.iter_mut().skip(148).zip(format!("{sum:06o}\0 ").bytes()) {
-            *to = from;
-        }
-        self.bytes.extend_from_slice(&header);
-        Ok(())
-    }
-
-    /// Two empty records end an archive.
-    fn finish(mut self) -> Vec<u8> {
-        self.bytes.resize(self.bytes.len() + 2 * RECORD, 0);
-        self.bytes
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::tool::Tool;
     use crate::tree::{Root, Scratch};
 
     #[test]
@@ -158,23 +220,49 @@ mod tests {
         root.file("bin/program", vec![1; 700]).unwrap();
         root.mode("bin/program", 0o755).unwrap();
         root.link("program", "bin/link").unwrap();
-        let made = image(root.top(), "a/b:1", Arch::Armv6, &json!({"Cmd": ["/bin/program"]}), 1_700_000_000)
-            .unwrap();
-        let again = image(root.top(), "a/b:1", Arch::Armv6, &json!({"Cmd": ["/bin/program"]}), 1_700_000_000)
-            .unwrap();
-        assert_eq!(made.archive, again.archive);
+        let made = || {
+            let mut layer = Tar::new(1_700_000_000);
+            layer.tree(root.top()).unwrap();
+            layer.hard_link("other", "bin/program").unwrap();
+            let image =
+                Image::new(layer.finish(), Arch::Armv6, &json!({"Cmd": ["/bin/program"]}), 1_700_000_000);
+            let archive = image.archive("a/b:1", Compression::Gzip, &[("name", "value".into())]).unwrap();
+            (image, archive)
+        };
+        let (image, archive) = made();
+        assert_eq!(made().1, archive);
+        let file = scratch.join("archive");
+        fs::write(&file, &archive).unwrap();
+        let listed = Tool::new("tar").arg("-tf").arg(&file).text().unwrap();
+        let names: Vec<&str> = listed.lines().collect();
+        assert!(
+            matches!(names.as_slice(), ["oci-layout", "index.json", "manifest.json", _, _, _, _, _]),
+            "{listed}"
+        );
         let out = Root::new(&scratch.join("out")).unwrap();
-        Tool::new("tar").arg("-xf").arg("-").folder(out.top()).input(made.archive).run().unwrap();
+        Tool::new("tar").arg("-xf").arg(&file).folder(out.top()).run().unwrap();
         let manifest: Value = serde_json::from_slice(&fs::read(out.at("manifest.json")).unwrap()).unwrap();
         let entry = manifest.get(0).unwrap();
-        assert_eq!(entry.get("Config").unwrap().as_str().unwrap(), format!("{}.json", made.id));
-        let configuration: Value =
-            serde_json::from_slice(&fs::read(out.at(&format!("{}.json", made.id))).unwrap()).unwrap();
+        let config = entry.get("Config").unwrap().as_str().unwrap();
+        assert_eq!(config, format!("blobs/sha256/{}", image.id));
+        let configuration: Value = serde_json::from_slice(&fs::read(out.at(config)).unwrap()).unwrap();
         assert_eq!(configuration.get("variant").unwrap(), "v6");
         assert_eq!(configuration.get("created").unwrap(), "2023-11-14T22:13:20Z");
         let layer = entry.get("Layers").unwrap().get(0).unwrap().as_str().unwrap();
-        let listed = Tool::new("tar").arg("-tvf").arg(out.at(layer)).text().unwrap();
-        assert!(listed.contains("-rwxr-xr-x root/root"), "{listed}");
+        let listed = Tool::new("tar").arg("-tzvf").arg(out.at(layer)).text().unwrap();
+        assert!(listed.contains("-rwxr-xr-x 0/0"), "{listed}");
         assert!(listed.contains("bin/link -> program"), "{listed}");
+        assert!(listed.contains("other link to bin/program"), "{listed}");
+
+        let read = Archive::read(&file).unwrap();
+        assert_eq!((read.id, read.config), (image.id, image.config));
+        assert_eq!(read.members.get("bin/program").unwrap().content, [1; 700]);
+        assert_eq!(read.platform, ("arm".into(), Some("v6".into())));
+        // Damage shows.
+        let mut broken = archive;
+        let at = broken.len() - 1024 - 500;
+        *broken.get_mut(at).unwrap() ^= 1;
+        fs::write(&file, broken).unwrap();
+        assert!(Archive::read(&file).is_err());
     }
 }

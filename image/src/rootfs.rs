@@ -3,15 +3,14 @@
 
 use crate::arch::Arch;
 use crate::error::{Context, Error, Result};
+use crate::filesystem::slot_template;
 use crate::kernel::Parts;
+use crate::release::Release;
 use crate::tool::Tool;
-use crate::tree::{Root, set_folder_modes, set_times, walk};
+use crate::tree::{Root, Scratch, set_folder_modes, set_times, walk};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-
-/// The version of balenaOS whose behaviour the image has (spec os §18.1): cloud and supervisor decide by it.
-pub const OS_VERSION: &str = "8.0.2";
 
 /// The supervisor version that goes with it (spec os §13.1).
 const SUPERVISOR_VERSION: &str = "v18.2.2";
@@ -94,11 +93,14 @@ const SYSTEM_LINKS: &[&str] = &["reboot", "poweroff", "halt", "shutdown"];
 const NOT_FROM_BUSYBOX: &[&str] =
     &["init", "linuxrc", "start-stop-daemon", "runsvdir", "udhcpc", "udhcpd", "syslogd", "klogd"];
 
+/// The empty slot from which a device re-makes a slot of its own.
+const SLOT_TEMPLATE: &str = "usr/share/minke/slot.ext4.gz";
+
 /// What a root file system is made of.
 #[derive(Debug)]
 pub struct Ingredients<'a> {
-    /// The architecture.
-    pub arch: Arch,
+    /// Architecture, version, build stamp.
+    pub release: &'a Release,
     /// Kernel modules, BusyBox.
     pub parts: &'a Parts,
     /// The release binary of minke.
@@ -107,8 +109,6 @@ pub struct Ingredients<'a> {
     pub units: &'a Path,
     /// Files of the boot partition, kept pristine in `/resin-boot`.
     pub boot_files: &'a Path,
-    /// Build stamp, seconds since 1970.
-    pub stamp: u64,
 }
 
 /// Fills `root`.
@@ -128,18 +128,18 @@ pub fn fill(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     authorities(root, from)?;
     modules(root, from)?;
     crate::units::install(from.units, root)?;
-    crate::units::enable_serial_console(from.arch.console(), root)?;
+    crate::units::enable_serial_console(from.release.arch.console(), root)?;
     copy_tree(from.boot_files, root, "resin-boot")?;
     modes(root)?;
     root.file("balenaos.fingerprint", fingerprint(root.top(), "/", &unlisted)?)?;
-    set_times(root.top(), from.stamp)
+    set_times(root.top(), from.release.stamp)
 }
 
 fn programs(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     root.copy(from.minke, "usr/bin/minke", true)?;
     root.copy(&from.parts.path("busybox"), "usr/bin/busybox", true)?;
     let mut taken = BTreeSet::from(["minke".to_owned(), "busybox".to_owned()]);
-    for name in first_words(&emulated(from.arch, from.minke, "--list")?) {
+    for name in first_words(&emulated(from.release.arch, from.minke, "--list")?) {
         root.link("minke", &format!("usr/bin/{name}"))?;
         taken.insert(name);
     }
@@ -149,7 +149,7 @@ fn programs(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     taken.extend(NOT_FROM_BUSYBOX.iter().map(|name| (*name).to_owned()));
     taken.extend(["modprobe".to_owned()]);
     // Paths such as `bin/ls` and `usr/sbin/chroot`; the folders below `/` are links into `/usr`.
-    for path in first_words(&emulated(from.arch, &from.parts.path("busybox"), "--list-full")?) {
+    for path in first_words(&emulated(from.release.arch, &from.parts.path("busybox"), "--list-full")?) {
         let name = path.rsplit('/').next().unwrap_or(&path);
         if taken.contains(name) {
             continue;
@@ -201,13 +201,14 @@ fn accounts(root: &Root) -> Result<()> {
 }
 
 fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
-    root.file("etc/os-release", os_release(from.arch))?;
+    root.file("etc/os-release", from.release.os_release())?;
     for name in ["etc/issue", "etc/issue.net"] {
-        root.file(name, format!("balenaOS {OS_VERSION} (minke {})\n\n", env!("CARGO_PKG_VERSION")))?;
+        root.file(name, from.release.issue())?;
     }
     root.file("usr/share/minke/banner", include_str!("../files/banner"))?;
-    root.file("etc/timestamp", format!("{}\n", stamp_digits(from.stamp)))?;
-    root.file("etc/build", build_information(from.arch, from.stamp))?;
+    root.file(SLOT_TEMPLATE, slot_template(from.release.stamp)?)?;
+    root.file("etc/timestamp", format!("{}\n", from.release.stamp_digits()))?;
+    root.file("etc/build", from.release.build_information())?;
     let supervisor = format!(
         "SUPERVISOR_IMAGE=registry2.balena-cloud.com/v2/supervisor\nSUPERVISOR_VERSION={SUPERVISOR_VERSION}\n\
          LED_FILE=/dev/null\n"
@@ -224,40 +225,6 @@ fn authorities(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     root.file("etc/chrony.conf", include_str!("../files/chrony.conf"))?;
     root.file("etc/avahi/services/ssh.service", include_str!("../files/ssh.service"))?;
     root.file("etc/os-config.json", include_str!("../files/os-config.json"))
-}
-
-/// `/etc/os-release` (spec os §18.1); minke's own version is one more key.
-pub fn os_release(arch: Arch) -> String {
-    format!(
-        "ID=\"balena-os\"\nNAME=\"balenaOS\"\nVERSION=\"{OS_VERSION}\"\nVERSION_ID=\"{OS_VERSION}\"\n\
-         PRETTY_NAME=\"balenaOS {OS_VERSION}\"\nDISTRO_CODENAME=\"minke\"\nMACHINE=\"{}\"\n\
-         META_BALENA_VERSION=\"{OS_VERSION}\"\nSLUG=\"{}\"\nMINKE_VERSION=\"{}\"\n",
-        arch.device_type(),
-        arch.device_type(),
-        env!("CARGO_PKG_VERSION"),
-    )
-}
-
-/// `/etc/build` and `image-version-info`: what the image was made from.
-pub fn build_information(arch: Arch, stamp: u64) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!("minke {version}\narchitecture {}\nbuild time {}\n", arch.name(), stamp_digits(stamp))
-}
-
-/// `YYYYMMDDhhmmss` in UTC (spec os §0.8).
-pub fn stamp_digits(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86400, seconds % 86400);
-    // Civil date from days, counting years from March so that the leap day is the last one.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 fn modules(root: &Root, from: &Ingredients<'_>) -> Result<()> {
@@ -328,28 +295,41 @@ pub fn fingerprint(folder: &Path, prefix: &str, leave_out: &dyn Fn(&str) -> bool
     Ok(text)
 }
 
-/// Packs `root` as squashfs: zstd, everything owned by root, all times the build stamp.
+/// Which content comes first in the root image, by descending number: what stays from version to version, so that what
+/// changes moves nothing but itself. Other files have 0 and come last.
+const ORDER: &[(&str, i32)] = &[
+    ("usr/lib/modules", 4),
+    ("usr/bin/busybox", 3),
+    ("usr/share/ca-certificates/ca-certificates.crt", 2),
+    ("usr/bin/minke", 1),
+];
+
+/// What is compressed: files that are large and change seldom. Everything else lies open, minke most of all, so that a
+/// delta between two versions sees what is new in it, and the processor need not unpack what it runs at each boot.
+const COMPRESSED: &str = "name(busybox)||name(*.ko)||name(ca-certificates.crt)||name(*.gz)";
+
+/// Packs `root` as squashfs, everything owned by root, all times the build stamp.
 pub fn squash(root: &Path, to: &Path, stamp: u64) -> Result<()> {
     let stamp = stamp.to_string();
+    let scratch = Scratch::new("squash")?;
+    let order = scratch.join("order");
+    let lines: String = ORDER.iter().map(|(name, number)| format!("{name} {number}\n")).collect();
+    fs::write(&order, lines).on("writing", &order)?;
     Tool::new("mksquashfs")
         .arg(root)
         .arg(to)
-        .args(["-noappend", "-all-root", "-no-xattrs", "-no-progress", "-quiet", "-comp", "zstd"])
-        .args(["-Xcompression-level", "19", "-b", "262144", "-mkfs-time", &stamp, "-all-time", &stamp])
+        .args(["-noappend", "-all-root", "-no-xattrs", "-no-progress", "-quiet"])
+        .args(["-comp", "zstd", "-Xcompression-level", "19", "-b", "262144"])
+        .args(["-noI", "-noId", "-noF", "-no-fragments", "-action", &format!("uncompressed@!({COMPRESSED})")])
+        .arg("-sort")
+        .arg(&order)
+        .args(["-mkfs-time", &stamp, "-all-time", &stamp])
         .run()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stamps() {
-        assert_eq!(stamp_digits(0), "19700101000000");
-        assert_eq!(stamp_digits(1_700_000_000), "20231114221320");
-        assert_eq!(stamp_digits(951_782_400), "20000229000000");
-        assert_eq!(stamp_digits(4_107_542_399), "21000228235959");
-    }
 
     #[test]
     fn every_daemon_has_its_user_and_group() {

@@ -3,7 +3,7 @@
 use crate::error::{Context, Error, Result};
 use crate::tree::{Root, walk};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where units live in the image.
 const UNITS: &str = "usr/lib/systemd/system";
@@ -21,6 +21,11 @@ const KINDS: &[&str] = &[
     ".scope",
     ".swap",
 ];
+
+/// The folder with the unit sources.
+pub fn folder() -> PathBuf {
+    crate::build::project().join("image/units")
+}
 
 /// Copies every unit (and drop-in folder) below `from` and makes wants, requires and alias links.
 pub fn install(from: &Path, root: &Root) -> Result<()> {

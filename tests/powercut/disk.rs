@@ -1,6 +1,7 @@
 //! A disk after a power cut: what stage 1 would do to it, and what is on it then.
 
 use minke_tests::{run, text};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -33,6 +34,16 @@ pub fn config_files(partition: &Path, to: &Path) {
                 .arg(to.join(name)));
         }
     }
+}
+
+/// All files of the FAT by their paths.
+pub fn files(partition: &Path) -> BTreeMap<String, Vec<u8>> {
+    let to = partition.with_extension("tree");
+    let _ = std::fs::remove_dir_all(&to);
+    std::fs::create_dir(&to).unwrap();
+    run(Command::new("mcopy").args(["-n", "-s", "-Q", "-i"]).arg(partition).arg("::/*").arg(&to));
+    let paths = minke_image::tree::walk(&to).unwrap().into_iter().filter(|(_, path)| path.is_file());
+    paths.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
 }
 
 /// A file of an ext4, or nothing.

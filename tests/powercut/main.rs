@@ -9,6 +9,8 @@
 mod disk;
 mod log;
 mod replay;
+mod selection;
+mod update;
 
 use disk::{config_files, ext4_file, repair_ext4};
 use log::Entry;
@@ -52,14 +54,15 @@ fn config_json_set() {
     guest.kill();
     let log = log::read(&log);
     let from = log.iter().position(|entry| entry.end >= states[0].0).unwrap();
-    let check = |disk: &Path, now: &Entry| {
+    let mut check = |disk: &Path, now: &Entry| {
         let content = config(disk);
         let done = states.iter().rposition(|(end, _)| *end <= now.end).unwrap();
         let allowed = &states[done..states.len().min(done + 2)];
         let found = digest_of(&content);
         assert!(allowed.iter().any(|(_, digest)| *digest == found), "after {done} changes: {content:?}");
     };
-    look(&before, &log, from, scratch.path(), &check, &|guest| {
+    Look::new(&before, &log, from, scratch.path()).at_all(&mut check, &mut |mut guest| {
+        let guest = &mut guest;
         assert_eq!(sh(guest, "config-json get uuid"), uuid);
     });
 }
@@ -80,12 +83,13 @@ fn first_boot_of_a_device() {
     sh(&mut guest, "sync");
     guest.kill();
     let log = log::read(&log);
-    let check = |disk: &Path, _: &Entry| {
+    let mut check = |disk: &Path, _: &Entry| {
         let content: serde_json::Value = serde_json::from_slice(&config(disk)).unwrap();
         // The device has no identity yet, or the one that it showed.
         assert!(content.get("uuid").is_none_or(|found| found.as_str() == Some(&uuid)), "{content}");
     };
-    look(&before, &log, 0, scratch.path(), &check, &|guest| {
+    Look::new(&before, &log, 0, scratch.path()).at_all(&mut check, &mut |mut guest| {
+        let guest = &mut guest;
         let size = "blockdev --getsize64 $(readlink -f /dev/disk/by-state/resin-data)";
         let size: u64 = sh(guest, size).parse().unwrap();
         assert!(size > LARGER, "{size}");
@@ -111,7 +115,7 @@ fn state_reset() {
     sh(&mut guest, "test ! -e /home/root/.ssh/old && sync");
     guest.kill();
     let log = log::read(&log);
-    let check = |disk: &Path, _: &Entry| {
+    let mut check = |disk: &Path, _: &Entry| {
         let content: serde_json::Value = serde_json::from_slice(&config(disk)).unwrap();
         assert_eq!(content["uuid"].as_str(), Some(uuid.as_str()));
         let state = disk.with_extension("resin-state");
@@ -123,7 +127,8 @@ fn state_reset() {
             assert!(ext4_file(&state, "/root-overlay/etc/balena-supervisor/supervisor.conf").is_some());
         }
     };
-    look(&before, &log, 0, scratch.path(), &check, &|guest| {
+    Look::new(&before, &log, 0, scratch.path()).at_all(&mut check, &mut |mut guest| {
+        let guest = &mut guest;
         assert_eq!(sh(guest, "config-json get uuid"), uuid);
         assert_eq!(sh(guest, "cat /etc/machine-id"), machine);
         sh(guest, "test ! -e /home/root/.ssh/old && test -e /mnt/state/remove_me_to_reset");
@@ -149,50 +154,62 @@ fn length(log: &Path) -> u64 {
     std::fs::metadata(log).unwrap().len()
 }
 
-/// Looks at the disk after each cut: no file system may have a fault after stage 1's checks, and `check` holds.
-/// Some of the disks boot, and then `running` holds.
-fn look(
-    before: &Path,
-    log: &[Entry],
+/// How an operation is looked at.
+struct Look<'a> {
+    /// The disk before it.
+    before: &'a Path,
+    /// What it wrote, and the entry with which it began.
+    log: &'a [Entry],
     from: usize,
-    folder: &Path,
-    check: &dyn Fn(&Path, &Entry),
-    running: &dyn Fn(&mut Guest),
-) {
-    let seed = std::env::var("MINKE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | log.len() as u64);
-    let mut source = Random::new(seed);
-    let all = std::env::var("MINKE_POWERCUT").is_ok_and(|all| all == "all");
-    let cuts = if all { every_cut(log, from) } else { cuts(log, from, FLUSHES, RANDOM, &mut source) };
-    let flushes = log.iter().filter(|entry| entry.flush).count();
-    println!("{} entries, {flushes} flushes, {} cuts, MINKE_SEED={seed}", log.len(), cuts.len());
-    // Spread over the whole operation.
-    let share = cuts.len() / BOOTS;
-    let boots: Vec<usize> = (0..BOOTS).map(|number| number * share + source.below(share)).collect();
-    let mut replay = Replay::new(log, before, folder);
-    let (disk, booting) = (folder.join("cut.img"), folder.join("boot.img"));
-    for (number, cut) in cuts.iter().enumerate() {
-        replay.disk(*cut, &disk, &mut source);
-        let told = Told(*cut, seed, &disk);
-        if boots.contains(&number) {
-            copy(&disk, &booting);
-        }
-        for partition in partitions(&disk) {
-            let sectors = partition.start..partition.start + partition.sectors;
-            let written = |entry: &Entry| sectors.contains(&entry.sector) && !entry.data.is_empty();
-            // The state partition is looked at by the checks.
-            let wanted = partition.label == "resin-state" || log[..cut.entries].iter().any(written);
-            if wanted && partition.label != "resin-boot" {
-                repair_ext4(&partition.extract(&disk));
+    /// Where disks are laid.
+    folder: &'a Path,
+    /// How many of the disks boot, and how.
+    boots: usize,
+    settings: fn(&Path) -> Settings,
+}
+
+impl<'a> Look<'a> {
+    fn new(before: &'a Path, log: &'a [Entry], from: usize, folder: &'a Path) -> Self {
+        Self { before, log, from, folder, boots: BOOTS, settings: on }
+    }
+
+    /// Looks at the disk after each cut: no file system may have a fault after stage 1's checks, and `check` holds, which
+    /// is told of the last entry before it. Some of the disks boot, and then `running` holds.
+    fn at_all(&self, check: &mut dyn FnMut(&Path, &Entry), running: &mut dyn FnMut(Guest)) {
+        let log = self.log;
+        let seed = std::env::var("MINKE_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | log.len() as u64);
+        let mut source = Random::new(seed);
+        let all = std::env::var("MINKE_POWERCUT").is_ok_and(|all| all == "all");
+        let cuts =
+            if all { every_cut(log, self.from) } else { cuts(log, self.from, FLUSHES, RANDOM, &mut source) };
+        let flushes = log.iter().filter(|entry| entry.flush).count();
+        println!("{} entries, {flushes} flushes, {} cuts, MINKE_SEED={seed}", log.len(), cuts.len());
+        // Spread over the whole operation.
+        let share = cuts.len() / self.boots;
+        let boots: Vec<usize> = (0..self.boots).map(|number| number * share + source.below(share)).collect();
+        let mut replay = Replay::new(log, self.before, self.folder);
+        let booting = self.folder.join("boot.img");
+        for (number, cut) in cuts.iter().enumerate() {
+            let disk = replay.at(*cut, &mut source).to_path_buf();
+            let told = Told(*cut, seed, &disk);
+            for partition in partitions(&disk) {
+                let sectors = partition.start..partition.start + partition.sectors;
+                // The state partition is looked at by the checks.
+                let wanted = number == 0 && partition.label == "resin-state" || replay.touched(&sectors);
+                if wanted && partition.label != "resin-boot" {
+                    repair_ext4(&partition.extract(&disk));
+                }
             }
+            check(&disk, &log[cut.entries - 1]);
+            if boots.contains(&number) {
+                copy(&disk, &booting);
+                let mut guest = start((self.settings)(&booting));
+                booted(&mut guest);
+                running(guest);
+            }
+            std::mem::forget(told);
         }
-        check(&disk, &log[cut.entries - 1]);
-        if boots.contains(&number) {
-            let mut guest = start(on(&booting));
-            booted(&mut guest);
-            running(&mut guest);
-        }
-        std::mem::forget(told);
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::log::{Entry, SECTOR};
 use minke_tests::{Random, run};
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,6 +65,10 @@ pub struct Replay<'a> {
     file: File,
     /// Entries that are on the disk: all up to a flush.
     settled: usize,
+    /// What stood where the last cut's unsettled writes are.
+    before: Vec<(u64, Vec<u8>)>,
+    /// Entries that may differ between the last cut's disk and the next one's.
+    differ: Range<usize>,
 }
 
 impl<'a> Replay<'a> {
@@ -71,20 +76,22 @@ impl<'a> Replay<'a> {
     pub fn new(log: &'a [Entry], before: &Path, folder: &Path) -> Self {
         let disk = folder.join("settled.img");
         copy(before, &disk);
-        let file = OpenOptions::new().write(true).open(&disk).unwrap();
-        Self { log, disk, file, settled: 0 }
+        let file = OpenOptions::new().read(true).write(true).open(&disk).unwrap();
+        Self { log, disk, file, settled: 0, before: Vec::new(), differ: 0..log.len() }
     }
 
-    /// Leaves the disk after this cut at `to`. Cuts come in the order of their entries.
-    pub fn disk(&mut self, cut: Cut, to: &Path, source: &mut Random) {
+    /// The disk as this cut leaves it, until the next one. Cuts come in the order of their entries.
+    pub fn at(&mut self, cut: Cut, source: &mut Random) -> &Path {
+        for (at, bytes) in self.before.drain(..).rev() {
+            self.file.write_all_at(&bytes, at).unwrap();
+        }
         let before = self.log.get(..cut.entries).unwrap();
         let flushed = before.iter().rposition(|entry| entry.flush).map_or(0, |number| number + 1);
+        self.differ = self.settled.min(flushed)..cut.entries;
         for entry in &before[self.settled.min(flushed)..flushed] {
             write(&self.file, entry, entry.data.len());
         }
         self.settled = self.settled.max(flushed);
-        copy(&self.disk, to);
-        let file = OpenOptions::new().write(true).open(to).unwrap();
         let mut open: Vec<&Entry> = before[flushed..].iter().collect();
         if matches!(cut.fate, Fate::Dropped | Fate::Reordered) {
             open.retain(|_| source.below(2) == 0);
@@ -97,9 +104,19 @@ impl<'a> Replay<'a> {
         for (number, entry) in open.iter().enumerate() {
             let torn = cut.fate == Fate::Torn && number + 1 == open.len();
             let sectors = entry.data.len() / SECTOR as usize;
-            let kept = if torn { source.below(sectors) } else { sectors };
-            write(&file, entry, kept * SECTOR as usize);
+            let kept = if torn { source.below(sectors) } else { sectors } * SECTOR as usize;
+            let mut was = vec![0; kept];
+            self.file.read_exact_at(&mut was, entry.sector * SECTOR).unwrap();
+            self.before.push((entry.sector * SECTOR, was));
+            write(&self.file, entry, kept);
         }
+        &self.disk
+    }
+
+    /// Whether these sectors may have changed from the cut before the last one to the last one.
+    pub fn touched(&self, sectors: &Range<u64>) -> bool {
+        let within = |entry: &Entry| sectors.contains(&entry.sector) && !entry.data.is_empty();
+        self.log[self.differ.clone()].iter().any(within)
     }
 }
 

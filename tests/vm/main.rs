@@ -19,9 +19,12 @@ mod openntpd;
 mod preload;
 mod services;
 mod settings;
+mod stage;
 mod state;
 mod time;
 mod triggers;
+mod update;
+mod update_faults;
 mod weight;
 
 use minke_tests::guest;

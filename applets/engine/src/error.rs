@@ -89,6 +89,8 @@ impl From<minke_oci::Error> for ApiError {
         let status = match &error {
             minke_oci::Error::NotFound(_) | minke_oci::Error::Platform { .. } => 404,
             minke_oci::Error::Conflict(_) => 409,
+            // As Docker answers: whether it is private or not there is not told.
+            minke_oci::Error::Denied(_) => 404,
             minke_oci::Error::Reference(_) => 400,
             _ => 500,
         };

@@ -16,6 +16,7 @@ mod images;
 mod network;
 mod options;
 mod preload;
+mod pull;
 mod record;
 mod shim;
 mod time;
@@ -54,6 +55,11 @@ const DAEMON_FLAGS: &[Flag] = &[
     flag("bip", "ADDRESS/PREFIX", "Address of the default bridge (default 10.114.101.1/24)"),
     flag("fixed-cidr", "SUBNET", "What containers on the default bridge get of it (default 10.114.101.0/25)"),
     flag("dns", "ADDRESS", "A name server for containers; may be repeated (default: the host's)"),
+    flag(
+        "insecure-registry",
+        "HOST[:PORT]",
+        "A registry that may be spoken to without TLS; may be repeated (this machine's may without being named)",
+    ),
     flag("cgroup-parent", "NAME", "The control group of all containers (default: below the delegated one)"),
     flag("journal", "SOCKET", "The journal's native socket (default /run/systemd/journal/socket)"),
     flag("journal-query", "SOCKET", "The journal's query socket (default /run/minke/journald.sock)"),
@@ -96,6 +102,7 @@ const fn client(name: &'static str) -> Program {
         examples: &[
             ("balena ps -a", "List all containers"),
             ("balena logs -f main", "Follow what a container prints"),
+            ("balena pull docker.io/library/alpine:3", "Fetch an image"),
         ],
         parsing: Parsing::StopAtOperand,
         run: cli::run,

@@ -25,6 +25,8 @@ pub struct Options {
     pub range: String,
     /// Name servers of containers; the host's when empty.
     pub dns: Vec<String>,
+    /// Registries that may be spoken to without TLS.
+    pub insecure: Vec<String>,
     /// The journal's native socket.
     pub journal: PathBuf,
     /// The journal's query socket.
@@ -54,6 +56,10 @@ impl Options {
         for server in args.values("dns") {
             dns.push(server.to_owned());
         }
+        let mut insecure = Vec::new();
+        for host in args.values("insecure-registry") {
+            insecure.push(host.to_owned());
+        }
         let default_range = if args.has("bip") { "" } else { "10.114.101.0/25" };
         Ok(Box::new(Self {
             data: path("data-root", "/var/lib/docker"),
@@ -67,6 +73,7 @@ impl Options {
             bridge,
             range: args.value("fixed-cidr").unwrap_or(default_range).to_owned(),
             dns,
+            insecure,
             journal: path("journal", "/run/systemd/journal/socket"),
             journal_query: path("journal-query", minke_control::journal::SOCKET),
             group: args.value("cgroup-parent").map(|name| name.trim_matches('/').to_owned()),

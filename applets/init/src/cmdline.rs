@@ -45,6 +45,21 @@ impl Cmdline {
         self.words.iter().rev().find(|word| value(word))?.split_once('=').map(|(_, value)| value)
     }
 
+    /// Appends the words whose names are not among `without`. One with white space gets quotes.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub fn append(&self, to: &mut String, without: &[&str]) {
+        for word in &self.words {
+            let name = word.split('=').next().unwrap_or(word);
+            if without.iter().any(|other| same(name, other)) {
+                continue;
+            }
+            let quote = if word.contains(char::is_whitespace) { "\"" } else { "" };
+            for part in [" ", quote, word, quote] {
+                to.push_str(part);
+            }
+        }
+    }
+
     /// Whether the word `text` stands there exactly; with no `=` in it, also with a value.
     pub fn contains(&self, text: &str) -> bool {
         if text.contains('=') { self.words.iter().any(|word| word == text) } else { self.has(text) }
@@ -65,6 +80,9 @@ mod tests {
         assert_eq!(line.value("root"), Some("LABEL=z"));
         assert_eq!(line.value("dyndbg"), Some("file a b"));
         assert!(line.has("quiet") && line.has("rd_x") && !line.has("q"));
+        let mut text = "a".to_owned();
+        line.append(&mut text, &["rd_x", "root"]);
+        assert_eq!(text, "a ro quiet \"dyndbg=file a b\"");
         assert!(line.contains("rd-x=1") && !line.contains("rd-x=2") && line.contains("root"));
     }
 }

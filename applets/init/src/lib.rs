@@ -24,7 +24,7 @@ pub static APPLET: Applet =
 const INIT: Program = Program {
     name: "init",
     about: "First process: initramfs, then service manager",
-    usage: "",
+    usage: "[-sysroot SLOT]",
     commands: &[],
     flags: &[],
     examples: &[],
@@ -170,11 +170,31 @@ const SHUTDOWN: Program = Program {
 };
 
 fn init(args: &Args) -> u8 {
-    if std::process::id() != 1 {
-        minke_applet::errln!("init: this is the first process of the system; to talk to it use 'systemctl'");
-        return 1;
+    if std::process::id() == 1 {
+        return match () {
+            () if stage1::in_initramfs() => stage1::run(),
+            () if stage1::overlay::is_here() => stage1::overlay::run(),
+            () => pid1::run(args.operands()),
+        };
     }
-    if stage1::in_initramfs() { stage1::run() } else { pid1::run(args.operands()) }
+    if args.operand(0).is_some_and(|word| matches!(word, "-sysroot" | "--sysroot"))
+        && let Some(slot) = args.operands().get(1)
+    {
+        return sysroot(Path::new(slot));
+    }
+    minke_applet::errln!("init: this is the first process of the system; to talk to it use 'systemctl'");
+    1
+}
+
+/// Prints the path without a line's end, as the programs that ask for it expect.
+fn sysroot(slot: &Path) -> u8 {
+    match stage1::overlay::sysroot(slot) {
+        Ok(place) => u8::from(minke_sys::stdio::output(place.as_os_str().as_encoded_bytes()).is_err()),
+        Err(why) => {
+            minke_applet::log::error(format_args!("{why}"));
+            1
+        }
+    }
 }
 
 /// The text of a small file, at most `limit` bytes; nothing when it cannot be read.

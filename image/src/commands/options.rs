@@ -1,12 +1,26 @@
 //! Command lines, turned into what the commands do.
 
 use crate::arch::Arch;
-use crate::build::{LayoutChoice, Options, Preload, default_output};
+use crate::balena::BootChain;
+use crate::build::{LayoutChoice, Options, Preload, default_artefact, default_output};
 use crate::error::{Error, Result};
+use crate::hostapp::Signing;
+use crate::release::{OS_VERSION, version};
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// `image/build`.
+#[derive(Debug)]
+pub enum Build {
+    /// A disk image.
+    Disk(Options),
+    /// A release artefact.
+    HostApp(Options, Signing),
+    /// The delta between two of them.
+    Delta { from: PathBuf, to: PathBuf, output: Option<PathBuf>, signing: Signing },
+}
 
 /// `image/boot`.
 #[derive(Debug)]
@@ -38,9 +52,12 @@ pub fn demo_image(arch: Arch) -> Options {
     Options {
         arch,
         development: true,
+        version: OS_VERSION.to_owned(),
         config: None,
         preload: Preload::Demo,
         layout: LayoutChoice::Small,
+        boot_chain: BootChain::Usual,
+        release_keys: Vec::new(),
         output: default_output(arch, true),
         minke: std::env::var_os("MINKE_BINARY").map(PathBuf::from),
         refresh: false,
@@ -48,13 +65,31 @@ pub fn demo_image(arch: Arch) -> Options {
 }
 
 /// Reads `image/build`'s command line.
-pub fn build(arguments: Vec<OsString>) -> Result<Options> {
-    let (mut arch, mut output, mut preload, mut apps) = (None, None, None, None);
+pub fn build(arguments: Vec<OsString>) -> Result<Build> {
+    let (mut output, mut preload, mut apps, mut signing) = (None, None, None, Signing::Unsigned);
+    let (mut hostapp, mut delta, mut of_disk, mut of_build) = (false, false, None, None);
+    let mut values = Vec::new();
     let mut options = demo_image(Arch::X86_64);
     options.development = false;
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
+        match &argument {
+            Long(name @ ("config" | "preload" | "app" | "layout")) => of_disk = Some(format!("--{name}")),
+            Long(name @ ("dev" | "minke" | "refresh" | "version" | "boot-chain" | "release-key")) => {
+                of_build = Some(format!("--{name}"));
+            }
+            _ => {}
+        }
         match argument {
+            Long("hostapp") => hostapp = true,
+            Long("delta") => delta = true,
+            Long("sign") => signing = Signing::Key(file(&mut parser)?),
+            Long("signature") => signing = Signing::Made(file(&mut parser)?),
+            Long("version") => options.version = version(&file(&mut parser)?.to_string_lossy())?,
+            Long("boot-chain") => {
+                options.boot_chain = BootChain::parse(&file(&mut parser)?.to_string_lossy())?;
+            }
+            Long("release-key") => options.release_keys.push(file(&mut parser)?),
             Long("dev") => options.development = true,
             Long("config") => options.config = Some(file(&mut parser)?),
             Long("preload") => preload = Some(file(&mut parser)?),
@@ -62,22 +97,31 @@ pub fn build(arguments: Vec<OsString>) -> Result<Options> {
             Long("output") | Short('o') => output = Some(file(&mut parser)?),
             Long("minke") => options.minke = Some(file(&mut parser)?),
             Long("refresh") => options.refresh = true,
-            Long("layout") => {
-                options.layout = match file(&mut parser)?.to_string_lossy().as_ref() {
-                    "small" => LayoutChoice::Small,
-                    "reference" => LayoutChoice::Reference,
-                    name => {
-                        return Err(Error::Usage(format!(
-                            "no layout '{name}'; there are small and reference"
-                        )));
-                    }
-                }
-            }
-            Value(name) if arch.is_none() => arch = Some(Arch::parse(&name.to_string_lossy())?),
+            Long("layout") => options.layout = layout(&file(&mut parser)?.to_string_lossy())?,
+            Value(value) => values.push(value),
             other => return Err(usage(&other.unexpected())),
         }
     }
-    options.arch = arch.ok_or_else(|| Error::Usage("which architecture?".into()))?;
+    let misplaced = |option: Option<String>, what: &str| match option {
+        Some(option) => Err(Error::Usage(format!("{option} does not go with {what}"))),
+        None => Ok(()),
+    };
+    if delta {
+        misplaced(of_disk.or(of_build).or(hostapp.then(|| "--hostapp".into())), "--delta")?;
+        let [from, to] = <[OsString; 2]>::try_from(values)
+            .map_err(|_| Error::Usage("--delta takes two release artefacts, FROM and TO".into()))?;
+        return Ok(Build::Delta { from: from.into(), to: to.into(), output, signing });
+    }
+    let [arch] = <[OsString; 1]>::try_from(values).map_err(|_| Error::Usage("which architecture?".into()))?;
+    options.arch = Arch::parse(&arch.to_string_lossy())?;
+    if hostapp {
+        misplaced(of_disk, "--hostapp")?;
+        options.output =
+            output.unwrap_or_else(|| default_artefact(options.arch, options.development, &options.version));
+        return Ok(Build::HostApp(options, signing));
+    }
+    let signed = (signing != Signing::Unsigned).then(|| "a signature".to_owned());
+    misplaced(signed, "a disk image, but with --hostapp or --delta")?;
     options.preload = match (preload, apps) {
         (Some(image), Some(apps)) => Preload::Files { image, apps },
         (None, None) if options.development => Preload::Demo,
@@ -85,7 +129,15 @@ pub fn build(arguments: Vec<OsString>) -> Result<Options> {
         _ => return Err(Error::Usage("--preload and --app go together".into())),
     };
     options.output = output.unwrap_or_else(|| default_output(options.arch, options.development));
-    Ok(options)
+    Ok(Build::Disk(options))
+}
+
+fn layout(name: &str) -> Result<LayoutChoice> {
+    match name {
+        "small" => Ok(LayoutChoice::Small),
+        "reference" => Ok(LayoutChoice::Reference),
+        name => Err(Error::Usage(format!("no layout '{name}'; there are small and reference"))),
+    }
 }
 
 /// Reads `image/boot`'s command line.
@@ -160,14 +212,41 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        let options = build(words("armv6 --dev -o x.img --layout reference")).unwrap();
+        let disk = |text: &str| match build(words(text)) {
+            Ok(Build::Disk(options)) => options,
+            other => panic!("{other:?}"),
+        };
+        let options = disk("armv6 --dev -o x.img --layout reference");
         assert_eq!((options.arch, options.development, options.preload), (Arch::Armv6, true, Preload::Demo));
         assert_eq!((options.output, options.layout), (PathBuf::from("x.img"), LayoutChoice::Reference));
-        assert_eq!(build(words("armv6")).unwrap().preload, Preload::Nothing);
-        for wrong in ["mips", "--dev", "armv6 --preload x", "armv6 armv7", "armv6 --layout x", "armv6 --what"]
-        {
+        assert_eq!(disk("armv6").preload, Preload::Nothing);
+        for wrong in [
+            "mips",
+            "--dev",
+            "armv6 --preload x",
+            "armv6 armv7",
+            "armv6 --layout x",
+            "armv6 --what",
+            "armv6 --sign key",
+            "armv6 --version x",
+            "armv6 --hostapp --config x",
+            "--delta a",
+            "--delta a b --dev",
+            "--delta --hostapp a b",
+        ] {
             assert!(matches!(build(words(wrong)), Err(Error::Usage(_))), "{wrong}");
         }
+        let Build::HostApp(options, signing) =
+            build(words("--hostapp armv7 --version 9.0.1 --sign k")).unwrap()
+        else {
+            panic!("no host application")
+        };
+        assert_eq!((options.version.as_str(), signing), ("9.0.1", Signing::Key("k".into())));
+        assert!(options.output.ends_with("minke-armv7-9.0.1.hostapp.tar"));
+        let Build::Delta { from, to, .. } = build(words("--delta a b -o c")).unwrap() else {
+            panic!("no delta")
+        };
+        assert_eq!((from, to), ("a".into(), "b".into()));
         let options = shell(words("aarch64 --keep -- echo --config x")).unwrap();
         assert_eq!(
             (options.arch, options.keep, options.command.as_str()),

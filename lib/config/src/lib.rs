@@ -30,6 +30,7 @@ pub use device_type::DeviceType;
 pub use host_name::{FALLBACK_HOST_NAME, HostName, host_name, is_host_name};
 pub use identity::{Identity, generate_key};
 pub use keys::{Key, Restart, key, keys, mistyped, settings, units, value_of};
+pub use md5::Md5;
 pub use minke_wire::json::{Map, Value};
 pub use os_release::{OsRelease, os_release};
 pub use store::{Error, Loaded, Origin, Paths, Store};

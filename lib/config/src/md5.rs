@@ -17,29 +17,56 @@ const SINES: [u32; 64] = [
 ];
 const SHIFTS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
 
-/// The digest as 32 lower-case hex digits.
+/// A sum under way.
+#[derive(Debug, Clone)]
+pub struct Md5 {
+    state: [u32; 4],
+    length: u64,
+    /// What does not make a block yet.
+    rest: Vec<u8>,
+}
+
+impl Default for Md5 {
+    fn default() -> Self {
+        Self { state: [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476], length: 0, rest: Vec::new() }
+    }
+}
+
+impl Md5 {
+    /// Takes the next bytes in.
+    pub fn update(&mut self, content: &[u8]) {
+        self.length = self.length.wrapping_add(u64::try_from(content.len()).unwrap_or(0));
+        self.rest.extend_from_slice(content);
+        let (blocks, rest) = self.rest.as_chunks::<64>();
+        for block in blocks {
+            compress(&mut self.state, block);
+        }
+        let done = self.rest.len().saturating_sub(rest.len());
+        self.rest.drain(..done);
+    }
+
+    /// The digest as 32 lower-case hex digits.
+    pub fn hex(mut self) -> String {
+        // The padding: one bit, zeros, the length in bits; it takes one block or two.
+        let bits = self.length.wrapping_mul(8);
+        self.rest.push(0x80);
+        while self.rest.len() % 64 != 56 {
+            self.rest.push(0);
+        }
+        self.update(&bits.to_le_bytes());
+        let mut text = String::with_capacity(32);
+        for word in self.state {
+            let _ = write!(text, "{:08x}", word.swap_bytes());
+        }
+        text
+    }
+}
+
+/// The digest of what is in memory.
 pub fn hex(content: &[u8]) -> String {
-    let mut state = [0x6745_2301u32, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476];
-    let (blocks, rest) = content.as_chunks::<64>();
-    for block in blocks {
-        compress(&mut state, block);
-    }
-    // The padding: one bit, zeros, the length in bits; it takes one block or two.
-    let mut tail = rest.to_vec();
-    tail.push(0x80);
-    while tail.len() % 64 != 56 {
-        tail.push(0);
-    }
-    let bits = u64::try_from(content.len()).unwrap_or(0).wrapping_mul(8);
-    tail.extend_from_slice(&bits.to_le_bytes());
-    for block in tail.as_chunks::<64>().0 {
-        compress(&mut state, block);
-    }
-    let mut text = String::with_capacity(32);
-    for word in state {
-        let _ = write!(text, "{:08x}", word.swap_bytes());
-    }
-    text
+    let mut sum = Md5::default();
+    sum.update(content);
+    sum.hex()
 }
 
 fn compress(state: &mut [u32; 4], block: &[u8; 64]) {
@@ -91,6 +118,9 @@ mod tests {
             child.stdin.take().unwrap().write_all(&content).unwrap();
             let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
             assert_eq!(Some(hex(&content).as_str()), output.split_whitespace().next(), "{length}");
+            let mut pieces = super::Md5::default();
+            content.chunks(7).for_each(|piece| pieces.update(piece));
+            assert_eq!(pieces.hex(), hex(&content));
         }
     }
 }

@@ -167,6 +167,14 @@ impl Archive {
 }
 
 impl Section<'_> {
+    /// What follows so many bytes.
+    #[must_use]
+    pub(crate) fn after(mut self, bytes: u64) -> Self {
+        self.offset = self.offset.saturating_add(bytes);
+        self.left = self.left.saturating_sub(bytes);
+        self
+    }
+
     /// The number of bytes.
     pub fn size(&self) -> u64 {
         self.left
@@ -188,7 +196,7 @@ fn length(bytes: &[u8]) -> u64 {
 }
 
 /// A path relative to `folder` in its shortest form; `None` when it leads out or is empty.
-fn normal(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn normal(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let start = if path.starts_with(b"/") { b"" } else { folder };
     for path in [start, path] {

@@ -36,12 +36,18 @@ pub enum Error {
         /// What there is.
         available: Box<str>,
     },
+    /// The registry cannot be reached, or does not answer as it should; trying again later makes sense (500).
+    Registry(Box<str>),
+    /// The registry does not let us have it (401 or 403: it may be private, or not there).
+    Denied(Box<str>),
     /// There is no such image (404).
     NotFound(Box<str>),
     /// The request contradicts the store's state: an image in use, an ambiguous prefix (409).
     Conflict(Box<str>),
     /// The progress callback asked to stop.
     Cancelled,
+    /// The caller, or a rule of installing, does not want this host app, for this reason.
+    Refused(Box<str>),
 }
 
 /// The result of an operation on images.
@@ -78,6 +84,13 @@ impl Error {
         Self::NotFound(what.to_string().into())
     }
 
+    /// A host app is not wanted.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refused(reason: &dyn fmt::Display) -> Self {
+        Self::Refused(reason.to_string().into())
+    }
+
     /// The request contradicts the store's state.
     #[cold]
     #[inline(never)]
@@ -99,9 +112,11 @@ impl fmt::Display for Error {
             Self::Platform { wanted, available } => {
                 write!(f, "no image for {wanted}; there is {available}")
             }
+            Self::Denied(reason) => write!(f, "pull access denied: {reason}"),
             Self::NotFound(name) => write!(f, "No such image: {name}"),
             Self::Conflict(reason) => write!(f, "conflict: {reason}"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Refused(reason) | Self::Registry(reason) => f.write_str(reason),
         }
     }
 }

@@ -4,8 +4,10 @@
 
 use crate::{Error, Result};
 use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
-use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+use miniz_oxide::inflate::core::inflate_flags::{
+    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY,
+};
+use miniz_oxide::inflate::core::{BlockBoundaryState, DecompressorOxide, decompress};
 
 /// Where the compressed data comes from and the content goes to.
 pub(crate) trait Pipe {
@@ -15,10 +17,23 @@ pub(crate) trait Pipe {
     fn advance(&mut self, count: usize);
     /// Takes the next bytes of the content.
     fn content(&mut self, content: &[u8]) -> Result<()>;
+    /// Between two blocks: from here decompression may be taken up another time.
+    fn between(&mut self, place: &Place<'_>) -> Result<()>;
 }
 
 /// How far back content may be repeated.
-const WINDOW: usize = 32 * 1024;
+pub(crate) const WINDOW: usize = 32 * 1024;
+
+/// Where decompression may be taken up: between two blocks of a member.
+#[derive(Debug, Clone)]
+pub(crate) struct Place<'a> {
+    /// Bits of the last byte done that belong to the next block, in the lower places, and how many.
+    pub(crate) bits: u8,
+    pub(crate) count: u8,
+    /// The last [`WINDOW`] bytes of content, round and round, and where the next one goes.
+    pub(crate) window: std::borrow::Cow<'a, [u8]>,
+    pub(crate) next: usize,
+}
 
 /// Flags of the header (RFC 1952 §2.3.1).
 const FHCRC: u8 = 2;
@@ -36,9 +51,18 @@ fn fail(reason: &'static str) -> Error {
     Error::bad("layer", &reason)
 }
 
-/// Decompresses everything.
-pub(crate) fn gunzip(pipe: &mut dyn Pipe) -> Result<()> {
-    Decoder { pipe, inflate: Box::default(), window: vec![0; WINDOW] }.members()
+/// Decompresses everything, or what follows a place.
+pub(crate) fn gunzip(pipe: &mut dyn Pipe, from: Option<&Place<'_>>) -> Result<()> {
+    let mut decoder = Decoder { pipe, inflate: Box::default(), window: vec![0; WINDOW] };
+    let Some(from) = from else { return decoder.members(None) };
+    let state = BlockBoundaryState { num_bits: from.count, bit_buf: from.bits, ..Default::default() };
+    // The decoder takes no more than the bits of a byte, and its window is as large as its own.
+    if from.count > 7 || from.window.len() != WINDOW || from.next >= WINDOW {
+        return Err(fail(DAMAGED));
+    }
+    *decoder.inflate = DecompressorOxide::from_block_boundary_state(&state);
+    decoder.window.copy_from_slice(&from.window);
+    decoder.members(Some(from.next))
 }
 
 struct Decoder<'a> {
@@ -49,14 +73,19 @@ struct Decoder<'a> {
 }
 
 impl Decoder<'_> {
-    fn members(&mut self) -> Result<()> {
-        let mut first = self.byte()?;
+    /// All members; first the rest of one when it is taken up.
+    fn members(&mut self, mut rest: Option<usize>) -> Result<()> {
+        let mut first = if rest.is_some() { 0x1f } else { self.byte()? };
         loop {
             if first != 0x1f {
                 return Err(fail(NOT_GZIP));
             }
-            self.header()?;
-            self.body()?;
+            let place = rest.take();
+            if place.is_none() {
+                self.header()?;
+                self.inflate.init();
+            }
+            self.body(place.unwrap_or(0))?;
             // Checksum and length.
             self.skip(8)?;
             // What follows is another member or zero padding.
@@ -92,12 +121,11 @@ impl Decoder<'_> {
         self.skip((flags & FHCRC).into())
     }
 
-    fn body(&mut self) -> Result<()> {
-        self.inflate.init();
-        let mut place = 0;
+    fn body(&mut self, mut place: usize) -> Result<()> {
         loop {
             let data = self.pipe.data()?;
-            let flags = if data.is_empty() { 0 } else { TINFL_FLAG_HAS_MORE_INPUT };
+            let more = if data.is_empty() { 0 } else { TINFL_FLAG_HAS_MORE_INPUT };
+            let flags = more | TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
             let (status, used, written) = decompress(&mut self.inflate, data, &mut self.window, place, flags);
             self.pipe.advance(used);
             let fresh = self.window.get(place..).and_then(|rest| rest.get(..written));
@@ -106,6 +134,13 @@ impl Decoder<'_> {
             match status {
                 TINFLStatus::Done => return Ok(()),
                 TINFLStatus::HasMoreOutput | TINFLStatus::NeedsMoreInput => {}
+                TINFLStatus::BlockBoundary => {
+                    if let Some(state) = self.inflate.block_boundary_state() {
+                        let window = std::borrow::Cow::Borrowed(self.window.as_slice());
+                        let (bits, count) = (state.bit_buf, state.num_bits);
+                        self.pipe.between(&Place { bits, count, window, next: place })?;
+                    }
+                }
                 TINFLStatus::FailedCannotMakeProgress => return Err(fail(CUT)),
                 _ => return Err(fail(DAMAGED)),
             }
@@ -140,7 +175,11 @@ mod tests {
     struct Pieces<'a> {
         pieces: std::slice::Chunks<'a, u8>,
         piece: &'a [u8],
+        /// Bytes of the data that are done.
+        done: usize,
         out: Vec<u8>,
+        /// Where it may be taken up: bytes of the data and of the content, and the place.
+        places: Vec<(usize, usize, Place<'static>)>,
     }
 
     impl Pipe for Pieces<'_> {
@@ -153,17 +192,28 @@ mod tests {
 
         fn advance(&mut self, count: usize) {
             self.piece = &self.piece[count..];
+            self.done += count;
         }
 
         fn content(&mut self, content: &[u8]) -> Result<()> {
             self.out.extend_from_slice(content);
             Ok(())
         }
+
+        fn between(&mut self, place: &Place<'_>) -> Result<()> {
+            let window = place.window.to_vec().into();
+            self.places.push((self.done, self.out.len(), Place { window, ..*place }));
+            Ok(())
+        }
+    }
+
+    fn pieces(data: &[u8], step: usize) -> Pieces<'_> {
+        Pieces { pieces: data.chunks(step), piece: &[], done: 0, out: Vec::new(), places: Vec::new() }
     }
 
     fn all(data: &[u8], step: usize) -> std::result::Result<Vec<u8>, String> {
-        let mut pipe = Pieces { pieces: data.chunks(step), piece: &[], out: Vec::new() };
-        match gunzip(&mut pipe) {
+        let mut pipe = pieces(data, step);
+        match gunzip(&mut pipe, None) {
             Ok(()) => Ok(pipe.out),
             Err(error) => Err(error.to_string().replace("layer: ", "")),
         }
@@ -236,6 +286,25 @@ mod tests {
             assert!(all(&gzip(&content[..40], &[level]), 5000).unwrap() == content[..40], "{level}");
         }
         assert_eq!(all(&gzip(b"", &[]), 10).unwrap(), b"");
+    }
+
+    #[test]
+    fn it_is_taken_up_between_any_two_blocks() {
+        let content = sample();
+        let mut packed = gzip(&content[..500_000], &["-1"]);
+        packed.extend(gzip(&content[500_000..], &["-9"]));
+        for step in [1, 4096] {
+            let mut pipe = pieces(&packed, step);
+            gunzip(&mut pipe, None).unwrap();
+            assert!(pipe.out == content && pipe.places.len() > 20, "{}", pipe.places.len());
+            for (done, out, place) in pipe.places.iter().step_by(if step == 1 { 5 } else { 1 }) {
+                let mut rest = pieces(&packed[*done..], 1000);
+                gunzip(&mut rest, Some(place)).unwrap();
+                assert!(rest.out == content[*out..], "{done}");
+            }
+        }
+        let bad = Place { bits: 0, count: 9, window: vec![0; WINDOW].into(), next: 0 };
+        assert!(gunzip(&mut pieces(&packed, 9), Some(&bad)).is_err());
     }
 
     #[test]

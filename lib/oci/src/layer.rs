@@ -1,10 +1,9 @@
-//! One layer blob, from any source, into a folder: decompressed, verified and unpacked in one pass.
+//! One layer blob, from any source, to who takes its tar: decompressed and verified in one pass.
 
-use crate::gunzip::{Pipe, gunzip};
+use crate::gunzip::{Pipe, Place, gunzip};
+use crate::hash::Hash;
 use crate::unpack::{Unpacked, Unpacker};
 use crate::{Compression, Digest, Error, Result};
-use minke_sys::Context;
-use sha2::{Digest as _, Sha256};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ const CHUNK: usize = 64 << 10;
 /// A layer's content as it comes from an archive or a registry.
 pub struct Blob<'a> {
     /// Reads the next bytes into a buffer; 0 bytes at the end.
-    pub source: &'a mut dyn FnMut(&mut [u8]) -> std::io::Result<usize>,
+    pub source: &'a mut dyn FnMut(&mut [u8]) -> Result<usize>,
     /// How they are compressed (from the media type, or [`Compression::Unknown`]).
     pub compression: Compression,
     /// The digest of these (compressed) bytes, if known; it is verified.
@@ -23,75 +22,110 @@ pub struct Blob<'a> {
     pub size: Option<u64>,
 }
 
+/// Told how many bytes of a blob were read; it may stop the work.
+pub type OnBytes<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
+
+/// What takes the tar of a layer.
+pub(crate) trait Sink {
+    /// The next bytes of the tar.
+    fn content(&mut self, tar: &[u8]) -> Result<()>;
+
+    /// From here the work may be taken up another time.
+    fn between(&mut self, _: &Point<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Where the work may be taken up: what was done so far.
+pub(crate) struct Point<'a> {
+    /// The hash of the blob, whose length is the place in it, and that of the tar.
+    pub(crate) blob: &'a Hash,
+    pub(crate) tar: &'a Hash,
+    pub(crate) place: &'a Place<'a>,
+}
+
 /// Unpacks a layer into the empty folder `target` and verifies that its tar has the digest `diff_id`.
-/// `progress` is told how many bytes of the blob were read, and may stop the work.
 ///
 /// Nothing is brought to the disk; on an error the content of `target` must be thrown away.
 pub fn unpack(
     blob: Blob<'_>,
     diff_id: &Digest,
     target: &Path,
-    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    progress: &mut OnBytes<'_>,
 ) -> Result<Unpacked> {
+    let mut unpacker = Unpacker::new(target)?;
+    pass(blob, diff_id, &mut unpacker, progress, None)?;
+    unpacker.finish()
+}
+
+impl Sink for Unpacker {
+    fn content(&mut self, tar: &[u8]) -> Result<()> {
+        self.push(tar)
+    }
+}
+
+/// Gives the tar of a layer to `sink` and verifies the digests. With a point, `blob` gives what follows it.
+pub(crate) fn pass(
+    blob: Blob<'_>,
+    diff_id: &Digest,
+    sink: &mut dyn Sink,
+    progress: &mut OnBytes<'_>,
+    from: Option<&Point<'_>>,
+) -> Result<()> {
     let (digest, compression) = (blob.digest, blob.compression);
     let mut work = Work {
         blob,
         progress,
+        sink,
         piece: vec![0; CHUNK],
         length: 0,
         place: 0,
-        total: 0,
-        blob_hash: None,
-        tar_hash: Sha256::new(),
-        unpacker: Unpacker::new(target)?,
+        total: from.map_or(0, |point| point.blob.length()),
+        blob_hash: from.map(|point| point.blob.clone()),
+        tar_hash: from.map_or_else(Hash::new, |point| point.tar.clone()),
     };
     work.read()?;
     // A media type that contradicts the content is common (Docker's save); the content is right.
-    match (Compression::sniff(work.rest()), compression) {
+    let found = if from.is_some() { Compression::Gzip } else { Compression::sniff(work.rest()) };
+    match (found, compression) {
         (Compression::Gzip, _) => {
-            if digest.is_some() {
-                work.blob_hash = Some(Sha256::new_with_prefix(work.rest()));
-            }
-            gunzip(&mut work)?;
+            work.blob_hash.get_or_insert_with(Hash::new);
+            gunzip(&mut work, from.map(|point| point.place))?;
         }
         (Compression::Zstd, _) | (_, Compression::Zstd) => {
             return Err(Error::unsupported(&"layers compressed with zstd; make the image with gzip layers"));
         }
         _ => work.copy()?,
     }
-    let Work { blob_hash, tar_hash, unpacker, .. } = work;
-    let tar = digest_of(tar_hash);
+    let Work { blob_hash, tar_hash, .. } = work;
+    let tar = tar_hash.finish();
     if let Some(expected) = digest {
-        verify("layer blob", expected, blob_hash.map_or_else(|| tar.clone(), digest_of))?;
+        verify("layer blob", expected, blob_hash.map_or_else(|| tar.clone(), Hash::finish))?;
     }
-    verify("layer", diff_id, tar)?;
-    unpacker.finish()
+    verify("layer", diff_id, tar)
 }
 
 /// The sha256 of some bytes.
 pub fn sha256(bytes: &[u8]) -> Digest {
-    digest_of(Sha256::new_with_prefix(bytes))
+    let mut hash = Hash::new();
+    hash.update(bytes);
+    hash.finish()
 }
 
-#[inline(never)]
-fn digest_of(hash: Sha256) -> Digest {
-    Digest::sha256(&hash.finalize().into())
-}
-
-/// A layer on its way from the blob to the folder.
+/// A layer on its way from the blob to who takes it.
 struct Work<'a, 'b> {
     blob: Blob<'a>,
-    progress: &'b mut dyn FnMut(u64) -> ControlFlow<()>,
+    progress: &'b mut OnBytes<'b>,
+    sink: &'b mut dyn Sink,
     /// What was read last, how much of it is valid, and how much is done.
     piece: Vec<u8>,
     length: usize,
     place: usize,
     /// Bytes of the blob that were read.
     total: u64,
-    /// The hash of the blob, when it is compressed; else it is that of the tar.
-    blob_hash: Option<Sha256>,
-    tar_hash: Sha256,
-    unpacker: Unpacker,
+    /// The hash of what is done of the blob, when it is compressed; else it is that of the tar.
+    blob_hash: Option<Hash>,
+    tar_hash: Hash,
 }
 
 impl Work<'_, '_> {
@@ -106,22 +140,12 @@ impl Work<'_, '_> {
             return Err(Error::Cancelled);
         }
         self.place = 0;
-        self.length = loop {
-            match (self.blob.source)(&mut self.piece) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                other => break other.context("read", "layer")?,
-            }
-        };
+        self.length = (self.blob.source)(&mut self.piece)?;
         self.total = self.total.saturating_add(u64::try_from(self.length).unwrap_or(0));
         let wrong = match self.blob.size {
             Some(size) if self.total > size => "longer than its descriptor says",
             Some(size) if self.length == 0 && self.total < size => "shorter than its descriptor says",
-            _ => {
-                if let Some(hash) = &mut self.blob_hash {
-                    hash.update(self.piece.get(..self.length).unwrap_or_default());
-                }
-                return Ok(());
-            }
+            _ => return Ok(()),
         };
         Err(Error::bad("layer", &wrong))
     }
@@ -147,12 +171,23 @@ impl Pipe for Work<'_, '_> {
     }
 
     fn advance(&mut self, count: usize) {
-        self.place = self.place.saturating_add(count);
+        let start = self.place;
+        self.place = start.saturating_add(count);
+        if let Some(hash) = &mut self.blob_hash {
+            hash.update(self.piece.get(start..self.place).unwrap_or_default());
+        }
     }
 
     fn content(&mut self, content: &[u8]) -> Result<()> {
         self.tar_hash.update(content);
-        self.unpacker.push(content)
+        self.sink.content(content)
+    }
+
+    fn between(&mut self, place: &Place<'_>) -> Result<()> {
+        match &self.blob_hash {
+            Some(blob) => self.sink.between(&Point { blob, tar: &self.tar_hash, place }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,15 +1,11 @@
 //! Which images an archive holds: the documents of `docker save` (`manifest.json`) and of the OCI layout
-//! (image-spec 1.1, `image-layout.md`, `image-index.md`, `manifest.md`).
+//! (image-spec 1.1, `image-layout.md`).
 
-use crate::archive::{Archive, MAX_DOCUMENT};
+use crate::archive::Archive;
+use crate::documents::{Documents, Image, bounded, candidates, list, resolve, text};
 use crate::layer::{sha256, verify};
-use crate::{Compression, Digest, Error, MAX_LAYERS, MediaType, Platform, Reference, Result};
+use crate::{Compression, Digest, Error, Platform, Reference, Result};
 use minke_wire::json::Value;
-
-/// Most images of one archive.
-const MAX_IMAGES: usize = 1024;
-/// Deepest nesting of indexes.
-const MAX_DEPTH: usize = 4;
 
 /// One image of an archive, its blobs not yet read.
 #[derive(Debug)]
@@ -55,7 +51,7 @@ fn docker_images(archive: &Archive) -> Result<Vec<ArchiveImage>> {
     let document = json(archive, "manifest.json", &archive.document("manifest.json")?)?;
     let entries = document.as_array().ok_or_else(|| archive.malformed(&"manifest.json is no list"))?;
     let mut images = Vec::new();
-    for entry in bounded(archive, entries)? {
+    for entry in bounded(entries)? {
         images.push(docker_image(archive, entry)?);
     }
     Ok(images)
@@ -88,13 +84,8 @@ fn hex_digest(hex: &str) -> Option<Digest> {
 }
 
 fn layout_images(archive: &Archive, platform: &Platform) -> Result<Vec<ArchiveImage>> {
-    let layout = json(archive, "oci-layout", &archive.document("oci-layout")?)?;
-    let version = text(&layout, "imageLayoutVersion");
-    if !version.starts_with("1.") {
-        return Err(Error::unsupported(&format_args!("OCI image layout version '{version}'")));
-    }
-    let index = json(archive, "index.json", &archive.document("index.json")?)?;
-    let mut descriptors = candidates(archive, &index)?;
+    let index = layout_index(&mut &*archive)?;
+    let mut descriptors = candidates(&index)?;
     let mut images = Vec::new();
     let mut add =
         |name, group: &[&Value]| layout_image(archive, name, group, platform).map(|image| images.push(image));
@@ -115,6 +106,16 @@ fn layout_images(archive: &Archive, platform: &Platform) -> Result<Vec<ArchiveIm
     Ok(images)
 }
 
+/// The index of an OCI layout, whose version is looked at first.
+pub(crate) fn layout_index(layout: &mut dyn Documents) -> Result<Value> {
+    let version = layout.named("oci-layout")?;
+    let version = text(&version, "imageLayoutVersion");
+    if !version.starts_with("1.") {
+        return Err(Error::unsupported(&format_args!("OCI image layout version '{version}'")));
+    }
+    layout.named("index.json")
+}
+
 /// Takes those out that `is_meant` says.
 fn take<'a>(descriptors: &mut Vec<&'a Value>, is_meant: &dyn Fn(&Value) -> bool) -> Vec<&'a Value> {
     let mut taken = Vec::new();
@@ -128,17 +129,6 @@ fn take<'a>(descriptors: &mut Vec<&'a Value>, is_meant: &dyn Fn(&Value) -> bool)
     taken
 }
 
-/// The descriptors of an index that can be images.
-fn candidates<'a>(archive: &Archive, index: &'a Value) -> Result<Vec<&'a Value>> {
-    let mut all: Vec<&Value> = Vec::new();
-    for descriptor in bounded(archive, list(index.get("manifests")))? {
-        if is_image(descriptor) {
-            all.push(descriptor);
-        }
-    }
-    Ok(all)
-}
-
 /// The image that a name's descriptors mean on this platform.
 fn layout_image(
     archive: &Archive,
@@ -146,23 +136,15 @@ fn layout_image(
     descriptors: &[&Value],
     platform: &Platform,
 ) -> Result<ArchiveImage> {
-    let mut digests = Vec::new();
-    let mut document = follow(archive, choose(descriptors, platform)?, &mut digests)?;
-    for _ in 0..MAX_DEPTH {
-        if document.get("manifests").is_none() {
-            break;
-        }
-        document = follow(archive, choose(&candidates(archive, &document)?, platform)?, &mut digests)?;
-    }
-    let config = document.get("config").ok_or_else(|| archive.malformed(&"an image manifest is expected"))?;
-    let (_, config) = blob_document(archive, config)?;
-    let layers = list(document.get("layers"));
-    if layers.len() > MAX_LAYERS {
-        return Err(archive.malformed(&"more than 127 layers"));
-    }
+    let Image { config, layers, digests, .. } = resolve(&mut &*archive, descriptors, platform)?;
     let mut image = ArchiveImage { config, layers: Vec::new(), names: Vec::new(), ignored: Vec::new() };
     for layer in layers {
-        image.layers.push(layer_of(archive, layer)?);
+        let member = blob_path(&layer.digest);
+        if !archive.has(&member) {
+            return Err(archive.missing(&format!("layer {}", layer.digest)));
+        }
+        let (compression, digest) = (layer.compression, Some(layer.digest));
+        image.layers.push(ArchiveLayer { member, compression, digest });
     }
     if !name.is_empty() {
         image.name(name, &digests);
@@ -170,27 +152,18 @@ fn layout_image(
     Ok(image)
 }
 
-/// Reads the index or manifest that a descriptor means, and notes its digest.
-fn follow(archive: &Archive, descriptor: &Value, digests: &mut Vec<Digest>) -> Result<Value> {
-    let (digest, content) = blob_document(archive, descriptor)?;
-    let document = json(archive, digest.as_str(), &content)?;
-    digests.push(digest);
-    Ok(document)
-}
-
-fn layer_of(archive: &Archive, descriptor: &Value) -> Result<ArchiveLayer> {
-    let digest = digest_of(archive, descriptor)?;
-    let member = blob_path(&digest);
-    let media_type = text(descriptor, "mediaType");
-    let compression = match MediaType::of(media_type) {
-        MediaType::Layer(compression) => compression,
-        MediaType::Other if media_type.is_empty() => Compression::Unknown,
-        _ => return Err(Error::unsupported(&format_args!("layers of type {media_type}"))),
-    };
-    if !archive.has(&member) {
-        return Err(archive.missing(&format!("layer {digest}")));
+impl Documents for &Archive {
+    fn named(&mut self, name: &str) -> Result<Value> {
+        json(self, name, &self.document(name)?)
     }
-    Ok(ArchiveLayer { member, compression, digest: Some(digest) })
+
+    fn blob(&mut self, digest: &Digest, _: bool) -> Result<Vec<u8>> {
+        self.document(&blob_path(digest))
+    }
+
+    fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.path().to_string_lossy()
+    }
 }
 
 impl ArchiveImage {
@@ -215,51 +188,6 @@ impl ArchiveImage {
     }
 }
 
-/// The descriptor that fits the platform best. A single one without a platform is taken as it is.
-fn choose<'a>(descriptors: &[&'a Value], platform: &Platform) -> Result<&'a Value> {
-    let mut best = None;
-    let mut available = Vec::new();
-    for descriptor in descriptors {
-        let fitness = match descriptor.get("platform") {
-            Some(wanted) => {
-                let wanted = platform_of(wanted);
-                available.push(wanted.to_string());
-                wanted.fitness(platform)
-            }
-            None => Some(0),
-        };
-        // The first of equals, as the specification says.
-        if fitness > best.map(|(fitness, _)| fitness) {
-            best = fitness.map(|fitness| (fitness, *descriptor));
-        }
-    }
-    if let Some((_, descriptor)) = best {
-        return Ok(descriptor);
-    }
-    let available = if available.is_empty() { "none".to_owned() } else { available.join(", ") };
-    Err(Error::Platform { wanted: platform.to_string().into(), available: available.into() })
-}
-
-fn platform_of(value: &Value) -> Platform {
-    let text = |key| text(value, key).to_owned();
-    Platform { os: text("os"), architecture: text("architecture"), variant: text("variant") }
-}
-
-/// The text of a member; empty when it is missing or no text.
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Whether a descriptor of an index can be an image: not an attestation, a signature or another artifact.
-fn is_image(descriptor: &Value) -> bool {
-    let media_type = text(descriptor, "mediaType");
-    let annotation = |key| descriptor.get("annotations").and_then(|all| all.get(key));
-    let known = matches!(MediaType::of(media_type), MediaType::Index | MediaType::Manifest);
-    known
-        && annotation("vnd.docker.reference.type").is_none()
-        && descriptor.get("artifactType").is_none_or(Value::is_null)
-}
-
 /// The name of a descriptor: containerd's full one, else the specification's, which may be a tag only.
 fn name_of(descriptor: &Value) -> &str {
     let annotation = |key: &str| descriptor.get("annotations")?.get(key)?.as_str();
@@ -268,42 +196,11 @@ fn name_of(descriptor: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// Reads a small blob and verifies its digest and size.
-fn blob_document(archive: &Archive, descriptor: &Value) -> Result<(Digest, Vec<u8>)> {
-    let digest = digest_of(archive, descriptor)?;
-    let content = archive.document(&blob_path(&digest))?;
-    let size = descriptor.get("size").and_then(Value::as_u64);
-    if size.is_some_and(|size| size > MAX_DOCUMENT || u64::try_from(content.len()) != Ok(size)) {
-        return Err(archive.malformed(&format_args!("{digest} does not have the size that is told")));
-    }
-    verify("document", &digest, sha256(&content))?;
-    Ok((digest, content))
-}
-
-fn digest_of(archive: &Archive, descriptor: &Value) -> Result<Digest> {
-    let digest = Digest::parse(text(descriptor, "digest"));
-    let digest = digest.ok_or_else(|| archive.malformed(&"a descriptor without digest"))?;
-    if digest.algorithm() != "sha256" {
-        return Err(Error::unsupported(&format_args!("digests with {}", digest.algorithm())));
-    }
-    Ok(digest)
-}
-
-fn blob_path(digest: &Digest) -> String {
+/// Where a blob stands in an OCI layout.
+pub(crate) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
 fn json(archive: &Archive, name: &str, content: &[u8]) -> Result<Value> {
     minke_wire::json::parse(content).map_err(|error| archive.malformed(&format_args!("{name}: {error}")))
-}
-
-fn list(value: Option<&Value>) -> &[Value] {
-    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn bounded<'a>(archive: &Archive, entries: &'a [Value]) -> Result<&'a [Value]> {
-    if entries.len() > MAX_IMAGES {
-        return Err(archive.malformed(&"too many images"));
-    }
-    Ok(entries)
 }

@@ -16,10 +16,12 @@
 mod index;
 mod load;
 mod open;
+mod pull;
 mod query;
 mod session;
 
 pub use load::LoadedImage;
+pub use pull::{OnPull, PullStep, Pulled};
 pub use query::Removal;
 pub use session::{NewImage, Session};
 

@@ -323,7 +323,7 @@ impl Unpacker {
     }
 }
 
-fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/')
 }
 
@@ -336,7 +336,7 @@ fn append(path: &mut Vec<u8>, component: &[u8]) {
 }
 
 /// A path of the archive without empty components and `.`; empty for the root.
-fn normal(path: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn normal(path: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     for component in components(path) {
         match component {
@@ -352,7 +352,7 @@ fn normal(path: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The folder of a path, and the name in it.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let name = components(path).last().unwrap_or_default();
     let folder = path.strip_suffix(name).unwrap_or_default();
     (folder.strip_suffix(b"/").unwrap_or_default(), name)

@@ -7,7 +7,7 @@ mod ext4;
 mod medium;
 mod table;
 
-pub use ext4::{resize, set_uuid};
+pub use ext4::{fresh_uuid, resize, set_uuid, settle};
 pub use medium::{Checked, check_fat, set_fat_serial};
 pub use table::{Growth, grow, restore_gpt};
 

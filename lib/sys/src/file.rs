@@ -45,8 +45,13 @@ pub fn write_durable(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         let _ = std::fs::remove_file(&fresh);
         return Err(error);
     }
-    std::fs::rename(&fresh, path).on("rename", &fresh)?;
+    rename(&fresh, path)?;
     sync_parent(path)
+}
+
+/// Gives a file or folder another name on its file system, in place of a file that has it.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).on("rename", from)
 }
 
 /// Removes a file durably. That it is not there is success.
@@ -86,6 +91,18 @@ pub fn sync_file_system(path: &Path) -> Result<()> {
     rustix::fs::syncfs(fd).on("syncfs", path)
 }
 
+/// Lets the kernel forget what it keeps of a file that is on the disk, so that the next read asks the disk.
+pub fn forget_cache(file: impl AsFd) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+/// Lets two names of one file system change places: renameat2(2) with `RENAME_EXCHANGE`, which vfat has since
+/// Linux 6.0. `EINVAL`: this file system or kernel has not.
+pub fn exchange(one: &Path, other: &Path) -> Result<()> {
+    rustix::fs::renameat_with(CWD, name(one), CWD, name(other), rustix::fs::RenameFlags::EXCHANGE)
+        .on("exchange", other)
+}
+
 /// Opens a file by the flags of open(2); it closes on exec. A new one gets the mode 0666, less what the umask takes.
 pub fn open(path: impl AsRef<Path>, flags: Flags) -> Result<File> {
     open_with_mode(path.as_ref(), flags, 0o666)
@@ -105,6 +122,16 @@ pub fn open_with_mode(path: &Path, flags: Flags, mode: u32) -> Result<File> {
             Err(errno) => return Err(errno).on("open", path),
             Ok(fd) => return Ok(fd.into()),
         }
+    }
+}
+
+/// Takes the lock flock(2) on an open file, which holds until the file is closed or the process ends. `false`: somebody
+/// else has it.
+pub fn try_lock(file: &File) -> Result<bool> {
+    match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno).context("lock", "open file"),
     }
 }
 
@@ -179,6 +206,11 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Drops what is cached of an open file, as far as it was written: the next read comes from the disk.
+pub fn drop_cached(fd: impl AsFd) -> Result<()> {
+    rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed).context("drop the cache of", "file")
+}
+
 /// The text of a file below `/proc`, or of another small one; empty when it cannot be read.
 pub fn text(path: impl AsRef<Path>) -> String {
     /// The longest text, in bytes.
@@ -235,6 +267,15 @@ pub fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
+/// The name under which the next content of `path` is written, beside it: `.NAME.new`.
+pub fn sibling(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::new("write", path.display(), Errno::INVAL))?;
+    let mut fresh = std::ffi::OsString::from(".");
+    fresh.push(name);
+    fresh.push(".new");
+    Ok(path.with_file_name(fresh))
+}
+
 /// Makes `link` lead to `target`, in place of whatever was there, in one step. One that is right stays untouched.
 pub fn set_link(link: &Path, target: &Path) -> Result<()> {
     if std::fs::read_link(link).is_ok_and(|old| old == target) {
@@ -243,7 +284,7 @@ pub fn set_link(link: &Path, target: &Path) -> Result<()> {
     let fresh = sibling(link)?;
     let _ = std::fs::remove_file(&fresh);
     std::os::unix::fs::symlink(target, &fresh).on("link", &fresh)?;
-    std::fs::rename(&fresh, link).on("rename", &fresh)
+    rename(&fresh, link)
 }
 
 /// Makes a folder and those above it; that it is there already is success.
@@ -277,14 +318,6 @@ pub fn chown(path: &Path, uid: u32, gid: u32) -> Result<()> {
 /// Sets the permission bits of what `path` leads to.
 pub fn set_mode(path: &Path, mode: u32) -> Result<()> {
     rustix::fs::chmod(name(path), Mode::from_raw_mode(mode)).on("set mode of", path)
-}
-
-fn sibling(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| Error::new("write", path.display(), Errno::INVAL))?;
-    let mut fresh = std::ffi::OsString::from(".");
-    fresh.push(name);
-    fresh.push(".new");
-    Ok(path.with_file_name(fresh))
 }
 
 #[cfg(test)]
@@ -333,6 +366,18 @@ mod tests {
         remove_all(&folder).unwrap();
         assert!(!folder.exists());
         remove_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn one_has_the_lock() {
+        let path = std::env::temp_dir().join(format!("minke-lock-{}", std::process::id()));
+        let first = open(&path, Flags::RDWR | Flags::CREATE).unwrap();
+        let second = open(&path, Flags::RDWR).unwrap();
+        assert!(try_lock(&first).unwrap());
+        assert!(!try_lock(&second).unwrap());
+        drop(first);
+        assert!(try_lock(&second).unwrap());
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -15,11 +15,14 @@ pub mod clock;
 pub mod datagram;
 pub mod device;
 pub mod device_filter;
+pub mod dm;
 pub mod entry;
 mod error;
 pub mod event;
 pub mod file;
 pub mod inotify;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub mod kexec;
 pub mod limit;
 pub mod machine;
 pub mod memory;

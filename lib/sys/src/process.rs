@@ -1,11 +1,13 @@
 //! Processes: spawn, wait, signal, execute; and what concerns the whole machine: reboot, host name.
 
+use crate::event::{Interest, Poller};
 use crate::{Context, Result};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 mod spawn;
 mod system;
@@ -63,6 +65,28 @@ pub fn wait(pid: i32) -> Result<Exit> {
             }
             Ok(None) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).context("wait for process", pid),
+        }
+    }
+}
+
+/// As [`wait`], but no longer than `limit`; `None`: it runs on. The child's end is noticed by pidfd_open(2), so that no
+/// other child is touched.
+pub fn wait_within(pid: i32, limit: Duration) -> Result<Option<Exit>> {
+    let Some(process) = rustix::process::Pid::from_raw(pid) else { return wait(pid).map(Some) };
+    let handle = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty());
+    let handle = handle.context("watch process", pid)?;
+    let poller = Poller::new()?;
+    poller.add(&handle, 0, Interest::Read)?;
+    let until = crate::clock::boottime().saturating_add(limit);
+    let mut ready = Vec::new();
+    loop {
+        let left = until.saturating_sub(crate::clock::boottime());
+        poller.wait(&mut ready, Some(left))?;
+        if !ready.is_empty() {
+            return wait(pid).map(Some);
+        }
+        if left.is_zero() {
+            return Ok(None);
         }
     }
 }
@@ -180,6 +204,16 @@ mod tests {
         assert_eq!(spawn("exit 3"), Exit::Code(3));
         assert_eq!(spawn("kill -9 $$"), Exit::Signal(9));
         assert_eq!(spawn("kill -PIPE $$; exit 1"), Exit::Signal(13), "SIGPIPE has its default action again");
+    }
+
+    #[test]
+    fn a_wait_has_its_limit() {
+        let mut spawn = Spawn::new(c"/bin/sh");
+        spawn.arguments = vec![c"sh".into(), c"-c".into(), c"exec sleep 600".into()];
+        let pid = spawn.start().unwrap();
+        assert_eq!(wait_within(pid, Duration::from_millis(30)).unwrap(), None);
+        kill(-pid, libc::SIGKILL).or_else(|_| kill(pid, libc::SIGKILL)).unwrap();
+        assert_eq!(wait_within(pid, Duration::from_secs(60)).unwrap(), Some(Exit::Signal(9)));
     }
 
     #[test]

@@ -15,13 +15,20 @@ pub struct Space {
     pub free: u64,
     /// What is free for a process without CAP_SYS_RESOURCE.
     pub available: u64,
+    /// What a file takes at least: a block or cluster.
+    pub unit: u64,
 }
 
 /// The space of the file system that holds `path`.
 pub fn of(path: &Path) -> Result<Space> {
     let found = rustix::fs::statvfs(name(path)).on("look at the space of", path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(Space { total: bytes(found.f_blocks), free: bytes(found.f_bfree), available: bytes(found.f_bavail) })
+    Ok(Space {
+        total: bytes(found.f_blocks),
+        free: bytes(found.f_bfree),
+        available: bytes(found.f_bavail),
+        unit: found.f_frsize,
+    })
 }
 
 /// Makes a new file that occupies so many bytes, readable by its owner alone.

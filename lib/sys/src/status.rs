@@ -23,6 +23,8 @@ pub struct Status {
     pub inode: u64,
     /// The length in bytes.
     pub length: u64,
+    /// Of a device node, which device it is; as [`Status::device`] of what is mounted from it.
+    pub special: u64,
 }
 
 impl Status {
@@ -125,6 +127,7 @@ fn status(stat: Stat) -> Status {
         device: stat.st_dev.into(),
         inode: stat.st_ino.into(),
         length: u64::try_from(stat.st_size).unwrap_or(0),
+        special: stat.st_rdev.into(),
     }
 }
 
@@ -157,6 +160,7 @@ mod tests {
             let (ours, theirs) = (of(path).unwrap(), std::fs::metadata(path).unwrap());
             assert_eq!((ours.st_mode, ours.uid, ours.gid), (theirs.mode(), theirs.uid(), theirs.gid()));
             assert_eq!((ours.device, ours.length), (theirs.dev(), theirs.len()));
+            assert_eq!(ours.special, theirs.rdev());
             assert_eq!((ours.is_dir(), ours.is_file()), (theirs.is_dir(), theirs.is_file()));
             assert!(exists(path) && is_dir(path) == theirs.is_dir());
         }

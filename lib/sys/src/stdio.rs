@@ -15,6 +15,11 @@ pub fn error(bytes: &[u8]) -> Result<()> {
     write(rustix::stdio::stderr(), bytes).context("write", "standard error")
 }
 
+/// Whether standard error is a terminal, where a person looks on.
+pub fn is_terminal() -> bool {
+    rustix::termios::isatty(rustix::stdio::stderr())
+}
+
 /// Reads standard input to its end; more than `limit` bytes are an error (`EFBIG`).
 pub fn input(limit: usize) -> Result<Vec<u8>> {
     let mut content = Vec::new();

@@ -4,11 +4,13 @@
 //! A message is accepted only where its framing is beyond doubt: two parties that read one byte stream in two
 //! ways is how requests are smuggled (RFC 9112, section 11.2).
 
+mod challenge;
 mod chunked;
 mod frames;
 mod head;
 mod target;
 
+pub use challenge::{Challenge, parse_challenges};
 pub use chunked::{BodyDecoder, BodyError, LAST_CHUNK, write_chunk};
 pub use frames::{BadFrame, FRAME_HEADER, FrameDecoder, frame_header};
 pub use head::{

@@ -2,21 +2,26 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arm64_image;
 pub mod authorized_keys;
 pub mod autofs;
 pub mod base64;
+pub mod bootenv;
 pub mod calendar;
 pub mod civil;
 pub mod crc32;
+pub mod delta;
 pub mod dhcp;
 pub mod dns;
 pub mod fat;
+pub mod fdt;
 pub mod http;
 pub mod journal;
 pub mod json;
 pub mod keyfile;
 pub mod kmod;
 pub mod micros;
+pub mod minisign;
 pub mod mountinfo;
 pub mod netlink;
 pub mod ntp;
@@ -28,6 +33,7 @@ pub mod table;
 pub mod tar;
 pub mod text;
 pub mod unit;
+pub mod verity;
 pub mod xml;
 
 /// A number without sign in digits of this base, at most 16; `None` for anything else or one that does not fit.

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::fields::json;
-use crate::{images, network};
+use crate::{images, network, pull};
 use minke_oci::Reference;
 use minke_wire::json::Value;
 
@@ -14,7 +14,7 @@ use minke_wire::json::Value;
 pub const ROUTES: &[Route] = &[
     ("GET images/json", Json(200, list::images)),
     ("POST images/load", Own(images::upload_begin)),
-    ("POST images/create", Own(pull)),
+    ("POST images/create", Own(pull::begin)),
     ("POST images/prune", Json(200, prune_images)),
     ("GET images/**/json", Json(200, inspect::image)),
     ("GET images/**/history", Json(200, history)),
@@ -33,14 +33,6 @@ pub const ROUTES: &[Route] = &[
     ("GET volumes/*", Json(200, |engine, call| engine.volumes.get(call.name).cloned())),
     ("DELETE volumes/*", Empty(204, remove_volume)),
 ];
-
-fn pull(_: &mut Engine, call: &Call<'_>) -> Result<()> {
-    let name = call.query("fromImage");
-    Err(ApiError::new(
-        501,
-        format_args!("cannot pull {name}: this engine does not pull images yet; load an archive instead"),
-    ))
-}
 
 fn prune_images(engine: &mut Engine, _: &Call<'_>) -> Result<Value> {
     let freed = engine.images.collect()?;

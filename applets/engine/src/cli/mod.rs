@@ -6,8 +6,11 @@ use crate::fields::Fields;
 use minke_applet::Args;
 use minke_http::client::{Body, Stream};
 use minke_http::{Client, escape};
-use minke_wire::json::Value;
+use minke_oci::registry::Credentials;
+use minke_wire::base64;
+use minke_wire::json::{Value, json};
 use std::io::Read as _;
+use std::path::Path;
 
 /// The commands with their help.
 pub const COMMANDS: &[(&str, &str)] = &[
@@ -21,6 +24,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("kill CONTAINER...", "Kill containers"),
     ("rm [-f] [-v] CONTAINER...", "Remove containers"),
     ("rmi [-f] IMAGE...", "Remove images"),
+    ("pull [-q] IMAGE", "Fetch an image from a registry"),
     ("load -i FILE", "Load images from an archive"),
     ("version", "Print the engine's version"),
     ("info", "Print the engine's state as JSON"),
@@ -78,6 +82,7 @@ fn dispatch(api: &Api, command: &str, line: &Line) -> Outcome {
             each(api, line, "DELETE", kind, &end)
         }
         "load" => load(api, line),
+        "pull" => pull(api, line),
         "daemon" => Err("the daemon is balena-engine-daemon".to_owned()),
         _ => Err(format!("no command '{command}'; see --help")),
     }
@@ -180,6 +185,44 @@ fn load(api: &Api, line: &Line) -> Outcome {
     Ok(())
 }
 
+/// Where `docker login` leaves what it was told, below the home folder.
+const LOGINS: &str = ".docker/config.json";
+
+fn pull(api: &Api, line: &Line) -> Outcome {
+    let [name] = line.names.as_slice() else { return Err("pull needs the name of one image".to_owned()) };
+    let reference = minke_oci::Reference::parse(name).map_err(|error| error.to_string())?;
+    let target = format!("/images/create?fromImage={}", escape(&reference.normalised()));
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/home/root".to_owned());
+    let registry = reference.registry.as_deref().unwrap_or("docker.io");
+    let login = match Credentials::from_file(&Path::new(&home).join(LOGINS), registry) {
+        Some(Credentials::Basic { user, password }) => {
+            let document = json!({ "username": user, "password": password }).to_text();
+            let text = crate::pull::other_alphabet(&base64::encode_unpadded(document.as_bytes()));
+            String::from_utf8(text).unwrap_or_default()
+        }
+        _ => String::new(),
+    };
+    let headers = [("X-Registry-Auth", login.as_str())];
+    let headers = if login.is_empty() { &[][..] } else { &headers };
+    let mut answer = api.open_with("POST", &target, headers, Body::None)?;
+    while let Some(text) = answer.next_line(ANSWER_LIMIT).map_err(failed)? {
+        let value: Value = minke_wire::json::parse(&text).unwrap_or_default();
+        if !value.text("error").is_empty() {
+            return Err(value.text("error").to_owned());
+        }
+        // What moves is for programs; people see what has changed.
+        if line.has('q') || value.at("progressDetail").number("total") > 0 {
+            continue;
+        }
+        match value.text("id") {
+            "" => minke_applet::outln!("{}", value.text("status")),
+            id => minke_applet::outln!("{id}: {}", value.text("status")),
+        }
+    }
+    minke_applet::outln!("{}", reference.normalised());
+    Ok(())
+}
+
 /// The engine.
 pub struct Api {
     client: Client,
@@ -208,7 +251,17 @@ impl Api {
 
     /// An answer that comes bit by bit.
     pub fn open(&self, method: &str, target: &str, body: Body<'_>) -> Result<Box<Stream>, String> {
-        let answer = self.client.stream(method, target, &[], body).map_err(failed)?;
+        self.open_with(method, target, &[], body)
+    }
+
+    fn open_with(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Body<'_>,
+    ) -> Result<Box<Stream>, String> {
+        let answer = self.client.stream(method, target, headers, body).map_err(failed)?;
         if answer.status == 200 {
             return Ok(answer);
         }

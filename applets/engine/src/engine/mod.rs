@@ -18,7 +18,7 @@ use crate::fields::json;
 use crate::network::Networks;
 use crate::options::Options;
 use crate::volume::Volumes;
-use crate::{api, images};
+use crate::{api, images, pull};
 use minke_http::{Conn, Event, Response, Server};
 use minke_oci::ImageStore;
 use minke_sys::event::{Interest, Poller, Timer, Waker};
@@ -42,6 +42,8 @@ pub enum Done {
     Load(Conn, Vec<Value>),
     /// An image was removed.
     Answer(Conn, Result<Value>),
+    /// A pull, by its number, has something to tell.
+    Pull(u64, pull::News),
     /// A log stream ended.
     LogEnded(u64),
 }
@@ -91,6 +93,8 @@ pub struct Engine {
     pub execs: Vec<Exec>,
     /// Archives that are being uploaded.
     pub uploads: Vec<images::Upload>,
+    /// Pulls that are under way.
+    pub pulls: Vec<pull::Pull>,
     /// Log streams that follow: (number, container, its end).
     pub followers: Vec<(u64, String, Waker)>,
     /// For worker threads.
@@ -137,6 +141,7 @@ impl Engine {
             subscribers: Vec::new(),
             execs: Vec::new(),
             uploads: Vec::new(),
+            pulls: Vec::new(),
             followers: Vec::new(),
             serial: 0,
         })
@@ -227,6 +232,7 @@ impl Engine {
     fn forget(&mut self, conn: Conn) {
         self.subscribers.retain(|subscriber| subscriber.conn != conn);
         self.uploads.retain(|upload| upload.conn != conn);
+        pull::forget(self, conn);
         for container in &mut self.containers {
             container.waiters.retain(|(waiter, _)| *waiter != conn);
         }
@@ -238,6 +244,7 @@ impl Engine {
                 Done::Load(conn, lines) => images::answer_load(self, *conn, lines),
                 Done::Answer(conn, Ok(document)) => self.respond(*conn, 200, document),
                 Done::Answer(conn, Err(error)) => self.fail(*conn, error),
+                Done::Pull(number, news) => pull::take_news(self, *number, news),
                 Done::LogEnded(number) => self.followers.retain(|(other, ..)| other != number),
             }
         }

@@ -3,7 +3,7 @@
 //! A file system that e2fsck's careful pass gives up on gets a second one that answers every question with yes. What
 //! even that does not mend is told to mount-state, which mounts it read-only.
 
-use super::root::{Devices, name_of};
+use super::root::{Devices, is_boot, name_of};
 use crate::log;
 use minke_sys::block::{CHECKS, Checked, Found, check_fat};
 use minke_sys::process::{Exit, Spawn};
@@ -24,8 +24,7 @@ pub fn check(devices: &Devices) {
     for found in devices.on_root_disk() {
         let kind = found.superblock.as_ref().map(|superblock| superblock.kind);
         let name = name_of(found).unwrap_or_default();
-        let boot = matches!(name, "boot" | "efi" | "rpi" | "imx");
-        if matches!(kind, Some(Kind::Fat(16 | 32))) && boot
+        if matches!(kind, Some(Kind::Fat(16 | 32))) && is_boot(name)
             || kind.is_none() && found.device.number == Some(1)
         {
             fat(found);
@@ -35,8 +34,7 @@ pub fn check(devices: &Devices) {
         log::line(log::WARNING, format_args!("no {CHECKER}: file systems are not checked"));
         return;
     }
-    let _ = minke_sys::file::make_folder(Path::new("/run/initramfs"), 0o755);
-    let _ = minke_sys::file::write(CONFIG, "[options]\nbroken_system_clock = 1\n");
+    configure();
     for name in &["rootA", "rootB", "state", "data"] {
         if let Some(found) = devices.labelled(name)
             && found.superblock.as_ref().is_some_and(|superblock| superblock.kind == Kind::Ext4)
@@ -53,6 +51,19 @@ pub fn check(devices: &Devices) {
             }
         }
     }
+}
+
+fn configure() {
+    let _ = minke_sys::file::make_folder(Path::new("/run/initramfs"), 0o755);
+    let _ = minke_sys::file::write(CONFIG, "[options]\nbroken_system_clock = 1\n");
+}
+
+/// Repairs one slot that cannot be mounted.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub fn repair(found: &Found) {
+    let _ = minke_sys::file::make_folder(Path::new(CHECKS), 0o755);
+    configure();
+    ext4(found.label().unwrap_or_default(), &found.device.path, c"-p");
 }
 
 /// The result for mount-state, which reads it by the label.

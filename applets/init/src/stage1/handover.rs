@@ -15,7 +15,7 @@ pub fn hand_over(system: &Path, init: &std::ffi::CStr) -> Result<std::convert::I
     let name = init.to_string_lossy();
     let inside = system.join(name.trim_start_matches('/'));
     if status::of_link(&inside).is_err() {
-        return Err(super::root::no_system(&inside));
+        return Err(super::system::no_system(&inside));
     }
     log::line(log::INFO, format_args!("hand over to {name}"));
     // The log file lies in /run, which goes along; its handle stays valid until exec.
@@ -32,7 +32,7 @@ pub fn hand_over(system: &Path, init: &std::ffi::CStr) -> Result<std::convert::I
     }
     let arguments = [CString::from(init)];
     process::execute(init, &arguments, &process::environment())?;
-    Err(super::root::no_system(Path::new(&*name)))
+    Err(super::system::no_system(Path::new(&*name)))
 }
 
 /// A handle on the initramfs; `None` when `/` is anything else: a disk must never be emptied here.

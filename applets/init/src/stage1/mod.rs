@@ -1,12 +1,18 @@
 //! PID 1 in the initramfs: loads modules, waits for the root device, checks file systems, mounts the slot and
 //! the root image in it, and hands over to `/sbin/init` there.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod bootloader;
 mod check;
 mod grow;
 mod handover;
+mod layers;
 mod machine_id;
+pub mod overlay;
 mod root;
+mod system;
 mod unique;
+mod verity;
 
 use crate::cmdline::Cmdline;
 use crate::why::Why;
@@ -44,13 +50,17 @@ fn boot(cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
     if minke_sys::random::seed_from_hardware() {
         log::line(log::INFO, format_args!("the machine's random numbers seed the kernel's"));
     }
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if cmdline.has("balena_stage2") {
+        return bootloader::run(cmdline);
+    }
     let mut devices = root::Devices::watch(cmdline)?;
     devices.wait_for_root()?;
     // An installer's medium stays as it is.
     if !cmdline.has("flasher") {
         prepare(&mut devices);
     }
-    let system = root::mount_system(&devices, cmdline)?;
+    let system = system::mount_system(&devices, cmdline)?;
     if let Err(error) = machine_id::provide(&mut devices, system) {
         log::line(log::WARNING, format_args!("the machine id is not kept over this boot: {error}"));
     }
@@ -72,6 +82,10 @@ fn prepare(devices: &mut root::Devices) {
 
 fn mount_api_file_systems() {
     for api in mounts::API.iter().filter(|api| api.early) {
+        // Whoever started this may have mounted some.
+        if minke_wire::mountinfo::find(&mounts::table(), api.target).is_some() {
+            continue;
+        }
         let made = minke_sys::file::make_folder(Path::new(api.target), 0o755);
         if let Err(error) = made.and_then(|()| api.mount()) {
             minke_applet::errln!("[init][WARN] {error}");
@@ -82,6 +96,8 @@ fn mount_api_file_systems() {
 fn start_log(cmdline: &Cmdline) {
     // The kernel drops lines of user space beyond ten in five seconds otherwise.
     let _ = file::write("/proc/sys/kernel/printk_devkmsg", "on\n");
+    // From here on a panic restarts the machine, whatever its boot loader passes: a start that counts.
+    let _ = file::write("/proc/sys/kernel/panic", "1");
     let path = if cmdline.has("shell") || cmdline.has("shell_debug") {
         Path::new("/dev/console")
     } else {

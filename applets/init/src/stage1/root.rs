@@ -1,13 +1,12 @@
-//! Finding the root device as the kernel tells of devices, and mounting the system that it holds.
+//! Finding the root device as the kernel tells of devices.
 
 use crate::cmdline::Cmdline;
 use crate::log;
 use crate::why::Why;
 use minke_sys::block::{self, Device, Found, Identity, Places};
 use minke_sys::event::{Interest, Poller};
-use minke_sys::mount::{self, Flags};
 use minke_sys::netlink::{Received, Uevents};
-use std::path::{Path, PathBuf};
+
 use std::time::Duration;
 
 /// How long we wait for the root device without `roottimeout=`: emulated boards take many seconds to find
@@ -16,10 +15,6 @@ const ROOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tells the next system the root file system's UUID when the kernel command line's is no longer right
 /// (spec os §1.3.2).
 pub const BOOTPARAM_ROOT: &str = "/run/initramfs/bootparam_root";
-/// Where the slot is mounted until it moves into the system that it holds.
-const SLOT: &str = "/sysroot/slot";
-/// Where that system is mounted.
-const SYSTEM: &str = "/sysroot/system";
 
 /// The block devices, as far as the kernel has told of them.
 #[derive(Debug)]
@@ -44,6 +39,16 @@ impl Devices {
         let Some(root) = Identity::parse(wanted) else {
             return Err(Why(format!("root={wanted} has an unknown form").into()));
         };
+        Self::new(root, cmdline)
+    }
+
+    /// As [`Self::watch`], for the boot partition and its disk, whatever `root=` says.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub fn watch_boot(cmdline: &Cmdline) -> Result<Self, Why> {
+        Self::new(Identity::Label("resin-boot".into()), cmdline)
+    }
+
+    fn new(root: Identity, cmdline: &Cmdline) -> Result<Self, Why> {
         let seconds = cmdline.value("roottimeout").and_then(minke_wire::text::number);
         let timeout = seconds.map_or(ROOT_TIMEOUT, Duration::from_secs);
         let (poller, uevents) = (Poller::new()?, Uevents::new()?);
@@ -66,7 +71,25 @@ impl Devices {
         Err(self.missing())
     }
 
-    fn missing(&self) -> Why {
+    /// Waits for a boot partition of any name, which counts as the root device then.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub fn wait_for_boot(&mut self) -> Result<(), Why> {
+        let boot = |devices: &Self| {
+            let named = devices.found.iter().filter(|found| name_of(found).is_some_and(is_boot));
+            named.min_by_key(|found| found.device.removable).map(|found| found.device.path.clone())
+        };
+        if self.wait(self.timeout, &|devices| boot(devices).is_some())
+            && let Some(path) = boot(self)
+        {
+            self.root = Identity::Node(path);
+            return Ok(());
+        }
+        self.log_what_is_there();
+        Err(self.missing())
+    }
+
+    /// It did not come.
+    pub fn missing(&self) -> Why {
         let (root, seconds) = (&self.root, self.timeout.as_secs());
         Why(format!("root={root} did not appear within {seconds} s (roottimeout)").into())
     }
@@ -191,55 +214,13 @@ impl Devices {
     }
 }
 
+/// Whether the boot partition may have this label, without its prefix.
+pub fn is_boot(name: &str) -> bool {
+    matches!(name, "boot" | "efi" | "rpi" | "imx")
+}
+
 /// A file system's label without `resin-` or `balena-`; `None`: it is none of ours.
 pub fn name_of(found: &Found) -> Option<&str> {
     let label = found.label()?;
     label.strip_prefix("resin-").or_else(|| label.strip_prefix("balena-"))
-}
-
-/// Mounts the slot read-only, and the root image in it, and puts the slot at `/mnt/sysroot/active` there. A
-/// slot that is a root file system itself is used as it is. Returns where the next system is mounted.
-pub fn mount_system(devices: &Devices, cmdline: &Cmdline) -> Result<&'static Path, Why> {
-    let (slot, system) = (Path::new(SLOT), Path::new(SYSTEM));
-    let root = devices.root().ok_or_else(|| devices.missing())?;
-    let probed = root.superblock.as_ref().map(|superblock| superblock.kind.name());
-    let kind = cmdline.value("rootfstype").or(probed).unwrap_or("ext4");
-    let source = root.device.path.to_string_lossy();
-    minke_sys::file::make_folder(slot, 0o755)?;
-    mount::mount(&source, slot, kind, Flags::RDONLY, cmdline.value("rootflags").unwrap_or_default())?;
-    let name = root.label().unwrap_or_default();
-    log::line(log::INFO, format_args!("slot {name} is {source}, mounted read-only"));
-    let image = root_image(slot);
-    if !minke_sys::status::exists(&image) {
-        if minke_sys::status::is_dir(slot.join("dev")) && minke_sys::status::exists(slot.join("sbin/init")) {
-            return Ok(slot);
-        }
-        return Err(no_system(&image));
-    }
-    mount_image(&image, system)?;
-    // Without the slot there the system runs, but cannot update itself.
-    log::failure(log::ERROR, mount::move_mount(slot, &system.join("mnt/sysroot/active")));
-    Ok(system)
-}
-
-/// The slot holds no root file system.
-pub fn no_system(path: &Path) -> Why {
-    Why(format!("no root file system: there is no {}", path.display()).into())
-}
-
-/// The root image of the host app that the link `current` selects. The link is read here, as an absolute one
-/// would lead out of the slot.
-fn root_image(slot: &Path) -> PathBuf {
-    let current = std::fs::read_link(slot.join("current")).unwrap_or_else(|_| "current".into());
-    slot.join(current.strip_prefix("/").unwrap_or(&current)).join("rootfs.squashfs")
-}
-
-fn mount_image(image: &Path, target: &Path) -> minke_sys::Result<()> {
-    minke_sys::file::make_folder(target, 0o755)?;
-    // The handle must stay until the mount holds the device.
-    let (device, handle) = mount::attach_loop(image)?;
-    mount::mount(&device.to_string_lossy(), target, "squashfs", Flags::RDONLY, "")?;
-    drop(handle);
-    log::line(log::INFO, format_args!("root image {} is mounted", image.display()));
-    Ok(())
 }

@@ -9,14 +9,12 @@ use super::root::{BOOTPARAM_ROOT, Devices};
 use crate::log;
 use minke_sys::block::{self, CHECKS, Checked, Found};
 use minke_sys::mount::{self, Flags};
-use minke_sys::{Context, Errno, Error, Result, file, random};
+use minke_sys::{Context, Errno, Error, Result, file};
 use minke_wire::superblock::{Kind, uuid};
 use std::path::Path;
 
 /// Where a file system is mounted while its UUID changes.
 const PLACE: &str = "/sysroot/unique";
-/// How a UUID that a device gave itself begins.
-const PREFIX: [u8; 4] = [0xBA, 0x1E, 0xAD, 0xEF];
 
 /// Renews what has not been renewed. The answer tells whether anything was.
 pub fn renew(devices: &Devices) -> bool {
@@ -58,7 +56,7 @@ fn is_ours(uuid: &str) -> bool {
 
 fn renew_fat(boot: &Found) -> Result<Checked> {
     let mut digits = [0; 2];
-    random::fill(&mut digits)?;
+    minke_sys::random::fill(&mut digits)?;
     let serial = 0xBDEF_0000 | u32::from(u16::from_le_bytes(digits));
     if !matches!(boot.superblock.as_ref().map(|found| found.kind), Some(Kind::Fat(16 | 32))) {
         return Ok(Checked::LeftAlone("it is no FAT16 or FAT32"));
@@ -72,15 +70,7 @@ fn renew_ext4(found: &Found, devices: &Devices) -> Result<()> {
     if !matches!(state.as_str(), "clean" | "repaired") {
         return Err(Error::new("find in order", device.display(), Errno::UCLEAN));
     }
-    let mut fresh = [0; 16];
-    random::fill(&mut fresh)?;
-    for (byte, ours) in fresh.iter_mut().zip(PREFIX) {
-        *byte = ours;
-    }
-    // A random one by its version and variant: RFC 9562 §5.4.
-    let [_, _, _, _, _, _, version, _, variant, ..] = &mut fresh;
-    *version = *version & 0x0F | 0x40;
-    *variant = *variant & 0x3F | 0x80;
+    let fresh = block::fresh_uuid()?;
     // Who resolves `root=` meanwhile waits for the mark to go away (spec os §1.3.2).
     let root = devices.root().is_some_and(|root| root.device.path == *device);
     let mark = format!("{BOOTPARAM_ROOT}.mux");

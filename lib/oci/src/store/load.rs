@@ -5,6 +5,7 @@ use super::{ImageStore, NewImage, OnProgress, Progress};
 use crate::archive::Archive;
 use crate::manifest::{self, ArchiveImage};
 use crate::{Blob, Digest, Error, ImageConfig, Platform, Result};
+use minke_sys::Context;
 use std::path::Path;
 
 /// An image that an archive brought.
@@ -39,7 +40,7 @@ impl ImageStore {
                 let mut content = archive.content(&layer.member)?;
                 let size = Some(content.size());
                 let blob = Blob {
-                    source: &mut |buffer| content.read(buffer),
+                    source: &mut |buffer| Ok(content.read(buffer).on("read", path)?),
                     compression: layer.compression,
                     digest: layer.digest.as_ref(),
                     size,

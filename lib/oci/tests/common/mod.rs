@@ -1,6 +1,9 @@
 //! Makes image archives for the tests, and a scratch folder.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod hostapp;
+pub mod registry;
+
 use minke_oci::{Digest, ImageStore, LoadedImage, Platform, Progress, layer::sha256};
 use minke_wire::json::{Value, json};
 use minke_wire::tar::{Encoder, Entry, Kind};

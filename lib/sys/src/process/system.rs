@@ -12,6 +12,8 @@ pub enum Ending {
     PowerOff,
     /// Stop and leave the power on.
     Halt,
+    /// Start the kernel that was loaded by kexec.
+    Kexec,
 }
 
 /// Ends the machine at once: nothing is stopped, synchronised or unmounted.
@@ -20,6 +22,7 @@ pub fn end_system(ending: Ending) -> Result<()> {
         Ending::Restart => RebootCommand::Restart,
         Ending::PowerOff => RebootCommand::PowerOff,
         Ending::Halt => RebootCommand::Halt,
+        Ending::Kexec => RebootCommand::Kexec,
     };
     rustix::system::reboot(command).context("end", "the system")
 }

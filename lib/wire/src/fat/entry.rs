@@ -64,6 +64,11 @@ impl Entry {
         if folder { kept | FOLDER } else { kept }
     }
 
+    /// Whether it is a file that a writer keeps beside the one it will become: `.NAME.new`, `….tmp`, `….md5sum`.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.0.get(8..11), Some(b"NEW" | b"TMP" | b"MD5"))
+    }
+
     /// Whether the short name only stands in for a long one.
     pub fn is_hidden_short(&self) -> bool {
         self.byte(12) & 0x20 != 0

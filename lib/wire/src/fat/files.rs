@@ -23,13 +23,24 @@ pub struct Crossing {
 }
 
 impl Check<'_> {
-    /// Lets all files take their clusters.
+    /// Lets all files take their clusters. Files that writers keep beside another come last: where a cut in a rename or
+    /// an exchange of names left two names with one chain, the other name's file stays whole, though there be no room
+    /// for a copy.
     pub fn files(&mut self, folders: &[Folder]) -> Result<(), Failure> {
+        let mut beside = Vec::new();
         for folder in folders {
             self.entries(folder.start, &mut |check, Slot { place, entry, .. }| match entry {
-                Some(entry) if !entry.is_folder() && !entry.is_volume() => check.file(place, &entry),
-                _ => Ok(()),
+                Some(entry) if entry.is_folder() || entry.is_volume() => Ok(()),
+                Some(entry) if entry.is_temporary() => {
+                    beside.push((place, entry));
+                    Ok(())
+                }
+                Some(entry) => check.file(place, &entry),
+                None => Ok(()),
             })?;
+        }
+        for (place, entry) in &beside {
+            self.file(*place, entry)?;
         }
         Ok(())
     }

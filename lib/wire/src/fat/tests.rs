@@ -404,3 +404,49 @@ fn a_rename_that_was_cut_leaves_two_whole_files() {
     let read = |path: &str| scratch.run("mtype", &["-i", "@", path]);
     assert!(read("::/A.TXT") == content()[2].1 && read("::/device-type.json") == content()[2].1);
 }
+
+/// An exchange of two names whose second half is missing, with no room for a copy: the file that was to be replaced has
+/// the new content, whole, wherever its name stands in the folder.
+#[test]
+fn an_exchange_that_was_cut_keeps_the_file_and_not_what_stood_beside_it() {
+    for beside_first in [true, false] {
+        let scratch = Scratch::new(&format!("exchange{beside_first}"));
+        let from = Scratch::new(&format!("exchange{beside_first}-from"));
+        std::fs::File::create(&scratch.0).unwrap().set_len(3 << 20).unwrap();
+        scratch.run("mkfs.vfat", &["-F", "16", "-s", "1", "-n", "resin-boot", "@"]);
+        let content = |byte: u8, length: usize| vec![byte; length];
+        let mut files =
+            [("kernel.img", content(b'o', 600_000)), (".kernel.img.new", content(b'n', 1_000_000))];
+        if beside_first {
+            files.reverse();
+        }
+        for (name, bytes) in &files {
+            std::fs::write(&from.0, bytes).unwrap();
+            scratch.run("mcopy", &["-i", "@", from.0.to_str().unwrap(), &format!("::/{name}")]);
+        }
+        let mut image = Image::new(std::fs::read(&scratch.0).unwrap());
+        let root = hot(&image.bytes, false).last().unwrap().start;
+        let place = |ending: &[u8]| {
+            let entries = (root..root + 512).step_by(32);
+            let is = |at: &usize| image.bytes[*at + 11] == 0x20 && image.bytes[*at + 8..*at + 11] == *ending;
+            entries.into_iter().find(is).unwrap()
+        };
+        let (kernel, beside) = (place(b"IMG"), place(b"NEW"));
+        // The chain of the old content is lost for now.
+        let start = image.bytes[beside + 26..beside + 32].to_vec();
+        image.put(kernel + 26, &start);
+        // There is room for a copy; on the full disk there is none, and the other is cut.
+        let full = Scratch::new(&format!("exchange{beside_first}-full"));
+        std::fs::write(&full.0, &image.bytes).unwrap();
+        std::fs::write(&from.0, vec![b'f'; 1_350_000]).unwrap();
+        full.run("mcopy", &["-i", "@", from.0.to_str().unwrap(), "::/full"]);
+        for (mut image, copied) in [(image, 1), (Image::new(std::fs::read(&full.0).unwrap()), 0)] {
+            let report = image.check().unwrap();
+            assert_eq!(report.count(Repair::Copied), copied, "{}", report.text());
+            assert!(image.check().unwrap().is_clean());
+            std::fs::write(&scratch.0, &image.bytes).unwrap();
+            assert_eq!(complaints(&scratch), "");
+            assert!(scratch.run("mtype", &["-i", "@", "::/kernel.img"]) == content(b'n', 1_000_000));
+        }
+    }
+}

@@ -78,6 +78,14 @@ impl Decoder {
         }
     }
 
+    /// A decoder in the content of a member of `size` bytes, of which `left` are still to come.
+    pub fn within(size: u64, left: u64) -> Self {
+        let mut decoder = Self::new();
+        decoder.begin(State::Data, size);
+        decoder.left = left.min(size);
+        decoder
+    }
+
     /// Takes what it needs from the front of `input` and tells what it found.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Event<'a>, Error> {
         loop {

@@ -1,0 +1,212 @@
+//! Pulls by the Engine API, our command line and Docker's, from Debian's docker-registry.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../../../lib/oci/tests/common/mod.rs"]
+mod common;
+
+use common::registry::{Act, Front, Kind, Server, is_there, skopeo};
+use common::{Layout, Scratch, TestImage, tar};
+use minke_http::Client;
+use minke_http::client::Body;
+use minke_tests::program;
+use minke_wire::json::Value;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+#[test]
+fn entry() {
+    program::entry(minke_engine::APPLET.programs);
+}
+
+struct Daemon(Child, PathBuf);
+
+impl Daemon {
+    fn start(scratch: &Scratch) -> Self {
+        let socket = scratch.path("engine.sock");
+        let path = |name: &str| scratch.path(name).display().to_string();
+        let host = format!("unix://{}", socket.display());
+        let words = [
+            "--data-root",
+            &path("data"),
+            "--exec-root",
+            &path("run"),
+            "--preload",
+            &path("none"),
+            "-H",
+            &host,
+        ];
+        let child = program::command("balenad", &words).stdout(Stdio::null()).spawn().unwrap();
+        let daemon = Self(child, socket);
+        for _ in 0..200 {
+            if daemon.client().request("GET", "/_ping", &[], Body::None).is_ok() {
+                return daemon;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the engine does not start");
+    }
+    fn client(&self) -> Client {
+        Client::unix(&self.1)
+    }
+    fn get(&self, target: &str) -> Value {
+        minke_wire::json::parse(&self.client().request("GET", target, &[], Body::None).unwrap().body).unwrap()
+    }
+    /// The status and the lines of a pull.
+    fn pull(&self, query: &str, login: &str) -> (u16, Vec<Value>) {
+        let headers = [("X-Registry-Auth", login)];
+        let headers = if login.is_empty() { &[][..] } else { &headers };
+        let target = format!("/v1.43/images/create?{query}");
+        let mut answer = self.client().stream("POST", &target, headers, Body::None).unwrap();
+        let mut lines = Vec::new();
+        while let Some(line) = answer.next_line(1 << 20).unwrap() {
+            lines.push(minke_wire::json::parse(&line).unwrap());
+        }
+        (answer.status, lines)
+    }
+    fn stop(mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What the lines say of each layer and of the whole, without what only moves.
+fn statuses(lines: &[Value]) -> Vec<String> {
+    let mut all: Vec<String> = lines.iter().map(|line| text(line, "status").to_owned()).collect();
+    all.retain(|status| status != "Downloading");
+    all
+}
+
+fn image() -> TestImage {
+    let noise = common::hostapp::content(1, 3_000_000);
+    TestImage::new("app", &[tar(&[("etc/", b""), ("etc/motd", b"hello")]), tar(&[("data", &noise)])])
+}
+
+fn push(scratch: &Scratch, port: u16, options: &[&str]) {
+    let mut layout = Layout::default();
+    let manifest = layout.image(&image());
+    scratch.write("push.tar", &layout.named(manifest, "x").tar());
+    skopeo(&scratch.0, "oci-archive:push.tar:x", &format!("docker://127.0.0.1:{port}/fleet/app:1"), options);
+}
+
+#[test]
+fn images_are_pulled_with_dockers_lines_and_stay() {
+    if !is_there() {
+        return;
+    }
+    let scratch = Scratch::new("engine-pull");
+    let registry = Server::start(&scratch.0, &Kind::Plain);
+    push(&scratch, registry.port, &[]);
+    let daemon = Daemon::start(&scratch);
+    let repository = format!("127.0.0.1:{}/fleet/app", registry.port);
+    let (status, lines) = daemon.pull(&format!("fromImage={repository}&tag=1&platform=linux%2Famd64"), "");
+    assert_eq!(status, 200);
+    let digest = text(&lines[lines.len() - 2], "status").strip_prefix("Digest: ").unwrap().to_owned();
+    let layer = ["Download complete", "Extracting", "Pull complete"].map(str::to_owned);
+    let mut expected = vec![format!("Pulling from {repository}")];
+    expected.extend(["Pulling fs layer".to_owned(), "Pulling fs layer".to_owned()]);
+    expected.extend(layer.clone());
+    expected.extend(layer);
+    expected.push(format!("Digest: {digest}"));
+    expected.push(format!("Status: Downloaded newer image for {repository}:1"));
+    assert_eq!(statuses(&lines), expected);
+    let detail = lines.iter().find(|line| text(line, "status") == "Downloading").unwrap();
+    assert!(detail.pointer("/progressDetail/total").and_then(Value::as_u64).unwrap() > 0);
+    assert!(text(detail, "progress").starts_with('[') && text(detail, "id").len() == 12);
+    let inspected = daemon.get(&format!("/images/{repository}:1/json"));
+    assert_eq!(text(&inspected, "Id"), image().id().as_str());
+    assert_eq!(inspected.pointer("/RepoTags/0").and_then(Value::as_str), Some(&*format!("{repository}:1")));
+    assert_eq!(
+        inspected.pointer("/RepoDigests/0").and_then(Value::as_str),
+        Some(&*format!("{repository}@{digest}"))
+    );
+    // Again, by digest as by tag; and with our own command.
+    for query in [format!("fromImage={repository}%3A1"), format!("fromImage={repository}&tag={digest}")] {
+        let (_, lines) = daemon.pull(&query, "");
+        let last = text(lines.last().unwrap(), "status");
+        assert!(last.starts_with("Status: Image is up to date for"), "{last}");
+    }
+    let host = format!("unix://{}", daemon.1.display());
+    let outcome = program::outcome(
+        program::command("balena", &["-H", &host, "pull", &format!("{repository}:1")]).output().unwrap(),
+    );
+    assert!(outcome.0 == 0 && outcome.1.contains(": Already exists\n"), "{outcome:?}");
+    assert!(outcome.1.ends_with(&format!("up to date for {repository}:1\n{repository}:1\n")), "{outcome:?}");
+    // What cannot be had is a status, as nothing was sent yet.
+    for (query, expected) in [
+        (format!("fromImage={repository}&tag=none"), 404),
+        ("fromImage=UPPER".to_owned(), 400),
+        ("fromSrc=-".to_owned(), 501),
+        (format!("fromImage={repository}&platform=plan9"), 400),
+        ("fromImage=127.0.0.1:1/none&tag=%40".to_owned(), 400),
+    ] {
+        let (status, lines) = daemon.pull(&query, "");
+        assert_eq!(status, expected, "{query}");
+        assert!(!text(&lines[0], "message").is_empty(), "{query}");
+    }
+    daemon.stop();
+    let daemon = Daemon::start(&scratch);
+    assert_eq!(
+        text(&daemon.get(&format!("/images/{repository}@{digest}/json")), "Id"),
+        image().id().as_str()
+    );
+    if Command::new("docker").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        let host = format!("unix://{}", daemon.1.display());
+        let docker = |words: &[&str]| {
+            let output = Command::new("docker").args(["-H", &host]).args(words).output().unwrap();
+            assert!(output.status.success(), "{words:?} {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        docker(&["rmi", &format!("{repository}:1")]);
+        let printed = docker(&["pull", &format!("{repository}:1")]);
+        assert!(
+            printed.contains(": Pull complete") && printed.contains("Downloaded newer image"),
+            "{printed}"
+        );
+    } else {
+        println!("SKIP: Docker's command line is not installed");
+    }
+}
+
+#[test]
+fn a_login_is_used_and_a_pull_ends_with_its_client() {
+    if !is_there() {
+        return;
+    }
+    let scratch = Scratch::new("engine-login");
+    let registry = Server::start(&scratch.0, &Kind::Basic);
+    push(&scratch, registry.port, &["--dest-creds=device:secret"]);
+    let daemon = Daemon::start(&scratch);
+    let query = format!("fromImage=127.0.0.1:{}/fleet/app&tag=1", registry.port);
+    let (status, lines) = daemon.pull(&query, "");
+    assert_eq!(status, 404);
+    assert!(text(&lines[0], "message").starts_with("pull access denied"), "{lines:?}");
+    // {"username":"device","password":"secret"}
+    let login = "eyJ1c2VybmFtZSI6ImRldmljZSIsInBhc3N3b3JkIjoic2VjcmV0In0=";
+    let (status, lines) = daemon.pull(&query, login);
+    assert_eq!((status, text(lines.last().unwrap(), "error")), (200, ""));
+    assert_eq!(daemon.pull(&query, "%%%").0, 400);
+
+    // A registry that is always busy is asked again and again, as long as somebody waits.
+    let front = Front::start(registry.port, |_| Act::Answer(503, String::new(), String::new()));
+    let client = daemon.client().with_timeout(Some(Duration::from_millis(1500)));
+    let target = format!("/images/create?fromImage=127.0.0.1:{}/app&tag=1", front.port);
+    let failed = client.request("POST", &target, &[], Body::None).unwrap_err();
+    assert!(failed.is_timeout(), "{failed}");
+    let asked = front.asked().len();
+    assert!(asked >= 1);
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(front.asked().len() <= asked + 1, "{} after {asked}", front.asked().len());
+    assert_eq!(text(&daemon.get("/version"), "Os"), "linux");
+}

@@ -1,0 +1,209 @@
+//! What is to be done on the boot partition, and whether there is room for it.
+
+use super::no_room;
+use minke_sys::{Errno, Error, Result, file, status};
+use std::path::Path;
+
+/// Files that are their owner's, or the boot loader's: never overwritten; `true`: made when missing.
+const PROTECTED: [(&str, bool); 11] = [
+    ("config.json", false),
+    ("config.txt", false),
+    ("splash/balena-logo.png", false),
+    ("extra_uEnv.txt", true),
+    ("grub_extraenv", true),
+    ("configfs.json", false),
+    ("hw_intfc.conf", false),
+    ("bootenv", true),
+    // The selection is the last step's.
+    ("grubenv", true),
+    ("resinOS_uEnv.txt", true),
+    ("bootcount.env", true),
+];
+
+/// Made last, of what is there then.
+pub const FINGERPRINT: &str = "balenaos.fingerprint";
+
+/// The order of files that change: what starts earlier is written later.
+const FIRMWARE: [&str; 4] = ["start", "fixup", "bootcode", "recovery"];
+const LOADERS: [&str; 6] = ["kernel", "u-boot", "bootx64", "bootia32", "bootaa64", "uboot.env"];
+
+/// The most files, and how deep their folders lie.
+const MOST: usize = 4096;
+const DEPTH: usize = 8;
+
+/// What is to be done with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is not there.
+    New,
+    /// It is there with so many bytes of other content.
+    Other(u64),
+    /// It is as it should be.
+    Same,
+}
+
+/// A file of the system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Below the boot partition.
+    pub path: String,
+    /// Its bytes.
+    pub length: u64,
+    /// What is to be done.
+    pub state: State,
+}
+
+impl File {
+    /// New names, then by stage.
+    fn order(&self) -> u8 {
+        let name = self.path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        match self.state {
+            State::New => 0,
+            _ if FIRMWARE.iter().any(|start| name.starts_with(start)) => 3,
+            _ if LOADERS.iter().any(|start| name.starts_with(start)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// The files in the order in which they are written. What an earlier run left beside one of them is removed.
+pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    let mut folder = String::new();
+    walk(from, &mut folder, DEPTH, &mut files)?;
+    for file in &mut files {
+        let (source, target) = (from.join(&file.path), to.join(&file.path));
+        file::remove_all(&file::sibling(&target)?)?;
+        let protected = PROTECTED.iter().find(|(name, _)| *name == file.path);
+        file.state = match (status::of(&target), protected) {
+            (Ok(_), Some(_)) | (Err(_), Some((_, false))) => State::Same,
+            (Err(error), _) if error.errno == Errno::NOENT || error.errno == Errno::NOTDIR => State::New,
+            (Err(error), _) => return Err(error),
+            (Ok(there), None) if !there.is_file() => {
+                return Err(Error::new("replace", target.display(), Errno::ISDIR));
+            }
+            (Ok(there), None) if there.length == file.length && is_same(&source, &target) => State::Same,
+            (Ok(there), None) => State::Other(there.length),
+        };
+    }
+    files.sort_by_key(File::order);
+    Ok(files)
+}
+
+/// All regular files below a folder, but the fingerprint.
+fn walk(top: &Path, folder: &mut String, depth: usize, files: &mut Vec<File>) -> Result<()> {
+    for path in file::list(&top.join(&*folder))? {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let status = status::of_link(&path)?;
+        let (length, before) = (status.length, folder.len());
+        if before > 0 {
+            folder.push('/');
+        }
+        folder.push_str(name);
+        if status.is_dir() && depth > 0 {
+            walk(top, folder, depth.saturating_sub(1), files)?;
+        } else if status.is_file() && folder != FINGERPRINT && files.len() < MOST {
+            files.push(File { path: folder.clone(), length, state: State::New });
+        }
+        folder.truncate(before);
+    }
+    Ok(())
+}
+
+/// Whether two files of the same length have the same content. What cannot be read has not.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (Ok(one), Ok(other)) = (file::open_to_read(one), file::open_to_read(other)) else { return false };
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    loop {
+        let more = (file::read_some(&one, &mut left), file::read_some(&other, &mut right));
+        let common = left.len().min(right.len());
+        if left.get(..common) != right.get(..common) {
+            return false;
+        }
+        left.drain(..common);
+        right.drain(..common);
+        match more {
+            (Ok(false), Ok(false)) => return left.is_empty() && right.is_empty(),
+            (Ok(_), Ok(_)) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Goes through all writes: each new content stands beside the old one for a while, and `reserve` stays free. `free` and
+/// the clusters of `unit` bytes are the partition's.
+pub fn fits(files: &[File], free: u64, unit: u64, reserve: u64) -> Result<()> {
+    let unit = unit.max(1);
+    let whole = |bytes: u64| bytes.div_ceil(unit).saturating_mul(unit);
+    let mut free = free;
+    let mut folders: Vec<&str> = Vec::new();
+    for file in files.iter().filter(|file| file.state != State::Same) {
+        // A folder of its own, and the name beside it, may take a cluster each.
+        let mut needed = whole(file.length).saturating_add(unit);
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if file.state == State::New && !folders.contains(&folder) {
+            folders.push(folder);
+            needed = needed.saturating_add(unit);
+        }
+        let wanted = needed.saturating_add(reserve);
+        if free < wanted {
+            return Err(no_room(&file.path, wanted.saturating_sub(free)));
+        }
+        free = free.saturating_sub(needed);
+        if let State::Other(before) = file.state {
+            free = free.saturating_add(whole(before)).saturating_add(unit);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, length: u64, state: State) -> File {
+        File { path: path.into(), length, state }
+    }
+
+    #[test]
+    fn each_step_has_its_room_or_nothing_is_done() {
+        let files =
+            [file("a", 1000, State::Other(1000)), file("b", 5000, State::New), file("c", 9, State::Same)];
+        // a: two sectors, a name; b: ten, a name, a folder.
+        assert!(fits(&files, 12 * 512, 512, 0).is_ok());
+        let error = fits(&files, 12 * 512 - 1, 512, 0).unwrap_err();
+        assert!(error.errno == Errno::NOSPC && error.to_string().contains("/mnt/boot/b: 1 KiB"), "{error}");
+        assert!(fits(&files, 12 * 512 + 99, 512, 100).is_err());
+        // What is given back by one file serves the next.
+        let files = [file("a", 512, State::Other(8192)), file("b", 8192, State::Other(1))];
+        assert!(fits(&files, 1024, 512, 0).is_ok());
+        assert!(fits(&[file("a", u64::MAX, State::New)], 1 << 40, 512, 524_288).is_err());
+    }
+
+    #[test]
+    fn what_starts_earlier_is_written_later() {
+        let names = [
+            "start4.elf",
+            "kernel8.img",
+            "boot.scr",
+            "overlays/new.dtbo",
+            "EFI/BOOT/BOOTX64.EFI",
+            "EFI/BOOT/grub.cfg",
+        ];
+        let mut files: Vec<File> = names.iter().map(|name| file(name, 1, State::Other(1))).collect();
+        files[3].state = State::New;
+        files.sort_by_key(File::order);
+        let order: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(
+            order,
+            [
+                "overlays/new.dtbo",
+                "boot.scr",
+                "EFI/BOOT/grub.cfg",
+                "kernel8.img",
+                "EFI/BOOT/BOOTX64.EFI",
+                "start4.elf"
+            ]
+        );
+    }
+}

@@ -1,0 +1,54 @@
+//! `rollback-altboot` (spec os §15.10.3): the boot loader gave the selected slot up and started this one.
+
+use super::breadcrumbs::{self, ALTBOOT, ALTBOOT_TRIGGERED};
+use super::other::Other;
+use super::record::{self, Rollback};
+use super::rule::{Situation, situation};
+use crate::devices;
+use crate::hooks::{self, Phase};
+use minke_applet::log;
+use minke_boot::Chain;
+use minke_config::os_release;
+use minke_sys::Result;
+use std::path::Path;
+
+/// Makes the slot that runs the selected one.
+pub fn run(root: &Path) -> Result<u8> {
+    if !ALTBOOT.is_there(root) {
+        return Ok(0);
+    }
+    let boot = root.join("mnt/boot");
+    let (chain, running) = (Chain::find(&boot)?, devices::slot(root, "active")?);
+    let selection = chain.read(&boot)?;
+    if situation(&selection, running) != Situation::Elsewhere {
+        return Ok(0);
+    }
+    // It was so in an earlier boot of this trial: what was written then has not lasted, and another reboot helps nobody.
+    let again = ALTBOOT_TRIGGERED.is_there(root);
+    let own = os_release(&root.join("etc/os-release"));
+    let given_up = Other::mount(root).map(|other| other.version);
+    let given_up = given_up.as_deref().unwrap_or("unknown");
+    let attempts = selection.bootcount.saturating_sub(1);
+    let what = if attempts == 0 { "had nothing to start" } else { "was started and did not come up" };
+    let reason = format!("slot {} {what}", running.other().letter());
+    log::error(format_args!("{reason}: slot {} is selected again", running.letter()));
+    let to = own.version().unwrap_or("unknown");
+    record::write(root, &Rollback { by: "altboot", from: given_up, to, reason: &reason, attempts });
+    if let Err(error) = hooks::run(root, Phase::Forward, false) {
+        log::error(format_args!("{error}"));
+    }
+    if chain.read(&boot)?.root != running {
+        chain.select(&boot, running, false)?;
+    }
+    if let Err(error) = ALTBOOT_TRIGGERED.make(root) {
+        log::warn(format_args!("{error}"));
+    }
+    breadcrumbs::stop(root)?;
+    if again {
+        log::error(format_args!(
+            "this is not the first time: the boot partition does not keep what is written"
+        ));
+        return Ok(1);
+    }
+    super::reboot(root, "boot files may have changed")
+}

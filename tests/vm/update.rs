@@ -1,0 +1,141 @@
+//! Updates of the host OS, good ones and bad ones, and the slot that each ends in (spec os §15.10.8). What the default run
+//! leaves out runs with `MINKE_UPDATE=all tests/run vm`.
+
+use minke_image::arch::Arch;
+use minke_tests::artefact::{Fault, archive};
+use minke_tests::device::{Device, PATIENT, Way};
+
+const ALTBOOT: &[&str] = &["rollback-altboot-triggered"];
+const HEALTH: &[&str] = &["rollback-health-triggered"];
+
+/// A release that is well replaces the one that runs.
+fn good(device: &mut Device, arch: Arch, version: &str, to: u32, way: Way) {
+    device.install(&archive(arch, version, Fault::None), way);
+    device.reboot();
+    device.starts(to, "upgrade_available=1 bootcount=1");
+    device.up();
+    device.is(version, &to.to_string(), &[]);
+}
+
+/// A release whose kernel or stage 1 does not get through: three tries, then the old one, which makes itself the selected
+/// one and starts once more.
+fn never_up(device: &mut Device, arch: Arch, fault: Fault, to: u32) {
+    let (old, from) = (running(device), 5 - to);
+    device.install(&archive(arch, "8.9.0", fault), Way::Pipe);
+    device.reboot();
+    for number in 1..=3 {
+        device.starts(to, &format!("upgrade_available=1 bootcount={number}"));
+    }
+    device.starts(from, "upgrade_available=1 bootcount=4");
+    device.starts(from, "upgrade_available=0");
+    device.up();
+    device.is(&old, &from.to_string(), ALTBOOT);
+    reason(device, "8.9.0", &old);
+}
+
+/// A release that starts and is not well.
+fn unwell(device: &mut Device, arch: Arch, fault: Fault, to: u32) {
+    let (old, from) = (running(device), 5 - to);
+    device.trial(3, 5);
+    device.install(&archive(arch, "8.9.0", fault), Way::Registry);
+    device.reboot();
+    device.starts(to, "upgrade_available=1 bootcount=1");
+    device.starts(from, "upgrade_available=0");
+    device.up();
+    device.trial(PATIENT, 3);
+    device.is(&old, &from.to_string(), HEALTH);
+    reason(device, "8.9.0", &old);
+}
+
+fn running(device: &mut Device) -> String {
+    device.sh(". /etc/os-release; echo $VERSION")
+}
+
+/// The rollback is on record, with its reason.
+fn reason(device: &mut Device, from: &str, to: &str) {
+    let record = device.sh("cat /mnt/state/rollback.json");
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert!(record.to_string().contains(from) && record.to_string().contains(to), "{record}");
+    let status = device.sh("hostapp-update status");
+    assert!(status.contains(from), "{status}");
+}
+
+#[test]
+fn a_good_update_one_whose_kernel_panics_and_one_whose_engine_is_broken() {
+    let arch = Arch::Aarch64;
+    let mut device = Device::start(arch);
+    good(&mut device, arch, "8.1.0", 3, Way::Registry);
+    never_up(&mut device, arch, Fault::Kernel, 2);
+    unwell(&mut device, arch, Fault::Engine, 2);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn the_other_ways_to_fail() {
+    let arch = Arch::Aarch64;
+    let mut device = Device::start(arch);
+    for fault in [Fault::Init, Fault::Corrupt] {
+        never_up(&mut device, arch, fault, 3);
+    }
+    for fault in [Fault::Network, Fault::Health] {
+        unwell(&mut device, arch, fault, 3);
+    }
+    // To the version that runs, and to that again from the other slot.
+    let version = running(&mut device);
+    good(&mut device, arch, &version, 3, Way::Pipe);
+    good(&mut device, arch, &version, 2, Way::Registry);
+}
+
+/// A reboot in order is no failed start; a power cut is one, and two are not too many.
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn reboots_and_power_cuts_during_the_trial() {
+    let arch = Arch::Aarch64;
+    let mut device = Device::start(arch);
+    // A trial that leaves time for them.
+    device.trial(PATIENT, 600);
+    device.install(&archive(arch, "8.1.0", Fault::None), Way::Registry);
+    device.reboot();
+    device.starts(3, "upgrade_available=1 bootcount=1");
+    for _ in 0..2 {
+        device.up();
+        device.sh("systemctl is-active rollback-health || systemctl status rollback-health");
+        device.reboot();
+        device.starts(3, "upgrade_available=1 bootcount=1");
+    }
+    for number in 2..=3 {
+        device.up();
+        device.guest.kill();
+        device.guest.restart().unwrap();
+        device.starts(3, &format!("upgrade_available=1 bootcount={number}"));
+    }
+    device.up();
+    device.trial(PATIENT, 3);
+    device.sh("systemctl restart rollback-health");
+    device.is("8.1.0", "3", &[]);
+}
+
+/// One update and one rollback on each of the other boot chains.
+fn chain(arch: Arch) {
+    let mut device = Device::start(arch);
+    good(&mut device, arch, "8.1.0", 3, Way::Registry);
+    never_up(&mut device, arch, Fault::Kernel, 2);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn x86_64_by_grub() {
+    chain(Arch::X86_64);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn armv7_by_u_boot() {
+    chain(Arch::Armv7);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn armv6_by_u_boot() {
+    chain(Arch::Armv6);
+}

@@ -1,0 +1,59 @@
+//! Updates that come to nothing, in one guest: the system that runs is untouched, and a good update succeeds then.
+
+use minke_image::guest::Settings;
+use minke_image::machine::Start;
+use minke_tests::artefact::{Fault, archive};
+use minke_tests::device::{Device, Way, image};
+use minke_tests::disk::Partition;
+use minke_tests::guest::{FASTEST, try_sh};
+
+/// What must not change: the slot that runs, the boot partition but for the times of its files, the selection.
+const UNTOUCHED: &str = "sync; echo 3 > /proc/sys/vm/drop_caches; sha256sum $(readlink -f /dev/disk/by-state/active); \
+    cd /mnt/boot && find . -type f | sort | xargs sha256sum";
+
+fn refused(device: &mut Device, command: &str, told: &str) {
+    let before = device.sh(UNTOUCHED);
+    let (said, status) = try_sh(&mut device.guest, command);
+    assert_eq!(status, 1, "{command}: {said}");
+    let last = said.trim().lines().last().unwrap_or_default();
+    assert!(last.contains(told), "'{told}' in {said}");
+    assert_eq!(device.sh(UNTOUCHED), before, "{command}");
+    device.sh("cat /mnt/boot/resinOS_uEnv.txt | grep -q upgrade_available=0");
+}
+
+#[test]
+fn a_bad_card_and_a_download_that_breaks_off() {
+    let disk = image(FASTEST);
+    let slot = Partition::labelled(&disk, "resin-rootB");
+    // Every sixteenth of the slot has a spot; the first are in its tables.
+    let bad_sectors = (1..16).map(|part| slot.start + slot.sectors / 16 * part + 512).collect();
+    let settings = Settings { start: Start::Firmware, bad_sectors, ..Settings::new(FASTEST, &disk) };
+    let mut device = Device::on(settings);
+    let release = archive(FASTEST, "8.1.0", Fault::None);
+    let command = device.command(&release, Way::Registry);
+    refused(&mut device, &command, "resin-rootB");
+    let command = device.command(&release, Way::Pipe);
+    refused(&mut device, &command, "resin-rootB");
+    // On another card.
+    device.guest.kill();
+    device.guest.settings_mut().bad_sectors = Vec::new();
+    device.guest.restart().unwrap();
+    device.up();
+    // Each piece that comes is a quarter of a mebibyte, so the transfers give up before the end.
+    device.registry.cut(1 << 18);
+    let command = device.command(&release, Way::Registry);
+    refused(&mut device, &command, "");
+    let refused_pipe = device.command(&release, Way::Pipe);
+    refused(&mut device, &refused_pipe, "");
+    // With larger pieces it goes on where it was.
+    device.registry.sent();
+    device.registry.cut(5 << 20);
+    device.install(&release, Way::Registry);
+    let (size, sent) = (std::fs::metadata(&release).unwrap().len(), device.registry.sent());
+    assert!(sent < size + size / 10, "{sent} bytes were sent for an archive of {size}");
+    device.registry.cut(0);
+    device.reboot();
+    device.starts(3, "upgrade_available=1 bootcount=1");
+    device.up();
+    device.is("8.1.0", "3", &[]);
+}
