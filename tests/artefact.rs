@@ -132,18 +132,28 @@ pub fn id(archive: &Path) -> String {
     config.trim_start_matches("sha256:").to_owned()
 }
 
-/// The files that a slot gets from an archive, with their digests: all but what is for other systems.
-pub fn contents(archive: &Path) -> BTreeMap<String, String> {
-    let scratch = Scratch::new("contents").unwrap();
+/// Unpacks the files that a slot gets from an archive: all but what is for other systems.
+pub fn unpack(archive: &Path, folder: &Path) {
     let index = member(archive, "index.json");
     let manifest = blob(archive, index.pointer("/manifests/0/digest"));
     let digest = manifest.pointer("/layers/0/digest").and_then(serde_json::Value::as_str).unwrap();
     let script = "tar -xOf \"$1\" \"blobs/$2\" | tar -xz -C \"$3\"";
     let digest = digest.replace(':', "/");
-    run(Command::new("sh").args(["-ec", script, "sh"]).arg(archive).arg(digest).arg(scratch.path()));
-    let files = walk(scratch.path()).unwrap().into_iter();
-    let kept = files.filter(|(name, path)| path.is_file() && hostapp::is_slot_content(name));
-    kept.map(|(name, path)| (name, file_digest(&path).unwrap())).collect()
+    fs::create_dir_all(folder).unwrap();
+    run(Command::new("sh").args(["-ec", script, "sh"]).arg(archive).arg(digest).arg(folder));
+    for (name, path) in walk(folder).unwrap() {
+        if !hostapp::is_slot_content(&name) && !path.is_dir() {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+/// The digests of what a slot gets from an archive, by path.
+pub fn contents(archive: &Path) -> BTreeMap<String, String> {
+    let scratch = Scratch::new("contents").unwrap();
+    unpack(archive, scratch.path());
+    let files = walk(scratch.path()).unwrap().into_iter().filter(|(_, path)| path.is_file());
+    files.map(|(name, path)| (name, file_digest(&path).unwrap())).collect()
 }
 
 fn blob(archive: &Path, digest: Option<&serde_json::Value>) -> serde_json::Value {

@@ -17,6 +17,9 @@ use minke_image::shell::SHELL_SIGN;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
+/// Attempts that suffice for a system that is well, however busy the machine is.
+pub const PATIENT: u32 = 60;
+
 /// What the container's volume holds.
 const KEPT: &str = "kept over updates";
 
@@ -67,8 +70,7 @@ impl Device {
     pub fn on(settings: Settings) -> Self {
         let mut device = Self::of(start(settings));
         first_line(&mut device.guest);
-        // A verdict within seconds: three attempts, three seconds apart, the first after five.
-        device.sh("printf 'COUNT=3\\nTIMEOUT=3\\nDELAY=5\\n' > /mnt/state/rollback-health.conf");
+        device.trial(PATIENT, 3);
         device.sh(&format!("echo '{KEPT}' > $(echo /var/lib/docker/volumes/*keep*/_data)/marker && sync"));
         device
     }
@@ -76,6 +78,12 @@ impl Device {
     /// A guest that runs.
     pub fn of(guest: Guest) -> Self {
         Self { guest, registry: Registry::start() }
+    }
+
+    /// Sets how often a system on trial is asked, three seconds apart, and after how many seconds first.
+    pub fn trial(&mut self, count: u32, delay: u32) {
+        let settings = format!("COUNT={count}\\nTIMEOUT=3\\nDELAY={delay}\\n");
+        self.sh(&format!("printf '{settings}' > /mnt/state/rollback-health.conf && sync"));
     }
 
     /// Runs a command that must succeed.
@@ -135,7 +143,7 @@ impl Device {
             self.sh(". /etc/os-release; echo $VERSION; basename $(readlink -f /dev/disk/by-state/active)");
         assert_eq!(found.split_whitespace().next(), Some(version));
         assert!(found.ends_with(partition), "{found}");
-        let about = self.sh("cd /mnt/state; ls -d rollback-* | grep -v '^rollback-health.conf$' || true");
+        let about = self.sh("cd /mnt/state; ls -d rollback-* | grep -vx -e rollback-health.conf -e rollback-unreported || true");
         assert_eq!(about.split_whitespace().collect::<Vec<_>>(), files);
         self.keeps();
     }

@@ -3,7 +3,7 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-use crate::{project, run};
+use crate::{given, project, run};
 use minke_image::arch::Arch;
 use minke_image::demo;
 use minke_image::guest::{Guest, Settings};
@@ -35,7 +35,11 @@ pub fn image(arch: Arch) -> PathBuf {
 pub fn build(arch: Arch, name: &str, options: &[&str]) -> PathBuf {
     let path = project().join("out").join(name);
     let mut command = Command::new(project().join("image/build"));
-    run(command.arg(arch.name()).arg("--dev").args(options).arg("-o").arg(&path));
+    command.arg(arch.name()).arg("--dev").args(options).arg("-o").arg(&path);
+    if let Some(minke) = given(arch.name()) {
+        command.arg("--minke").arg(minke);
+    }
+    run(&mut command);
     path
 }
 

@@ -40,11 +40,11 @@ pub const TARGETS: [(&str, &[&str]); 4] = [
     ("armv6", &["qemu-arm-static", "-cpu", "arm1176"]),
 ];
 
-/// The release binary of `target`, built if need be by `release/build`, once in a test process. `MINKE_X86_64` names
-/// another one for x86_64, a debug build for instance.
+/// The release binary of `target`, built if need be by `release/build`, once in a test process. `MINKE_X86_64`,
+/// `MINKE_AARCH64` and so on name another one, a debug build for instance.
 pub fn release(target: &str) -> PathBuf {
-    if let (Some(path), "x86_64") = (std::env::var_os("MINKE_X86_64"), target) {
-        return path.into();
+    if let Some(path) = given(target) {
+        return path;
     }
     static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -53,6 +53,11 @@ pub fn release(target: &str) -> PathBuf {
         PathBuf::from(text(&output).trim())
     };
     built.entry(target.to_owned()).or_insert_with(build).clone()
+}
+
+/// The binary that the environment names for `target`.
+pub fn given(target: &str) -> Option<PathBuf> {
+    std::env::var_os(format!("MINKE_{}", target.to_ascii_uppercase())).map(PathBuf::from)
 }
 
 /// Runs a command that must succeed.

@@ -63,6 +63,18 @@ impl Registry {
         format!("http://10.0.2.2:{}/v2/{name}/blobs/archive", self.port)
     }
 
+    /// The folder of plain files that it serves besides.
+    pub fn files(&self) -> PathBuf {
+        let folder = self.shared.folder.join("files");
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// Where the guest gets a file of that folder.
+    pub fn file(&self, name: &str) -> String {
+        format!("http://10.0.2.2:{}/files/{name}", self.port)
+    }
+
     /// Bytes of all answers' bodies since the last question.
     pub fn sent(&self) -> u64 {
         self.shared.sent.swap(0, Ordering::Relaxed)
@@ -123,6 +135,10 @@ impl Shared {
 
     /// The file that a path of the API names, and its media type.
     fn find(&self, path: &str) -> Option<(PathBuf, String)> {
+        if path.starts_with("/files/") && !path.contains("..") {
+            let file = self.folder.join(path.trim_start_matches('/'));
+            return file.is_file().then(|| (file, "application/octet-stream".to_owned()));
+        }
         let path = path.strip_prefix("/v2/")?;
         let (name, kind, reference) = match path.split_once("/manifests/") {
             Some((name, reference)) => (name, "manifests", reference),

@@ -3,7 +3,7 @@
 
 use minke_image::arch::Arch;
 use minke_tests::artefact::{Fault, archive};
-use minke_tests::device::{Device, Way};
+use minke_tests::device::{Device, PATIENT, Way};
 
 const ALTBOOT: &[&str] = &["rollback-altboot-triggered"];
 const HEALTH: &[&str] = &["rollback-health-triggered"];
@@ -36,11 +36,13 @@ fn never_up(device: &mut Device, arch: Arch, fault: Fault, to: u32) {
 /// A release that starts and is not well.
 fn unwell(device: &mut Device, arch: Arch, fault: Fault, to: u32) {
     let (old, from) = (running(device), 5 - to);
+    device.trial(3, 5);
     device.install(&archive(arch, "8.9.0", fault), Way::Registry);
     device.reboot();
     device.starts(to, "upgrade_available=1 bootcount=1");
     device.starts(from, "upgrade_available=0");
     device.up();
+    device.trial(PATIENT, 3);
     device.is(&old, &from.to_string(), HEALTH);
     reason(device, "8.9.0", &old);
 }
@@ -91,7 +93,7 @@ fn reboots_and_power_cuts_during_the_trial() {
     let arch = Arch::Aarch64;
     let mut device = Device::start(arch);
     // A trial that leaves time for them.
-    device.sh("printf 'COUNT=3\\nTIMEOUT=3\\nDELAY=60\\n' > /mnt/state/rollback-health.conf");
+    device.trial(PATIENT, 600);
     device.install(&archive(arch, "8.1.0", Fault::None), Way::Registry);
     device.reboot();
     device.starts(3, "upgrade_available=1 bootcount=1");
@@ -108,7 +110,8 @@ fn reboots_and_power_cuts_during_the_trial() {
         device.starts(3, &format!("upgrade_available=1 bootcount={number}"));
     }
     device.up();
-    device.sh("printf 'COUNT=3\\nTIMEOUT=3\\nDELAY=5\\n' > /mnt/state/rollback-health.conf; systemctl restart rollback-health");
+    device.trial(PATIENT, 3);
+    device.sh("systemctl restart rollback-health");
     device.is("8.1.0", "3", &[]);
 }
 
