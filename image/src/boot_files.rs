@@ -137,6 +137,12 @@ pub fn slot_arguments(arch: Arch, arguments: &str) -> Result<Vec<(&'static str, 
     Ok(files)
 }
 
+/// The count as U-Boot's `env export` writes it, with the zero byte behind: `fatwrite` overwrites the file's cluster in
+/// place, then the folder's with the new length (seen in a log of its writes; the allocation table stays). With the same
+/// length from the first day on, nothing but the first sector of the file ever changes, so that a cut leaves one count or
+/// the other.
+const BOOT_COUNT: &str = "bootcount=0\n\0";
+
 fn u_boot(root: &Root, arch: Arch, parts: &Parts, development: bool, stamp: u64) -> Result<()> {
     let scratch = Scratch::new("u-boot")?;
     // QEMU's firmware reports no serial number; a real board's is never zero.
@@ -160,7 +166,7 @@ fn u_boot(root: &Root, arch: Arch, parts: &Parts, development: bool, stamp: u64)
         .arg(root.at("boot.scr"))
         .run()?;
     root.file("resinOS_uEnv.txt", "resin_root_part=2\nupgrade_available=0\n")?;
-    root.file("bootcount.env", "bootcount=0\n")?;
+    root.file("bootcount.env", BOOT_COUNT)?;
     root.file("extra_uEnv.txt", include_str!("../files/extra_uEnv.txt"))?;
     if arch == Arch::Armv6 {
         let binary = parts.path("u-boot.bin");

@@ -16,6 +16,7 @@ use crate::table::{Layout, SECTOR, Sizes};
 use crate::tool::Tool;
 use crate::tree::{Root, Scratch, walk};
 use crate::units;
+use minke_wire::minisign;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -24,6 +25,9 @@ use std::time::Duration;
 
 /// Compiling everything for one architecture on a slow machine.
 const COMPILE_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Where the root image has the public keys of releases.
+const RELEASE_KEYS: &str = "usr/share/minke/release-keys";
 
 /// Partition sizes by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,8 @@ pub struct Options {
     pub layout: LayoutChoice,
     /// Who selects the slot.
     pub boot_chain: BootChain,
+    /// minisign public keys, named `*.pub`: a device with any takes only releases that one of them has signed.
+    pub release_keys: Vec<PathBuf>,
     /// The image file; kernel and initramfs go into a folder of the same name with `.boot`.
     pub output: PathBuf,
     /// A binary to use instead of building one.
@@ -115,13 +121,14 @@ pub fn artefact(cache: &Cache, options: &Options, signing: &Signing) -> Result<S
     let minke = release_binary(options)?;
     let parts = Parts::get(cache, options.arch, options.refresh)?;
     let scratch = Scratch::new("hostapp")?;
-    let change = |tree: &hostapp::Tree<'_>| options.boot_chain.change(tree);
+    let change = |tree: &hostapp::Tree<'_>| options.change(tree);
     let from = hostapp::Ingredients { release: &release, parts: &parts, minke: &minke, change: &change };
     let app = hostapp::build(&from, &scratch)?;
     let step = progress::step("archive");
     let archive = app.archive(&release, signing)?;
     write_whole(&options.output, &archive)?;
-    step.done(&format!("{} ({} bytes)", options.output.display(), archive.len()));
+    let (name, size) = (options.output.display(), app.size);
+    step.done(&format!("{name} ({} bytes, for {size} bytes of a slot)", archive.len()));
     Ok(app.image.id)
 }
 
@@ -196,6 +203,24 @@ impl Options {
             stamp: build_stamp(),
         }
     }
+
+    /// What the options change in what is about to be packed.
+    fn change(&self, tree: &hostapp::Tree<'_>) -> Result<()> {
+        if let hostapp::Tree::Root(root) = tree {
+            for path in &self.release_keys {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let text = fs::read_to_string(path).on("reading", path)?;
+                if !name.ends_with(".pub") || minisign::PublicKey::parse(&text).is_none() {
+                    return Err(Error::Invalid(format!(
+                        "{}: a minisign public key named *.pub is expected",
+                        path.display()
+                    )));
+                }
+                root.file(&format!("{RELEASE_KEYS}/{name}"), text)?;
+            }
+        }
+        self.boot_chain.change(tree)
+    }
 }
 
 /// The release binary of minke: the given one, or what `release/build` makes.
@@ -227,6 +252,9 @@ fn inputs_key(options: &Options, release: &Release, minke: &Path, parts: &Parts)
         .with(options.arch.name())
         .with([u8::from(options.development)])
         .with(format!("{:?} {:?}", options.layout, options.boot_chain));
+    for path in &options.release_keys {
+        key = key.with(path.as_os_str().as_encoded_bytes()).with(file_digest(path)?);
+    }
     for (name, path) in walk(&units::folder())? {
         if path.is_file() {
             key = key.with(name).with(file_digest(&path)?);
@@ -265,7 +293,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// Makes everything and returns the host application's id.
     fn run(&self, image: &Path) -> Result<String> {
-        let change = |tree: &hostapp::Tree<'_>| self.options.boot_chain.change(tree);
+        let change = |tree: &hostapp::Tree<'_>| self.options.change(tree);
         let app = hostapp::build(&self.ingredients(&change), self.scratch)?;
         for name in ["vmlinuz", "initramfs", machine::SLOT_ENVIRONMENT]
             .into_iter()
@@ -295,7 +323,13 @@ impl Work<'_> {
         self.boot_partition(&disk, &seed, &app.boot_files)?;
         self.storage(&disk, &seed)?;
         fs::rename(&new, image).on("renaming", &new)?;
-        step.done(&format!("{} ({} MiB)", image.display(), layout.size >> 20));
+        let slot = layout.find("resin-rootA")?.sectors.saturating_mul(SECTOR) >> 20;
+        let taken = app.size.div_ceil(1 << 20);
+        step.done(&format!(
+            "{} ({} MiB; {taken} of a slot's {slot} MiB are taken)",
+            image.display(),
+            layout.size >> 20
+        ));
         Ok(id)
     }
 

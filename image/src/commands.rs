@@ -35,6 +35,8 @@ image/build makes a disk image.
                      bootenv and starts the slot's by kexec (x86_64 and aarch64; QEMU starts that kernel)
   -o, --output FILE  The image (default out/minke-ARCH[-dev].img); kernel and initramfs go to FILE.boot
   --version V        The operating system's version in os-release (default 8.0.2)
+  --release-key FILE A minisign public key, named *.pub: the device takes only releases that it, or another one
+                     that is given, has signed
   --minke FILE       Use this binary instead of running release/build
   --refresh          Fetch the newest packages instead of those of the last time
 

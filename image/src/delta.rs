@@ -228,8 +228,8 @@ fn piece(path: &str, content: &[u8], old: &Files, new: &Files) -> Result<Piece> 
     Ok(best)
 }
 
-/// Applies a delta as a device does.
-fn apply(delta: &[u8], old: &[u8]) -> Option<Vec<u8>> {
+/// Applies a delta as a device does; `None` where one would refuse it.
+pub fn apply(delta: &[u8], old: &[u8]) -> Option<Vec<u8>> {
     let (mut decoder, mut input, mut place, mut new) = (Decoder::default(), delta, 0i64, Vec::new());
     loop {
         match decoder.next(&mut input).ok()? {

@@ -6,7 +6,8 @@
 //!
 //! Besides, the layer has what the reference's `hostapp-update` and stage 1 look for in a host application (spec os §1.6,
 //! §1.7, §15.2), where it is the root of an overlay or of a container: minke as `sbin/init` and, by a hard link, as
-//! `boot/init`, which is called with `-sysroot`; the hook runner's names; mount points. Our own updater leaves these out.
+//! `boot/init`, which is called with `-sysroot`; the hook runner's names, and the boot files that its hooks deploy, as not
+//! every kernel there reads squashfs; mount points. Our own updater leaves these out.
 
 use crate::boot_files;
 use crate::error::{Context, Error, Result};
@@ -113,6 +114,8 @@ pub struct HostApp {
     pub boot_files: Root,
     /// The image in which it travels.
     pub image: Image,
+    /// Bytes that it takes in a slot.
+    pub size: u64,
 }
 
 /// Builds it below `scratch`.
@@ -159,18 +162,22 @@ pub fn build(from: &Ingredients<'_>, scratch: &Scratch) -> Result<HostApp> {
 
     (from.change)(&Tree::Slot(&content))?;
     let mut labels = labels(from.release);
-    labels.insert(SIZE_LABEL.into(), size_in_slot(&content)?.to_string().into());
-    let image = Image::new(layer(&content, from)?, arch, &json!({ "Labels": labels }), stamp);
-    Ok(HostApp { content, boot_files, image })
+    let size = size_in_slot(&content)?;
+    labels.insert(SIZE_LABEL.into(), size.to_string().into());
+    let image = Image::new(layer(&content, &boot_files, from)?, arch, &json!({ "Labels": labels }), stamp);
+    Ok(HostApp { content, boot_files, image, size })
 }
 
 /// The image's one layer.
-fn layer(content: &Root, from: &Ingredients<'_>) -> Result<Vec<u8>> {
+fn layer(content: &Root, boot_files: &Root, from: &Ingredients<'_>) -> Result<Vec<u8>> {
     let mut tar = Tar::new(from.release.stamp);
     tar.tree(content.top())?;
     for folder in FOREIGN_FOLDERS {
         tar.folder(folder)?;
     }
+    tar.file("etc/os-release", 0o644, from.release.os_release().as_bytes())?;
+    tar.folder("resin-boot")?;
+    tar.tree_below("resin-boot", boot_files.top())?;
     tar.folder("sbin")?;
     tar.file("sbin/init", 0o755, &fs::read(from.minke).on("reading", from.minke)?)?;
     tar.hard_link(FOREIGN_INIT, "sbin/init")?;

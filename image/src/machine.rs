@@ -95,8 +95,11 @@ impl Machine<'_> {
         }
         match self.start {
             Start::Direct => self.direct(&mut line, "root=LABEL=resin-rootA ro")?,
-            // On x86 the second argument takes the interrupt controller away, too.
-            Start::Stage2 if self.arch == Arch::X86_64 => self.direct(&mut line, "balena_stage2 ro")?,
+            // On x86 `maxcpus=0` takes the interrupt controller away, too. Its timer is tried with a deadline, which a
+            // busy machine's emulation misses now and then; here two kernels in a row would try.
+            Start::Stage2 if self.arch == Arch::X86_64 => {
+                self.direct(&mut line, "balena_stage2 no_timer_check ro")?;
+            }
             Start::Stage2 => self.direct(&mut line, "balena_stage2 maxcpus=0 ro")?,
             Start::Firmware => self.firmware(&mut line)?,
         }

@@ -2,7 +2,8 @@
 
 use crate::error::{Context, Error, Result};
 use crate::tree::walk;
-use minke_wire::tar::{Decoder, Encoder, Entry, Event, Kind, Time};
+pub use minke_wire::tar::Kind;
+use minke_wire::tar::{Decoder, Encoder, Entry, Event, Time};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -43,7 +44,17 @@ impl Tar {
 
     /// Adds everything below `folder`; a file is executable when its owner may execute it.
     pub fn tree(&mut self, folder: &Path) -> Result<()> {
+        self.members(folder, &|name| name)
+    }
+
+    /// Adds everything below `folder` as what is below the member `place`.
+    pub fn tree_below(&mut self, place: &str, folder: &Path) -> Result<()> {
+        self.members(folder, &|name| format!("{place}/{name}"))
+    }
+
+    fn members(&mut self, folder: &Path, named: &dyn Fn(String) -> String) -> Result<()> {
         for (name, path) in walk(folder)? {
+            let name = named(name);
             let data = fs::symlink_metadata(&path).on("looking at", &path)?;
             if data.is_dir() {
                 self.folder(&name)?;

@@ -146,11 +146,12 @@ fn a_flipped_bit_fails_the_trial() {
              printf \"\\\\$(printf %o $((b ^ 4)))\" | dd of=$f bs=1 seek={at} conv=notrunc 2>/dev/null && sync"
         )
     };
-    for (file, at) in [("rootfs.squashfs", 20), ("rootfs.verity", 4096 + 5)] {
+    for (file, at, tries) in [("rootfs.squashfs", 20, 3), ("rootfs.verity", 4096 + 5, 1)] {
         sh(&mut guest, &flip(file, at));
-        select(&mut guest, "resin_root_part=B upgrade_available=1 bootcount=0");
+        let count = 3 - tries;
+        select(&mut guest, &format!("resin_root_part=B upgrade_available=1 bootcount={count}"));
         crash(&mut guest);
-        for _ in 0..3 {
+        for _ in 0..tries {
             guest.wait_for("is corrupted", BOOT).unwrap_or_else(|error| panic!("{file}: {error}"));
             again(&mut guest);
         }
@@ -173,7 +174,6 @@ fn what_stage_1_cannot_start_counts() {
         ("rm rootfs.verity", "is no hash tree"),
         ("echo slot_arguments=init=/nothing >boot/slot.env", "there is no /sysroot/system/nothing"),
         ("rm boot/slot.env && head -c 100000 /dev/urandom >rootfs.squashfs", "cannot boot: mount"),
-        ("rm rootfs.squashfs", "no root file system"),
     ];
     for (fault, message) in faults {
         sh(&mut guest, &format!("cd /mnt/sysroot/inactive/current && {fault}"));
@@ -264,7 +264,7 @@ fn foreign_start(guest: &mut Guest) {
     sh(guest, "mount -t overlay -o lowerdir=/tmp/app:/tmp/low overlay /tmp/merged");
     let text =
         sh(guest, &enter("/tmp/merged", "mount --bind /mnt/sysroot/active /tmp/merged/mnt/sysroot/active"));
-    assert!(text.starts_with("pid 1\n/ squashfs,"), "{text}");
+    assert!(text.starts_with("pid 1\n") && text.contains(",/ squashfs,"), "{text}");
     for mount in [
         "/mnt/state tmpfs",
         "/etc/machine-id tmpfs",
@@ -276,12 +276,12 @@ fn foreign_start(guest: &mut Guest) {
         assert_eq!(text.matches(&format!(",{mount},")).count(), 1, "{mount}: {text}");
     }
     // The slot is where it was, and the overlay is gone.
-    assert!(text.contains(",/mnt/sysroot/active ext4,") && !text.contains("overlay,"), "{text}");
+    assert!(text.contains("/mnt/sysroot/active ext4,") && !text.contains("overlay,"), "{text}");
     assert!(text.contains("hostapps") && text.ends_with("ID=\"balena-os\"\nmarked"), "{text}");
 
     sh(guest, "mount --bind /tmp/slot /tmp/slot");
     let text = sh(guest, &enter("/tmp/slot", "true"));
-    assert!(text.starts_with("pid 1\n/ squashfs,"), "{text}");
-    assert!(text.contains(",/mnt/sysroot/active tmpfs,") && text.contains("\nbalena\n"), "{text}");
+    assert!(text.starts_with("pid 1\n") && text.contains(",/ squashfs,"), "{text}");
+    assert!(text.contains("/mnt/sysroot/active tmpfs,") && text.contains("balena\ncurrent\n"), "{text}");
     assert!(text.ends_with("ID=\"balena-os\"\nmarked"), "{text}");
 }

@@ -171,7 +171,7 @@ fn split(name: &str) -> Option<(&str, Option<u16>)> {
 
 /// Asks until there are as many answers as wanted; at least one, or the reason why there is none.
 fn samples(query: &Query) -> Result<Vec<Sample>, Box<str>> {
-    let until = clock::boottime().saturating_add(query.timeout);
+    let until = clock::ahead(query.timeout);
     let (addresses, port, mut session) = if query.nts {
         let granted = exchange(&Asking {
             host: query.host.clone(),
@@ -199,7 +199,7 @@ fn samples(query: &Query) -> Result<Vec<Sample>, Box<str>> {
         if !samples.is_empty() {
             clock::sleep(AGAIN);
         }
-        let until = clock::boottime().saturating_add(query.timeout);
+        let until = clock::ahead(query.timeout);
         match one(&addresses, port, &mut session, until) {
             Ok(sample) => samples.push(sample),
             Err(text) => {
@@ -229,7 +229,7 @@ fn one(
     while !silent.is_empty() && clock::boottime() < until {
         turn = if turn < silent.len() { turn } else { 0 };
         let Some(address) = silent.get(turn).copied() else { break };
-        match attempt(address, session, until.min(clock::boottime().saturating_add(AGAIN))) {
+        match attempt(address, session, until.min(clock::ahead(AGAIN))) {
             Outcome::Answer(sample) => return Ok(*sample),
             Outcome::Silence => turn = turn.saturating_add(1),
             Outcome::Nothing(text) => {

@@ -57,6 +57,7 @@ pub fn demo_image(arch: Arch) -> Options {
         preload: Preload::Demo,
         layout: LayoutChoice::Small,
         boot_chain: BootChain::Usual,
+        release_keys: Vec::new(),
         output: default_output(arch, true),
         minke: std::env::var_os("MINKE_BINARY").map(PathBuf::from),
         refresh: false,
@@ -74,7 +75,7 @@ pub fn build(arguments: Vec<OsString>) -> Result<Build> {
     while let Some(argument) = parser.next().map_err(|error| usage(&error))? {
         match &argument {
             Long(name @ ("config" | "preload" | "app" | "layout")) => of_disk = Some(format!("--{name}")),
-            Long(name @ ("dev" | "minke" | "refresh" | "version" | "boot-chain")) => {
+            Long(name @ ("dev" | "minke" | "refresh" | "version" | "boot-chain" | "release-key")) => {
                 of_build = Some(format!("--{name}"));
             }
             _ => {}
@@ -88,6 +89,7 @@ pub fn build(arguments: Vec<OsString>) -> Result<Build> {
             Long("boot-chain") => {
                 options.boot_chain = BootChain::parse(&file(&mut parser)?.to_string_lossy())?;
             }
+            Long("release-key") => options.release_keys.push(file(&mut parser)?),
             Long("dev") => options.development = true,
             Long("config") => options.config = Some(file(&mut parser)?),
             Long("preload") => preload = Some(file(&mut parser)?),

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// Where the time client answers.
 pub const SOCKET: &str = "/run/chrony/ntp.sock";
 
+/// Where others leave lists of servers for it, `*.sources`, as for chronyd.
+pub const SOURCES: &str = "/run/chrony";
+
 /// How long it may take for an answer: it only looks at what it knows.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 

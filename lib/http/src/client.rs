@@ -194,7 +194,7 @@ impl Client {
 
     fn connect(&self) -> Result<Link, Error> {
         let limit = self.timeout.unwrap_or(CONNECT_LIMIT);
-        let until = self.deadline.map(|deadline| minke_sys::clock::ahead(deadline));
+        let until = self.deadline.map(minke_sys::clock::ahead);
         let socket = match &self.address {
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).on("connect to", path)?),
             Address::Tcp(address) => Socket::Tcp(minke_sys::tcp::connect_within(*address, limit)?),

@@ -194,6 +194,13 @@ fn damage_anywhere_in_an_archive_is_noticed_and_nothing_is_kept() {
             }
             Err(_) => assert!(!target.exists(), "{at}"),
         }
+        if round % 8 == 0 {
+            match install_from_pipe(&scratch, &damaged, &target) {
+                Ok(_) => assert_slot(&target, &files(5, 400_000)),
+                Err(_) => assert!(!target.join("rootfs.squashfs").exists(), "{at}"),
+            }
+            let _ = std::fs::remove_dir_all(&target);
+        }
         let cut = random(&mut state, bytes.len() - 2048);
         let path = scratch.write("cut.tar", &bytes[..cut]);
         failure(install(Source::Archive(&path), &target, None, &mut Watcher::default()));
@@ -238,7 +245,7 @@ fn what_is_not_for_this_device_is_refused_before_anything_is_written() {
             "\"diff_ids\":[\"sha256:1234567812345678123456781234567812345678123456781234567812345678\",",
         )
         .into_bytes();
-    check(&two, "it has 1 layers, not one");
+    check(&two, "image config: it and the list of layers do not match");
 
     let path = scratch.write("good.tar", &full.archive());
     let mut watcher = Watcher { refuse: Some("version 1 is older than 2"), ..Watcher::default() };
@@ -329,6 +336,9 @@ fn a_delta_makes_the_files_of_the_full_image() {
     let before = inode("rootfs.squashfs");
     std::fs::write(target.join("boot/stray"), "x").unwrap();
     std::fs::write(target.join("stray"), "x").unwrap();
+    std::fs::write(target.join("boot/dtbs/stray"), "x").unwrap();
+    std::fs::create_dir_all(target.join("boot/a/b")).unwrap();
+    std::os::unix::fs::symlink("/etc", target.join("boot/c")).unwrap();
     std::fs::write(target.join("boot/vmlinuz"), "half").unwrap();
     install(Source::Archive(&path), &target, Some(&running), &mut Watcher::default()).unwrap();
     assert_slot(&target, &new);
@@ -425,6 +435,29 @@ fn install_as_told() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     println!("PEAK {peak}");
+}
+
+#[test]
+fn a_killed_installation_is_taken_up() {
+    let scratch = Scratch::new("hostapp-killed");
+    let files = files(52, 24 << 20);
+    let archive = scratch.write("archive.tar", &Artefact::full(&files, "1").archive());
+    let target = scratch.path("hostapps/.new");
+    let mut state = 3;
+    for _ in 0..8 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "install_as_told", "--nocapture", "--test-threads=1"])
+            .env(INSTALL, format!("{} {}", archive.display(), target.display()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(random(&mut state, 1500) as u64));
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    install(Source::Archive(&archive), &target, None, &mut Watcher::default()).unwrap();
+    assert_slot(&target, &files);
+    assert!(!scratch.path("hostapps/.new.resume").exists());
 }
 
 #[test]

@@ -337,6 +337,12 @@ fn what_is_not_what_its_digest_says_is_refused() {
         assert!(matches!(error, Error::Digest { .. } | Error::Malformed { .. }), "{what} {at}: {error}");
         assert!(store.list().is_empty());
     }
+    // Layers that lead out.
+    let trap = TestImage::new("trap", &[tar(&[("etc/", b""), ("etc/../../escaped", b"x")])]);
+    push(&scratch, &trap, server.port, "trap", &[]);
+    let error = line(pull(&store, &format!("127.0.0.1:{}/trap", server.port)));
+    assert!(error.contains("contains '..'; the layer is refused"), "{error}");
+    assert!(store.get("trap").is_err() && !scratch.path("store/escaped").exists());
     // Another image than the one asked for, and no image at all.
     let other: Digest = sha256(b"other");
     let front = Front::start(server.port, |asked| match asked.path.rsplit('/').next() {

@@ -145,7 +145,7 @@ pub(crate) fn destination(level: i32, kind: i32, data: &[u8]) -> Option<IpAddr> 
 }
 
 /// Seconds and nanoseconds, 64 bits each.
-fn read_time(data: &[u8]) -> Option<i64> {
+pub(crate) fn read_time(data: &[u8]) -> Option<i64> {
     let (words, _) = data.as_chunks::<8>();
     let [seconds, nanoseconds, ..] = words else { return None };
     let [seconds, nanoseconds] = [seconds, nanoseconds].map(|word| i64::from_ne_bytes(*word));

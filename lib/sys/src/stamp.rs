@@ -1,6 +1,7 @@
 //! UDP sockets whose datagrams carry the time at which the kernel received or sent them
 //! (Documentation/networking/timestamping.rst), on `CLOCK_REALTIME`.
 
+use crate::datagram::{each_message, read_time};
 use crate::message::{self, Taken};
 use crate::{Context, Result};
 use rustix::io::Errno;
@@ -92,26 +93,15 @@ fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> std::result::Re
     Ok(Some(Arrival { length, time }))
 }
 
-/// The software time in these control messages (cmsg(3)): a header of the length with itself, level and type, the data,
-/// padding to a word.
-pub fn time_of(mut bytes: &[u8]) -> Option<i64> {
-    const WORD: usize = size_of::<usize>();
-    loop {
-        let length = bytes.first_chunk().map(|length| usize::from_ne_bytes(*length))?;
-        let message = bytes.get(..length)?;
-        let head = message.get(WORD..)?.first_chunk::<8>()?;
-        let [level, kind] = [head.first_chunk()?, head.last_chunk()?].map(|word| i32::from_ne_bytes(*word));
-        let data = message.get(WORD.checked_add(8)?..)?;
+/// The software time in these control messages (cmsg(3)): of three times the first is the network stack's.
+pub fn time_of(bytes: &[u8]) -> Option<i64> {
+    let mut time = None;
+    each_message(bytes, &mut |level, kind, data| {
         if (level, kind) == (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW) {
-            // Three times of seconds and nanoseconds; the first is the network stack's.
-            let (words, _) = data.as_chunks::<8>();
-            let [seconds, nanoseconds, ..] = words else { return None };
-            let [seconds, nanoseconds] = [seconds, nanoseconds].map(|word| i64::from_ne_bytes(*word));
-            let time = seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)?;
-            return (time != 0).then_some(time);
+            time = read_time(data).filter(|time| *time != 0);
         }
-        bytes = bytes.get(length.next_multiple_of(WORD)..)?;
-    }
+    });
+    time
 }
 
 #[cfg(test)]
@@ -132,18 +122,19 @@ mod tests {
         let sent = client.sent();
         let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
         stranger.send_to(b"lie", from).unwrap();
-        server.send_to(b"answer", from).unwrap();
+        // The kernel begins to stamp what arrives some time after it was asked to.
         let arrival = (0..1000).find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-            client.receive(&mut buffer).unwrap()
+            server.send_to(b"answer", from).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            let arrival = client.receive(&mut buffer).unwrap().unwrap();
+            assert_eq!(&buffer[..arrival.length], b"answer", "a stranger's datagram does not arrive");
+            arrival.time.is_some().then_some(arrival)
         });
         let arrival = arrival.unwrap();
-        assert_eq!(&buffer[..arrival.length], b"answer", "a stranger's datagram does not arrive");
         for time in [sent, arrival.time].into_iter().flatten() {
             assert!((begin..=now()).contains(&time), "{begin} {time}");
         }
         assert_eq!(client.receive(&mut buffer).unwrap(), None);
-        assert!(arrival.time.is_some());
     }
 
     #[test]

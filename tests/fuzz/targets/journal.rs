@@ -4,11 +4,10 @@
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     use minke_wire::journal;
-    for field in journal::native::Fields::new(bytes) {
+    for field in journal::Fields::new(bytes) {
         let _ = format!("{field:?}");
     }
-    let _ = format!("{:?}", journal::syslog::Message::decode(bytes));
-    let _ = format!("{:?}", journal::kmsg::Record::decode(bytes));
+    let _ = format!("{:?} {:?}", journal::Syslog::decode(bytes), journal::Kmsg::decode(bytes));
     let (_, rest) = journal::take_level(bytes);
     assert!(bytes.ends_with(rest));
 });

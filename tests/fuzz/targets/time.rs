@@ -8,6 +8,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let _ = format!("{packet:?}");
         assert!(Extensions::new(rest).count() <= rest.len());
     }
-    let _ = format!("{:?}", minke_wire::nts::fields::Fields::parse(bytes));
-    let _ = minke_wire::nts::ke::Response::parse(bytes).map(|response| format!("{response:?}"));
+    let _ = format!("{:?}", minke_wire::nts::Answer::parse(bytes));
+    let _ = minke_wire::nts::cookies(bytes.to_vec());
+    let _ = format!("{:?}", minke_wire::nts::Established::parse(bytes));
 });

@@ -204,7 +204,7 @@ mod tests {
                 now = course.deadline();
                 continue;
             }
-            seen.push(((now - START).as_millis() as u64, step));
+            seen.push(((now - START).as_millis(), step));
             if step == Step::Fail {
                 return seen;
             }

@@ -9,7 +9,7 @@ use super::root::{BOOTPARAM_ROOT, Devices};
 use crate::log;
 use minke_sys::block::{self, CHECKS, Checked, Found};
 use minke_sys::mount::{self, Flags};
-use minke_sys::{Context, Errno, Error, Result, file, random};
+use minke_sys::{Context, Errno, Error, Result, file};
 use minke_wire::superblock::{Kind, uuid};
 use std::path::Path;
 

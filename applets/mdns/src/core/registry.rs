@@ -233,17 +233,7 @@ mod tests {
     use super::*;
 
     fn service() -> Service {
-        Service {
-            instance: "box".into(),
-            wildcards: false,
-            kind: "_ssh._tcp".into(),
-            subtypes: vec!["_resin-device._sub._ssh._tcp".into()],
-            port: 22222,
-            txt: Vec::new(),
-            target: None,
-            ipv4: true,
-            ipv6: true,
-        }
+        Service { instance: "box".into(), wildcards: false, ..crate::core::tests::ssh() }
     }
 
     #[test]

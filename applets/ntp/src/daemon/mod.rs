@@ -17,7 +17,7 @@ use drift::Drift;
 use health::{Finding, Health};
 use kernel::Kernel;
 use minke_applet::{Args, EXIT_USAGE, Flag, build, log, notify, report as outcome};
-use minke_control::ntp::{Command, SOCKET};
+use minke_control::ntp::{Command, SOCKET, SOURCES};
 use minke_control::{Event, Limits, Server};
 use minke_sys::alarm::Alarm;
 use minke_sys::event::{Interest, Poller, Ready, Timer};
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args) -> u8 {
     };
     let settings = Settings {
         config: path(&CONFIG_FLAG, "/etc/chrony.conf"),
-        sources: path(&SOURCES_FLAG, "/run/chrony"),
+        sources: path(&SOURCES_FLAG, SOURCES),
         state: path(&STATE_FLAG, "/var/lib/chrony"),
         socket: path(&crate::status::SOCKET_FLAG, SOCKET),
         watch_only: args.has(NO_CLOCK_FLAG.long),

@@ -36,7 +36,7 @@ impl Names {
         let begun = self.waker.try_clone().and_then(|waker| {
             let put = put.clone();
             let work = move || {
-                let until = clock::boottime().saturating_add(PATIENCE);
+                let until = clock::ahead(PATIENCE);
                 let addresses = minke_http::resolve(Path::new("/etc"), &host, until);
                 put((entry, addresses.map_err(|error| error.to_string())));
                 waker.wake();

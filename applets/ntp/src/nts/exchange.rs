@@ -74,7 +74,7 @@ pub(crate) struct Unmade {
 
 /// Asks for keys and cookies.
 pub(crate) fn exchange(asking: &Asking) -> Result<Box<Granted>, Unmade> {
-    let until = clock::boottime().saturating_add(asking.patience);
+    let until = clock::ahead(asking.patience);
     attempts(asking, until).map_err(|failure| Unmade {
         text: format!("NTS key exchange with {}: {}", asking.host, failure.text(&asking.host)).into(),
         unreached: failure.is_of_the_way(),

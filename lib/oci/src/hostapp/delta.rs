@@ -9,7 +9,7 @@ use crate::archive::MAX_DOCUMENT;
 use crate::layer::{Sink, verify};
 use crate::unpack::{normal, split};
 use crate::{Digest, Error, Result};
-use minke_sys::tree::Tree;
+use minke_sys::tree::{Folder, Tree};
 use minke_sys::{Context, file};
 use minke_wire::delta;
 use minke_wire::json::Value;
@@ -131,50 +131,31 @@ impl Delta {
             );
         }
         plan.reverse();
-        for folder in document.get("folders").and_then(Value::as_array).map_or(&[][..], Vec::as_slice) {
-            let path = kept(folder.as_str().unwrap_or_default())
-                .ok_or_else(|| bad(&"a bad folder in delta.json"))?;
+        let mut known: Vec<String> = plan.iter().map(|file: &Planned| file.path.clone()).collect();
+        let list = |key| document.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        for folder in list("folders") {
+            let path = kept(folder.as_str().unwrap_or_default());
+            known.push(path.ok_or_else(|| bad(&"delta.json has a folder that is not understood"))?);
+        }
+        let links = list("links");
+        for link in links {
+            let path = kept(link.get("path").and_then(Value::as_str).unwrap_or_default());
+            known.push(path.ok_or_else(|| bad(&"delta.json has a link that is not understood"))?);
+        }
+        remove_others(&self.tree.folder(b"")?, "", &known)?;
+        let (paths, of_links) = known.split_at(known.len().saturating_sub(links.len()));
+        for path in paths.get(plan.len()..).unwrap_or_default() {
             make_folders(&self.tree, path.as_bytes())?;
         }
-        for link in document.get("links").and_then(Value::as_array).map_or(&[][..], Vec::as_slice) {
-            let text = |key| link.get(key).and_then(Value::as_str).unwrap_or_default();
-            let path = kept(text("path")).ok_or_else(|| bad(&"a bad link in delta.json"))?;
+        for (path, link) in of_links.iter().zip(links) {
             let (folder, name) = split(path.as_bytes());
             let folder = make_folders(&self.tree, folder)?;
             folder.remove(name)?;
-            folder.make_link(name, text("target").as_bytes())?;
+            let target = link.get("target").and_then(Value::as_str).unwrap_or_default();
+            folder.make_link(name, target.as_bytes())?;
         }
-        self.remove_others(&plan)?;
         self.plan = Some(plan);
         Ok(())
-    }
-
-    /// Removes what an interrupted installation of something else has left at the top of the folder.
-    fn remove_others(&self, plan: &[Planned]) -> Result<()> {
-        let root = self.tree.folder(b"")?;
-        for name in root.names()? {
-            if name != b"boot" && !plan.iter().any(|file| file.path.as_bytes() == name) {
-                root.remove(&name)?;
-            }
-        }
-        let Ok(boot) = self.tree.folder_itself(b"boot") else { return Ok(()) };
-        for name in boot.names()? {
-            let mut path = b"boot/".to_vec();
-            path.extend_from_slice(&name);
-            if boot.status(&name)?.is_some_and(|status| !status.is_folder)
-                && !plan.iter().any(|file| file.path.as_bytes() == path)
-                && !self.is_link(&path)
-            {
-                boot.remove(&name)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_link(&self, path: &[u8]) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        let path = self.target.join(std::ffi::OsStr::from_bytes(path));
-        minke_sys::status::of_link(path).is_ok_and(|status| status.is_symlink())
     }
 
     /// Begins the file whose member this is; those before it in the plan need none.
@@ -300,6 +281,21 @@ impl Writer for Delta {
         }
         Ok(std::mem::take(&mut self.files))
     }
+}
+
+/// Removes what is neither in the plan nor on the way to it: an interrupted installation of something else has left it.
+fn remove_others(folder: &Folder, above: &str, known: &[String]) -> Result<()> {
+    for name in folder.names()? {
+        let path = format!("{above}{}", String::from_utf8_lossy(&name));
+        let within = format!("{path}/");
+        let is_folder = folder.status(&name)?.is_some_and(|status| status.is_folder);
+        if is_folder && known.iter().any(|known| known.starts_with(&within) || *known == path) {
+            remove_others(&folder.folder(&name)?, &within, known)?;
+        } else if is_folder || !known.contains(&path) {
+            folder.remove(&name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes of a piece of a delta what it means.

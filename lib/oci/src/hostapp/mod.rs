@@ -134,9 +134,12 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
     let (image, mut content) = source::open(source, task.platform)?;
     let config = ImageConfig::parse(&image.config)?;
     let release = describe(&image, &config, task)?;
-    let (layer, diff_id) = match (image.layers.as_slice(), config.diff_ids()?.as_slice()) {
-        ([layer], [diff_id]) => (layer, diff_id.clone()),
-        (layers, _) => return Err(foreign(&format_args!("it has {} layers, not one", layers.len()))),
+    let [layer] = image.layers.as_slice() else {
+        return Err(foreign(&format_args!("it has {} layers, not one", image.layers.len())));
+    };
+    let diff_ids = config.diff_ids()?;
+    let [diff_id] = diff_ids.as_slice() else {
+        return Err(Error::bad("image config", &"it and the list of layers do not match"));
     };
     let base = release.base.as_deref().map(|base| base_folder(task.base, base)).transpose()?;
     watch.accept(&release).map_err(|reason| Error::refused(&reason))?;
@@ -170,7 +173,7 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
         }
     };
     let point = saved.as_ref().map(resume::Saved::point);
-    let done = pass(blob, &diff_id, writer.sink(), &mut progress, point.as_ref());
+    let done = pass(blob, diff_id, writer.sink(), &mut progress, point.as_ref());
     let done = done.and_then(|()| writer.finish());
     // What is only cut off is of use another time; what cannot be read back is not.
     let done = match done {

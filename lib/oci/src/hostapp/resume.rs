@@ -127,3 +127,57 @@ fn parse(record: &[u8], layer: &Digest) -> Option<Saved> {
     (file.length() < size).then_some(())?;
     Some(Saved { blob, tar, file, place, files, path: text(&document, "path")?, size, mode })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minke_sys::tree::Tree;
+
+    #[test]
+    fn a_record_comes_back_and_damage_of_it_is_no_panic() {
+        let folder = std::env::temp_dir().join(format!("minke-resume-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(folder.join("new")).unwrap();
+        let (target, record) = (folder.join("new"), path(&folder.join("new")).unwrap());
+        assert_eq!(record, folder.join("new.resume"));
+        let mut blob = Hash::new();
+        blob.update(&[1; 100]);
+        let mut open = Output::create(&Tree::open(&target).unwrap(), "boot/a", 1000, 0o644).unwrap();
+        open.write(&[7; 300]).unwrap();
+        std::fs::write(target.join("b"), "content").unwrap();
+        let files = [Written { path: "b".into(), size: 7, sha256: crate::layer::sha256(b"content") }];
+        let place = Place { bits: 3, count: 2, window: vec![9; WINDOW].into(), next: 77 };
+        let layer = crate::layer::sha256(b"layer");
+        write(&record, &layer, &Point { blob: &blob, tar: &blob, place: &place }, &files, &open).unwrap();
+        let saved = read(&record, &layer, &target).unwrap();
+        assert_eq!((saved.blob.length(), saved.place.next, saved.files.as_slice()), (100, 77, &files[..]));
+        let output = saved.output(&target).unwrap();
+        assert_eq!((output.hash.length(), output.size), (300, 1000));
+        // Another layer's; a file that is shorter than it says.
+        assert!(read(&record, &crate::layer::sha256(b"other"), &target).is_none());
+        output.file.set_len(299).unwrap();
+        assert!(read(&record, &layer, &target).is_none());
+
+        let good = std::fs::read(&record).unwrap();
+        let mut state = 0x9E37_79B9_7F4A_7C15u64;
+        let mut random = |limit: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % limit
+        };
+        for _ in 0..3000 {
+            let mut bytes = good.clone();
+            for _ in 0..=random(3) {
+                // Mostly in the front, where the document and the hashes are.
+                let end = if random(4) == 0 { bytes.len() } else { bytes.len().min(900) };
+                let at = random(end);
+                match random(3) {
+                    0 => bytes[at] = b"\n\"0{}:\xff"[random(7)],
+                    1 => bytes.truncate(at.max(1)),
+                    _ => bytes[at] ^= 1 << random(8),
+                }
+            }
+            let _ = parse(&bytes, &layer);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

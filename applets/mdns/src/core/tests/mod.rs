@@ -162,7 +162,7 @@ fn link(index: u32, addresses: &[&str]) -> Link {
     link
 }
 
-fn ssh() -> Service {
+pub(super) fn ssh() -> Service {
     Service {
         instance: "%h".into(),
         wildcards: true,
