@@ -16,7 +16,7 @@ const PACKAGES: &str = "casync dbus-daemon e2fsprogs gzip libacl1 libapparmor1 l
     libgcrypt20 libglib2.0-0 libgmp10 libgnutls30 libgpg-error0 libgssapi-krb5-2 libhogweed6 libidn2-0 \
     libjson-glib-1.0-0 libk5crypto3 libkeyutils1 libkrb5-3 libkrb5support0 libldap-2.5-0 liblz4-1 liblzma5 libmount1 \
     libnettle8 libnghttp2-14 libp11-kit0 libpcre2-8-0 libpsl5 librtmp1 libsasl2-2 libselinux1 libssh2-1 libssl3 \
-    libsystemd0 libtasn1-6 libudev1 libunistring2 libuuid1 libzstd1 rauc rauc-service tar zlib1g";
+    libsystemd0 libtasn1-6 libudev1 libunistring2 libuuid1 libzstd1 mount rauc rauc-service tar zlib1g";
 
 const SYSTEM: &str = "[system]
 compatible=bench

@@ -112,9 +112,10 @@ fn row(guest: &mut minke_image::guest::Guest, registry: &Registry, name: &str, c
         println!("{name:<26} failed: {}", said.lines().rev().take(5).collect::<Vec<_>>().join(" | "));
         return;
     }
-    let line = said.lines().find(|line| line.split(' ').count() == 3).unwrap_or_default();
-    let numbers: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
-    let [time, sectors, memory] = numbers[..] else { panic!("{said}") };
+    // Messages of the shell may stand before.
+    let numbers = |line: &str| line.split(' ').map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>();
+    let numbers = said.lines().filter_map(numbers).find(|numbers| numbers.len() == 3);
+    let Some([time, sectors, memory]) = numbers.as_deref() else { panic!("{said}") };
     println!(
         "{name:<26} {:>12} {:>12} {:>6}.{} s {:>6} KiB",
         registry.sent(),
