@@ -34,7 +34,7 @@ measure() {
   before=$(awk '{print $7}' /sys/block/vda/stat); began=$(sed 's/ .*//; s/\.//' /proc/uptime)
   sh -c "$1" > /run/bench.log 2>&1 & job=$!
   while kill -0 $job 2>/dev/null; do
-    now=$(awk -v names="^($2)" '/^Name:/ { name = $2 } /^VmHWM:/ { if (name ~ names) sum += $2 } END { print sum + 0 }' /proc/[0-9]*/status 2>/dev/null)
+    now=$(cat /proc/[0-9]*/status 2>/dev/null | awk -v names="^($2)" '/^Name:/ { name = $2 } /^VmHWM:/ { if (name ~ names) sum += $2 } END { print sum + 0 }')
     [ $now -le $peak ] || peak=$now
     sleep 0.2
   done
