@@ -340,6 +340,20 @@ fn without_a_way_back_the_system_stays() {
 }
 
 #[test]
+fn an_update_that_waits_for_its_reboot_is_left_alone() {
+    let device = Device::new("pending");
+    device.select(Slot::B, true, 0);
+    for mark in ["health-breadcrumb", "altboot-breadcrumb"] {
+        device.put(&format!("mnt/state/rollback-{mark}"), "");
+    }
+    for program in ["rollback-health", "rollback-altboot"] {
+        assert_eq!(device.0.run(program, &[]).0, 0);
+    }
+    assert_eq!(device.selection(), Selection { root: Slot::B, upgrade_available: true, bootcount: 0 });
+    assert_eq!(device.state().len(), 2);
+}
+
+#[test]
 fn breadcrumbs_without_a_trial_go() {
     let device = Device::new("over");
     for (root, upgrade) in [(Slot::A, false), (Slot::B, true)] {
