@@ -26,8 +26,10 @@ struct Shared {
     folder: Scratch,
     /// Bytes of answers' bodies so far.
     sent: AtomicU64,
-    /// Blobs larger than this break off there; 0: none does.
-    cut: AtomicU64,
+    /// A transfer of a blob breaks off after this many bytes; 0: none does.
+    piece: AtomicU64,
+    /// No byte of a blob from here on is ever sent; 0: all are.
+    end: AtomicU64,
 }
 
 impl Registry {
@@ -36,7 +38,12 @@ impl Registry {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let folder = Scratch::new("registry").unwrap();
-        let shared = Arc::new(Shared { folder, sent: AtomicU64::new(0), cut: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            folder,
+            sent: AtomicU64::new(0),
+            piece: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+        });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -81,8 +88,13 @@ impl Registry {
     }
 
     /// From here on every transfer of a blob breaks off after this many bytes; 0: none does.
-    pub fn cut(&self, bytes: u64) {
-        self.shared.cut.store(bytes, Ordering::Relaxed);
+    pub fn pieces(&self, bytes: u64) {
+        self.shared.piece.store(bytes, Ordering::Relaxed);
+    }
+
+    /// From here on no blob is sent beyond this many bytes, however often somebody asks; 0: all are sent.
+    pub fn end(&self, bytes: u64) {
+        self.shared.end.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -121,9 +133,10 @@ impl Shared {
             return Some(());
         }
         file.seek(SeekFrom::Start(from)).ok()?;
-        let cut = self.cut.load(Ordering::Relaxed);
-        let blob = path.contains("/blobs/");
-        let limit = if blob && cut > 0 && size - from > cut { cut } else { size - from };
+        let bound = |bytes: u64| if bytes > 0 && path.contains("/blobs/") { bytes } else { u64::MAX };
+        let piece = bound(self.piece.load(Ordering::Relaxed));
+        let end = bound(self.end.load(Ordering::Relaxed)).saturating_sub(from);
+        let limit = (size - from).min(piece).min(end);
         let sent = std::io::copy(&mut file.take(limit), &mut stream).ok()?;
         self.sent.fetch_add(sent, Ordering::Relaxed);
         if limit < size - from {

@@ -127,7 +127,8 @@ pub fn artefact(cache: &Cache, options: &Options, signing: &Signing) -> Result<S
     let step = progress::step("archive");
     let archive = app.archive(&release, signing)?;
     write_whole(&options.output, &archive)?;
-    step.done(&format!("{} ({} bytes)", options.output.display(), archive.len()));
+    let (name, size) = (options.output.display(), app.size);
+    step.done(&format!("{name} ({} bytes, for {size} bytes of a slot)", archive.len()));
     Ok(app.image.id)
 }
 
@@ -322,7 +323,13 @@ impl Work<'_> {
         self.boot_partition(&disk, &seed, &app.boot_files)?;
         self.storage(&disk, &seed)?;
         fs::rename(&new, image).on("renaming", &new)?;
-        step.done(&format!("{} ({} MiB)", image.display(), layout.size >> 20));
+        let slot = layout.find("resin-rootA")?.sectors.saturating_mul(SECTOR) >> 20;
+        let taken = app.size.div_ceil(1 << 20);
+        step.done(&format!(
+            "{} ({} MiB; {taken} of a slot's {slot} MiB are taken)",
+            image.display(),
+            layout.size >> 20
+        ));
         Ok(id)
     }
 

@@ -114,6 +114,8 @@ pub struct HostApp {
     pub boot_files: Root,
     /// The image in which it travels.
     pub image: Image,
+    /// Bytes that it takes in a slot.
+    pub size: u64,
 }
 
 /// Builds it below `scratch`.
@@ -160,9 +162,10 @@ pub fn build(from: &Ingredients<'_>, scratch: &Scratch) -> Result<HostApp> {
 
     (from.change)(&Tree::Slot(&content))?;
     let mut labels = labels(from.release);
-    labels.insert(SIZE_LABEL.into(), size_in_slot(&content)?.to_string().into());
+    let size = size_in_slot(&content)?;
+    labels.insert(SIZE_LABEL.into(), size.to_string().into());
     let image = Image::new(layer(&content, &boot_files, from)?, arch, &json!({ "Labels": labels }), stamp);
-    Ok(HostApp { content, boot_files, image })
+    Ok(HostApp { content, boot_files, image, size })
 }
 
 /// The image's one layer.

@@ -63,6 +63,7 @@ fn main() {
         config: None,
         preload: Preload::Nothing,
         layout: LayoutChoice::Small,
+        release_keys: Vec::new(),
         output,
         minke: Some(minke.to_path_buf()),
         refresh: false,

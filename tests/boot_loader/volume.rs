@@ -117,12 +117,17 @@ impl Ext4 {
         text(&sum).split_once(' ').map(|(sum, _)| sum.to_owned())
     }
 
-    /// Where a symbolic link points.
+    /// Where a symbolic link points. A short one lies in its inode, a long one is its file's content.
     pub fn link(&self, path: &str) -> Option<String> {
         let said = self.request(&format!("stat \"/{}\"", path.trim_start_matches('/')));
-        let target =
-            said.lines().find_map(|line| line.strip_prefix("Fast link dest: \""))?.strip_suffix('"')?;
-        Some(target.to_owned())
+        if !said.contains("Type: symlink") {
+            return None;
+        }
+        let short = said.lines().find_map(|line| line.strip_prefix("Fast link dest: \""));
+        match short {
+            Some(target) => target.strip_suffix('"').map(str::to_owned),
+            None => self.read(path).map(|target| String::from_utf8_lossy(&target).into_owned()),
+        }
     }
 
     /// The names in a folder.

@@ -281,14 +281,13 @@ impl Work {
         if self.end.is_wanted() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    /// A line about a layer; with a total it has a detail and a bar.
+    /// A line about a layer; with a total it has a detail, of which clients make their bar.
     fn layer(&self, id: &Digest, status: &str, current: u64, total: u64) {
         let id = id.short();
         self.line(if total == 0 {
             json!({ "status": status, "progressDetail": {}, "id": id })
         } else {
-            let progress = bar(current, total);
-            json!({ "status": status, "progressDetail": { "current": current, "total": total }, "progress": progress, "id": id })
+            json!({ "status": status, "progressDetail": { "current": current, "total": total }, "id": id })
         });
     }
 
@@ -297,31 +296,12 @@ impl Work {
     }
 }
 
-/// The bar of 50 signs that Docker draws, with the megabytes.
-fn bar(current: u64, total: u64) -> String {
-    let done = current.min(total).saturating_mul(50).checked_div(total).unwrap_or(0);
-    let mut text = String::from("[");
-    for place in 0..50 {
-        text.push(match place {
-            _ if place < done => '=',
-            _ if place == done => '>',
-            _ => ' ',
-        });
-    }
-    let tenths = |bytes: u64| bytes / 100_000;
-    let (current, total) = (tenths(current), tenths(total));
-    text.push_str(&format!("]  {}.{}MB/{}.{}MB", current / 10, current % 10, total / 10, total % 10));
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn bars_and_platforms() {
-        assert_eq!(bar(0, 10_000_000), format!("[>{}]  0.0MB/10.0MB", " ".repeat(49)));
-        assert_eq!(bar(10_000_000, 10_000_000), format!("[{}]  10.0MB/10.0MB", "=".repeat(50)));
+    fn platforms_are_linux() {
         assert_eq!(platform_of("linux/arm/v6").unwrap(), Platform::linux("arm", "v6"));
         assert_eq!(platform_of("").unwrap(), Platform::host());
         assert!(platform_of("windows/amd64").is_err() && platform_of("linux/a/b/c").is_err());

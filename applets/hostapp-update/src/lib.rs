@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod boot_files;
+mod child;
 mod cloud;
 mod devices;
 mod hooks;

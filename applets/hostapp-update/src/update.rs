@@ -121,7 +121,7 @@ impl Update<'_> {
         match done {
             Done::Checked => progress.step(100, "It can be installed; nothing was changed"),
             Done::Filled => {
-                progress.step(100, "The other slot is filled, and not selected, as no hook was run")
+                progress.step(100, "The other slot is filled, and not selected, as no hook was run");
             }
             Done::Selected if self.args.has("reboot") => {
                 progress.step(100, "Update successful, rebooting");

@@ -57,14 +57,21 @@ impl Random {
 fn taken(device: &Device, what: &str, archive: &[u8], id: &str) -> bool {
     fs::write(device.path("tmp/damaged.tar"), archive).unwrap();
     let (output, log) = device.run("-n -f /tmp/damaged.tar");
-    assert_eq!(device.read("mnt/boot/resinOS_uEnv.txt"), "resin_root_part=2\nupgrade_available=0\n", "{what}");
+    assert_eq!(
+        device.read("mnt/boot/resinOS_uEnv.txt"),
+        "resin_root_part=2\nupgrade_available=0\n",
+        "{what}"
+    );
     match output.status.code() {
         Some(0) => {
             device.edit_b(|slot| {
                 let current = fs::read_link(slot.join("current")).unwrap();
                 assert_eq!(text(&current), format!("hostapps/{id}"), "{what}");
                 assert!(fs::read(slot.join("boot/initramfs")).unwrap() == common::initramfs(NEW), "{what}");
-                assert_eq!(fs::read_to_string(slot.join("boot/vmlinuz")).unwrap(), format!("kernel of {NEW}"));
+                assert_eq!(
+                    fs::read_to_string(slot.join("boot/vmlinuz")).unwrap(),
+                    format!("kernel of {NEW}")
+                );
             });
             true
         }

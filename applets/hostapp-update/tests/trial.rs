@@ -167,6 +167,7 @@ fn a_forward_run_does_everything_and_selects_last() {
     assert_eq!(device.read("etc/plain"), "plain\n");
     assert!(device.has("mnt/data/remove_me_to_reset"));
     assert_eq!(device.state(), ["rollback-altboot-breadcrumb", "rollback-health-breadcrumb"]);
+    assert_eq!(device.read("mnt/state/rollback-altboot-breadcrumb"), "8.1.0");
     let listed = device.read("mnt/boot/balenaos.fingerprint");
     let names: Vec<&str> = listed.lines().map(|line| line.split_once("  ").unwrap().1).collect();
     assert_eq!(names, ["boot.scr", "config.txt", "extra_uEnv.txt", "os-release", "overlays/a.dtbo"]);
@@ -339,6 +340,20 @@ fn without_a_way_back_the_system_stays() {
 }
 
 #[test]
+fn an_update_that_waits_for_its_reboot_is_left_alone() {
+    let device = Device::new("pending");
+    device.select(Slot::B, true, 0);
+    for mark in ["health-breadcrumb", "altboot-breadcrumb"] {
+        device.put(&format!("mnt/state/rollback-{mark}"), "");
+    }
+    for program in ["rollback-health", "rollback-altboot"] {
+        assert_eq!(device.0.run(program, &[]).0, 0);
+    }
+    assert_eq!(device.selection(), Selection { root: Slot::B, upgrade_available: true, bootcount: 0 });
+    assert_eq!(device.state().len(), 2);
+}
+
+#[test]
 fn breadcrumbs_without_a_trial_go() {
     let device = Device::new("over");
     for (root, upgrade) in [(Slot::A, false), (Slot::B, true)] {
@@ -363,6 +378,7 @@ fn the_slot_that_the_boot_loader_fell_back_to_is_selected() {
     for mark in ["health-breadcrumb", "altboot-breadcrumb", "health-variables"] {
         device.put(&format!("mnt/state/rollback-{mark}"), "");
     }
+    device.put("mnt/state/rollback-altboot-breadcrumb", "9.9.9\n");
     let (status, _, log) = device.0.run("rollback-altboot", &[]);
     assert_eq!(status, 0, "{log}");
     assert_eq!(device.selection(), Selection { root: Slot::A, upgrade_available: false, bootcount: 0 });
@@ -370,6 +386,7 @@ fn the_slot_that_the_boot_loader_fell_back_to_is_selected() {
     assert_eq!(device.state(), ["rollback-altboot-triggered", "rollback-unreported", "rollback.json"]);
     let record = device.read("mnt/state/rollback.json");
     assert!(record.contains("\"attempts\": 3") && record.contains("slot B was started"), "{record}");
+    assert!(record.contains("\"from\": \"9.9.9\""), "{record}");
 }
 
 #[test]

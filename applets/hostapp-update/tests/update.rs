@@ -1,6 +1,6 @@
 //! The updater on loop devices: what each slot holds before and after, whatever happens.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -126,7 +126,10 @@ fn a_slot_beyond_repair_is_made_anew() {
         let damages: [&dyn Fn(); 3] = [
             // Its first mebibyte is gone.
             &|| {
-                drop(run("dd", &["if=/dev/urandom", &format!("of={}", device.node('B')), "bs=1M", "count=1"]))
+                drop(run(
+                    "dd",
+                    &["if=/dev/urandom", &format!("of={}", device.node('B')), "bs=1M", "count=1"],
+                ));
             },
             // Another file system.
             &|| drop(run("mkfs.vfat", &["-I", device.node('B')])),

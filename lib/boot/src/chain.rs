@@ -40,19 +40,27 @@ const COUNT: &str = "bootcount";
 
 impl Chain {
     /// The chain of a device: the one that started this system, as the kernel's command line tells, if it has a record
-    /// on the boot partition mounted at `boot`; else the first that has. Without any, an error: nothing could be
-    /// selected.
+    /// on the boot partition mounted at `boot`; else the first that has. Where somebody deleted the record, the loader's
+    /// own files tell which it is. Without any an error: nothing could be selected.
     pub fn find(boot: &Path) -> Result<Self> {
         Self::find_by(boot, &file::text("/proc/cmdline"))
     }
 
     /// As [`Self::find`], with the command line.
     fn find_by(boot: &Path, cmdline: &str) -> Result<Self> {
-        let booted = Self::of_cmdline(cmdline).filter(|chain| chain.has_record(boot));
-        match booted.or_else(|| ORDER.into_iter().find(|chain| chain.has_record(boot))) {
-            Some(chain) => Ok(chain),
-            None => Err(Error::new("find the slot selection in", boot.display(), Errno::NOENT)),
+        let booted = Self::of_cmdline(cmdline);
+        let recorded = booted.filter(|chain| chain.has_record(boot));
+        if let Some(chain) =
+            recorded.or_else(|| ORDER.into_iter().find(|chain| chain.has_record(boot))).or(booted)
+        {
+            return Ok(chain);
         }
+        for (name, chain) in [("boot.scr", Self::UBoot), ("EFI/BOOT/grub.cfg", Self::Grub)] {
+            if status::exists(boot.join(name)) {
+                return Ok(chain);
+            }
+        }
+        Err(Error::new("find the slot selection in", boot.display(), Errno::NOENT))
     }
 
     /// The chain that started a kernel with this command line, where it can be told: the kexec stage adds

@@ -62,10 +62,12 @@ fn a_whole_update_on_every_chain() {
 #[test]
 fn the_chain_that_booted_wins_over_the_order() {
     let boot = Boot::new("find");
-    assert_eq!(
-        Chain::find_by(&boot.0, "BOOT_IMAGE=(hd0,gpt2)/boot/vmlinuz").unwrap_err().errno,
-        Errno::NOENT
-    );
+    let find = |cmdline| Chain::find_by(&boot.0, cmdline);
+    assert_eq!(find("root=UUID=1 ro").unwrap_err().errno, Errno::NOENT);
+    assert_eq!(find("BOOT_IMAGE=(hd0,gpt2)/boot/vmlinuz").unwrap(), Chain::Grub, "its record was deleted");
+    boot.file("boot.scr", "");
+    assert_eq!(find("root=LABEL=resin-rootA").unwrap(), Chain::UBoot);
+    std::fs::remove_file(boot.0.join("boot.scr")).unwrap();
     std::fs::create_dir_all(boot.0.join("EFI/BOOT")).unwrap();
     boot.file("EFI/BOOT/grubenv", "");
     assert_eq!(Chain::find_by(&boot.0, "").unwrap(), Chain::Grub);

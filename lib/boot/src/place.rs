@@ -104,9 +104,9 @@ mod tests {
         std::fs::write(&source, "third").unwrap();
         for (content, make) in [("first", 0), ("second, longer", 0), ("third", 1), ("third", 1)] {
             if make == 0 {
-                put(&path, content.as_bytes()).unwrap()
+                put(&path, content.as_bytes()).unwrap();
             } else {
-                copy(&source, &path).unwrap()
+                copy(&source, &path).unwrap();
             }
             assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
             assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);

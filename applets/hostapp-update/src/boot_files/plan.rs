@@ -68,9 +68,7 @@ impl File {
 
 /// The files in the order in which they are written. What an earlier run left beside one of them is removed.
 pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
-    let mut files = Vec::new();
-    let mut folder = String::new();
-    walk(from, &mut folder, DEPTH, &mut files)?;
+    let mut files = walk(from)?;
     for file in &mut files {
         let (source, target) = (from.join(&file.path), to.join(&file.path));
         file::remove_all(&file::sibling(&target)?)?;
@@ -91,7 +89,13 @@ pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
 }
 
 /// All regular files below a folder, but the fingerprint.
-fn walk(top: &Path, folder: &mut String, depth: usize, files: &mut Vec<File>) -> Result<()> {
+pub fn walk(top: &Path) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    walk_folder(top, &mut String::new(), DEPTH, &mut files)?;
+    Ok(files)
+}
+
+fn walk_folder(top: &Path, folder: &mut String, depth: usize, files: &mut Vec<File>) -> Result<()> {
     for path in file::list(&top.join(&*folder))? {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let status = status::of_link(&path)?;
@@ -101,7 +105,7 @@ fn walk(top: &Path, folder: &mut String, depth: usize, files: &mut Vec<File>) ->
         }
         folder.push_str(name);
         if status.is_dir() && depth > 0 {
-            walk(top, folder, depth.saturating_sub(1), files)?;
+            walk_folder(top, folder, depth.saturating_sub(1), files)?;
         } else if status.is_file() && folder != FINGERPRINT && files.len() < MOST {
             files.push(File { path: folder.clone(), length, state: State::New });
         }

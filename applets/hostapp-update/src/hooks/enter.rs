@@ -1,7 +1,8 @@
 //! Another system's hook runner in a chroot of its image, in a mount namespace of its own: whatever happens, nothing of
 //! it stays mounted.
 
-use super::{Phase, RUNNERS, environment, text};
+use super::{Phase, RUNNERS, environment};
+use crate::child::text;
 use minke_sys::mount::{self, Flags, Propagation};
 use minke_sys::namespace::{self, Namespace};
 use minke_sys::{Errno, Error, Result, process, status};

@@ -7,11 +7,11 @@ mod builtin;
 mod enter;
 mod steps;
 
+use crate::child::{self, text};
 use minke_applet::{Args, EXIT_USAGE, errln, log, report};
 use minke_sys::process::{Exit, Spawn};
 use minke_sys::{Errno, Error, Result, process, status};
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,14 +86,9 @@ fn run_runner(program: &Path, words: &[&Path], phase: Phase, during_update: bool
     spawn.arguments = vec![c"hostapp-update-hooks".into()];
     spawn.arguments.extend(words.iter().map(|word| text(word)));
     spawn.environment = environment(during_update, None);
-    let pid = spawn.start()?;
-    match process::wait_within(pid, PHASE_LIMIT)? {
-        Some(exit) if exit.success() => Ok(()),
-        Some(exit) => Err(failed(phase.word(), exit)),
-        None => {
-            end_group(pid);
-            Err(Error::new("run hooks", phase.word(), Errno::TIMEDOUT))
-        }
+    match child::run(&spawn, phase.word(), PHASE_LIMIT)? {
+        exit if exit.success() => Ok(()),
+        exit => Err(failed(phase.word(), exit)),
     }
 }
 
@@ -103,13 +98,6 @@ fn failed(what: &str, exit: Exit) -> Error {
         format_args!("{what} ({exit}; the lines before this one say why)"),
         Errno::CANCELED,
     )
-}
-
-/// Ends a process that leads a session, with all of its group.
-fn end_group(pid: i32) {
-    let group = pid.checked_neg().unwrap_or(pid);
-    let _ = process::kill(group, minke_sys::signal::SIGKILL);
-    let _ = process::wait(pid);
 }
 
 /// This process's environment and what hooks are told (spec os §15.4.2).
@@ -127,11 +115,6 @@ fn environment(during_update: bool, folder: Option<&Path>) -> Vec<CString> {
         lines.push(text(&PathBuf::from(format!("HOOKS_DIR={}", folder.display()))));
     }
     lines
-}
-
-/// A path as an argument. None of ours has a zero byte.
-fn text(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
 
 /// Runs `hostapp-update-hooks`, also under its other name.

@@ -1,9 +1,10 @@
 //! The steps of a phase in their order, one after the other.
 
-use super::{FOLDER, Phase, builtin, end_group, environment, failed, text};
+use super::{FOLDER, Phase, builtin, environment, failed};
+use crate::child::{self, text};
 use minke_applet::log;
 use minke_sys::process::Spawn;
-use minke_sys::{Errno, Error, Result, file, process, status};
+use minke_sys::{Errno, Result, file, status};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -127,7 +128,7 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> 
 
 /// Runs a script, or another executable; a file without the bit for that is given to the shell.
 fn script(request: &Request, path: &Path, trace: bool) -> Result<()> {
-    let shown = path.display();
+    let shown = path.to_string_lossy();
     log::info(format_args!("hook {shown}"));
     let executable = status::of(path)?.mode() & 0o111 != 0;
     let mut spawn = Spawn::new(&text(path));
@@ -141,18 +142,9 @@ fn script(request: &Request, path: &Path, trace: bool) -> Result<()> {
         spawn.program = shell;
     }
     spawn.environment = environment(request.during_update, Some(&request.folder));
-    let pid = spawn.start()?;
-    match process::wait_within(pid, request.limit)? {
-        Some(exit) if exit.success() => Ok(()),
-        Some(exit) => Err(failed(&shown.to_string(), exit)),
-        None => {
-            end_group(pid);
-            log::error(format_args!(
-                "{shown} did not end within {} s and was killed",
-                request.limit.as_secs()
-            ));
-            Err(Error::new("run hook", shown, Errno::TIMEDOUT))
-        }
+    match child::run(&spawn, &shown, request.limit)? {
+        exit if exit.success() => Ok(()),
+        exit => Err(failed(&shown, exit)),
     }
 }
 
@@ -182,7 +174,7 @@ fn is_traced(root: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use minke_sys::clock;
+    use minke_sys::{clock, process};
 
     #[test]
     fn a_hook_that_hangs_is_ended_with_what_it_started() {

@@ -26,14 +26,16 @@ pub fn run(root: &Path) -> Result<u8> {
     // It was so in an earlier boot of this trial: what was written then has not lasted, and another reboot helps nobody.
     let again = ALTBOOT_TRIGGERED.is_there(root);
     let own = os_release(&root.join("etc/os-release"));
-    let given_up = Other::mount(root).map(|other| other.version);
-    let given_up = given_up.as_deref().unwrap_or("unknown");
+    let mut given_up = breadcrumbs::tried(root);
+    if given_up.is_empty() {
+        given_up = Other::mount(root).map_or_else(|_| "unknown".to_owned(), |other| other.version);
+    }
     let attempts = selection.bootcount.saturating_sub(1);
     let what = if attempts == 0 { "had nothing to start" } else { "was started and did not come up" };
     let reason = format!("slot {} {what}", running.other().letter());
     log::error(format_args!("{reason}: slot {} is selected again", running.letter()));
     let to = own.version().unwrap_or("unknown");
-    record::write(root, &Rollback { by: "altboot", from: given_up, to, reason: &reason, attempts });
+    record::write(root, &Rollback { by: "altboot", from: &given_up, to, reason: &reason, attempts });
     if let Err(error) = hooks::run(root, Phase::Forward, false) {
         log::error(format_args!("{error}"));
     }

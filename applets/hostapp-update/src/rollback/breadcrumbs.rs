@@ -58,7 +58,15 @@ pub fn make(root: &Path) -> Result<()> {
         mark.remove(root)?;
     }
     HEALTH.make(root)?;
-    ALTBOOT.make(root)
+    // What is tried, for the record of a system that cannot say it itself any more.
+    let version = minke_config::os_release(&root.join("etc/os-release"));
+    file::write_durable(&ALTBOOT.path(root), version.version().unwrap_or_default().as_bytes(), 0o644)
+}
+
+/// The version that is on trial, as [`make`] wrote it down.
+pub fn tried(root: &Path) -> String {
+    let text = file::text(ALTBOOT.path(root));
+    minke_wire::text::shown(text.trim())
 }
 
 /// There is no trial (any more): the breadcrumbs, what tells of an earlier one, and how things were before.

@@ -3,16 +3,15 @@
 
 use super::breadcrumbs::VARIABLES;
 use super::rule::Settings;
+use crate::child::{self, text};
 use minke_config::os_release;
 use minke_control::init;
 use minke_http::Client;
 use minke_http::client::Body;
 use minke_sys::process::Spawn;
-use minke_sys::{Result, file, process, signal, status};
-use std::ffi::CString;
+use minke_sys::{Result, file, process, status};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -154,20 +153,11 @@ fn has_network(root: &Path) -> bool {
 
 /// Runs an owner's check: its exit status is the answer.
 fn own(path: &Path, limit: Duration) -> Outcome {
-    let Ok(program) = CString::new(path.as_os_str().as_bytes()) else { return Outcome::Ignored("its name") };
-    let mut spawn = Spawn::new(&program);
+    let mut spawn = Spawn::new(&text(path));
     spawn.environment = process::environment();
-    let ended = spawn.start().and_then(|pid| match process::wait_within(pid, limit)? {
-        Some(exit) => Ok(Some(exit)),
-        None => {
-            process::kill(pid.checked_neg().unwrap_or(pid), signal::SIGKILL)?;
-            process::wait(pid).map(|_| None)
-        }
-    });
-    match ended {
-        Ok(Some(exit)) if exit.success() => Outcome::Well,
-        Ok(Some(exit)) => Outcome::Failed(exit.to_string()),
-        Ok(None) => Outcome::Failed(format!("no answer within {} s", limit.as_secs())),
+    match child::run(&spawn, "it", limit) {
+        Ok(exit) if exit.success() => Outcome::Well,
+        Ok(exit) => Outcome::Failed(exit.to_string()),
         Err(error) => Outcome::Failed(error.to_string()),
     }
 }

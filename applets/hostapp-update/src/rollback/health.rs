@@ -27,6 +27,10 @@ pub fn run(root: &Path) -> Result<u8> {
             breadcrumbs::stop(root)?;
             Ok(0)
         }
+        Situation::Pending => {
+            log::info(format_args!("the trial begins with the next boot"));
+            Ok(0)
+        }
         Situation::Elsewhere => stay(root, chain, running),
         Situation::Trial => judge(root, chain, running),
     }

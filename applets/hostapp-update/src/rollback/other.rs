@@ -1,11 +1,10 @@
 //! The system in the other slot.
 
+use crate::child::{self, text};
 use crate::update::image::{Mounted, is_bootable};
 use minke_config::os_release;
 use minke_sys::process::Spawn;
-use minke_sys::{Context, Errno, Error, Result, file, process};
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt as _;
+use minke_sys::{Context, Errno, Error, Result, file};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,18 +62,15 @@ fn is_above_floor(version: &str) -> bool {
 
 /// Lets the stage 1 of the system in `slot` mount it; it prints where.
 fn by_its_own(slot: &Path) -> Result<PathBuf> {
-    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
     let program = slot.join("sbin/init");
     let (read, write) = std::io::pipe().on("make pipe for", &program)?;
     let mut spawn = Spawn::new(&text(&program));
     spawn.arguments.extend([c"-sysroot".into(), text(slot)]);
     spawn.stdio = [None, Some(write.into()), None];
-    let pid = spawn.start()?;
+    let exit = child::run(&spawn, "stage 1", LIMIT)?;
     // This side's end of the pipe goes, or it would never end.
     drop(spawn);
-    let exit = process::wait_within(pid, LIMIT)?;
-    if !exit.is_some_and(process::Exit::success) {
-        let _ = process::kill(pid, minke_sys::signal::SIGKILL);
+    if !exit.success() {
         return Err(Error::new("mount the system of", slot.display(), Errno::IO));
     }
     let mut printed = Vec::new();

@@ -48,6 +48,8 @@ pub enum Situation {
     Trial,
     /// The selected slot runs, and there is no trial (any more).
     Over,
+    /// The other slot is selected and was not started yet: the next boot begins its trial.
+    Pending,
     /// The other slot runs: the boot loader gave the selected one up, or a person chose it.
     Elsewhere,
 }
@@ -55,6 +57,8 @@ pub enum Situation {
 /// What this boot is.
 pub fn situation(selection: &Selection, running: Slot) -> Situation {
     match (selection.root == running, selection.upgrade_available) {
+        // Whatever a boot loader started or gave up, it has counted before.
+        (false, true) if selection.bootcount == 0 => Situation::Pending,
         (false, _) => Situation::Elsewhere,
         (true, true) => Situation::Trial,
         (true, false) => Situation::Over,
@@ -165,6 +169,9 @@ mod tests {
     #[test]
     fn a_boot_is_a_trial_its_end_or_a_fall_back() {
         let selection = |root, upgrade_available| Selection { root, upgrade_available, bootcount: 4 };
+        let fresh = Selection { root: Slot::B, upgrade_available: true, bootcount: 0 };
+        assert_eq!(situation(&fresh, Slot::A), Situation::Pending);
+        assert_eq!(situation(&fresh, Slot::B), Situation::Trial);
         assert_eq!(situation(&selection(Slot::B, true), Slot::B), Situation::Trial);
         assert_eq!(situation(&selection(Slot::B, false), Slot::B), Situation::Over);
         assert_eq!(situation(&selection(Slot::B, true), Slot::A), Situation::Elsewhere);

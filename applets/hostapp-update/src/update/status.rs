@@ -61,7 +61,7 @@ pub fn print(update: &Update<'_>) -> Result<u8> {
 
 fn report(update: &Update<'_>) -> Result<Value> {
     let slots = update.slots()?;
-    let active = side(&slots.active, os_release(&update.path("etc/os-release")).version().map(str::to_owned));
+    let active = side(&slots.active, os_release(&update.path("etc/os-release")).version());
     let version = match slot::mounted(&slots) {
         Ok(()) => slot::current(&slots.inactive.place)
             .map(|id| slot::folder(&slots.inactive.place, &id))
@@ -69,7 +69,7 @@ fn report(update: &Update<'_>) -> Result<Value> {
             .and_then(|app| Some(Mounted::new(&app, &update.root).ok()?.os_release().version()?.to_owned())),
         Err(_) => None,
     };
-    let mut inactive = side(&slots.inactive, version);
+    let mut inactive = side(&slots.inactive, version.as_deref());
     if let (Value::Object(members), Some(bytes)) = (&mut inactive, slot::interrupted(&slots.inactive.place)) {
         members.insert("interrupted", bytes.into());
     }
@@ -87,7 +87,7 @@ fn report(update: &Update<'_>) -> Result<Value> {
     Ok(json!({ "active": active, "inactive": inactive, "selection": selection, "rollback": rollback }))
 }
 
-fn side(side: &Side, version: Option<String>) -> Value {
+fn side(side: &Side, version: Option<&str>) -> Value {
     let space = space::of(&side.place).ok();
     let used = space.map(|space| space.total.saturating_sub(space.free));
     json!({

@@ -22,7 +22,7 @@ const DATA: &str = "/sysroot/data";
 /// Names of a kernel in a slot: ours, then those of reference systems.
 const KERNELS: [&str; 4] = ["vmlinuz", "bzImage", "Image", "zImage"];
 /// Arguments of this kernel that are not the next one's.
-const OWN: [&str; 11] = [
+const OWN: [&str; 10] = [
     "balena_stage2",
     "root",
     "maxcpus",
@@ -33,7 +33,6 @@ const OWN: [&str; 11] = [
     "minke.chain",
     "initrd",
     "BOOT_IMAGE",
-    "kexec",
 ];
 const OVERRIDE: &str = "kernel_override_abi";
 /// Partitions of a disk come at the same time, though not in one event.
@@ -96,9 +95,11 @@ fn choose(devices: &Devices) -> Result<Choice, Why> {
     }
     if slot != selection.root {
         content = file::read_bounded(&chain.path(boot), LIMIT).unwrap_or(content);
-        match restore_kernel(&chain.path(boot), &content, slot) {
-            Ok(new) => content = new,
-            Err(error) => log::line(log::ERROR, format_args!("{OVERRIDE} stays: {error}")),
+        if let Some(new) = with_committed_kernel(&content, slot) {
+            let writable = mount::remount(boot, Flags::empty(), "");
+            let stored = writable.and_then(|()| place::overwrite(&chain.path(boot), &content, &new));
+            log::failure(log::ERROR, stored);
+            content = new;
         }
     }
     log::failure(log::WARNING, mount::unmount(boot));
@@ -111,20 +112,16 @@ fn choose(devices: &Devices) -> Result<Choice, Why> {
     Ok(Choice { slots: [slot, slot.other()], count: trial.then_some(count), content })
 }
 
-/// The kernel of its own that the selected system brought goes with it: the other slot's was committed under its name
-/// (spec os §15.8.4). Returns the new content; one sector is written, as a rule.
-fn restore_kernel(path: &Path, content: &[u8], slot: Slot) -> Done<Vec<u8>> {
+/// `bootenv` for the slot that stands in: the kernel of its own that the selected system brought goes with that system;
+/// the other slot's was committed under its name (spec os §15.8.4). `None`: it says so already.
+fn with_committed_kernel(content: &[u8], slot: Slot) -> Option<Vec<u8>> {
     let get = |name| bootenv::get(Format::Block, content, name).unwrap_or_default();
     let committed = get(committed(slot));
-    if get(OVERRIDE) == committed {
-        return Ok(content.to_vec());
-    }
-    // The selection stays in the first sector.
+    // The selection stays in the first sector, so that one write changes it whole.
     let names = ["resin_root_part", "upgrade_available", "bootcount"];
     let [root, upgrade, count] = names.map(|name| (name, get(name)));
-    let new = bootenv::set(Format::Block, content, &[root, upgrade, count, (OVERRIDE, committed)]);
-    place::overwrite(path, content, &new)?;
-    Ok(new)
+    let values = [root, upgrade, count, (OVERRIDE, committed)];
+    (get(OVERRIDE) != committed).then(|| bootenv::set(Format::Block, content, &values))
 }
 
 fn committed(slot: Slot) -> &'static str {
@@ -271,7 +268,6 @@ mod tests {
 
     #[test]
     fn the_other_slot_gets_its_own_kernel_back_beside_the_selection() {
-        let path = std::env::temp_dir().join(format!("minke-bootenv-{}", std::process::id()));
         let values = [
             ("kernel_override_abi_committed_A", "old"),
             ("user", "x"),
@@ -281,9 +277,7 @@ mod tests {
             (OVERRIDE, "new"),
         ];
         let before = bootenv::set(Format::Block, b"", &values);
-        file::write(&path, &before).unwrap();
-        let after = restore_kernel(&path, &before, Slot::A).unwrap();
-        assert_eq!(file::read_bounded(&path, LIMIT).unwrap(), after);
+        let after = with_committed_kernel(&before, Slot::A).unwrap();
         let get = |content: &[u8], name| bootenv::get(Format::Block, content, name).map(str::to_owned);
         for (name, value) in values {
             let expected = if name == OVERRIDE { "old" } else { value };
@@ -293,9 +287,8 @@ mod tests {
         assert_eq!(get(&after[..512], OVERRIDE).as_deref(), Some("old"));
         assert_eq!(before[512..], after[512..]);
         // Nothing was committed for the other: no kernel of its own.
-        let none = restore_kernel(&path, &after, Slot::B).unwrap();
+        let none = with_committed_kernel(&after, Slot::B).unwrap();
         assert_eq!(get(&none, OVERRIDE).as_deref(), Some(""));
-        assert_eq!(restore_kernel(&path, &none, Slot::B).unwrap(), none);
-        std::fs::remove_file(&path).unwrap();
+        assert_eq!(with_committed_kernel(&none, Slot::B), None);
     }
 }
