@@ -128,7 +128,7 @@ fn by_datagram(server: SocketAddr, query: &[u8], until: Duration) -> Result<Vec<
             return Err(format!("{server} does not answer"));
         }
         asked(socket.send(query).map(|_| ()))?;
-        let again = clock::boottime().saturating_add(left.min(AGAIN));
+        let again = clock::ahead(left.min(AGAIN));
         loop {
             let left = again.saturating_sub(clock::boottime());
             if left.is_zero() {
