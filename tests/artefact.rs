@@ -26,7 +26,7 @@ pub enum Fault {
     Kernel,
     /// Its root image has no `/sbin/init`.
     Init,
-    /// A block of its root image is not what it was when the hash tree was made.
+    /// The hash tree of its root image is damaged: no block is what the kernel expects.
     Corrupt,
     /// Its engine ends at once.
     Engine,
@@ -89,13 +89,10 @@ fn spoil(fault: Fault, tree: &Tree<'_>) -> Result<()> {
             Ok(())
         }
         (Fault::Corrupt, Tree::Slot(slot)) => {
-            let mut image = fs::read(slot.at("rootfs.squashfs")).unwrap();
-            // In the superblock and at four places of the content.
-            for part in 0..5 {
-                let at = image.len() / 5 * part + 64;
-                image.get_mut(at..at + 64).unwrap().fill(0x5A);
-            }
-            slot.file("rootfs.squashfs", image)
+            // The root of the tree, which stands behind its superblock: no block of the image is what it says.
+            let mut tree = fs::read(slot.at("rootfs.verity")).unwrap();
+            tree.get_mut(4096..8192).unwrap().fill(0x5A);
+            slot.file("rootfs.verity", tree)
         }
         (Fault::Engine, Tree::Root(root)) => ends(root, "balena"),
         (Fault::Network, Tree::Root(root)) => ends(root, "NetworkManager"),

@@ -165,12 +165,12 @@ struct Look<'a> {
     folder: &'a Path,
     /// How many of the disks boot, and how.
     boots: usize,
-    settings: fn(&Path) -> Settings,
+    settings: &'a dyn Fn(&Path) -> Settings,
 }
 
 impl<'a> Look<'a> {
     fn new(before: &'a Path, log: &'a [Entry], from: usize, folder: &'a Path) -> Self {
-        Self { before, log, from, folder, boots: BOOTS, settings: on }
+        Self { before, log, from, folder, boots: BOOTS, settings: &on }
     }
 
     /// Looks at the disk after each cut: no file system may have a fault after stage 1's checks, and `check` holds, which

@@ -4,6 +4,7 @@
 use crate::disk::{files, repair_fat};
 use crate::log;
 use crate::{Look, length};
+use minke_image::arch::Arch;
 use minke_image::guest::Settings;
 use minke_image::machine::Start;
 use minke_image::tree::Scratch;
@@ -21,8 +22,15 @@ const BOOTS: usize = 6;
 /// Of those that boot, every so many is updated once more.
 const AGAIN: usize = 5;
 /// Files of the boot partition that belong to the device or change with the selection.
-const OWN: &[&str] =
-    &["config.json", "resinOS_uEnv.txt", "bootcount.env", "extra_uEnv.txt", "balenaos.fingerprint"];
+const OWN: &[&str] = &[
+    "config.json",
+    "resinOS_uEnv.txt",
+    "bootcount.env",
+    "grubenv",
+    "extra_uEnv.txt",
+    "grub_extraenv",
+    "balenaos.fingerprint",
+];
 
 /// Paths below a host app's folder with the digests of their files.
 type Content = BTreeMap<String, String>;
@@ -39,12 +47,27 @@ struct Known {
 
 #[test]
 fn host_update() {
+    update(FASTEST);
+}
+
+#[test]
+#[ignore = "MINKE_POWERCUT=all"]
+fn host_update_by_grub() {
+    update(Arch::X86_64);
+}
+
+fn update(arch: Arch) {
+    let firmware = |disk: &Path| Settings {
+        image: disk.to_path_buf(),
+        start: Start::Firmware,
+        ..minke_tests::guest::direct(arch)
+    };
     let scratch = Scratch::new("powercut-update").unwrap();
-    let mut device = Device::start(FASTEST);
+    let mut device = Device::start(arch);
     power_off(&mut device.guest);
     let before = scratch.join("before.img");
     device.guest.overlay().export(&before).unwrap();
-    let new = archive(FASTEST, "8.1.0", Fault::None);
+    let new = archive(arch, "8.1.0", Fault::None);
 
     let writes = scratch.join("writes.log");
     let mut device = Device::on(Settings { write_log: Some(writes.clone()), ..firmware(&before) });
@@ -73,8 +96,8 @@ fn host_update() {
     let mut look = Look::new(&before, &log, from, scratch.path());
     let wanted = std::env::var("MINKE_POWERCUT_BOOTS").ok().and_then(|number| number.parse().ok());
     look.boots = wanted.unwrap_or(BOOTS);
-    look.settings = firmware;
-    let again = archive(FASTEST, "8.2.0", Fault::None);
+    look.settings = &firmware;
+    let again = archive(arch, "8.2.0", Fault::None);
     look.at_all(&mut |disk, _| predicted.set(known.check(disk)), &mut |guest| {
         // What the real boot loader did is what we took it to do.
         let line = guest.console();
@@ -98,10 +121,6 @@ fn host_update() {
     });
     println!("first starts by slot: {:?}", known.chosen);
     assert!(known.chosen.len() == 2, "both slots are chosen somewhere in an update");
-}
-
-fn firmware(disk: &Path) -> Settings {
-    Settings { image: disk.to_path_buf(), start: Start::Firmware, ..minke_tests::guest::direct(FASTEST) }
 }
 
 impl Known {

@@ -253,6 +253,32 @@ fn a_damaged_archive_leaves_a_slot_that_nothing_starts_and_the_next_update_mends
 }
 
 #[test]
+fn an_update_that_is_ended_leaves_what_ran_and_the_next_one_is_whole() {
+    isolated("an_update_that_is_ended_leaves_what_ran_and_the_next_one_is_whole", || {
+        let device = Device::new("ended");
+        let id = device.release("os.tar", NEW, SLUG);
+        device.good("-n -f /tmp/os.tar");
+        let archive = fs::read(device.path("tmp/os.tar")).unwrap();
+        for signal in ["TERM", "INT", "KILL"] {
+            let mut child = device.program("-f -").stdin(Stdio::piped()).spawn().unwrap();
+            let mut input = child.stdin.take().unwrap();
+            // A pipe holds 64 KiB: most of this was taken.
+            input.write_all(&archive[..archive.len() / 2]).unwrap();
+            run("kill", &[&format!("-{signal}"), &child.id().to_string()]);
+            assert!(!child.wait().unwrap().success());
+            drop(input);
+            assert_eq!(device.read("mnt/boot/resinOS_uEnv.txt"), "resin_root_part=2\nupgrade_available=0\n");
+            let report: Value = serde_json::from_str(&device.good("status --json")).unwrap();
+            assert_eq!(report["inactive"]["id"], Value::Null);
+            assert!(report["inactive"]["interrupted"].as_u64().unwrap() > 0);
+            device.edit_b(|slot| assert!(!slot.join("boot/vmlinuz").exists()));
+        }
+        device.good("-n -f /tmp/os.tar");
+        holds(&device, &id);
+    });
+}
+
+#[test]
 fn the_cloud_hears_of_it_and_holds_nobody_up() {
     isolated("the_cloud_hears_of_it_and_holds_nobody_up", || {
         let device = Device::new("cloud");

@@ -11,10 +11,15 @@ const SELECTION: [&str; 4] = ["grubenv", "bootenv", "resinOS_uEnv.txt", "bootcou
 
 /// Lists what is there now. A list that is right is not written.
 pub fn write(boot: &Path) -> Result<()> {
-    let mut files = plan::walk(boot)?;
-    files.sort_by(|one, other| one.path.cmp(&other.path));
+    let mut names = Vec::new();
+    for file in plan::walk(boot)? {
+        if is_listed(&file.path) {
+            names.push(file.path);
+        }
+    }
+    names.sort();
     let mut text = String::new();
-    for name in files.iter().map(|file| file.path.as_str()).filter(|path| is_listed(path)) {
+    for name in &names {
         let mut sum = Md5::default();
         let file = file::open_to_read(boot.join(name))?;
         let mut piece = Vec::new();

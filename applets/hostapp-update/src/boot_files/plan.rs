@@ -27,6 +27,9 @@ pub const FINGERPRINT: &str = "balenaos.fingerprint";
 const FIRMWARE: [&str; 4] = ["start", "fixup", "bootcode", "recovery"];
 const LOADERS: [&str; 6] = ["kernel", "u-boot", "bootx64", "bootia32", "bootaa64", "uboot.env"];
 
+/// The firmware's own files.
+const LAST_STAGE: u8 = 3;
+
 /// The most files, and how deep their folders lie.
 const MOST: usize = 4096;
 const DEPTH: usize = 8;
@@ -59,7 +62,7 @@ impl File {
         let name = self.path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
         match self.state {
             State::New => 0,
-            _ if FIRMWARE.iter().any(|start| name.starts_with(start)) => 3,
+            _ if FIRMWARE.iter().any(|start| name.starts_with(start)) => LAST_STAGE,
             _ if LOADERS.iter().any(|start| name.starts_with(start)) => 2,
             _ => 1,
         }
@@ -84,8 +87,20 @@ pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
             (Ok(there), None) => State::Other(there.length),
         };
     }
-    files.sort_by_key(File::order);
-    Ok(files)
+    Ok(ordered(files))
+}
+
+/// In the order in which they are written. (A sort of a type of its own is a kilobyte of code.)
+fn ordered(mut files: Vec<File>) -> Vec<File> {
+    let mut ordered = Vec::with_capacity(files.len());
+    for stage in 0..=LAST_STAGE {
+        for file in &mut files {
+            if file.order() == stage {
+                ordered.push(File { path: std::mem::take(&mut file.path), ..*file });
+            }
+        }
+    }
+    ordered
 }
 
 /// All regular files below a folder, but the fingerprint.
@@ -196,7 +211,7 @@ mod tests {
         ];
         let mut files: Vec<File> = names.iter().map(|name| file(name, 1, State::Other(1))).collect();
         files[3].state = State::New;
-        files.sort_by_key(File::order);
+        let files = ordered(files);
         let order: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(
             order,

@@ -39,12 +39,6 @@ impl Request {
     }
 }
 
-/// A step.
-enum Step {
-    Script(PathBuf),
-    Own(&'static builtin::Step),
-}
-
 /// Runs the steps of a phase in the order of their paths. The first failure ends it; then the scripts for cleaning up
 /// run, and the error is the first one's.
 pub fn run(request: &Request) -> Result<()> {
@@ -52,10 +46,11 @@ pub fn run(request: &Request) -> Result<()> {
     let mut scripts = Vec::new();
     collect(&request.folder, DEPTH, &mut scripts)?;
     let mut result = Ok(());
-    for step in steps(request, &scripts) {
-        result = match step {
-            Step::Script(path) => script(request, &path, trace),
-            Step::Own(step) => own(request, step),
+    for path in steps(request, &scripts) {
+        let own = builtin::STEPS.iter().find(|step| request.folder.join(step.name) == Path::new(&path));
+        result = match own.filter(|_| !scripts.contains(&path)) {
+            Some(step) => own_step(request, step),
+            None => script(request, Path::new(&path), trace),
         };
         if result.is_err() {
             break;
@@ -64,7 +59,7 @@ pub fn run(request: &Request) -> Result<()> {
     if let Err(error) = &result {
         log::error(format_args!("{error}"));
         for path in scripts.iter().filter(|path| is_of(request, path, "cleanup")) {
-            if let Err(error) = script(request, path, trace) {
+            if let Err(error) = script(request, Path::new(path), trace) {
                 log::error(format_args!("{error}"));
             }
         }
@@ -72,45 +67,41 @@ pub fn run(request: &Request) -> Result<()> {
     result
 }
 
-fn own(request: &Request, step: &builtin::Step) -> Result<()> {
+fn own_step(request: &Request, step: &builtin::Step) -> Result<()> {
     log::info(format_args!("hook {}", step.name));
     (step.run)(&request.root, request.during_update)
 }
 
-/// The steps in order: a script with the name of a built-in step replaces it.
-fn steps(request: &Request, scripts: &[PathBuf]) -> Vec<Step> {
-    let mut steps: Vec<(PathBuf, Step)> = Vec::new();
+/// The paths of the steps in order: a script with the name of a built-in step replaces it.
+fn steps(request: &Request, scripts: &[String]) -> Vec<String> {
+    let mut steps = Vec::new();
     for path in scripts {
-        let top = path.parent() == Some(&request.folder) && request.phase == Phase::Forward;
+        let top = Path::new(path).parent() == Some(&request.folder) && request.phase == Phase::Forward;
         if top || is_of(request, path, request.phase.word()) {
-            steps.push((path.clone(), Step::Script(path.clone())));
+            steps.push(path.clone());
         }
     }
     if request.own && request.phase == Phase::Forward {
         for step in &builtin::STEPS {
             let path = request.folder.join(step.name);
-            if !steps.iter().any(|(other, _)| *other == path || other.parent() == Some(&path)) {
-                steps.push((path, Step::Own(step)));
+            if !steps.iter().any(|other| Path::new(other).starts_with(&path)) {
+                steps.push(path.to_string_lossy().into_owned());
             }
         }
     }
-    steps.sort_by(|one, other| one.0.as_os_str().cmp(other.0.as_os_str()));
-    let mut ordered = Vec::new();
-    for (_, step) in steps {
-        ordered.push(step);
-    }
-    ordered
+    steps.sort();
+    steps
 }
 
 /// Whether a word stands in the path of a script, below the folder.
-fn is_of(request: &Request, path: &Path, word: &str) -> bool {
-    let below = path.strip_prefix(&request.folder).unwrap_or(path);
+fn is_of(request: &Request, path: &str, word: &str) -> bool {
+    let below = Path::new(path).strip_prefix(&request.folder).unwrap_or(Path::new(path));
     let folders = below.components().count() > 1;
     folders && minke_wire::text::contains(&below.to_string_lossy(), word)
 }
 
 /// All files below a folder; a folder that is not there has none.
-fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+fn collect(folder: &Path, depth: usize, found: &mut Vec<String>) -> Result<()> {
     let paths = match file::list(folder) {
         Err(error) if error.errno == Errno::NOENT => return Ok(()),
         paths => paths?,
@@ -120,7 +111,10 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> 
         if status.as_ref().is_ok_and(|status| status.is_dir()) && depth > 0 {
             collect(&path, depth.saturating_sub(1), found)?;
         } else if status.is_ok_and(|status| status.is_file()) && found.len() < MOST {
-            found.push(path);
+            match path.to_str() {
+                Some(path) => found.push(path.to_owned()),
+                None => log::warn(format_args!("{} is no name for a hook", path.display())),
+            }
         }
     }
     Ok(())

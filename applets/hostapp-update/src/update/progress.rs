@@ -62,6 +62,7 @@ impl Progress {
     /// A step of the update, which stands at `percent` of the whole.
     pub fn step(&mut self, percent: u8, text: &str) {
         self.end_line();
+        self.first = None;
         if self.json {
             minke_applet::outln!("{}", json!({ "percentage": percent, "state": text }).to_text());
         } else {
@@ -71,16 +72,18 @@ impl Progress {
         self.tell_cloud(percent, text);
     }
 
-    /// `done` of `total` bytes were taken.
+    /// `done` of `total` bytes were taken; 0: nobody knows of how many.
     pub fn bytes(&mut self, done: u64, total: u64) {
         let now = clock::boottime();
+        // Where nobody looks on, the first line comes when there is something to say.
+        self.told = self.told.or((!self.terminal && !self.json).then_some(now));
         let (since, base) = *self.first.get_or_insert((now, done));
         let pause = if self.terminal { REDRAW } else { LINES };
-        if done < total && self.told.is_some_and(|told| now.saturating_sub(told) < pause) {
+        if done != total && self.told.is_some_and(|told| now.saturating_sub(told) < pause) {
             return;
         }
         self.told = Some(now);
-        let share = done.saturating_mul(u64::from(TO - FROM)) / total.max(1);
+        let share = done.saturating_mul(u64::from(TO - FROM)).checked_div(total).unwrap_or(0);
         let percent = FROM.saturating_add(u8::try_from(share).unwrap_or(TO)).min(TO);
         if self.json {
             let line = json!({ "percentage": percent, "state": "download", "done": done, "total": total });
@@ -88,7 +91,7 @@ impl Progress {
         } else {
             let spent = clock::milliseconds(now.saturating_sub(since)).max(1);
             let rate = done.saturating_sub(base).saturating_mul(1000) / spent;
-            let text = format!("{} of {} MB, {} MB/s", Tenths(done), Tenths(total), Tenths(rate));
+            let text = format!("{} of {}, {}/s", Bytes(done), Bytes(total), Bytes(rate));
             if self.terminal {
                 self.drawn = true;
                 let _ = stdio::error(format!("\r{text}\x1b[K").as_bytes());
@@ -195,12 +198,15 @@ fn note(state: &Mutex<(bool, bool)>, result: Result<(), String>) {
     }
 }
 
-/// Megabytes with one digit after the point.
-struct Tenths(u64);
+/// Megabytes with one digit after the point; small numbers as kilobytes.
+struct Bytes(u64);
 
-impl std::fmt::Display for Tenths {
+impl std::fmt::Display for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.0 / 1_000_000, self.0 / 100_000 % 10)
+        if self.0 < 1_000_000 {
+            return write!(f, "{} kB", self.0.div_ceil(1000));
+        }
+        write!(f, "{}.{} MB", self.0 / 1_000_000, self.0 / 100_000 % 10)
     }
 }
 
