@@ -5,15 +5,18 @@
 use minke_image::arch::Arch;
 use minke_image::balena::BootChain;
 use minke_image::build::{self, LayoutChoice, Options, Preload};
-use minke_image::cache::Cache;
+use minke_image::cache::{Cache, digests};
 use minke_image::delta;
 use minke_image::hostapp::Signing;
 use minke_image::oci::Archive;
 use minke_image::tar;
 use minke_image::tool::Tool;
 use minke_image::tree::{Root, Scratch};
+use minke_oci::Platform;
+use minke_oci::hostapp::{self, Source, Step, Task, Watch};
 use serde_json::Value;
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +92,7 @@ fn artefacts_and_their_delta() {
     assert!(archive.len() * 50 < to.bytes.0, "{} of {}", archive.len(), to.bytes.0);
     fs::write(path("delta"), &archive).unwrap();
     leads_there(&from, &to, &path("delta"));
+    devices_install_it(&path("base"), &path("target"), &path("delta"), &public);
     assert!(delta::make(&to, &to).is_err());
 }
 
@@ -154,6 +158,51 @@ fn whole(scratch: &Scratch, file: &Path, id: &str, public: &Path) {
         let listed = Tool::new("grub-editenv").arg(out.at("boot/slot.grubenv")).arg("list").text().unwrap();
         assert_eq!(listed, arguments);
     }
+}
+
+/// Takes whatever comes.
+struct Willing;
+
+impl Watch for Willing {
+    fn accept(&mut self, release: &hostapp::Release) -> Result<(), String> {
+        assert_eq!(release.os_release("SLUG"), here().device_type());
+        assert!(release.size().unwrap() > 1 << 20);
+        Ok(())
+    }
+
+    fn progress(&mut self, _: Step) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// The device's own code makes the same slot of the full image and of the delta.
+fn devices_install_it(base: &Path, target: &Path, delta: &Path, public: &Path) {
+    let scratch = Scratch::new("slots").unwrap();
+    let install = |archive: &Path, running: Option<&Path>, keys: &[hostapp::PublicKey]| {
+        let new = scratch.join(".new");
+        let task = Task { base: running, target: &new, keys, platform: &Platform::host() };
+        let installed = hostapp::install(Source::Archive(archive), &task, &mut Willing);
+        installed.map(|installed| {
+            let size: u64 = installed.files.iter().map(|file| file.size).sum();
+            assert!(size <= installed.release.size().unwrap());
+            let place = scratch.join(&format!("{}-{}", installed.release.id, running.is_some()));
+            fs::rename(&new, &place).unwrap();
+            (installed.release.id, place)
+        })
+    };
+    let keys = [hostapp::PublicKey::parse(&fs::read_to_string(public).unwrap()).unwrap()];
+    assert!(install(base, None, &keys).is_err(), "unsigned");
+    let (id, place) = install(base, None, &[]).unwrap();
+    let running = scratch.join(&id);
+    fs::rename(place, &running).unwrap();
+    let (full, whole) = install(target, None, &keys).unwrap();
+    let (same, made) = install(delta, Some(&running), &keys).unwrap();
+    assert_eq!(full, same);
+    let content = |folder: &Path| digests(folder).unwrap();
+    assert_eq!(content(&whole), content(&made));
+    let names: Vec<String> = content(&made).into_keys().collect();
+    assert!(names.iter().all(|name| name.starts_with("boot/") || name.starts_with("rootfs.")), "{names:?}");
+    assert!(names.contains(&"boot/slot.env".to_owned()) && !names.contains(&"boot/init".to_owned()));
 }
 
 /// Makes the target's files from the base's as `delta.json` says, independently of who wrote it.

@@ -125,10 +125,10 @@ fn by_datagram(server: SocketAddr, query: &[u8], until: Duration) -> Result<Vec<
     loop {
         let left = until.saturating_sub(clock::boottime());
         if left.is_zero() {
-            return Err(format!("{server} does not answer"));
+            return Err(unanswered(server));
         }
         asked(socket.send(query).map(|_| ()))?;
-        let again = clock::boottime().saturating_add(left.min(AGAIN));
+        let again = clock::ahead(left.min(AGAIN));
         loop {
             let left = again.saturating_sub(clock::boottime());
             if left.is_zero() {
@@ -146,6 +146,10 @@ fn by_datagram(server: SocketAddr, query: &[u8], until: Duration) -> Result<Vec<
             }
         }
     }
+}
+
+fn unanswered(server: SocketAddr) -> String {
+    format!("{server} does not answer")
 }
 
 /// The query with its length before it (RFC 1035 §4.2.2).
@@ -176,6 +180,9 @@ fn receive(
     let left = until.saturating_sub(clock::boottime()).max(Duration::from_millis(1));
     let mut buffer = [0; 4096];
     let read = stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut buffer));
+    if read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+        return Err(unanswered(server));
+    }
     match read.context("ask", server).map_err(|error| error.to_string())? {
         0 => Err(format!("{server} has ended the connection without an answer")),
         count => {
@@ -348,6 +355,15 @@ mod tests {
             assert!(show(&exchange, false) && show(&exchange, true));
             thread.join().unwrap();
         }
+    }
+
+    #[test]
+    fn a_silent_connection_is_told_as_such() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let until = clock::ahead(Duration::from_millis(50));
+        let error = by_tcp(server, b"question", until).unwrap_err();
+        assert_eq!(error, format!("{server} does not answer"));
     }
 
     #[test]

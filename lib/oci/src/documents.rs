@@ -174,6 +174,7 @@ fn platform_of(value: &Value) -> Platform {
 }
 
 /// The text of a member; empty when it is missing or no text.
+#[inline(never)]
 pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
@@ -193,6 +194,7 @@ fn malformed(source: &dyn Documents, reason: &dyn std::fmt::Display) -> Error {
     Error::Malformed { what: source.name().into(), reason: reason.to_string().into() }
 }
 
+#[inline(never)]
 pub(crate) fn list(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

@@ -63,13 +63,13 @@ fn docker_image(archive: &Archive, entry: &Value) -> Result<ArchiveImage> {
     let config = archive.document(config_name)?;
     // Both `HEX.json` and `blobs/sha256/HEX` name the digest.
     let stem = config_name.rsplit('/').next().unwrap_or_default();
-    if let Some(expected) = hex_digest(stem.strip_suffix(".json").unwrap_or(stem)) {
+    if let Some(expected) = Digest::of_hex(stem.strip_suffix(".json").unwrap_or(stem)) {
         verify("image config", &expected, sha256(&config))?;
     }
     let mut image = ArchiveImage { config, layers: Vec::new(), names: Vec::new(), ignored: Vec::new() };
     for layer in list(entry.get("Layers")) {
         let member = layer.as_str().ok_or_else(|| archive.malformed(&"manifest.json: bad Layers"))?;
-        let digest = member.strip_prefix("blobs/sha256/").and_then(hex_digest);
+        let digest = member.strip_prefix("blobs/sha256/").and_then(Digest::of_hex);
         let compression = Compression::Unknown;
         image.layers.push(ArchiveLayer { member: member.to_owned(), compression, digest });
     }
@@ -77,10 +77,6 @@ fn docker_image(archive: &Archive, entry: &Value) -> Result<ArchiveImage> {
         image.name(tag.as_str().unwrap_or_default(), &[]);
     }
     Ok(image)
-}
-
-fn hex_digest(hex: &str) -> Option<Digest> {
-    Digest::parse(&format!("sha256:{hex}"))
 }
 
 fn layout_images(archive: &Archive, platform: &Platform) -> Result<Vec<ArchiveImage>> {

@@ -26,6 +26,14 @@ impl Digest {
         (good_algorithm && good_length && is_lower_hex(hex)).then(|| Self(text.into()))
     }
 
+    /// The sha256 digest with these 64 digits.
+    #[inline(never)]
+    pub fn of_hex(hex: &str) -> Option<Self> {
+        let mut text = String::from("sha256:");
+        text.push_str(hex);
+        Self::parse(&text)
+    }
+
     /// The digest with these sha256 bytes.
     pub fn sha256(bytes: &[u8; 32]) -> Self {
         const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -60,7 +60,10 @@ pub fn make(root: &Path) -> Result<()> {
     HEALTH.make(root)?;
     // What is tried, for the record of a system that cannot say it itself any more.
     let version = minke_config::os_release(&root.join("etc/os-release"));
-    file::write_durable(&ALTBOOT.path(root), version.version().unwrap_or_default().as_bytes(), 0o644)
+    let version = version.version().unwrap_or_default();
+    file::write_durable(&ALTBOOT.path(root), version.as_bytes(), 0o644)
+        // A full state partition, without room for a word, is no reason to keep an old system (issue 1657).
+        .or_else(|_| ALTBOOT.make(root))
 }
 
 /// The version that is on trial, as [`make`] wrote it down.

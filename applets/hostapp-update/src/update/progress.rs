@@ -62,6 +62,7 @@ impl Progress {
     /// A step of the update, which stands at `percent` of the whole.
     pub fn step(&mut self, percent: u8, text: &str) {
         self.end_line();
+        self.first = None;
         if self.json {
             minke_applet::outln!("{}", json!({ "percentage": percent, "state": text }).to_text());
         } else {
@@ -71,18 +72,18 @@ impl Progress {
         self.tell_cloud(percent, text);
     }
 
-    /// `done` of `total` bytes were taken.
+    /// `done` of `total` bytes were taken; 0: nobody knows of how many.
     pub fn bytes(&mut self, done: u64, total: u64) {
         let now = clock::boottime();
         // Where nobody looks on, the first line comes when there is something to say.
         self.told = self.told.or((!self.terminal && !self.json).then_some(now));
         let (since, base) = *self.first.get_or_insert((now, done));
         let pause = if self.terminal { REDRAW } else { LINES };
-        if done < total && self.told.is_some_and(|told| now.saturating_sub(told) < pause) {
+        if done != total && self.told.is_some_and(|told| now.saturating_sub(told) < pause) {
             return;
         }
         self.told = Some(now);
-        let share = done.saturating_mul(u64::from(TO - FROM)) / total.max(1);
+        let share = done.saturating_mul(u64::from(TO - FROM)).checked_div(total).unwrap_or(0);
         let percent = FROM.saturating_add(u8::try_from(share).unwrap_or(TO)).min(TO);
         if self.json {
             let line = json!({ "percentage": percent, "state": "download", "done": done, "total": total });

@@ -88,16 +88,22 @@ fn of_devices(places: &Places, running: u64, place: &Path) -> Result<(Node, Node
         refuse!("{} is no slot: it has neither label nor number of one", active.device.path.display());
     };
     let other = slot.other();
-    let beside = |found: &&Found| {
-        found.device.number.is_some()
-            && found.device.whole_disk() == active.device.whole_disk()
-            && found.device.path != active.device.path
-    };
-    let by_label = |found: &&Found| found.label().and_then(Slot::of_label) == Some(other);
-    // A file system with another label is somebody else's.
-    let by_number = |found: &&Found| found.label().is_none() && letter(found) == Some(other);
-    let mut beside = found.iter().filter(beside);
-    let inactive = beside.clone().find(by_label).or_else(|| beside.find(by_number));
+    let mut inactive = None;
+    for found in &found {
+        let (own, disk) = (&found.device, active.device.whole_disk());
+        if own.whole_disk() != disk || own.path == active.device.path || own.name == disk {
+            continue;
+        }
+        match found.label() {
+            Some(label) if Slot::of_label(label) == Some(other) => {
+                inactive = Some(found);
+                break;
+            }
+            // A file system with another label is somebody else's.
+            None if letter(found) == Some(other) => inactive = inactive.or(Some(found)),
+            _ => {}
+        }
+    }
     let Some(inactive) = inactive else {
         refuse!("there is no partition {} on the disk of {}", other.label(), active.device.path.display());
     };

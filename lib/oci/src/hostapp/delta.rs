@@ -6,6 +6,7 @@
 use super::files::{Output, Written, is_kept, is_right, make_folders};
 use super::{Release, Writer};
 use crate::archive::MAX_DOCUMENT;
+use crate::documents::{list, text};
 use crate::layer::{Sink, verify};
 use crate::unpack::{normal, split};
 use crate::{Digest, Error, Result};
@@ -120,26 +121,25 @@ impl Delta {
         let document = minke_wire::json::parse(&self.document).map_err(|error| bad(&error))?;
         self.document = Vec::new();
         for (key, expected) in ["base", "target"].iter().zip(&self.ids) {
-            if document.get(key).and_then(Value::as_str) != Some(expected) {
+            if text(&document, key) != expected {
                 return Err(bad(&format_args!("delta.json names another {key} than the image's labels")));
             }
         }
         let mut plan = Vec::new();
-        for file in document.get("files").and_then(Value::as_array).map_or(&[][..], Vec::as_slice) {
+        for file in list(document.get("files")) {
             plan.push(
                 Planned::parse(file).ok_or_else(|| bad(&"delta.json has a file that is not understood"))?,
             );
         }
         plan.reverse();
         let mut known: Vec<String> = plan.iter().map(|file: &Planned| file.path.clone()).collect();
-        let list = |key| document.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        for folder in list("folders") {
+        for folder in list(document.get("folders")) {
             let path = kept(folder.as_str().unwrap_or_default());
             known.push(path.ok_or_else(|| bad(&"delta.json has a folder that is not understood"))?);
         }
-        let links = list("links");
+        let links = list(document.get("links"));
         for link in links {
-            let path = kept(link.get("path").and_then(Value::as_str).unwrap_or_default());
+            let path = kept(text(link, "path"));
             known.push(path.ok_or_else(|| bad(&"delta.json has a link that is not understood"))?);
         }
         remove_others(&self.tree.folder(b"")?, "", &known)?;
@@ -151,8 +151,7 @@ impl Delta {
             let (folder, name) = split(path.as_bytes());
             let folder = make_folders(&self.tree, folder)?;
             folder.remove(name)?;
-            let target = link.get("target").and_then(Value::as_str).unwrap_or_default();
-            folder.make_link(name, target.as_bytes())?;
+            folder.make_link(name, text(link, "target").as_bytes())?;
         }
         self.plan = Some(plan);
         Ok(())
@@ -355,26 +354,25 @@ impl Old {
 
 impl Planned {
     fn parse(file: &Value) -> Option<Self> {
-        let text = |key| file.get(key).and_then(Value::as_str);
         let mut from = Vec::new();
-        for path in file.get("from").and_then(Value::as_array).map_or(&[][..], Vec::as_slice) {
+        for path in list(file.get("from")) {
             let path = path.as_str()?;
             kept(path.strip_prefix(NEW).unwrap_or(path))?;
             from.push(path.to_owned());
         }
         Some(Self {
-            path: kept(text("path")?)?,
+            path: kept(text(file, "path"))?,
             size: file.get("size")?.as_u64()?,
             mode: file.get("mode").and_then(Value::as_u64).and_then(|mode| u32::try_from(mode).ok())?,
-            sha256: Digest::parse(&format!("sha256:{}", text("sha256")?))?,
+            sha256: Digest::of_hex(text(file, "sha256"))?,
             from,
-            kind: match text("kind")? {
+            kind: match text(file, "kind") {
                 "delta" => Making::Delta,
                 "whole" => Making::Whole,
                 "same" => Making::Same,
                 _ => return None,
             },
-            member: text("member").unwrap_or_default().to_owned(),
+            member: text(file, "member").to_owned(),
         })
     }
 

@@ -225,7 +225,7 @@ fn describe(image: &Image, config: &ImageConfig, task: &Task<'_>) -> Result<Rele
         (Some(_), None) => return Err(Error::bad("image config", &"a delta without its target's id")),
     };
     // It becomes the name of a folder.
-    if Digest::parse(&format!("sha256:{id}")).is_none() {
+    if Digest::of_hex(&id).is_none() {
         return Err(Error::bad("image config", &"the target's id is no sha256 digest"));
     }
     let download = image.layers.first().and_then(|layer| layer.size);

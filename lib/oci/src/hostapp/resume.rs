@@ -2,12 +2,13 @@
 //! files is on the disk.
 
 use super::files::{Output, Written};
+use crate::documents::{list, text};
 use crate::gunzip::{Place, WINDOW};
 use crate::hash::{Hash, take};
 use crate::layer::Point;
 use crate::{Digest, Result};
 use minke_sys::{Errno, file};
-use minke_wire::json::{Value, json};
+use minke_wire::json::json;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
 
@@ -106,14 +107,17 @@ fn parse(record: &[u8], layer: &Digest) -> Option<Saved> {
     let (document, rest) = rest.split_at_checked(end)?;
     let mut rest = rest.get(1..)?;
     let document = minke_wire::json::parse(document).ok()?;
-    let text = |value: &Value, key: &str| Some(value.get(key)?.as_str()?.to_owned());
-    if text(&document, "layer")? != layer.as_str() {
+    if text(&document, "layer") != layer.as_str() {
         return None;
     }
     let mut files = Vec::new();
-    for file in document.get("files")?.as_array()? {
-        let sha256 = Digest::parse(&format!("sha256:{}", text(file, "sha256")?))?;
-        files.push(Written { path: text(file, "path")?, size: file.get("size")?.as_u64()?, sha256 });
+    for file in list(document.get("files")) {
+        let sha256 = Digest::of_hex(text(file, "sha256"))?;
+        files.push(Written {
+            path: text(file, "path").to_owned(),
+            size: file.get("size")?.as_u64()?,
+            sha256,
+        });
     }
     let blob = Hash::take_up(&mut rest)?;
     let tar = Hash::take_up(&mut rest)?;
@@ -125,7 +129,7 @@ fn parse(record: &[u8], layer: &Digest) -> Option<Saved> {
     let mode = document.get("mode")?.as_u64().and_then(|mode| u32::try_from(mode).ok())?;
     let place = Place { bits, count, window, next };
     (file.length() < size).then_some(())?;
-    Some(Saved { blob, tar, file, place, files, path: text(&document, "path")?, size, mode })
+    Some(Saved { blob, tar, file, place, files, path: text(&document, "path").to_owned(), size, mode })
 }
 
 #[cfg(test)]

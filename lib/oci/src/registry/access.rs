@@ -1,6 +1,7 @@
 //! How registries are reached: who we are, whom we believe, how long we try.
 
 use super::request::Failure;
+use crate::documents::text;
 use crate::{Error, Result};
 use minke_http::Trust;
 use minke_wire::base64;
@@ -56,7 +57,7 @@ impl Credentials {
 
     /// What one entry, or the header `X-Registry-Auth` of the Engine API, has.
     pub fn from_auth(entry: &Value) -> Option<Self> {
-        let text = |key| entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = |key| Some(text(entry, key)).filter(|text| !text.is_empty());
         if let Some(token) = text("registrytoken") {
             return Some(Self::Token(token.to_owned()));
         }

@@ -1,7 +1,7 @@
 //! One request: authorization, redirections, and what its failure means.
 
 use super::{Credentials, MANIFESTS, Registry};
-use crate::Error;
+use crate::{Error, documents};
 use minke_http::client::{Body, Stream};
 use minke_http::{Client, Url, escape};
 use minke_wire::http::{Challenge, parse_challenges};
@@ -44,10 +44,12 @@ impl Failure {
 /// What a failed connection means.
 #[cold]
 pub(super) fn failed(host: &str, error: &minke_http::Error) -> Failure {
-    let certain = matches!(
-        error,
-        minke_http::Error::Certificate(_) | minke_http::Error::Url(..) | minke_http::Error::TooLarge(_)
-    );
+    let certain = match error {
+        minke_http::Error::Certificate(_) | minke_http::Error::Url(..) | minke_http::Error::TooLarge(_) => true,
+        // One that does not speak TLS will not learn it; what was changed on the way may come as it is the next time.
+        minke_http::Error::Tls(text) => text.ends_with("not speak TLS"),
+        _ => false,
+    };
     Failure { is_final: certain, ..Failure::again(host, error) }
 }
 
@@ -190,7 +192,7 @@ impl Registry {
         }
         let answer = stream.read_all(MAX_ANSWER).map_err(|error| failed(realm, &error))?;
         let document: Value = minke_wire::json::parse(&answer.body).unwrap_or_default();
-        let token = |key| document.get(key).and_then(Value::as_str).filter(|token| !token.is_empty());
+        let token = |key| Some(documents::text(&document, key)).filter(|token| !token.is_empty());
         match token("token").or_else(|| token("access_token")) {
             // It goes into a header.
             Some(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(token.to_owned()),

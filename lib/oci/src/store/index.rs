@@ -212,7 +212,7 @@ impl Index {
     pub(super) fn find(&self, query: &str) -> Result<Digest> {
         let missing = || Error::not_found(&query);
         let hex = query.strip_prefix("sha256:").unwrap_or(query);
-        if let Some(id) = Digest::parse(&format!("sha256:{hex}")) {
+        if let Some(id) = Digest::of_hex(hex) {
             return self.stored(&id).is_some().then_some(id).ok_or_else(missing);
         }
         let name = Reference::parse(query).map(|reference| reference.familiar());

@@ -109,7 +109,7 @@ fn records(folder: &Path) -> Result<Vec<(Digest, PathBuf)>> {
         let plain = name.strip_prefix('.').unwrap_or(&name);
         let plain = plain.strip_suffix(".previous").or_else(|| plain.strip_suffix(".new")).unwrap_or(plain);
         let hex = plain.strip_suffix(".json").unwrap_or_default();
-        if let Some(digest) = Digest::parse(&format!("sha256:{hex}"))
+        if let Some(digest) = Digest::of_hex(hex)
             && !found.iter().any(|(known, _)| *known == digest)
         {
             found.push((digest, folder.join(plain)));
