@@ -315,7 +315,9 @@ pub fn squash(root: &Path, to: &Path, stamp: u64) -> Result<()> {
     let order = scratch.join("order");
     let lines: String = ORDER.iter().map(|(name, number)| format!("{name} {number}\n")).collect();
     fs::write(&order, lines).on("writing", &order)?;
-    Tool::new("mksquashfs")
+    // It takes either that variable or the options below, which say the same of a build that has it.
+    Tool::new("env")
+        .args(["-u", "SOURCE_DATE_EPOCH", "mksquashfs"])
         .arg(root)
         .arg(to)
         .args(["-noappend", "-all-root", "-no-xattrs", "-no-progress", "-quiet"])
