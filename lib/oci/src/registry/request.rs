@@ -45,7 +45,9 @@ impl Failure {
 #[cold]
 pub(super) fn failed(host: &str, error: &minke_http::Error) -> Failure {
     let certain = match error {
-        minke_http::Error::Certificate(_) | minke_http::Error::Url(..) | minke_http::Error::TooLarge(_) => true,
+        minke_http::Error::Certificate(_) | minke_http::Error::Url(..) | minke_http::Error::TooLarge(_) => {
+            true
+        }
         // One that does not speak TLS will not learn it; what was changed on the way may come as it is the next time.
         minke_http::Error::Tls(text) => text.ends_with("not speak TLS"),
         _ => false,
