@@ -20,6 +20,7 @@ pub fn run() {
     if !in_container() {
         set_kernel_variables();
         set_clock();
+        log::failure(log::WARNING, set_up_loopback());
     }
     set_up_cgroups();
     make_volatile_folders();
@@ -95,6 +96,14 @@ fn set_kernel_variables() {
             log::line(log::WARNING, format_args!("set {}: {error}", path.display()));
         }
     }
+}
+
+/// A socket that is bound to an address of 127.0.0.0/8 while no link has an address keeps answering from another one: the
+/// kernel takes the address for a broadcast address (`inet_bind`) as long as there is no table of local ones.
+fn set_up_loopback() -> minke_sys::Result<()> {
+    let mut route = minke_sys::netlink::Route::new()?;
+    let loopback = route.index_of("lo")?;
+    route.set_up(loopback)
 }
 
 fn set_up_cgroups() {
