@@ -84,13 +84,8 @@ impl Client {
 
     pub(super) fn resolve_due(&mut self, now: Now) {
         let mut literals = Vec::new();
-        let mut soon = now.boot;
-        if self.entries.iter().any(|entry| entry.due().is_some_and(|due| due <= soon)) {
-            // What is due in a moment goes along, so that the forwarder wakes once for all.
-            soon = soon.after(SECOND);
-        }
         for entry in &mut self.entries {
-            if entry.due().is_none_or(|due| due > soon) {
+            if entry.due().is_none_or(|due| due > now.boot) {
                 continue;
             }
             entry.due = None;
