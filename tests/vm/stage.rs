@@ -118,6 +118,7 @@ fn kexec_counts_three_tries_and_takes_the_other_slot_on_aarch64() {
 }
 
 #[test]
+#[ignore = "MINKE_UPDATE=all"]
 fn kexec_starts_the_slot_on_x86_64() {
     let mut guest = start(balena(Arch::X86_64));
     assert_eq!(running(&mut guest).0, "A");
@@ -167,6 +168,7 @@ fn a_flipped_bit_fails_the_trial() {
 
 /// What keeps stage 1 from handing over ends in a restart, and the fourth start takes the other slot.
 #[test]
+#[ignore = "MINKE_UPDATE=all"]
 fn what_stage_1_cannot_start_counts() {
     let mut guest = start(balena(FASTEST));
     copy_slot(&mut guest);
