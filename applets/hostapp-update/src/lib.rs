@@ -14,6 +14,13 @@ mod update;
 
 use minke_applet::{Applet, Flag, Parsing, Program};
 
+/// Where the boot partition is mounted, below the root.
+const BOOT: &str = "mnt/boot";
+/// Where the slot that runs is mounted.
+const ACTIVE: &str = "mnt/sysroot/active";
+/// Where the other one is mounted, on first access.
+const INACTIVE: &str = "mnt/sysroot/inactive";
+
 /// The option of all programs that work on files.
 const ROOT: Flag = Flag { short: None, long: "root", value: Some("DIR"), help: "Use the files below DIR" };
 

@@ -97,7 +97,7 @@ impl Update<'_> {
     }
 
     fn boot(&self) -> PathBuf {
-        self.path("mnt/boot")
+        self.path(crate::BOOT)
     }
 
     fn slots(&self) -> Result<Slots> {

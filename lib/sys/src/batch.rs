@@ -157,13 +157,12 @@ impl Inbox {
             // The type of this member differs between C libraries.
             message.msg_hdr.msg_controllen = size_of_val(&slot.control) as _;
         }
-        let (fd, count) = (socket.as_raw_fd(), BATCH);
+        let (fd, count, flags) = (socket.as_raw_fd(), BATCH, libc::MSG_DONTWAIT);
         let no_limit = std::ptr::null_mut::<libc::timespec>();
         let first = messages.as_mut_ptr();
         // The call itself: libc's converts times of 32 bits, which nobody asks for.
         // SAFETY: the pointers lead to `parts`, and to names, control messages and rooms with their lengths, all ours.
-        let taken =
-            unsafe { libc::syscall(libc::SYS_recvmmsg, fd, first, count, libc::MSG_DONTWAIT, no_limit) };
+        let taken = unsafe { libc::syscall(libc::SYS_recvmmsg, fd, first, count, flags, no_limit) };
         let Ok(taken) = usize::try_from(taken) else {
             let errno = last_errno();
             return if matches!(errno, Errno::AGAIN | Errno::INTR) { Ok(0) } else { Err(errno) };

@@ -22,13 +22,11 @@ const RESERVE: u64 = 524_288;
 
 /// Where the copies are.
 const PRISTINE: &str = "resin-boot";
-/// Where they go.
-const BOOT: &str = "mnt/boot";
 
 /// Brings the boot partition to what the system below `root` has. `during_update`: that is a system which does not run
 /// yet, so nothing is touched when there is no room, and names that are new go again when something fails.
 pub fn deploy(root: &Path, during_update: bool) -> Result<()> {
-    let (from, to) = (root.join(PRISTINE), root.join(BOOT));
+    let (from, to) = (root.join(PRISTINE), root.join(crate::BOOT));
     if during_update {
         keep_development_mode(root, &to)?;
     }

@@ -56,7 +56,7 @@ fn select(root: &Path, during_update: bool) -> Result<()> {
             block::settle(&place)?;
         }
     }
-    let boot = root.join("mnt/boot");
+    let boot = root.join(crate::BOOT);
     let chain = Chain::find(&boot)?;
     chain.select(&boot, slot, during_update)?;
     let (letter, how) = (slot.letter(), if during_update { "on trial" } else { "for good" });

@@ -17,7 +17,7 @@ pub fn run(root: &Path) -> Result<u8> {
     if !ALTBOOT.is_there(root) {
         return Ok(0);
     }
-    let boot = root.join("mnt/boot");
+    let boot = root.join(crate::BOOT);
     let (chain, running) = (Chain::find(&boot)?, devices::slot(root, "active")?);
     let selection = chain.read(&boot)?;
     if situation(&selection, running) != Situation::Elsewhere {

@@ -84,7 +84,7 @@ pub fn remove(root: &Path) -> Result<()> {
 /// leaves a trial that counts its starts and that nobody judges. Here a cut leaves breadcrumbs of a trial that is over,
 /// which the next boot takes away.
 pub fn stop(root: &Path) -> Result<()> {
-    let boot = root.join("mnt/boot");
+    let boot = root.join(crate::BOOT);
     Chain::find(&boot)?.commit(&boot)?;
     for mark in [VARIABLES, HEALTH, ALTBOOT, HEALTH_FAILED] {
         mark.remove(root)?;

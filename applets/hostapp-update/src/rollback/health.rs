@@ -19,7 +19,7 @@ pub fn run(root: &Path) -> Result<u8> {
         log::info(format_args!("there is no trial"));
         return Ok(0);
     }
-    let boot = root.join("mnt/boot");
+    let boot = root.join(crate::BOOT);
     let (chain, running) = (Chain::find(&boot)?, devices::slot(root, "active")?);
     match situation(&chain.read(&boot)?, running) {
         Situation::Over => {
@@ -40,7 +40,7 @@ pub fn run(root: &Path) -> Result<u8> {
 /// and reboots into the slot that did not start, for good; here what runs is selected, and goes on.
 fn stay(root: &Path, chain: Chain, running: Slot) -> Result<u8> {
     log::error(format_args!("slot {} runs and is not selected: it is now", running.letter()));
-    chain.select(&root.join("mnt/boot"), running, false)?;
+    chain.select(&root.join(crate::BOOT), running, false)?;
     breadcrumbs::stop(root)?;
     Ok(0)
 }
@@ -96,7 +96,7 @@ fn faults(checks: &[Check]) -> String {
 }
 
 fn keep(root: &Path, running: Slot) -> Result<u8> {
-    match minke_boot::kernel::commit(&root.join("mnt/boot"), running) {
+    match minke_boot::kernel::commit(&root.join(crate::BOOT), running) {
         Ok(true) => {}
         Ok(false) => log::warn(format_args!("the kernel that bootenv names does not run: it is not kept")),
         Err(error) => log::warn(format_args!("{error}")),
@@ -112,7 +112,7 @@ fn keep(root: &Path, running: Slot) -> Result<u8> {
 /// Gives the running system up. Power cut: until the old system's last hook has selected its slot the trial goes on; then
 /// that slot is on trial itself, with breadcrumbs, until [`breadcrumbs::stop`] has ended that.
 fn go_back(root: &Path, chain: Chain, running: Slot, attempts: u32, reason: &str) -> Result<u8> {
-    let boot = root.join("mnt/boot");
+    let boot = root.join(crate::BOOT);
     let own = os_release(&root.join("etc/os-release"));
     let own = own.version().unwrap_or("unknown");
     let other = Other::mount(root)?;

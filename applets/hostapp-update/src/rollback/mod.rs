@@ -80,7 +80,7 @@ fn pause(root: &Path) -> Result<()> {
     if !breadcrumbs::ALTBOOT.is_there(root) {
         return Ok(());
     }
-    let boot = root.join("mnt/boot");
+    let boot = root.join(crate::BOOT);
     Chain::find(&boot)?.clear_count(&boot)
 }
 

@@ -8,8 +8,6 @@ use minke_sys::{Context, Errno, Error, Result, file};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the other slot is mounted, on first access.
-const INACTIVE: &str = "mnt/sysroot/inactive";
 /// The last version that cannot go back, or be gone back to (spec os §15.10.1).
 const FLOOR: [u32; 3] = [2, 30, 0];
 /// How long another system's stage 1 may take to mount its root.
@@ -28,7 +26,7 @@ pub struct Other {
 impl Other {
     /// Mounts the other slot's system: the root image of one of ours, else by its own stage 1 (spec os §1.7.7).
     pub fn mount(root: &Path) -> Result<Self> {
-        let slot = root.join(INACTIVE);
+        let slot = root.join(crate::INACTIVE);
         // Opening a folder is what mounts it.
         drop(file::open_folder(&slot.join("."))?);
         let app = slot.join("current");

@@ -6,11 +6,6 @@ use minke_sys::block::{self, Found, Places};
 use minke_sys::{file, status};
 use std::path::{Path, PathBuf};
 
-/// Where the slot that runs is mounted.
-pub const ACTIVE: &str = "mnt/sysroot/active";
-/// Where the other one is mounted, on first access.
-pub const INACTIVE: &str = "mnt/sysroot/inactive";
-
 /// One of the two slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Side {
@@ -37,7 +32,7 @@ impl Slots {
     /// Finds both, on the disk of the one that is mounted at `/mnt/sysroot/active`. `links`: a test's folder of links
     /// `active` and `inactive`, instead of the kernel's devices.
     pub fn find(root: &Path, links: Option<&Path>) -> Result<Self> {
-        let place = root.join(ACTIVE);
+        let place = root.join(crate::ACTIVE);
         let running = status::of(&place)?.device;
         let (active, inactive) = match links {
             Some(links) => (node_of(links, "active")?, node_of(links, "inactive")?),
@@ -50,7 +45,7 @@ impl Slots {
                 slot: slot.other(),
                 number: status::of(&inactive.1)?.special,
                 device: inactive.1,
-                place: root.join(INACTIVE),
+                place: root.join(crate::INACTIVE),
             },
         };
         let (running_device, other) = (slots.active.device.display(), slots.inactive.device.display());

@@ -67,8 +67,8 @@ pub fn load(kernel: &File, initramfs: Option<&File>, arguments: &[u8]) -> Result
         segments.push(Segment::new(mapped.start, mapped.length, places.initramfs, 0));
     }
     let (first, count) = (segments.as_ptr(), segments.len());
-    // SAFETY: `count` segments whose bytes live through the call, which copies them. Where they go decides what the next
-    // kernel is, and nothing of this one's memory before its end.
+    // Where they go decides what the next kernel is, and nothing of this one's memory before its end.
+    // SAFETY: `count` segments whose bytes live through the call, which copies them.
     let done = unsafe { libc::syscall(libc::SYS_kexec_load, places.entry, count, first, 0) };
     if done == 0 { Ok(()) } else { Err(last_error()) }
 }
