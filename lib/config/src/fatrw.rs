@@ -176,7 +176,7 @@ fn read_in(files: &mut dyn Files, name: &str) -> Result<Option<Vec<u8>>> {
     if names.is_empty() {
         return files.read(name);
     }
-    names.sort();
+    names.sort_unstable();
     // The copies come first: a cut in the rename can leave the file with its clusters freed, and whoever reads
     // such a file gets an error and a file system that the kernel has made read-only.
     let content = match whole_copy(files, &names) {

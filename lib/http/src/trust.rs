@@ -5,7 +5,6 @@ use minke_sys::file;
 use minke_wire::civil::Civil;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error as Failure, SignatureScheme};
 use std::fmt;
@@ -68,11 +67,21 @@ pub fn count_authorities(pem: &[u8]) -> usize {
     count
 }
 
+/// Calls `take` with each certificate of a PEM text (RFC 7468).
 fn each_authority(pem: &[u8], take: &mut dyn FnMut(CertificateDer<'static>)) {
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        // One that cannot be read does not spoil the others.
-        let Ok(certificate) = certificate else { continue };
-        take(certificate);
+    let mut text = None;
+    for line in pem.split(|byte| *byte == b'\n') {
+        match (line.trim_ascii(), &mut text) {
+            (b"-----BEGIN CERTIFICATE-----", _) => text = Some(Vec::new()),
+            (b"-----END CERTIFICATE-----", _) => {
+                // One that cannot be read does not spoil the others.
+                if let Some(der) = text.take().and_then(|text| minke_wire::base64::decode(&text)) {
+                    take(der.into());
+                }
+            }
+            (line, Some(text)) => text.extend_from_slice(line),
+            (_, None) => {}
+        }
     }
 }
 
@@ -272,6 +281,17 @@ pub(crate) fn certificate_error(host: &str, problem: &CertificateError) -> Error
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_are_found_among_other_texts_and_broken_ones() {
+        let pem = b"# Root\r\n-----BEGIN CERTIFICATE-----\r\nAQID\r\nBA==\r\n-----END CERTIFICATE-----\r\n\
+            -----BEGIN CERTIFICATE-----\nA*ID\n-----END CERTIFICATE-----\n-----END CERTIFICATE-----\n\
+            -----BEGIN PRIVATE KEY-----\nBQ==\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\nBQ==\n\
+            -----BEGIN CERTIFICATE-----\nBg==\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\nBw==\n";
+        let mut found = Vec::new();
+        each_authority(pem, &mut |certificate| found.push(certificate.to_vec()));
+        assert_eq!(found, [vec![1, 2, 3, 4], vec![6]]);
+    }
 
     #[test]
     fn another_clock_is_tried_only_where_the_clock_alone_is_wrong() {

@@ -231,7 +231,7 @@ pub fn read_optional(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let names = Folder::open(folder)?.names();
     let mut names = names.map_err(|error| Error::new("list", folder.display(), error.errno))?;
-    names.sort();
+    names.sort_unstable();
     let mut paths = Vec::with_capacity(names.len());
     for name in &names {
         paths.push(folder.join(OsStr::from_bytes(name)));

@@ -78,7 +78,7 @@ impl Service {
             };
             files.push(ServiceFile { name: name.clone(), path, mode });
         }
-        files.sort_by(|one, other| one.name.cmp(&other.name));
+        files.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         let id = value.get("id")?.as_str()?.to_owned();
         Some(Self { id, files, units: strings(value.get("systemd_services"))? })
     }

@@ -17,7 +17,7 @@ pub fn write(boot: &Path) -> Result<()> {
             names.push(file.path);
         }
     }
-    names.sort();
+    names.sort_unstable();
     let mut text = String::new();
     for name in &names {
         let mut sum = Md5::default();

@@ -89,7 +89,7 @@ fn steps(request: &Request, scripts: &[String]) -> Vec<String> {
             }
         }
     }
-    steps.sort();
+    steps.sort_unstable();
     steps
 }
 

@@ -149,7 +149,7 @@ impl Folders {
                 }
             }
         }
-        names.sort();
+        names.sort_unstable();
         names.dedup();
         names
     }
@@ -203,7 +203,7 @@ pub fn merged(folders: &[PathBuf]) -> Vec<PathBuf> {
     for folder in folders {
         names.extend(entries(folder));
     }
-    names.sort();
+    names.sort_unstable();
     names.dedup();
     let mut files = Vec::new();
     for name in names {
@@ -225,12 +225,11 @@ fn first(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
     None
 }
 
-/// The names in a folder, sorted.
+/// The names in a folder, in the order of their bytes, in which the list is.
 fn entries(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for path in list(folder).unwrap_or_default() {
         names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
     }
-    names.sort();
     names
 }
