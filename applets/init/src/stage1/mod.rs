@@ -16,7 +16,7 @@ mod verity;
 
 use crate::cmdline::Cmdline;
 use crate::why::Why;
-use crate::{log, modules, mounts};
+use crate::{log, modules, mounts, watchdog};
 use minke_sys::file::{self, APPEND};
 use minke_sys::process::{self, Spawn};
 use minke_sys::status::exists;
@@ -46,6 +46,7 @@ pub fn run() -> u8 {
 
 fn boot(cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
     load_modules();
+    watchdog::hold(cmdline);
     // UUIDs wait for the kernel's generator: 3.7 s on an emulated ARM1176 that has to gather a seed of its own.
     if minke_sys::random::seed_from_hardware() {
         log::line(log::INFO, format_args!("the machine's random numbers seed the kernel's"));
@@ -121,6 +122,7 @@ fn load_modules() {
 fn fail(error: &Why, cmdline: &Cmdline) -> u8 {
     log::alarm(format_args!("cannot boot: {error}"));
     if cmdline.has("shell") {
+        minke_sys::watchdog::stop();
         shell();
     }
     log::console(format_args!("restart in {} s", FAILURE_DELAY.as_secs()));
