@@ -1,6 +1,8 @@
 //! `rollback-altboot` (spec os §15.10.3): the boot loader gave the selected slot up and started this one.
+//!
+//! It also ends what stage 1 began when it could not mount a system that had been found well: such a trial has no judge.
 
-use super::breadcrumbs::{self, ALTBOOT, ALTBOOT_TRIGGERED};
+use super::breadcrumbs::{self, ALTBOOT, ALTBOOT_TRIGGERED, HEALTH};
 use super::other::Other;
 use super::record::{self, Rollback};
 use super::rule::{Situation, situation};
@@ -20,8 +22,14 @@ pub fn run(root: &Path) -> Result<u8> {
     let boot = root.join(crate::BOOT);
     let (chain, running) = (Chain::find(&boot)?, devices::slot(root, "active")?);
     let selection = chain.read(&boot)?;
-    if situation(&selection, running) != Situation::Elsewhere {
-        return Ok(0);
+    match situation(&selection, running) {
+        Situation::Elsewhere => {}
+        Situation::Trial | Situation::Over if !HEALTH.is_there(root) => {
+            log::warn(format_args!("slot {} comes up after starts that failed", running.letter()));
+            breadcrumbs::stop(root)?;
+            return Ok(0);
+        }
+        _ => return Ok(0),
     }
     // It was so in an earlier boot of this trial: what was written then has not lasted, and another reboot helps nobody.
     let again = ALTBOOT_TRIGGERED.is_there(root);

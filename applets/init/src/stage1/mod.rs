@@ -4,6 +4,7 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod bootloader;
 mod check;
+mod fallback;
 mod grow;
 mod handover;
 mod layers;
@@ -61,8 +62,18 @@ fn boot(cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
     if !cmdline.has("flasher") {
         prepare(&mut devices);
     }
-    let system = system::mount_system(&devices, cmdline)?;
-    if let Err(error) = machine_id::provide(&mut devices, system) {
+    minke_sys::watchdog::feed();
+    let Err(error) = start(&mut devices, cmdline);
+    if let Err(why) = fallback::count(&devices) {
+        log::alarm(format_args!("{why}"));
+    }
+    Err(error)
+}
+
+/// Goes into the system that the slot holds.
+fn start(devices: &mut root::Devices, cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
+    let system = system::mount_system(devices, cmdline)?;
+    if let Err(error) = machine_id::provide(devices, system) {
         log::line(log::WARNING, format_args!("the machine id is not kept over this boot: {error}"));
     }
     let init = CString::new(cmdline.value("init").unwrap_or("/sbin/init")).unwrap_or_default();
