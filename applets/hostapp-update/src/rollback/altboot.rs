@@ -7,11 +7,10 @@ use super::other::Other;
 use super::record::{self, Rollback};
 use super::rule::{Situation, situation};
 use crate::devices;
-use crate::hooks::{self, Phase};
+use crate::update::why::{Result, Why};
 use minke_applet::log;
 use minke_boot::Chain;
 use minke_config::os_release;
-use minke_sys::Result;
 use std::path::Path;
 
 /// Makes the slot that runs the selected one.
@@ -44,15 +43,8 @@ pub fn run(root: &Path) -> Result<u8> {
     log::error(format_args!("{reason}: slot {} is selected again", running.letter()));
     let to = own.version().unwrap_or("unknown");
     record::write(root, &Rollback { by: "altboot", from: &given_up, to, reason: &reason, attempts });
-    if let Err(error) = hooks::run(root, Phase::Forward, false) {
-        log::error(format_args!("{error}"));
-    }
-    if chain.read(&boot)?.root != running {
-        chain.select(&boot, running, false)?;
-    }
-    if let Err(error) = ALTBOOT_TRIGGERED.make(root) {
-        log::warn(format_args!("{error}"));
-    }
+    super::select(root, chain, root, running, false)?;
+    super::told(ALTBOOT_TRIGGERED.make(root).map_err(Why::from));
     breadcrumbs::stop(root)?;
     if again {
         log::error(format_args!(
