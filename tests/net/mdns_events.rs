@@ -359,9 +359,10 @@ fn two_interfaces_on_one_network_are_both_known() {
     };
     known("10.77.0.1 10.77.0.21");
     // What one interface announces makes an end of what else has its name, unless the other says it again.
-    for (address, addresses) in
-        [("10.77.0.31", "10.77.0.1 10.77.0.21 10.77.0.31"), ("10.77.0.32", "10.77.0.1 10.77.0.21 10.77.0.31 10.77.0.32")]
-    {
+    for (address, addresses) in [
+        ("10.77.0.31", "10.77.0.1 10.77.0.21 10.77.0.31"),
+        ("10.77.0.32", "10.77.0.1 10.77.0.21 10.77.0.31 10.77.0.32"),
+    ] {
         a.ip(&format!("address add {address}/24 dev eth1"));
         known(addresses);
         // Longer than three announcements and the second after which they count.
