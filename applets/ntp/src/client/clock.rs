@@ -9,7 +9,7 @@ use super::filter::{Estimate, Sample};
 use super::select::{Candidate, Verdict, select};
 use super::source::{SECOND, Source, exponent};
 use super::{Action, Beginning, Now, leap};
-use crate::nanos::Nanos;
+use crate::nanos::{Nanos, nanos};
 use minke_wire::ntp::Leap;
 
 /// Beyond this the clock is set (spec os §5.6.2), in seconds.
@@ -468,12 +468,6 @@ impl Clock {
             }
         }
     }
-}
-
-/// From seconds to nanoseconds.
-pub(crate) fn nanos(seconds: f64) -> i64 {
-    // A cast saturates.
-    (seconds * 1e9) as i64
 }
 
 /// A span for people, in seconds with milliseconds.
