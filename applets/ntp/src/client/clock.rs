@@ -203,7 +203,8 @@ impl Clock {
             Leap::Delete => SECOND,
             _ => 0,
         };
-        let after_midnight = now.real.rem_euclid(86_400 * SECOND) < 3600 * SECOND;
+        // The second that is inserted is the day's last one once more.
+        let after_midnight = now.real.after(SECOND).rem_euclid(86_400 * SECOND) < 3600 * SECOND;
         if leap != 0 && after_midnight && jump.since(leap).saturating_abs() <= nanos(allowed) {
             // True time made the same leap.
             self.base = self.base.after(leap);
