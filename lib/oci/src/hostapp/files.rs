@@ -121,10 +121,7 @@ pub(super) fn read_back(target: &Path, files: &[Written], watch: &mut dyn Watch)
             }
         })?;
         if hash.length() != written.size || hash.finish() != written.sha256 {
-            return Err(Error::malformed(
-                &path,
-                &"what was read back is not what was written: the storage medium fails",
-            ));
+            return Err(Error::ReadBack(path.to_string_lossy().into()));
         }
     }
     Ok(())

@@ -32,6 +32,8 @@ pub const LABEL_BASE: &str = "io.minke.delta.base";
 pub const LABEL_TARGET: &str = "io.minke.delta.target";
 /// Label: the bytes that the files take in a slot.
 pub const LABEL_SIZE: &str = "io.minke.size";
+/// Label: the files of the boot partition, a line each: MD5 sum, bytes, path.
+pub const LABEL_BOOT_FILES: &str = "io.minke.boot.files";
 /// Prefix of labels that repeat `/etc/os-release`.
 pub const LABEL_OS_RELEASE: &str = "io.balena.os-release.";
 /// Label that every host app has, with the value `hostapp`.
