@@ -7,8 +7,8 @@ use std::mem::MaybeUninit;
 
 /// Room for the stack of a thread; only what is used of it becomes memory.
 const STACK: usize = 1 << 20;
-/// What is left without access below it, at least; rounded up to pages.
-const GUARD: usize = 4096;
+/// What is left without access below it, as musl has it.
+const GUARD: usize = 8192;
 
 struct Start {
     name: &'static str,
