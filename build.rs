@@ -33,7 +33,8 @@ const APPLETS: &[(&str, &Applet)] = applets![
 
 fn main() {
     let out = std::env::var("OUT_DIR").expect("set by cargo");
-    let mut code = String::from("static PROGRAMS: &[Entry] = &[\n");
+    // Indexed when it is compiled.
+    let mut code = String::from("#[allow(clippy::indexing_slicing)]\nstatic PROGRAMS: &[Entry] = &[\n");
     let mut texts = String::new();
     for (crate_name, applet) in APPLETS {
         for (index, program) in applet.programs.iter().enumerate() {
