@@ -9,3 +9,6 @@ mod mdns_conflict;
 mod mdns_events;
 mod ntp;
 mod nts;
+mod tls;
+mod tls_liar;
+mod tls_wrong;
