@@ -2,7 +2,7 @@
 //! Linux. A machine has one, and one process holds it: this module keeps it open until [`stop`].
 
 use crate::file::{self, Flags};
-use crate::{Context, Errno, Result};
+use crate::{Errno, Result};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -14,7 +14,7 @@ const SET_TIMEOUT: u32 = 0xC004_5706;
 /// `_IOR('W', 7, int)`.
 const GET_TIMEOUT: u32 = 0x8004_5707;
 /// By which one program of a process leaves the device to the next: the number of its descriptor.
-const VARIABLE: &str = "WATCHDOG_FD";
+const VARIABLE: &str = "MINKE_WATCHDOG";
 
 /// The descriptor; -1: not open.
 static DEVICE: AtomicI32 = AtomicI32::new(-1);
@@ -82,16 +82,11 @@ pub fn leave() -> Option<CString> {
 }
 
 /// Takes what an earlier program of this process has left.
-pub fn take() -> Result<()> {
+pub fn take() {
     let number = std::env::var(VARIABLE).ok().and_then(|text| minke_wire::text::number(&text));
-    let Some(number) = number.filter(|number| *number > 2) else { return Ok(()) };
-    // Somebody may have set the variable without that.
-    let path = std::fs::read_link(format!("/proc/self/fd/{number}")).on("find", PATH)?;
-    if path.as_os_str() == PATH {
-        DEVICE.store(number, Ordering::Relaxed);
-        if let Some(device) = device() {
-            rustix::io::fcntl_setfd(device, rustix::io::FdFlags::CLOEXEC).on("keep", PATH)?;
-        }
+    DEVICE.store(number.unwrap_or(-1), Ordering::Relaxed);
+    let kept = device().map(|device| rustix::io::fcntl_setfd(device, rustix::io::FdFlags::CLOEXEC));
+    if !matches!(kept, Some(Ok(()))) {
+        DEVICE.store(-1, Ordering::Relaxed);
     }
-    Ok(())
 }
