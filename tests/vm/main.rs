@@ -13,6 +13,7 @@ mod disk;
 mod disk_growth;
 mod dns;
 mod foreign;
+mod leap;
 mod mdns;
 mod ntp;
 mod nts;
