@@ -37,7 +37,9 @@ fn start(name: &'static str, work: Box<dyn FnOnce() + Send>) -> Result<libc::pth
     // musl's pthread_attr_init sets defaults for the two sizes below and nothing else, behind a lock of 1.1 kB on ARMv6.
     #[cfg(not(target_env = "musl"))]
     // SAFETY: initialises what it is given.
-    unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) };
+    unsafe {
+        libc::pthread_attr_init(attributes.as_mut_ptr())
+    };
     // SAFETY: initialised by the call above, or by zeros, which is what musl's call sets.
     unsafe { libc::pthread_attr_setguardsize(attributes.as_mut_ptr(), GUARD) };
     // SAFETY: as above.
