@@ -2,7 +2,7 @@
 //! Linux. A machine has one, and one process holds it: this module keeps it open until [`stop`].
 
 use crate::file::{self, Flags};
-use crate::{Context, Errno, Result};
+use crate::{Errno, Result};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -14,7 +14,7 @@ const SET_TIMEOUT: u32 = 0xC004_5706;
 /// `_IOR('W', 7, int)`.
 const GET_TIMEOUT: u32 = 0x8004_5707;
 /// By which one program of a process leaves the device to the next: the number of its descriptor.
-const VARIABLE: &str = "WATCHDOG_FD";
+const VARIABLE: &str = "MINKE_WATCHDOG";
 
 /// The descriptor; -1: not open.
 static DEVICE: AtomicI32 = AtomicI32::new(-1);
@@ -27,8 +27,12 @@ fn device() -> Option<BorrowedFd<'static>> {
 
 /// Opens it, which starts it, unless it is open. `false`: there is none, at least not yet.
 pub fn open() -> Result<bool> {
+    open_at(PATH)
+}
+
+fn open_at(path: &str) -> Result<bool> {
     if device().is_none() {
-        match file::open(PATH, Flags::WRONLY) {
+        match file::open(path, Flags::WRONLY) {
             Ok(file) => DEVICE.store(file.into_raw_fd(), Ordering::Relaxed),
             Err(error) if matches!(error.errno, Errno::NOENT | Errno::NODEV | Errno::NXIO) => {
                 return Ok(false);
@@ -82,16 +86,48 @@ pub fn leave() -> Option<CString> {
 }
 
 /// Takes what an earlier program of this process has left.
-pub fn take() -> Result<()> {
+pub fn take() {
     let number = std::env::var(VARIABLE).ok().and_then(|text| minke_wire::text::number(&text));
-    let Some(number) = number.filter(|number| *number > 2) else { return Ok(()) };
-    // Somebody may have set the variable without that.
-    let path = std::fs::read_link(format!("/proc/self/fd/{number}")).on("find", PATH)?;
-    if path.as_os_str() == PATH {
-        DEVICE.store(number, Ordering::Relaxed);
-        if let Some(device) = device() {
-            rustix::io::fcntl_setfd(device, rustix::io::FdFlags::CLOEXEC).on("keep", PATH)?;
+    DEVICE.store(number.unwrap_or(-1), Ordering::Relaxed);
+    let kept = device().map(|device| rustix::io::fcntl_setfd(device, rustix::io::FdFlags::CLOEXEC));
+    if !matches!(kept, Some(Ok(()))) {
+        DEVICE.store(-1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Not a test of its own: the next program, when this executable is started as it.
+    #[test]
+    fn next() {
+        if std::env::var_os(VARIABLE).is_some() {
+            take();
+            feed();
+            assert!(device().is_some() && leave().is_some());
+            stop();
+            feed();
         }
     }
-    Ok(())
+
+    #[test]
+    fn it_is_fed_by_one_program_after_the_other() {
+        let path = std::env::temp_dir().join(format!("minke-watchdog-{}", std::process::id()));
+        assert!(!open_at(path.to_str().unwrap()).unwrap(), "it may come later");
+        feed();
+        std::fs::write(&path, "").unwrap();
+        assert!(open_at(path.to_str().unwrap()).unwrap());
+        feed();
+        // No driver: the limit is what was wanted.
+        assert_eq!(set_limit(Duration::from_secs(7)), Duration::from_secs(7));
+        let line = leave().unwrap().into_string().unwrap();
+        let (name, number) = line.split_once('=').unwrap();
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "watchdog::tests::next"]).env(name, number);
+        assert!(program.status().unwrap().success());
+        assert_eq!(std::fs::read(&path).unwrap(), b"\0\0V");
+        std::fs::remove_file(&path).unwrap();
+    }
 }
