@@ -112,9 +112,9 @@ pub(super) fn write(
     let (mut text, last) = (String::new(), start(files.len()));
     // Into memory, which does not fail.
     let _ = write!(text, "{layer}\n{done} {} {} {} ", place.next, place.bits, place.count);
-    let _ = write!(text, "{} {} {} {last} {}\n", open.hash.length(), open.mode, open.size, open.path);
+    let _ = writeln!(text, "{} {} {} {last} {}", open.hash.length(), open.mode, open.size, open.path);
     for (number, file) in files.iter().enumerate() {
-        let _ = write!(text, "{} {} {} {}\n", file.size, start(number), file.sha256.hex(), file.path);
+        let _ = writeln!(text, "{} {} {} {}", file.size, start(number), file.sha256.hex(), file.path);
     }
     let mut record = HEAD.to_vec();
     record.extend_from_slice(text.as_bytes());
