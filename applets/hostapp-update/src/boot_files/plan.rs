@@ -69,12 +69,16 @@ impl File {
     }
 }
 
-/// The files in the order in which they are written. What an earlier run left beside one of them is removed.
+/// The files in the order in which they are written. What cuts have left of earlier writes is removed.
 pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
+    for file in walk(to)? {
+        if is_leftover(&file.path) {
+            file::remove_all(&to.join(&file.path))?;
+        }
+    }
     let mut files = walk(from)?;
     for file in &mut files {
         let (source, target) = (from.join(&file.path), to.join(&file.path));
-        file::remove_all(&file::sibling(&target)?)?;
         let protected = PROTECTED.iter().find(|(name, _)| *name == file.path);
         file.state = match (status::of(&target), protected) {
             (Ok(_), Some(_)) | (Err(_), Some((_, false))) => State::Same,
@@ -88,6 +92,15 @@ pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
         };
     }
     Ok(ordered(files))
+}
+
+/// Whether a file is what a write keeps beside another (`minke_boot::place`), be it one that no version has any more:
+/// `.NAME.new`, or `IMAGE-~1.NEW`, the short name that stays when a cut has taken the long one.
+fn is_leftover(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let short = || name.strip_suffix(".NEW").and_then(|stem| stem.split_once('~'));
+    name.starts_with('.') && name.ends_with(".new")
+        || short().is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// In the order in which they are written. (A sort of a type of its own is a kilobyte of code.)
@@ -182,6 +195,40 @@ mod tests {
 
     fn file(path: &str, length: u64, state: State) -> File {
         File { path: path.into(), length, state }
+    }
+
+    #[test]
+    fn what_cuts_have_left_goes_and_what_is_the_owners_stays() {
+        for path in [".boot.scr.new", "EFI/BOOT/.grub.cfg.new", "IMAGE-~1.NEW", "overlays/A~12.NEW"] {
+            assert!(is_leftover(path), "{path}");
+        }
+        for path in [
+            "config.new",
+            "mine~1.new",
+            "MINE.NEW",
+            "A~B.NEW",
+            ".hidden",
+            ".NEW",
+            ".x.new/file",
+            ".config.json.1.md5sum",
+        ] {
+            assert!(!is_leftover(path), "{path}");
+        }
+        let top = std::env::temp_dir().join(format!("minke-plan-{}", std::process::id()));
+        let (from, to) = (top.join("from"), top.join("to"));
+        for folder in [from.join("EFI"), to.join("EFI")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(from.join("boot.scr"), "new").unwrap();
+        for name in ["boot.scr", "config.txt", ".gone.new", "EFI/IMAGE-~1.NEW", ".boot.scr.new"] {
+            std::fs::write(to.join(name), "old").unwrap();
+        }
+        let files = make(&from, &to).unwrap();
+        assert_eq!(files, [file("boot.scr", 3, State::Other(3))]);
+        let mut left: Vec<String> = walk(&to).unwrap().into_iter().map(|file| file.path).collect();
+        left.sort();
+        assert_eq!(left, ["boot.scr", "config.txt"]);
+        std::fs::remove_dir_all(top).unwrap();
     }
 
     #[test]
