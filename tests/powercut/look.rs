@@ -17,7 +17,7 @@ use std::thread::{ScopedJoinHandle, scope};
 /// Moments between flushes that are looked at, without `MINKE_POWERCUT=all`.
 const RANDOM: usize = 200;
 /// Disks of one operation that boot, without `MINKE_POWERCUT_BOOTS`.
-const BOOTS: usize = 8;
+const BOOTS: usize = 6;
 /// How many of them at a time.
 const GUESTS: usize = 2;
 
