@@ -8,7 +8,6 @@ use crate::look::{Files, Look, State};
 use crate::replay::{Content, Cut, Fate, Replay};
 use minke_image::arch::Arch;
 use minke_image::guest::Settings;
-use minke_image::machine::Start;
 use minke_image::tree::Scratch;
 use minke_tests::Random;
 use minke_tests::artefact::{Fault, archive, contents, id};
@@ -76,21 +75,21 @@ struct Recorded {
     /// What it wrote, and with which entry it began.
     log: Vec<Entry>,
     from: usize,
-}
-
-fn firmware(arch: Arch, disk: &Path) -> Settings {
-    Settings { image: disk.to_path_buf(), start: Start::Firmware, ..minke_tests::guest::direct(arch) }
+    /// How the device starts.
+    settings: Settings,
 }
 
 /// Lets a device install this archive, start it and find it well.
 fn record(arch: Arch, new: &Path, folder: &Path) -> Recorded {
     let mut device = Device::start(arch);
+    let settings = device.guest.settings_mut().clone();
     power_off(&mut device.guest);
     let before = folder.join("before.img");
     device.guest.overlay().export(&before).unwrap();
 
     let writes = folder.join("writes.log");
-    let mut device = Device::on(Settings { write_log: Some(writes.clone()), ..firmware(arch, &before) });
+    let mut device =
+        Device::on(Settings { write_log: Some(writes.clone()), image: before.clone(), ..settings.clone() });
     device.sh("sync");
     let from = length(&writes);
     device.install(new, Way::Registry);
@@ -104,7 +103,7 @@ fn record(arch: Arch, new: &Path, folder: &Path) -> Recorded {
     power_off(&mut device.guest);
     let after = folder.join("after.img");
     device.guest.overlay().export(&after).unwrap();
-    Recorded { before, after, log, from }
+    Recorded { before, after, log, from, settings }
 }
 
 fn update(arch: Arch) {
@@ -112,7 +111,7 @@ fn update(arch: Arch) {
     let new = archive(arch, "8.1.0", Fault::None);
     let recorded = record(arch, &new, scratch.path());
     let mut known = Known::of(&recorded, &new);
-    let settings = |disk: &Path| firmware(arch, disk);
+    let settings = |disk: &Path| Settings { image: disk.to_path_buf(), ..recorded.settings.clone() };
     let mut look = Look::new(&recorded.before, (&recorded.log, recorded.from), scratch.path(), &of_boot);
     look.settings = &settings;
     let again = archive(arch, "8.2.0", Fault::None);
