@@ -77,7 +77,7 @@ impl Poller {
     }
 
     /// Sleeps until something happens or `timeout` has passed (`None`: for ever), and fills `ready`. A signal
-    /// ends the sleep with nothing ready.
+    /// may end the sleep with nothing ready.
     pub fn wait(&self, ready: &mut Vec<Ready>, mut timeout: Option<Duration>) -> Result<()> {
         ready.clear();
         while timeout.is_none_or(|timeout| !timeout.is_zero()) {
