@@ -1,39 +1,67 @@
-//! Turns the enabled features into the applet table, and stamps the version and the build time.
+//! Turns the tables of the enabled applets into what the binary has of them (the programs with their options, and the texts
+//! compressed), and stamps the version and the build time.
 
 #![allow(clippy::expect_used)]
 
+use minke_applet::Applet;
 use std::fmt::Write;
 use std::process::Command;
 
+/// The applets of the enabled features, in the order of `minke --list`, by the names of their crates.
+macro_rules! applets {
+    ($($feature:literal $crate_name:ident,)*) => {
+        &[$(#[cfg(feature = $feature)] (stringify!($crate_name), &$crate_name::APPLET),)*]
+    };
+}
+
+const APPLETS: &[(&str, &Applet)] = applets![
+    "config-json" minke_config_json,
+    "dns" minke_dns,
+    "engine" minke_engine,
+    "hostapp-update" minke_hostapp_update,
+    "init" minke_init,
+    "journald" minke_journald,
+    "mdns" minke_mdns,
+    "mount-state" minke_mount_state,
+    "network" minke_network,
+    "ntp" minke_ntp,
+    "ssh-keys" minke_ssh_keys,
+    "supervisor" minke_supervisor,
+    "timesync" minke_timesync,
+    "udev-rules" minke_udev_rules,
+];
+
 fn main() {
-    let manifest = std::fs::read_to_string("Cargo.toml").expect("Cargo.toml");
-    let mut code = String::from("static APPLETS: &[&Applet] = &[\n");
-    for name in features(&manifest) {
-        if std::env::var_os(format!("CARGO_FEATURE_{}", name.to_uppercase().replace('-', "_"))).is_some() {
-            writeln!(code, "    &minke_{}::APPLET,", name.replace('-', "_")).expect("string");
+    let out = std::env::var("OUT_DIR").expect("set by cargo");
+    let mut code = String::from("static PROGRAMS: &[Entry] = &[\n");
+    let mut texts = String::new();
+    for (crate_name, applet) in APPLETS {
+        for (index, program) in applet.programs.iter().enumerate() {
+            let (name, options) = (program.name, minke_applet::options(program));
+            let rest = format!("{crate_name}::APPLET.programs[{index}]");
+            writeln!(
+                code,
+                "Entry {{ name: {name:?}, options: {options:?}, parsing: {rest}.parsing, run: {rest}.run }},"
+            )
+            .expect("string");
+            texts.push_str(&minke_applet::help(program));
+            texts.push('\0');
         }
     }
-    code.push_str("];\n");
+    texts.push_str(include_str!("src/usage.txt"));
+    let packed = miniz_oxide::deflate::compress_to_vec(texts.as_bytes(), 10);
+    std::fs::write(format!("{out}/texts"), packed).expect("OUT_DIR is writable");
+    code.push_str("];\nstatic TEXTS: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/texts\"));\n");
+    writeln!(code, "const TEXTS_SIZE: usize = {};", texts.len()).expect("string");
     let version = std::env::var("CARGO_PKG_VERSION").expect("set by cargo");
     writeln!(code, "const BUILD: Build = Build {{ version: {version:?}, time: {} }};", build_time())
         .expect("string");
-    let out = std::env::var("OUT_DIR").expect("set by cargo");
     std::fs::write(format!("{out}/applets.rs"), code).expect("OUT_DIR is writable");
-    println!("cargo::rerun-if-changed=Cargo.toml");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/usage.txt");
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/logs/HEAD");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
-}
-
-/// The feature names, in the manifest's order, which is the order of `minke --list`.
-fn features(manifest: &str) -> Vec<&str> {
-    let section = manifest.split("\n[features]\n").nth(1).unwrap_or_default();
-    let section = section.split("\n[").next().unwrap_or_default();
-    section
-        .lines()
-        .filter(|line| line.contains("dep:"))
-        .filter_map(|line| line.split_once('=').map(|(name, _)| name.trim()))
-        .collect()
 }
 
 /// `SOURCE_DATE_EPOCH`, else the time of the commit, else 0 (a source archive without either).

@@ -1,12 +1,12 @@
 //! `minke --install DIR`: a relative symbolic link for each program.
 
-use minke_applet::{EXIT_USAGE, Program};
+use minke_applet::{EXIT_USAGE, Entry};
 use minke_sys::{Errno, Error, Result, file, status};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 /// Links every program into `folder`. Names that exist and are not links are left alone and reported.
-pub(crate) fn install(folder: Option<&OsStr>, programs: impl Iterator<Item = &'static Program>) -> u8 {
+pub(crate) fn install(folder: Option<&OsStr>, programs: &[Entry]) -> u8 {
     let Some(folder) = folder else {
         minke_applet::errln!("minke: --install needs a folder; see 'minke --help'");
         return EXIT_USAGE;
@@ -14,7 +14,7 @@ pub(crate) fn install(folder: Option<&OsStr>, programs: impl Iterator<Item = &'s
     minke_applet::report(link_all(Path::new(folder), programs).map(|()| 0))
 }
 
-fn link_all(folder: &Path, programs: impl Iterator<Item = &'static Program>) -> Result<()> {
+fn link_all(folder: &Path, programs: &[Entry]) -> Result<()> {
     let own = file::real_path(Path::new("/proc/self/exe"))?;
     let folder = file::real_path(folder)?;
     let target = relative(&folder, &own);

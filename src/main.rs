@@ -6,32 +6,20 @@
 
 mod install;
 
-use minke_applet::{Applet, Build, Program};
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+use minke_applet::{Build, Entry};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::Path;
 
 include!(concat!(env!("OUT_DIR"), "/applets.rs"));
 
+/// Where [`help`] finds no program, it has this one's text.
+const USAGE: &str = "";
+
 /// Exit status of a shell that finds no such command (POSIX, XCU 2.8.2).
 const EXIT_NOT_FOUND: u8 = 127;
-
-const USAGE: &str = "minke: the host operating system of a container device as one binary
-
-Usage: minke APPLET [ARGUMENT]...
-       APPLET [ARGUMENT]...          through a link of that name
-       minke --list | --install DIR | --help | --version
-
-Options:
-  --list         Print the programs, one a line, with what they do
-  --install DIR  Make a relative symbolic link in DIR for each program
-  --help         Print this help
-  --version      Print the version and the build time (seconds since 1970)
-
-Examples:
-  minke --install /usr/bin
-  minke journalctl -u balena -n 20
-";
 
 #[global_allocator]
 static MEMORY: minke_sys::memory::Memory = minke_sys::memory::Memory;
@@ -50,19 +38,19 @@ fn dispatch(mut arguments: Vec<OsString>) -> u8 {
     let called_as = if arguments.is_empty() { OsString::new() } else { arguments.remove(0) };
     let name = Path::new(&called_as).file_name().unwrap_or_default();
     if let Some(program) = find(name) {
-        return minke_applet::run(program, arguments, BUILD);
+        return minke_applet::start(program, arguments, BUILD, &|| help(program.name));
     }
     if arguments.is_empty() {
-        return minke_applet::print(USAGE);
+        return minke_applet::print(&help(USAGE));
     }
     let first = arguments.remove(0);
     match first.to_str() {
-        Some("--help" | "-h") => minke_applet::print(USAGE),
+        Some("--help" | "-h") => minke_applet::print(&help(USAGE)),
         Some("--version") => minke_applet::print(&format!("minke {} {}\n", BUILD.version, BUILD.time)),
         Some("--list") => minke_applet::print(&list()),
-        Some("--install") => install::install(arguments.first().map(OsString::as_os_str), programs()),
+        Some("--install") => install::install(arguments.first().map(OsString::as_os_str), PROGRAMS),
         _ => match find(&first) {
-            Some(program) => minke_applet::run(program, arguments, BUILD),
+            Some(program) => minke_applet::start(program, arguments, BUILD, &|| help(program.name)),
             None => {
                 minke_applet::errln!("minke: no applet '{}'; see 'minke --list'", first.display());
                 EXIT_NOT_FOUND
@@ -71,18 +59,29 @@ fn dispatch(mut arguments: Vec<OsString>) -> u8 {
     }
 }
 
-fn programs() -> impl Iterator<Item = &'static Program> {
-    APPLETS.iter().flat_map(|applet| applet.programs)
-}
-
-fn find(name: &OsStr) -> Option<&'static Program> {
-    programs().find(|program| OsStr::new(program.name) == name)
+fn find(name: &OsStr) -> Option<&'static Entry> {
+    PROGRAMS.iter().find(|program| OsStr::new(program.name) == name)
 }
 
 fn list() -> String {
     let mut text = String::new();
-    for program in programs() {
-        let _ = writeln!(text, "{:16} {}", program.name, program.about);
+    for (program, help) in PROGRAMS.iter().zip(texts().split('\0')) {
+        let _ = writeln!(text, "{:16} {}", program.name, help.lines().next().unwrap_or_default());
     }
     text
+}
+
+/// The help of the program with this name, or this one's own.
+fn help(name: &str) -> String {
+    let index = PROGRAMS.iter().position(|program| program.name == name).unwrap_or(PROGRAMS.len());
+    texts().split('\0').nth(index).unwrap_or_default().to_owned()
+}
+
+/// What all programs say when asked for help, in their order, and this one last.
+fn texts() -> String {
+    let mut texts = vec![0; TEXTS_SIZE];
+    let mut inflate = Box::<DecompressorOxide>::default();
+    // All of it fits, as it was measured when it was compressed.
+    decompress(&mut inflate, TEXTS, &mut texts, 0, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF);
+    String::from_utf8(texts).unwrap_or_default()
 }

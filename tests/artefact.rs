@@ -34,10 +34,20 @@ pub enum Fault {
     Network,
     /// A health check of its own fails.
     Health,
+    /// Its first process stands still, once the watchdog is up.
+    Hang,
 }
 
-const FAULTS: [Fault; 7] =
-    [Fault::None, Fault::Kernel, Fault::Init, Fault::Corrupt, Fault::Engine, Fault::Network, Fault::Health];
+const FAULTS: [Fault; 8] = [
+    Fault::None,
+    Fault::Kernel,
+    Fault::Init,
+    Fault::Corrupt,
+    Fault::Engine,
+    Fault::Network,
+    Fault::Health,
+    Fault::Hang,
+];
 
 /// The archive of a development release. Those of one version and fault are the same file.
 pub fn archive(arch: Arch, version: &str, fault: Fault) -> PathBuf {
@@ -96,6 +106,16 @@ fn spoil(fault: Fault, tree: &Tree<'_>) -> Result<()> {
         }
         (Fault::Engine, Tree::Root(root)) => ends(root, "balena"),
         (Fault::Network, Tree::Root(root)) => ends(root, "NetworkManager"),
+        (Fault::Hang, Tree::Root(root)) => {
+            let path = "usr/lib/hang";
+            let script = "#!/bin/sh\nmodprobe softdog\n\
+                          until ls -l /proc/1/fd | grep -q watchdog0; do systemctl restart fake-hwclock-update; sleep 1; done\n\
+                          echo 1 > /sys/fs/cgroup/init.scope/cgroup.freeze\n";
+            root.file(path, script)?;
+            root.mode(path, 0o755)?;
+            let unit = "[Service]\nExecStart=\nExecStart=/usr/lib/hang\n";
+            root.file(&format!("{UNITS}/balena.service.d/fault.conf"), unit)
+        }
         (Fault::Health, Tree::Root(root)) => {
             let path = "etc/rollback-health.d/never";
             root.file(path, "#!/bin/sh\necho 'this system is never well'\nexit 1\n")?;

@@ -4,9 +4,10 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
+use crate::disk::Partition;
 use crate::guest::{BOOT, build, first_line, get_until, sh, start, try_sh, until};
-use crate::project;
 use crate::registry::Registry;
+use crate::{project, run};
 use minke_image::arch::Arch;
 use minke_image::cache::Cache;
 use minke_image::demo;
@@ -16,6 +17,7 @@ use minke_image::machine::Start;
 use minke_image::shell::SHELL_SIGN;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Attempts that suffice for a system that is well, however busy the machine is.
 pub const PATIENT: u32 = 60;
@@ -30,6 +32,8 @@ pub enum Way {
     Registry,
     /// As an archive that is read from a pipe.
     Pipe,
+    /// As an archive on the data partition, from [`Device::with`].
+    Card,
 }
 
 /// The device.
@@ -66,6 +70,20 @@ impl Device {
         Self::on(Settings { start: Start::Firmware, ..Settings::new(arch, &image(arch)) })
     }
 
+    /// Starts a device for the first time with archives on its data partition.
+    pub fn with(arch: Arch, archives: &[&Path]) -> Self {
+        let disk = image(arch);
+        let data = Partition::labelled(&disk, "resin-data");
+        let file = data.extract(&disk);
+        for archive in archives {
+            let request = format!("write {} {}", archive.display(), on_card(archive));
+            run(Command::new("debugfs").args(["-w", "-R", &request]).arg(&file));
+        }
+        data.put_back(&disk, &file);
+        std::fs::remove_file(file).unwrap();
+        Self::on(Settings { start: Start::Firmware, ..Settings::new(arch, &disk) })
+    }
+
     /// Starts it with settings of the test's own.
     pub fn on(settings: Settings) -> Self {
         let mut device = Self::of(start(settings));
@@ -98,10 +116,15 @@ impl Device {
 
     /// The command that installs an archive.
     pub fn command(&self, archive: &Path, way: Way) -> String {
+        if way == Way::Card {
+            return format!("hostapp-update -f /mnt/data/{}", on_card(archive));
+        }
         let reference = self.registry.offer("os", archive);
         match way {
             Way::Registry => format!("hostapp-update --insecure-registry -i {reference}"),
-            Way::Pipe => format!("wget -q -O - {} | hostapp-update -f -", self.registry.archive("os")),
+            Way::Pipe | Way::Card => {
+                format!("wget -q -O - {} | hostapp-update -f -", self.registry.archive("os"))
+            }
         }
     }
 
@@ -152,4 +175,10 @@ impl Device {
     pub fn keeps(&self) {
         get_until(&self.guest, demo::PORT, "/keep/marker", KEPT);
     }
+}
+
+/// An archive's name on a data partition: that of its folder in the cache.
+fn on_card(archive: &Path) -> String {
+    let name = archive.parent().and_then(Path::file_name).unwrap_or_default();
+    format!("{}.tar", name.to_string_lossy())
 }

@@ -30,16 +30,21 @@ if test "${resin_root_part}" = "3"; then
 fi
 if test "${upgrade_available}" = "1"; then
   if test -z "${bootcount}"; then setenv bootcount 0; fi
-  if test ${bootcount} -lt 3; then
-    setexpr bootcount ${bootcount} + 1
-    # Stage 1 restarts at once where a system that is no longer on trial would go on.
-    setenv trial "minke.trial=${bootcount}"
+  # As words: to garbage, U-Boot would add a hexadecimal one for ever.
+  if test "${bootcount}" = "0"; then
+    setenv bootcount 1
+  elif test "${bootcount}" = "1"; then
+    setenv bootcount 2
+  elif test "${bootcount}" = "2"; then
+    setenv bootcount 3
   else
     setenv bootcount 4
     setenv swap ${slot}
     setenv slot ${other}
     setenv other ${swap}
   fi
+  # Stage 1 restarts at once where a system that is no longer on trial would go on.
+  if test "${bootcount}" != "4"; then setenv trial "minke.trial=${bootcount}"; fi
   env export -t ${scratch} bootcount
   fatwrite ${bootpart} ${scratch} bootcount.env ${filesize}
 fi

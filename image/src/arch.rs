@@ -145,10 +145,10 @@ impl Arch {
     }
 
     /// Modules in the initramfs that stage 1 loads when it needs them: what checks the root image when the boot arguments
-    /// have its root hash, and what reads the boot partition where this kernel is the boot loader.
+    /// have its root hash, and what reads the boot partition where this kernel is the boot loader or a slot is broken.
     pub fn optional_boot_modules(self) -> &'static [&'static str] {
         match self {
-            Arch::Armv6 | Arch::Armv7 => &["dm_verity", "sha256_arm"],
+            Arch::Armv6 | Arch::Armv7 => &["dm_verity", "sha256_arm", "vfat", "nls_cp437", "nls_ascii"],
             Arch::Aarch64 => &["dm_verity", "sha256_arm64", "sha2_ce", "vfat", "nls_cp437", "nls_ascii"],
             Arch::X86_64 => &["dm_verity", "sha256_ssse3", "vfat", "nls_cp437", "nls_ascii"],
         }

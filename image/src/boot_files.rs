@@ -84,8 +84,9 @@ pub fn kernel_arguments(arch: Arch, development: bool) -> String {
     arguments
 }
 
-/// What QEMU's Raspberry Pi needs besides: it has no ASB registers, and their driver would take an external abort.
-pub const PI_EMULATION_ARGUMENT: &str = "initcall_blacklist=bcm2835_power_driver_init";
+/// What QEMU's Raspberry Pi needs besides: it has no ASB registers, and their driver would take an external abort; and its
+/// watchdog resets the machine as soon as it is started.
+pub const PI_EMULATION_ARGUMENT: &str = "initcall_blacklist=bcm2835_power_driver_init systemd.watchdog_sec=0";
 
 fn grub(root: &Root, development: bool) -> Result<()> {
     root.folder("EFI/BOOT")?;

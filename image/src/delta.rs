@@ -9,7 +9,9 @@
 use crate::arch::Arch;
 use crate::cache::hex;
 use crate::error::{Error, Result};
-use crate::hostapp::{LABELS, OS_RELEASE_LABEL, SIZE_LABEL, Signing, VERSION_LABEL, is_slot_content, tag};
+use crate::hostapp::{
+    BOOT_FILES_LABEL, LABELS, OS_RELEASE_LABEL, SIZE_LABEL, Signing, VERSION_LABEL, is_slot_content, tag,
+};
 use crate::oci::{Archive, Compression, Image, gzip};
 use crate::tar::{Member, Tar};
 use minke_wire::delta::{Decoder, Event};
@@ -84,8 +86,8 @@ pub fn make(base: &Archive, target: &Archive) -> Result<Delta> {
         labels.insert(name.into(), value.as_str().into());
     }
     let of_target = |name: &str| {
-        let known =
-            [VERSION_LABEL, SIZE_LABEL].contains(&name) || LABELS.iter().any(|(label, _)| *label == name);
+        let known = [VERSION_LABEL, SIZE_LABEL, BOOT_FILES_LABEL].contains(&name)
+            || LABELS.iter().any(|(label, _)| *label == name);
         known || name.starts_with(OS_RELEASE_LABEL)
     };
     for (name, value) in target.labels.iter().filter(|(name, _)| of_target(name)) {

@@ -36,6 +36,9 @@ pub const LABELS: &[(&str, &str)] = &[
 /// The label with the bytes that the files take in a slot.
 pub const SIZE_LABEL: &str = "io.minke.size";
 
+/// The label with the files of the boot partition, a line each: MD5 sum, bytes, path.
+pub const BOOT_FILES_LABEL: &str = "io.minke.boot.files";
+
 /// A slot's block, in bytes.
 const BLOCK: u64 = 4096;
 
@@ -164,6 +167,7 @@ pub fn build(from: &Ingredients<'_>, scratch: &Scratch) -> Result<HostApp> {
     let mut labels = labels(from.release);
     let size = size_in_slot(&content)?;
     labels.insert(SIZE_LABEL.into(), size.to_string().into());
+    labels.insert(BOOT_FILES_LABEL.into(), listed(&boot_files)?.into());
     let image = Image::new(layer(&content, &boot_files, from)?, arch, &json!({ "Labels": labels }), stamp);
     Ok(HostApp { content, boot_files, image, size })
 }
@@ -185,6 +189,16 @@ fn layer(content: &Root, boot_files: &Root, from: &Ingredients<'_>) -> Result<Ve
         tar.link(link, "../../sbin/init")?;
     }
     Ok(tar.finish())
+}
+
+/// The boot files, for a device that wants to know before the download whether it has room for them.
+fn listed(boot_files: &Root) -> Result<String> {
+    let mut list = String::new();
+    for line in rootfs::fingerprint(boot_files.top(), "", &|name| name == "balenaos.fingerprint")?.lines() {
+        let (sum, name) = line.split_once("  ").unwrap_or_default();
+        list.push_str(&format!("{sum} {} {name}\n", size(&boot_files.at(name))?));
+    }
+    Ok(list)
 }
 
 /// The bytes of the blocks that the content takes.

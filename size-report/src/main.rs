@@ -134,14 +134,22 @@ fn run(request: &Request) -> Result<bool, Error> {
         return Ok(true);
     }
     let folder = Path::new("size-report");
-    let mut items = Vec::new();
-    for target in &request.targets {
+    // At once: most of the time goes into packing the images, each of which one processor packs.
+    let weigh = |target: &str| {
         eprintln!("measuring {target}");
-        items.extend(build::measure(target, request.features)?);
+        let mut items = build::measure(target, request.features)?;
         if !request.no_images {
             items.extend(build::images(target)?);
         }
-    }
+        Ok(items)
+    };
+    let found: Result<Vec<Vec<Item>>, Error> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            request.targets.iter().map(|target| scope.spawn(|| weigh(target.as_str()))).collect();
+        let ended = |_| Err(Error::Command("a measurement has panicked".to_owned()));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(ended)).collect()
+    });
+    let mut items: Vec<Item> = found?.into_iter().flatten().collect();
     if let Some(target) = &request.memory {
         items.extend(memory::measure(target)?);
     }

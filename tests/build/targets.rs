@@ -1,6 +1,9 @@
 //! The four release binaries: static, stripped, for the right processor, with 64-bit time, and each runs.
 
+use minke_image::cache::Cache;
+use minke_image::tree::walk;
 use minke_tests::{TARGETS, project, release, run, text};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -63,32 +66,48 @@ fn no_32_bit_time() {
     }
 }
 
-/// One target per run, chosen by the day, so that each has its turn; set `MINKE_REPRODUCE=ARCH` to choose.
+/// One target per run, chosen by the day, so that each has its turn; set `MINKE_REPRODUCE=ARCH` to choose. The second folder
+/// stays in the cache, so that only what has changed since its last turn is compiled again there.
 #[test]
 fn built_twice_in_different_folders_gives_the_same_bytes() {
     let day = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400;
     let of_the_day = TARGETS[usize::try_from(day).unwrap() % TARGETS.len()].0.to_owned();
     let target = std::env::var("MINKE_REPRODUCE").unwrap_or(of_the_day);
-    let copy = std::env::temp_dir().join(format!("minke-reproduce-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&copy);
-    let source = project();
-    let mut listing = Command::new("git");
-    listing.current_dir(&source).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    for name in text(&run(&mut listing)).split('\0').filter(|name| !name.is_empty()) {
-        let (from, to) = (source.join(name), copy.join(name));
-        // A file that git knows and the folder has not was removed by the change under test.
-        if from.exists() {
-            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-            std::fs::copy(&from, &to).unwrap();
-        }
-    }
-    let epoch = text(&run(Command::new("git").current_dir(&source).args(["log", "-1", "--format=%ct"])));
+    let cache = Cache::open().unwrap();
+    let _lock = cache.lock("reproduce").unwrap();
+    let copy = cache.folder("reproduce/source").unwrap();
+    copy_source(&project(), &copy);
+    let mut commit = Command::new("git");
+    let epoch = text(&run(commit.current_dir(project()).args(["log", "-1", "--format=%ct"])));
     let second = run(Command::new(copy.join("release/build"))
         .arg(&target)
         .env("SOURCE_DATE_EPOCH", epoch.trim())
-        .env_remove("CARGO_TARGET_DIR"));
+        .env("CARGO_TARGET_DIR", cache.folder("reproduce/target").unwrap()));
     let (first, second) = (release(&target), text(&second).trim().to_owned());
     let same = std::fs::read(&first).unwrap() == std::fs::read(&second).unwrap();
-    let _ = std::fs::remove_dir_all(&copy);
     assert!(same, "{target}: {} and {second} differ", first.display());
+}
+
+/// Makes `copy` hold the source and nothing else. Files that are as they were keep their time, by which Cargo knows them.
+fn copy_source(source: &Path, copy: &Path) {
+    let mut listing = Command::new("git");
+    listing.current_dir(source).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let listing = text(&run(&mut listing));
+    // A file that git knows and the folder has not was removed by the change under test.
+    let names: BTreeSet<&str> =
+        listing.split('\0').filter(|name| !name.is_empty() && source.join(name).is_file()).collect();
+    for (name, path) in walk(copy).unwrap() {
+        if !path.is_dir() && !names.contains(name.as_str()) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    for name in names {
+        let (from, to) = (source.join(name), copy.join(name));
+        let content = std::fs::read(&from).unwrap();
+        if !std::fs::read(&to).is_ok_and(|old| old == content) {
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::write(&to, content).unwrap();
+        }
+        std::fs::set_permissions(&to, from.metadata().unwrap().permissions()).unwrap();
+    }
 }

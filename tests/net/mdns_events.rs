@@ -341,3 +341,32 @@ fn without_a_responder_commands_say_so() {
     assert_eq!(output.status.code(), Some(1));
     assert!(errors(&output).contains("the responder is not running"), "{}", errors(&output));
 }
+
+#[test]
+fn two_interfaces_on_one_network_are_both_known() {
+    let lab = Lab::new("twice");
+    let (a, b) = (lab.host(1), lab.host(2));
+    a.connect("eth1");
+    a.ip("address add 10.77.0.21/24 dev eth1");
+    let mut command = b.command("/usr/bin/python3");
+    command.arg(minke_tests::project().join("tests/net/zeroconf_peer.py")).args(["watch", "10.77.0.2"]);
+    let seen = Background::start(&lab, "watch", &mut command);
+    seen.until("known");
+    let ours = a.minke("ours");
+    let known = |addresses: &str| {
+        let is = || seen.text().lines().last() == Some(&format!("known {addresses} "));
+        until_or(addresses, is, || format!("{}{}", seen.text(), ours.status()));
+    };
+    known("10.77.0.1 10.77.0.21");
+    // What one interface announces makes an end of what else has its name, unless the other says it again.
+    for (address, addresses) in [
+        ("10.77.0.31", "10.77.0.1 10.77.0.21 10.77.0.31"),
+        ("10.77.0.32", "10.77.0.1 10.77.0.21 10.77.0.31 10.77.0.32"),
+    ] {
+        a.ip(&format!("address add {address}/24 dev eth1"));
+        known(addresses);
+        // Longer than three announcements and the second after which they count.
+        std::thread::sleep(Duration::from_secs(6));
+        known(addresses);
+    }
+}

@@ -162,6 +162,57 @@ fn three_servers_with_nts_and_a_restart_without_key_exchange() {
 }
 
 #[test]
+fn nts_over_ipv6_with_key_exchange_and_time() {
+    in_namespace(|| {
+        let scratch = Scratch::new("nts-v6");
+        let folder = &scratch.0;
+        certificates(folder, "IP:fd77::1,IP:fd77::2");
+        let (key, certificate) = (folder.join("server.key"), folder.join("server.pem"));
+        let more = format!("ntsserverkey {}\nntsservercert {}\n", key.display(), certificate.display());
+        let servers: Vec<Daemon> = (1..=2)
+            .map(|number| honest(folder, format!("[fd77::{number}]:123").parse().unwrap(), 2, &more))
+            .collect();
+        // The command first, as it says best what is wrong.
+        let end = Instant::now() + LIMIT;
+        loop {
+            let output = ntp(folder, "query --nts --json fd77::1");
+            let answer = parse_str(&text(&output)).unwrap_or(Value::Null);
+            if answer["synchronized"].as_bool() == Some(true) {
+                assert_eq!(
+                    (answer["address"].as_str(), answer["nts"].as_bool()),
+                    (Some("fd77::1"), Some(true))
+                );
+                break;
+            }
+            assert!(Instant::now() < end, "{}", errors(&output));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(
+            errors(&ntp(folder, "query --nts --ipv4 fd77::1")).contains("no address of the wanted family")
+        );
+        let list =
+            "server fd77::1 nts iburst minpoll 0 maxpoll 2\nserver fd77::2 nts iburst minpoll 0 maxpoll 2\n";
+        let good = |sources: &[Value]| {
+            sources.len() == 2
+                && sources.iter().all(|source| is_authenticated(source) && number(source, "valid") >= 4)
+                && sources.iter().any(|source| source["state"].as_str() == Some("*"))
+        };
+        let client = Client::start(folder, list, &[]);
+        client.until("both are authenticated", good);
+        drop(client);
+        // Keys and cookies are kept for these addresses too: nobody trusts the servers any more, and nobody asks them.
+        sh(
+            folder,
+            "mv ca.pem was.pem; openssl req -x509 -newkey rsa:2048 -nodes -keyout x.key -out ca.pem -days 9 -subj /CN=X",
+        );
+        let client = Client::start(folder, list, &[]);
+        client.until("both are authenticated without an exchange", good);
+        assert!(!client.log().contains("issuer is unknown"), "{}", client.log());
+        drop(servers);
+    });
+}
+
+#[test]
 fn what_a_path_does_to_signed_answers_never_counts() {
     in_namespace(|| {
         let scratch = Scratch::new("nts-path");

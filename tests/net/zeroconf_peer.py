@@ -1,9 +1,10 @@
-"""python-zeroconf on a host: browses _ssh._tcp, or publishes a service of _http._tcp; until it is killed."""
+"""python-zeroconf on a host: browses _ssh._tcp, publishes a service of _http._tcp, or prints which IPv4 addresses its cache
+has for ours.local whenever they change, without asking; until it is killed."""
 
 import ipaddress
 import sys
 import time
-from zeroconf import ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
+from zeroconf import ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf, current_time_millis
 
 
 def changed(zeroconf, service_type, name, state_change):
@@ -18,6 +19,16 @@ def changed(zeroconf, service_type, name, state_change):
 
 mode, address = sys.argv[1:]
 zeroconf = Zeroconf(interfaces=[address])
+if mode == "watch":
+    before = None
+    while True:
+        now = current_time_millis()
+        records = [record for record in zeroconf.cache.entries_with_name("ours.local.") if record.type == 1]
+        known = sorted(str(ipaddress.ip_address(record.address)) for record in records if not record.is_expired(now))
+        if known != before:
+            print("known", *known, "", flush=True)
+            before = known
+        time.sleep(0.1)
 if mode == "browse":
     browser = ServiceBrowser(zeroconf, "_ssh._tcp.local.", handlers=[changed])
 else:

@@ -31,6 +31,9 @@ const RULE: &[(&str, &str, Option<&str>, [u32; 5])] = &[
     ("3", "1", Some("2"), [3, 2, 2, 2, 2]),
     ("3", "1", Some("3"), [2; 5]),
     ("3", "1", Some("9"), [2; 5]),
+    // A count that is none leads to the end of the trial, and no further.
+    ("3", "1", Some("abc"), [2; 5]),
+    ("3", "1", Some("1f"), [2; 5]),
     // What a damaged record says is the first root.
     ("", "0", None, [2; 5]),
     ("zz", "0", None, [2; 5]),

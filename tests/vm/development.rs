@@ -87,14 +87,20 @@ fn a_production_image_has_a_shell_in_development_mode_alone() {
     sh(&mut guest, &format!("systemctl is-active {port} && ! systemctl is-active console-shell"));
     until(&mut guest, &format!("{PING} | grep -qx OK"));
     // The mode ends, and with it the shell that we type into; the port is open on no address.
+    let leave = format!(
+        "sleep 1; config-json set developmentMode false\n\
+         n=0; while systemctl is-active -q getty@tty1 || systemctl is-active -q {port} || netstat -tln | grep -q :2375 || \
+         ! balena version > /dev/null 2>&1; do\n\
+         n=$((n+1)); [ $n -lt 60 ] || break; sleep 1; done\n\
+         (netstat -tln; systemctl is-active getty@tty1 {port}) > /mnt/boot/seen; sync; config-json set developmentMode true"
+    );
     sh(
         &mut guest,
-        "printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c \"sleep 1; config-json set developmentMode false; sleep 8; \
-         (netstat -tln; systemctl is-active getty@tty1 PORT) > /mnt/boot/seen; sync; config-json set developmentMode true\"\\n' \
-         > /run/systemd/system/leave.service; sed -i s/PORT/PORT_NAME/ /run/systemd/system/leave.service; \
-         systemctl daemon-reload; systemctl start --no-block leave.service"
-            .replace("PORT_NAME", &port)
-            .as_str(),
+        &format!(
+            "cat > /run/leave.sh <<'END'\n{leave}\nEND\n\
+             printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh /run/leave.sh\\n' > /run/systemd/system/leave.service && \
+             systemctl daemon-reload && systemctl start --no-block leave.service"
+        ),
     );
     wait(&mut guest, "Booted - Check your balenaCloud dashboard.");
     guest.forget_shell();

@@ -1,7 +1,6 @@
 //! Power cuts and clean ends, and what they leave on the disk.
 
 use crate::guest::{BOOT, FASTEST, booted, direct, firmware, first_line, power_off, sh, start, until, wait};
-use minke_image::arch::Arch;
 use minke_image::guest::Guest;
 use minke_image::guest::Settings;
 use minke_image::tree::Scratch;
@@ -41,7 +40,7 @@ pub(crate) fn check_clean(guest: &Guest) {
 /// comes back with the same identity and runs its container, and no file system has a fault.
 #[test]
 fn power_cuts_lose_nothing_and_poweroff_leaves_all_clean() {
-    let mut guest = start(firmware(Arch::X86_64));
+    let mut guest = start(firmware(FASTEST));
     first_line(&mut guest);
     let uuid = sh(&mut guest, "config-json get uuid");
     let machine = sh(&mut guest, "cat /etc/machine-id");

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod automount;
+mod broken_slot;
 mod chain;
 mod cloud;
 mod config;
@@ -12,6 +13,7 @@ mod disk;
 mod disk_growth;
 mod dns;
 mod foreign;
+mod leap;
 mod mdns;
 mod ntp;
 mod nts;
@@ -25,6 +27,7 @@ mod time;
 mod triggers;
 mod update;
 mod update_faults;
+mod watchdog;
 mod weight;
 
 use minke_tests::guest;

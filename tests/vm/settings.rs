@@ -259,6 +259,7 @@ fn a_broken_file_takes_nothing_down() {
     let processes =
         "for u in balena balena-supervisor NetworkManager; do systemctl show -p MainPID --value $u; done";
     let before = sh(&mut guest, processes);
+    let uuid = sh(&mut guest, "config-json get uuid");
     // At run time: nothing changes, and one line says where.
     for (content, found) in BROKEN {
         sh(&mut guest, &format!("printf '%b' '{content}' > /mnt/boot/config.json"));
@@ -320,15 +321,23 @@ fn a_broken_file_takes_nothing_down() {
         "good again",
         "! config-json status | grep -q others && ! grep -q scheme /mnt/state/config.json.good",
     );
-    for (content, found) in BROKEN {
-        sh(&mut guest, &format!("printf '%b' '{content}' > /mnt/boot/config.json"));
+    // The last one is missing altogether.
+    for (content, found) in
+        BROKEN.into_iter().map(|(content, found)| (Some(content), found)).chain([(None, "")])
+    {
+        let change = match content {
+            Some(content) => format!("printf '%b' '{content}' > /mnt/boot/config.json"),
+            None => "rm /mnt/boot/config.json; sync".to_owned(),
+        };
+        sh(&mut guest, &change);
         power_off(&mut guest);
         guest.restart().unwrap();
         first_line(&mut guest);
-        within(&mut guest, 60, content, up);
+        within(&mut guest, 60, &change, up);
         let lines = "journalctl -b -p warning -o cat --no-pager | grep '^.config-json.*config.json '";
         let lines = sh(&mut guest, lines);
-        assert!(lines.lines().count() == 1 && lines.contains(found), "{content}: {lines}");
+        assert!(lines.lines().count() == 1 && lines.contains(found), "{change}: {lines}");
+        assert_eq!(sh(&mut guest, "config-json get uuid 2> /dev/null"), uuid, "{change}");
         sh(&mut guest, &format!("cat > /mnt/boot/config.json <<'END'\n{good}\nEND"));
         sh(&mut guest, "sleep 1");
     }

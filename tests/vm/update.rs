@@ -19,9 +19,9 @@ fn good(device: &mut Device, arch: Arch, version: &str, to: u32, way: Way) {
 
 /// A release whose kernel or stage 1 does not get through: three tries, then the old one, which makes itself the selected
 /// one and starts once more.
-fn never_up(device: &mut Device, arch: Arch, fault: Fault, to: u32) {
+fn never_up(device: &mut Device, arch: Arch, fault: Fault, to: u32, way: Way) {
     let (old, from) = (running(device), 5 - to);
-    device.install(&archive(arch, "8.9.0", fault), Way::Pipe);
+    device.install(&archive(arch, "8.9.0", fault), way);
     device.reboot();
     for number in 1..=3 {
         device.starts(to, &format!("upgrade_available=1 bootcount={number}"));
@@ -65,7 +65,7 @@ fn a_good_update_one_whose_kernel_panics_and_one_whose_engine_is_broken() {
     let arch = Arch::Aarch64;
     let mut device = Device::start(arch);
     good(&mut device, arch, "8.1.0", 3, Way::Registry);
-    never_up(&mut device, arch, Fault::Kernel, 2);
+    never_up(&mut device, arch, Fault::Kernel, 2, Way::Pipe);
     unwell(&mut device, arch, Fault::Engine, 2);
 }
 
@@ -75,7 +75,7 @@ fn the_other_ways_to_fail() {
     let arch = Arch::Aarch64;
     let mut device = Device::start(arch);
     for fault in [Fault::Init, Fault::Corrupt] {
-        never_up(&mut device, arch, fault, 3);
+        never_up(&mut device, arch, fault, 3, Way::Pipe);
     }
     for fault in [Fault::Network, Fault::Health] {
         unwell(&mut device, arch, fault, 3);
@@ -119,7 +119,7 @@ fn reboots_and_power_cuts_during_the_trial() {
 fn chain(arch: Arch) {
     let mut device = Device::start(arch);
     good(&mut device, arch, "8.1.0", 3, Way::Registry);
-    never_up(&mut device, arch, Fault::Kernel, 2);
+    never_up(&mut device, arch, Fault::Kernel, 2, Way::Pipe);
 }
 
 #[test]
@@ -137,5 +137,10 @@ fn armv7_by_u_boot() {
 #[test]
 #[ignore = "MINKE_UPDATE=all"]
 fn armv6_by_u_boot() {
-    chain(Arch::Armv6);
+    let arch = Arch::Armv6;
+    // The emulated board's network is behind USB and brings 30 kB a second: a release would come in six minutes.
+    let releases = [archive(arch, "8.1.0", Fault::None), archive(arch, "8.9.0", Fault::Kernel)];
+    let mut device = Device::with(arch, &[&releases[0], &releases[1]]);
+    good(&mut device, arch, "8.1.0", 3, Way::Card);
+    never_up(&mut device, arch, Fault::Kernel, 2, Way::Card);
 }

@@ -116,27 +116,28 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use minke_control::dns::{Server, Status};
+    use minke_wire::json::json;
 
     #[test]
     fn for_people() {
-        let server = |domain: &str, rtt_us, state| Server {
-            domain: domain.into(),
-            address: "10.0.0.1#53".into(),
-            state,
-            rtt_us,
-            sent: 120,
-            failed: 2,
+        let server = |domain: &str, rtt_us: Option<u64>, state: &str| {
+            json!({
+                "domain": domain,
+                "address": "10.0.0.1#53",
+                "state": state,
+                "rtt_us": rtt_us,
+                "sent": 120,
+                "failed": 2,
+            })
         };
-        let status = Status {
-            listen: vec!["127.0.0.2:53".into(), "10.114.102.1:53".into()],
-            servers: vec![server("default", Some(12_340), "good"), server("lan corp", None, "untried")],
-            entries: 3,
-            bytes: 2000,
-            limit: 512 << 10,
-            pending: 1,
-            counters: vec![("queries", 7), ("hits", 5)],
-        };
+        let servers = [server("default", Some(12_340), "good"), server("lan corp", None, "untried")];
+        let status = json!({
+            "listen": vec!["127.0.0.2:53".to_owned(), "10.114.102.1:53".to_owned()],
+            "servers": Value::Array(servers.into()),
+            "cache": { "entries": 3, "bytes": 2000, "limit": 524288 },
+            "pending": 1,
+            "counters": { "queries": 7, "hits": 5 },
+        });
         let expected = "\
 Asked at: 127.0.0.2:53 10.114.102.1:53
 Cache:    3 answers in 2 of 512 KiB
@@ -149,7 +150,7 @@ Server                           Asked for            State          Time     Se
 queries          7
 hits             5
 ";
-        assert_eq!(text(&status.to_value()), expected);
+        assert_eq!(text(&status), expected);
         assert!(text(&Value::Null).contains("none: the network"));
     }
 }

@@ -15,7 +15,7 @@ pub fn text(path: &Path) -> CString {
 }
 
 /// Runs a program, which errors call by `name`. One that has not ended within `limit` is killed with all of its group, which it leads, and the error
-/// is `ETIMEDOUT`.
+/// is `ETIME`.
 pub fn run(spawn: &Spawn, name: &str, limit: Duration) -> Result<Exit> {
     let pid = spawn.start()?;
     if let Some(exit) = process::wait_within(pid, limit)? {
@@ -25,5 +25,5 @@ pub fn run(spawn: &Spawn, name: &str, limit: Duration) -> Result<Exit> {
     let _ = process::kill(group, SIGKILL);
     let _ = process::wait(pid);
     log::error(format_args!("{name} did not end within {} s and was killed", limit.as_secs()));
-    Err(Error::new("run", name, Errno::TIMEDOUT))
+    Err(Error::new("run", name, Errno::TIME))
 }

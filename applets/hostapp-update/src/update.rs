@@ -13,7 +13,7 @@ mod slots;
 mod status;
 mod switch;
 mod version;
-mod why;
+pub mod why;
 
 use crate::cloud::Cloud;
 use minke_applet::{Args, EXIT_USAGE, errln, log};

@@ -197,7 +197,9 @@ fn a_hook_that_fails_ends_it_before_the_selection() {
     device.script(&format!("{HOOKS}/10-v2/cleanup"), "touch $HOOKS_DIR/../cleaned");
     let (status, log) = device.hooks("1", &[]);
     assert_eq!(status, 1);
-    assert!(log.contains("85-broken (status 3") && log.contains("words"), "{log}");
+    assert!(log.contains("85-broken: status 3") && log.contains("words"), "{log}");
+    assert_eq!(log.matches("status 3").count(), 1, "once is enough: {log}");
+    assert!(!log.contains("os error"), "{log}");
     assert!(device.has("etc/cleaned"));
     assert_eq!(device.selection().root, Slot::A);
     // A script of a step's name replaces it.
@@ -387,6 +389,26 @@ fn the_slot_that_the_boot_loader_fell_back_to_is_selected() {
     let record = device.read("mnt/state/rollback.json");
     assert!(record.contains("\"attempts\": 3") && record.contains("slot B was started"), "{record}");
     assert!(record.contains("\"from\": \"9.9.9\""), "{record}");
+}
+
+#[test]
+fn a_slot_that_comes_up_after_failed_starts_is_on_trial_no_longer() {
+    let device = Device::new("again");
+    // Stage 1 counted two starts of a system without a judge, or a cut came before its second write.
+    for (upgrade, count) in [(true, 3), (false, 0)] {
+        device.select(Slot::A, upgrade, count);
+        device.put("mnt/state/rollback-altboot-breadcrumb", "8.1.0");
+        assert_eq!(device.0.run("rollback-altboot", &[]).0, 0);
+        assert_eq!(device.selection(), Selection { root: Slot::A, upgrade_available: false, bootcount: 0 });
+        assert!(device.state().is_empty());
+    }
+    // One with a judge goes on.
+    device.select(Slot::A, true, 1);
+    for mark in ["health", "altboot"] {
+        device.put(&format!("mnt/state/rollback-{mark}-breadcrumb"), "");
+    }
+    assert_eq!(device.0.run("rollback-altboot", &[]).0, 0);
+    assert!(device.selection().upgrade_available && device.state().len() == 2);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod pid1;
 mod stage1;
 mod systemctl;
 mod unit;
+mod watchdog;
 mod why;
 
 use minke_applet::{Applet, Args, Flag, Parsing, Program};

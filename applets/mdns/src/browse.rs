@@ -8,6 +8,7 @@ use minke_sys::{Errno, clock};
 use minke_wire::dns::{Data, Kind, Name, texts};
 use minke_wire::json::json;
 use minke_wire::text;
+use std::fmt::Write;
 use std::time::Duration;
 
 pub(crate) const TIMEOUT_FLAG: Flag = Flag {
@@ -88,16 +89,8 @@ struct Found {
     interface: String,
     /// The whole name.
     name: String,
-    place: Option<Place>,
-}
-
-/// Where a service is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    host: String,
-    port: u16,
-    addresses: Vec<String>,
-    txt: Vec<String>,
+    /// Where it is: the line that tells it.
+    place: Option<String>,
 }
 
 impl View {
@@ -136,8 +129,10 @@ impl View {
             if before.is_none() {
                 self.print("+", "added", found);
             }
-            if found.place.is_some() && before.is_none_or(|before| before.place != found.place) {
-                self.print("=", "resolved", found);
+            if let Some(place) = &found.place
+                && before.is_none_or(|before| before.place != found.place)
+            {
+                outln!("{place}");
             }
         }
         for old in &self.shown {
@@ -149,7 +144,7 @@ impl View {
     }
 
     /// Where it is, when its host, its texts and an address are known.
-    fn place(&self, found: &Found) -> Option<Place> {
+    fn place(&self, found: &Found) -> Option<String> {
         let name = Name::parse(&found.name)?;
         let srv = self.find(&found.interface, &name, Kind::SRV).next()?;
         let Some(Data::Srv { port, target, .. }) = Data::of(Kind::SRV, &srv.data) else { return None };
@@ -164,8 +159,36 @@ impl View {
         if addresses.is_empty() {
             return None;
         }
-        let strings = texts(&txt.data).filter(|text| !text.is_empty()).map(graphic).collect();
-        Some(Place { host: host.to_string(), port, addresses, txt: strings })
+        let mut strings: Vec<String> = Vec::new();
+        for string in texts(&txt.data).filter(|text| !text.is_empty()) {
+            strings.push(graphic(string));
+        }
+        let (name, kind) = instance(&found.name);
+        let Found { interface, .. } = found;
+        if self.json {
+            let value = json!({
+                "event": "resolved",
+                "interface": interface,
+                "name": name,
+                "type": kind,
+                "host": host.to_string(),
+                "port": port,
+                "addresses": addresses,
+                "txt": strings,
+            });
+            return Some(value.to_text());
+        }
+        let mut line = format!("= {interface} '{name}' {kind} {host} {port}");
+        for address in addresses {
+            let _ = write!(line, " {address}");
+        }
+        for string in &strings {
+            let _ = write!(line, " \"{string}\"");
+        }
+        if strings.is_empty() {
+            line.push(' ');
+        }
+        Some(line)
     }
 
     fn find<'a>(
@@ -183,46 +206,14 @@ impl View {
 
     fn print(&self, sign: &str, word: &str, found: &Found) {
         let (name, kind) = instance(&found.name);
-        let place = found.place.as_ref().filter(|_| sign == "=");
+        let Found { interface, .. } = found;
         if self.json {
-            let Found { interface, .. } = found;
-            let value = match place {
-                None => json!({ "event": word, "interface": interface, "name": name, "type": kind }),
-                Some(place) => json!({
-                    "event": word,
-                    "interface": interface,
-                    "name": name,
-                    "type": kind,
-                    "host": place.host,
-                    "port": place.port,
-                    "addresses": place.addresses,
-                    "txt": place.txt,
-                }),
-            };
-            return outln!("{value}");
-        }
-        match place {
-            None if name.starts_with('_') => outln!("{sign} {} {name}.{kind}", found.interface),
-            None => outln!("{sign} {} '{name}' {kind}", found.interface),
-            Some(place) => {
-                let Place { host, port, addresses, txt } = place;
-                let addresses = addresses.join(" ");
-                outln!(
-                    "{sign} {} '{name}' {kind} {host} {port} {addresses} {}",
-                    found.interface,
-                    quoted(txt)
-                );
-            }
+            let value = json!({ "event": word, "interface": interface, "name": name, "type": kind });
+            outln!("{value}");
+        } else if name.starts_with('_') {
+            outln!("{sign} {interface} {name}.{kind}");
+        } else {
+            outln!("{sign} {interface} '{name}' {kind}");
         }
     }
-}
-
-fn quoted(texts: &[String]) -> String {
-    let mut line = String::new();
-    for text in texts {
-        line.push('"');
-        line.push_str(text);
-        line.push_str("\" ");
-    }
-    line.trim_end().to_owned()
 }

@@ -125,77 +125,80 @@ fn csv(text: &mut String, values: &[&dyn std::fmt::Display]) {
     text.push('\n');
 }
 
-/// `fast` when a clock or an oscillator runs ahead: when the correction is negative.
-fn pace(correction: i64) -> &'static str {
-    if correction < 0 { "fast" } else { "slow" }
-}
+/// The numbers of `tracking`: label, digits behind the point, how it is told to people, what follows.
+const TRACKING: [(&str, u32, Sign, &str); 9] = [
+    ("System time", 9, Sign::Pace, "seconds"),
+    ("Last offset", 9, Sign::Always, "seconds"),
+    ("RMS offset", 9, Sign::Negative, "seconds"),
+    ("Frequency", 3, Sign::Pace, "ppm"),
+    ("Residual freq", 3, Sign::Always, "ppm"),
+    ("Skew", 3, Sign::Negative, "ppm"),
+    ("Root delay", 9, Sign::Negative, "seconds"),
+    ("Root dispersion", 9, Sign::Negative, "seconds"),
+    ("Update interval", 1, Sign::Negative, "seconds"),
+];
 
-/// The absolute value, for what is followed by [`pace`].
-fn size(correction: i64, decimals: u32) -> String {
-    fixed(correction.saturating_abs(), decimals)
+#[derive(Clone, Copy, PartialEq)]
+enum Sign {
+    /// Of negative numbers.
+    Negative,
+    /// Of each.
+    Always,
+    /// Of none: a word tells.
+    Pace,
 }
 
 fn tracking(form: Form, status: &Status) -> String {
-    let mut text = String::new();
     let time = status.reference_time_ns.unwrap_or(0);
     let refid = if status.stratum == 0 { 0 } else { status.refid };
     let leap = NAMED_LEAP.get(usize::from(status.leap)).copied().unwrap_or("Not synchronised");
     let selected = status.sources.iter().find(|source| source.state == State::Selected);
     let reference = selected.map_or(&status.reference, |source| form.name(source));
-    let frequency = status.frequency_ppb.saturating_neg();
-    let residual = status.residual_frequency_ppb.saturating_neg();
-    let last = status.last_offset_ns.saturating_neg();
-    // Tenths of a second.
-    let interval = status.update_interval_ms.saturating_add(50) / 100;
-    if form.csv {
-        csv(
-            &mut text,
-            &[
-                &format!("{refid:08X}"),
-                reference,
-                &status.stratum,
-                &fixed(time, 9),
-                &fixed(status.system_offset_ns, 9),
-                &fixed(last, 9),
-                &fixed(status.rms_offset_ns, 9),
-                &fixed(frequency, 3),
-                &fixed(residual, 3),
-                &fixed(status.skew_ppb, 3),
-                &fixed(status.root_delay_ns, 9),
-                &fixed(status.root_dispersion_ns, 9),
-                &fixed(interval, 1),
-                &leap,
-            ],
-        );
-        return text;
-    }
-    let date = Civil::from_unix(time.div_euclid(1_000_000_000));
-    let lines: [(&str, &str, &str); 13] = [
-        ("Reference ID", &format!("{refid:08X} ({reference})"), ""),
-        ("Stratum", &format!("{}", status.stratum), ""),
-        ("Ref time (UTC)", &day(date), ""),
-        (
-            "System time",
-            &size(status.system_offset_ns, 9),
-            &format!(" seconds {} of NTP time", pace(status.system_offset_ns)),
-        ),
-        ("Last offset", &signed(last, 9), SECONDS),
-        ("RMS offset", &fixed(status.rms_offset_ns, 9), SECONDS),
-        ("Frequency", &size(status.frequency_ppb, 3), &format!(" ppm {}", pace(status.frequency_ppb))),
-        ("Residual freq", &signed(residual, 3), " ppm"),
-        ("Skew", &fixed(status.skew_ppb, 3), " ppm"),
-        ("Root delay", &fixed(status.root_delay_ns, 9), SECONDS),
-        ("Root dispersion", &fixed(status.root_dispersion_ns, 9), SECONDS),
-        ("Update interval", &fixed(interval, 1), SECONDS),
-        ("Leap status", leap, ""),
+    let stratum = status.stratum;
+    let numbers = [
+        status.system_offset_ns,
+        status.last_offset_ns.saturating_neg(),
+        status.rms_offset_ns,
+        status.frequency_ppb.saturating_neg(),
+        status.residual_frequency_ppb.saturating_neg(),
+        status.skew_ppb,
+        status.root_delay_ns,
+        status.root_dispersion_ns,
+        // Tenths of a second.
+        status.update_interval_ms.saturating_add(50) / 100,
     ];
-    for (label, value, unit) in lines {
-        let _ = writeln!(text, "{label:15} : {value}{unit}");
+    let mut text = if form.csv {
+        format!("{refid:08X},{reference},{stratum},{}", fixed(time, 9))
+    } else {
+        let date = day(Civil::from_unix(time.div_euclid(1_000_000_000)));
+        format!(
+            "Reference ID    : {refid:08X} ({reference})\nStratum         : {stratum}\nRef time (UTC)  : {date}\n"
+        )
+    };
+    for ((label, decimals, sign, unit), number) in TRACKING.into_iter().zip(numbers) {
+        let value = match sign {
+            _ if form.csv => {
+                let _ = write!(text, ",{}", fixed(number, decimals));
+                continue;
+            }
+            Sign::Negative => fixed(number, decimals),
+            Sign::Always => signed(number, decimals),
+            Sign::Pace => fixed(number.saturating_abs(), decimals),
+        };
+        let _ = write!(text, "{label:15} : {value} {unit}");
+        text.push_str(match (sign, decimals, number < 0) {
+            (Sign::Pace, 9, true) => " fast of NTP time",
+            (Sign::Pace, 9, false) => " slow of NTP time",
+            // What makes up for the oscillator has the other sign.
+            (Sign::Pace, _, true) => " slow",
+            (Sign::Pace, _, false) => " fast",
+            _ => "",
+        });
+        text.push('\n');
     }
+    let _ = if form.csv { writeln!(text, ",{leap}") } else { writeln!(text, "Leap status     : {leap}") };
     text
 }
-
-const SECONDS: &str = " seconds";
 
 /// `Sat Nov 21 09:57:28 2026`.
 fn day(date: Civil) -> String {
@@ -340,7 +343,7 @@ fn wait(args: &Args) -> u8 {
         let refid = if status.stratum == 0 { 0 } else { status.refid };
         print(&format!(
             "try: {attempt}, refid: {refid:08X}, correction: {}, skew: {}\n",
-            size(status.system_offset_ns, 9),
+            fixed(status.system_offset_ns.saturating_abs(), 9),
             fixed(status.skew_ppb, 3)
         ));
         // The skew is in ppb, its limit in 1e-9 ppm.

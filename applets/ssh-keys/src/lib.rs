@@ -12,7 +12,7 @@ use minke_config::{Paths, Store};
 use minke_sys::file;
 use minke_wire::authorized_keys::{self, Key};
 use minke_wire::base64::encode_unpadded;
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use std::path::Path;
 
 /// The applet.
@@ -74,7 +74,7 @@ fn list(path: &Path) -> u8 {
     report(file::read_optional(path, LIMIT).map(|content| {
         for line in String::from_utf8_lossy(&content.unwrap_or_default()).lines() {
             if let Ok(Key { options, kind, blob, comment }) = authorized_keys::parse(line) {
-                let fingerprint = encode_unpadded(&Sha256::digest(&blob));
+                let fingerprint = encode_unpadded(digest(&SHA256, &blob).as_ref());
                 let restricted = if options.is_empty() { "" } else { " (restricted)" };
                 outln!("{kind} SHA256:{fingerprint} {comment}{restricted}");
             }

@@ -1,6 +1,7 @@
 //! The command line, read by the program's table.
 
-use crate::{Flag, Parsing, Program};
+use crate::help::{COMMON, Spelled, each};
+use crate::{Entry, Parsing};
 use std::ffi::OsString;
 use std::fmt;
 
@@ -62,26 +63,16 @@ impl fmt::Display for UsageError {
     }
 }
 
-const COMMON: [Flag; 2] = [
-    Flag { short: Some('h'), long: "help", value: None, help: "Print this help" },
-    Flag { short: None, long: "version", value: None, help: "Print the version" },
-];
-
-/// The options that every program has.
-pub(crate) fn common() -> &'static [Flag] {
-    &COMMON
-}
-
-/// Reads `arguments` by the table of `program`: `-n5`, `-n 5`, `-fn5`, `--lines=5`, `--lines 5`; `--` ends the
+/// Reads `arguments` by the table of `entry`: `-n5`, `-n 5`, `-fn5`, `--lines=5`, `--lines 5`; `--` ends the
 /// options, and `-` is an operand.
-pub(crate) fn parse(program: &'static Program, arguments: Vec<OsString>) -> Result<Args, UsageError> {
+pub(crate) fn parse(entry: &'static Entry, arguments: Vec<OsString>) -> Result<Args, UsageError> {
     let mut args = Args::default();
     let mut words = arguments.into_iter();
-    let mut options = program.parsing != Parsing::Raw;
+    let mut options = entry.parsing != Parsing::Raw;
     while let Some(word) = words.next() {
         let bytes = word.as_encoded_bytes();
         if !options || bytes == b"-" || !bytes.starts_with(b"-") {
-            options &= program.parsing != Parsing::StopAtOperand;
+            options &= entry.parsing != Parsing::StopAtOperand;
             args.operands.push(word);
             continue;
         }
@@ -91,8 +82,8 @@ pub(crate) fn parse(program: &'static Program, arguments: Vec<OsString>) -> Resu
                 options = false;
                 false
             }
-            Some(long) => args.take_long(program, long, &mut words)?,
-            None => args.take_short(program, text.get(1..).unwrap_or_default(), &mut words)?,
+            Some(long) => args.take_long(entry, long, &mut words)?,
+            None => args.take_short(entry, text.get(1..).unwrap_or_default(), &mut words)?,
         };
         if ended {
             break;
@@ -105,38 +96,48 @@ type Words = std::vec::IntoIter<OsString>;
 
 impl Args {
     /// Takes `NAME` or `NAME=VALUE` in. Whether it ends the command line: help wins over what follows.
-    fn take_long(&mut self, program: &Program, text: &str, words: &mut Words) -> Result<bool, UsageError> {
+    fn take_long(
+        &mut self,
+        entry: &'static Entry,
+        text: &str,
+        words: &mut Words,
+    ) -> Result<bool, UsageError> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-        let flag = find(program, &|flag| flag.long == name);
+        let flag = find(entry, &|flag| flag.long == name);
         let flag = flag.ok_or_else(|| UsageError::Unknown(format!("--{name}")))?;
-        self.take(flag, value, words)
+        self.take(&flag, value, words)
     }
 
     /// Takes short options in; the value of one is the rest of the word or the next word.
-    fn take_short(&mut self, program: &Program, text: &str, words: &mut Words) -> Result<bool, UsageError> {
+    fn take_short(
+        &mut self,
+        entry: &'static Entry,
+        text: &str,
+        words: &mut Words,
+    ) -> Result<bool, UsageError> {
         let mut rest = text.chars();
         while let Some(short) = rest.next() {
-            let flag = find(program, &|flag| flag.short == Some(short));
+            let flag = find(entry, &|flag| flag.short == short);
             let flag = flag.ok_or_else(|| UsageError::Unknown(format!("-{short}")))?;
             let after = rest.as_str();
-            let value = if flag.value.is_some() && !after.is_empty() { Some(after) } else { None };
+            let value = if flag.valued && !after.is_empty() { Some(after) } else { None };
             let value =
                 value.or(after.strip_prefix('=')).map(|value| value.strip_prefix('=').unwrap_or(value));
-            if self.take(flag, value, words)? {
+            if self.take(&flag, value, words)? {
                 return Ok(true);
             }
-            if flag.value.is_some() {
+            if flag.valued {
                 break;
             }
         }
         Ok(false)
     }
 
-    fn take(&mut self, flag: &Flag, value: Option<&str>, words: &mut Words) -> Result<bool, UsageError> {
+    fn take(&mut self, flag: &Spelled, value: Option<&str>, words: &mut Words) -> Result<bool, UsageError> {
         let option = || format!("--{}", flag.long);
         let ends = matches!(flag.long, "help" | "version");
         let mut value = value.map(str::to_owned);
-        if flag.value.is_none() {
+        if !flag.valued {
             if value.take().is_some() && !ends {
                 return Err(UsageError::UnexpectedValue(option()));
             }
@@ -149,41 +150,18 @@ impl Args {
     }
 }
 
-fn find(program: &Program, wanted: &dyn Fn(&Flag) -> bool) -> Option<&'static Flag> {
-    program.flags.iter().chain(common()).find(|flag| wanted(flag))
+fn find(entry: &'static Entry, wanted: &dyn Fn(&Spelled) -> bool) -> Option<Spelled> {
+    [entry.options, COMMON].into_iter().find_map(|options| each(options).find(wanted))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    static PROGRAM: Program = Program {
-        name: "demo",
-        about: "",
-        usage: "",
-        commands: &[],
-        flags: &[
-            Flag { short: Some('n'), long: "lines", value: Some("N"), help: "" },
-            Flag { short: Some('f'), long: "follow", value: None, help: "" },
-        ],
-        examples: &[],
-        parsing: Parsing::Gnu,
-        run: |_| 0,
-    };
-    static STOPPING: Program = Program { parsing: Parsing::StopAtOperand, ..copy() };
-
-    const fn copy() -> Program {
-        Program {
-            name: "stopping",
-            about: "",
-            usage: "",
-            commands: &[],
-            flags: &[Flag { short: Some('f'), long: "follow", value: None, help: "" }],
-            examples: &[],
-            parsing: Parsing::Gnu,
-            run: |_| 0,
-        }
-    }
+    static PROGRAM: Entry =
+        Entry { name: "demo", options: "nlines=\nffollow\n", parsing: Parsing::Gnu, run: |_| 0 };
+    static STOPPING: Entry =
+        Entry { name: "stopping", options: "ffollow\n", parsing: Parsing::StopAtOperand, run: |_| 0 };
 
     fn words(line: &str) -> Vec<OsString> {
         line.split_whitespace().map(OsString::from).collect()

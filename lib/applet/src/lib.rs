@@ -2,7 +2,7 @@
 //! tells the service manager that it is ready.
 //!
 //! One table defines a program: name, flags, help, examples. The parser, `--help` and `minke --list` derive
-//! from it.
+//! from it. Their texts are taken out and compressed when the binary is built.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ pub mod log;
 pub mod notify;
 
 pub use args::{Args, UsageError};
-pub use help::help;
+pub use help::{help, options};
 #[doc(hidden)]
 pub use minke_sys::stdio;
 
@@ -40,6 +40,19 @@ pub struct Program {
     pub flags: &'static [Flag],
     /// Example command lines with what they do.
     pub examples: &'static [(&'static str, &'static str)],
+    /// How the command line is read.
+    pub parsing: Parsing,
+    /// Runs the program and returns its exit status.
+    pub run: fn(&Args) -> u8,
+}
+
+/// What is left of a [`Program`] in the binary.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name by which it is called.
+    pub name: &'static str,
+    /// Its options, as [`options`] writes them.
+    pub options: &'static str,
     /// How the command line is read.
     pub parsing: Parsing,
     /// Runs the program and returns its exit status.
@@ -89,13 +102,25 @@ pub fn build() -> Build {
     BUILD.get().copied().unwrap_or(Build { version: "0", time: 0 })
 }
 
-/// Runs `program` with `arguments` (without the program's name): answers `--help` and `--version`, refuses
-/// what the table does not know, and calls the program.
+/// Runs a program by its whole table, as tests and examples do.
 pub fn run(program: &'static Program, arguments: Vec<std::ffi::OsString>, build: Build) -> u8 {
+    let Program { name, parsing, run, .. } = *program;
+    let entry = Entry { name, options: options(program).leak(), parsing, run };
+    start(Box::leak(Box::new(entry)), arguments, build, &|| help(program))
+}
+
+/// Runs `program` with `arguments` (without the program's name): answers `--help` and `--version`, refuses what the
+/// table does not know, and calls the program.
+pub fn start(
+    program: &'static Entry,
+    arguments: Vec<std::ffi::OsString>,
+    build: Build,
+    help: &dyn Fn() -> String,
+) -> u8 {
     let _ = BUILD.set(build);
     log::set_program(program.name);
     match args::parse(program, arguments) {
-        Ok(args) if args.has("help") => print(&help(program)),
+        Ok(args) if args.has("help") => print(&help()),
         Ok(args) if args.has("version") => print(&format!("{} (minke) {}\n", program.name, build.version)),
         Ok(args) => (program.run)(&args),
         Err(error) => {

@@ -16,7 +16,6 @@ use minke_sys::file::{self, Flags};
 use minke_sys::{Context, Errno, Error, Result};
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read or finished.
@@ -242,7 +241,7 @@ impl Folder {
         let mut file = file::open_with_mode(&path, flags, mode.unwrap_or(0o644))?;
         if let Some(mode) = mode {
             // vfat refuses bits that it cannot store; that is no reason not to write.
-            let _ = file.set_permissions(std::fs::Permissions::from_mode(mode));
+            let _ = file::set_mode(&path, mode);
         }
         file.write_all(content).on("write", &path)?;
         file.set_len(content.len() as u64).on("truncate", &path)?;

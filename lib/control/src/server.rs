@@ -158,12 +158,8 @@ impl Server {
 
     fn accept(&mut self) -> Result<()> {
         loop {
-            let stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
-                // Nobody waits, the peer was gone before it was accepted, or descriptors ran out: try again when
-                // woken.
-                Err(_) => return Ok(()),
-            };
+            // Nobody waits, the peer was gone before it was accepted, or descriptors ran out: try again when woken.
+            let Ok(stream) = minke_sys::channel::accept(&self.listener) else { return Ok(()) };
             if self.conns.len() >= self.limits.connections || set_nonblocking(&stream, true).is_err() {
                 continue;
             }
@@ -172,7 +168,7 @@ impl Server {
             self.next = self.next.wrapping_add(1).max(1);
             self.poller.add(&stream, token, Interest::Read)?;
             let conn = Conn {
-                stream,
+                stream: stream.into(),
                 uid: peer.uid.as_raw(),
                 input: Vec::new(),
                 output: Vec::new(),

@@ -160,16 +160,17 @@ impl Listener {
 
     pub(crate) fn accept(&self) -> Accepted {
         let accepted = match self {
-            Self::Tcp(listener) => listener.accept().map(|(stream, _)| {
+            Self::Tcp(listener) => minke_sys::channel::accept(listener).map(|stream| {
+                let stream = TcpStream::from(stream);
                 // Answers are written whole; waiting for more would only delay them.
                 let _ = stream.set_nodelay(true);
                 keep_alive(&stream);
                 let _ = minke_sys::channel::set_nonblocking(&stream, true);
                 Socket::Tcp(stream)
             }),
-            Self::Unix(listener) => listener.accept().map(|(stream, _)| {
+            Self::Unix(listener) => minke_sys::channel::accept(listener).map(|stream| {
                 let _ = minke_sys::channel::set_nonblocking(&stream, true);
-                Socket::Unix(stream)
+                Socket::Unix(stream.into())
             }),
         };
         // accept(2): these say that the resource is short, and the connection stays in the queue.
@@ -181,11 +182,7 @@ impl Listener {
         ];
         match accepted {
             Ok(socket) => Accepted::Socket(socket),
-            Err(error)
-                if minke_sys::Errno::from_io_error(&error).is_some_and(|errno| SHORT.contains(&errno)) =>
-            {
-                Accepted::Exhausted
-            }
+            Err(error) if SHORT.contains(&error) => Accepted::Exhausted,
             Err(_) => Accepted::None,
         }
     }

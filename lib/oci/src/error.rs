@@ -46,6 +46,8 @@ pub enum Error {
     Conflict(Box<str>),
     /// The progress callback asked to stop.
     Cancelled,
+    /// A file of a host app, read back from its slot, is not what was written.
+    ReadBack(Box<str>),
     /// The caller, or a rule of installing, does not want this host app, for this reason.
     Refused(Box<str>),
 }
@@ -116,6 +118,10 @@ impl fmt::Display for Error {
             Self::NotFound(name) => write!(f, "No such image: {name}"),
             Self::Conflict(reason) => write!(f, "conflict: {reason}"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::ReadBack(path) => write!(
+                f,
+                "{path}: what was read back is not what was written: the storage medium fails; replace it"
+            ),
             Self::Refused(reason) | Self::Registry(reason) => f.write_str(reason),
         }
     }

@@ -30,17 +30,18 @@ pub(crate) trait Sink {
     /// The next bytes of the tar.
     fn content(&mut self, tar: &[u8]) -> Result<()>;
 
-    /// From here the work may be taken up another time.
-    fn between(&mut self, _: &Point<'_>) -> Result<()> {
+    /// From here the work may be taken up another time: so many bytes of the blob are done.
+    fn between(&mut self, _done: u64, _place: &Place<'_>) -> Result<()> {
         Ok(())
     }
 }
 
-/// Where the work may be taken up: what was done so far.
+/// Where the work is taken up.
 pub(crate) struct Point<'a> {
-    /// The hash of the blob, whose length is the place in it, and that of the tar.
-    pub(crate) blob: &'a Hash,
-    pub(crate) tar: &'a Hash,
+    /// Bytes of the blob that are done.
+    pub(crate) done: u64,
+    /// The hash of the tar so far.
+    pub(crate) tar: Hash,
     pub(crate) place: &'a Place<'a>,
 }
 
@@ -64,15 +65,19 @@ impl Sink for Unpacker {
     }
 }
 
-/// Gives the tar of a layer to `sink` and verifies the digests. With a point, `blob` gives what follows it.
+/// Gives the tar of a layer to `sink` and verifies the digests. With a point, `blob` gives what follows it, and has no digest.
 pub(crate) fn pass(
     blob: Blob<'_>,
     diff_id: &Digest,
     sink: &mut dyn Sink,
     progress: &mut OnBytes<'_>,
-    from: Option<&Point<'_>>,
+    from: Option<Point<'_>>,
 ) -> Result<()> {
     let (digest, compression) = (blob.digest, blob.compression);
+    let (done, tar_hash, place) = match from {
+        Some(Point { done, tar, place }) => (done, tar, Some(place)),
+        None => (0, Hash::new(), None),
+    };
     let mut work = Work {
         blob,
         progress,
@@ -80,17 +85,18 @@ pub(crate) fn pass(
         piece: vec![0; CHUNK],
         length: 0,
         place: 0,
-        total: from.map_or(0, |point| point.blob.length()),
-        blob_hash: from.map(|point| point.blob.clone()),
-        tar_hash: from.map_or_else(Hash::new, |point| point.tar.clone()),
+        done,
+        total: done,
+        blob_hash: None,
+        tar_hash,
     };
     work.read()?;
     // A media type that contradicts the content is common (Docker's save); the content is right.
-    let found = if from.is_some() { Compression::Gzip } else { Compression::sniff(work.rest()) };
+    let found = if place.is_some() { Compression::Gzip } else { Compression::sniff(work.rest()) };
     match (found, compression) {
         (Compression::Gzip, _) => {
-            work.blob_hash.get_or_insert_with(Hash::new);
-            gunzip(&mut work, from.map(|point| point.place))?;
+            work.blob_hash = digest.map(|_| Hash::new());
+            gunzip(&mut work, place)?;
         }
         (Compression::Zstd, _) | (_, Compression::Zstd) => {
             return Err(Error::unsupported(&"layers compressed with zstd; make the image with gzip layers"));
@@ -121,9 +127,10 @@ struct Work<'a, 'b> {
     piece: Vec<u8>,
     length: usize,
     place: usize,
-    /// Bytes of the blob that were read.
+    /// Bytes of the blob that are done, and that were read.
+    done: u64,
     total: u64,
-    /// The hash of what is done of the blob, when it is compressed; else it is that of the tar.
+    /// The hash of what is done of the blob, when it is compressed and has a digest; without compression it is the tar's.
     blob_hash: Option<Hash>,
     tar_hash: Hash,
 }
@@ -173,6 +180,7 @@ impl Pipe for Work<'_, '_> {
     fn advance(&mut self, count: usize) {
         let start = self.place;
         self.place = start.saturating_add(count);
+        self.done = self.done.saturating_add(u64::try_from(count).unwrap_or(0));
         if let Some(hash) = &mut self.blob_hash {
             hash.update(self.piece.get(start..self.place).unwrap_or_default());
         }
@@ -184,10 +192,7 @@ impl Pipe for Work<'_, '_> {
     }
 
     fn between(&mut self, place: &Place<'_>) -> Result<()> {
-        match &self.blob_hash {
-            Some(blob) => self.sink.between(&Point { blob, tar: &self.tar_hash, place }),
-            None => Ok(()),
-        }
+        self.sink.between(self.done, place)
     }
 }
 

@@ -128,6 +128,12 @@ pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> Result<()> {
     rustix::io::ioctl_fionbio(fd, nonblocking).context("set", "non-blocking mode")
 }
 
+/// The next connection of a listening socket, blocking and closed on exec; `EAGAIN` when the socket does not block and nobody
+/// waits. std's way is 900 bytes larger on ARMv6.
+pub fn accept(listener: impl AsFd) -> std::result::Result<OwnedFd, Errno> {
+    rustix::net::accept_with(listener, SocketFlags::CLOEXEC)
+}
+
 /// A socket file where channels are accepted; it does not block.
 #[derive(Debug)]
 pub struct Listener {
@@ -149,7 +155,7 @@ impl Listener {
 
     /// The next connection, if there is one.
     pub fn accept(&self) -> Option<Channel> {
-        rustix::net::accept_with(&self.fd, SocketFlags::CLOEXEC).ok().map(|fd| Channel { fd })
+        accept(&self.fd).ok().map(|fd| Channel { fd })
     }
 }
 

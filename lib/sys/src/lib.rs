@@ -50,6 +50,7 @@ pub mod tcp;
 pub mod terminal;
 pub mod thread;
 pub mod tree;
+pub mod watchdog;
 
 pub use error::{Context, Error, Result};
 /// Error numbers, as in errno(3).

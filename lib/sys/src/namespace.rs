@@ -99,7 +99,7 @@ pub fn fork() -> Result<Side> {
     }
     // So what the child does afterwards is not limited to async-signal-safe functions.
     // SAFETY: this is the only thread: the child's copy of every lock and of the allocator is consistent.
-    let pid = unsafe { libc::fork() };
+    let pid = unsafe { crate::process::fork() };
     check(pid).context("fork", "this process")?;
     Ok(if pid == 0 { Side::Child } else { Side::Parent(pid) })
 }

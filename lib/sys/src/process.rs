@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use rustix::process::WaitOptions;
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -40,6 +41,18 @@ impl fmt::Display for Exit {
             Self::Signal(signal) => write!(f, "signal {signal}"),
         }
     }
+}
+
+/// A pipe: the ends for reading and writing, closed on exec.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make", "pipe")
+}
+
+unsafe extern "C" {
+    /// POSIX.1-2024: fork(2) without the handlers of pthread_atfork(3) and without libc's own locks, which are 1.5 kB on
+    /// ARMv6. What a child may do afterwards is the same where the parent has one thread, or where it only makes system calls.
+    #[link_name = "_Fork"]
+    pub(crate) fn fork() -> libc::pid_t;
 }
 
 /// Takes one child that has ended, without waiting; `None` when there is none (or no child at all).

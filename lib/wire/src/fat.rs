@@ -155,4 +155,6 @@ impl Bits {
 }
 
 #[cfg(test)]
+mod replay_tests;
+#[cfg(test)]
 mod tests;

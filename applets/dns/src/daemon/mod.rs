@@ -279,7 +279,7 @@ impl Daemon {
         for event in control.events()? {
             let Event::Request { conn, request, .. } = event else { continue };
             match Command::from_value(&request) {
-                Some(Command::Status) => control.finish(conn, &self.report(now).to_value()),
+                Some(Command::Status) => control.finish(conn, &self.report(now)),
                 Some(Command::Reload) => {
                     self.reload(now);
                     control.finish(conn, &json!({}));

@@ -131,7 +131,8 @@ impl Forwarder {
 
     fn accept(&mut self, port: usize) {
         let Some((listener, target)) = self.ports.get(port) else { return };
-        let Ok((stream, _)) = listener.accept() else { return };
+        let Ok(stream) = minke_sys::channel::accept(listener) else { return };
+        let stream = TcpStream::from(stream);
         let Ok(other) = minke_sys::tcp::connect(*target) else { return };
         if minke_sys::channel::set_nonblocking(&stream, true).is_err() || self.open >= CONNECTION_LIMIT {
             return;

@@ -9,7 +9,6 @@ use crate::fields::json;
 use minke_sys::channel::{Channel, Received};
 use minke_sys::namespace::{self, Namespace, Side};
 use minke_wire::json::Value;
-use std::io::{PipeReader, PipeWriter};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -164,16 +163,16 @@ fn streams(spec: &Value) -> Result<(Ends, Option<child::Streams>), Failure> {
     if spec.flag("tty") {
         return Ok((Ends { input: None, outputs: Vec::new(), terminal: None }, None));
     }
-    let pipe = || -> Result<(PipeReader, PipeWriter), Failure> { std::io::pipe().step("pipe") };
+    let pipe = || minke_sys::process::pipe().step("pipe");
     let ((out_ours, out_theirs), (err_ours, err_theirs)) = (pipe()?, pipe()?);
     let (input, stdin) = if spec.flag("stdin") {
         let (theirs, ours) = pipe()?;
-        (Some(OwnedFd::from(ours)), OwnedFd::from(theirs))
+        (Some(ours), theirs)
     } else {
         (None, OwnedFd::from(minke_sys::file::open_to_read("/dev/null").step("/dev/null")?))
     };
-    let ends = Ends { input, outputs: vec![out_ours.into(), err_ours.into()], terminal: None };
-    Ok((ends, Some([stdin, out_theirs.into(), err_theirs.into()])))
+    let ends = Ends { input, outputs: vec![out_ours, err_ours], terminal: None };
+    Ok((ends, Some([stdin, out_theirs, err_theirs])))
 }
 
 /// The next child of this process lives in the container's process id namespace.

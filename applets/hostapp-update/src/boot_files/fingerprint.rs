@@ -20,14 +20,7 @@ pub fn write(boot: &Path) -> Result<()> {
     names.sort();
     let mut text = String::new();
     for name in &names {
-        let mut sum = Md5::default();
-        let file = file::open_to_read(boot.join(name))?;
-        let mut piece = Vec::new();
-        while file::read_some(&file, &mut piece).unwrap_or(false) {
-            sum.update(&piece);
-            piece.clear();
-        }
-        text.push_str(&sum.hex());
+        text.push_str(&sum(&boot.join(name))?);
         text.push_str("  ");
         text.push_str(name);
         text.push('\n');
@@ -37,6 +30,18 @@ pub fn write(boot: &Path) -> Result<()> {
         return Ok(());
     }
     place::put(&path, text.as_bytes())
+}
+
+/// A file's MD5 sum.
+pub fn sum(path: &Path) -> Result<String> {
+    let mut sum = Md5::default();
+    let file = file::open_to_read(path)?;
+    let mut piece = Vec::new();
+    while file::read_some(&file, &mut piece).unwrap_or(false) {
+        sum.update(&piece);
+        piece.clear();
+    }
+    Ok(sum.hex())
 }
 
 fn is_listed(path: &str) -> bool {

@@ -14,7 +14,7 @@ use minke_boot::place;
 use minke_config::fatrw::{self, WhenFull};
 use minke_config::{Paths, Store, Value, os_release};
 use minke_sys::{Errno, Error, Result, file, space};
-use plan::State;
+use plan::{File, State};
 use std::path::Path;
 
 /// What stays free on the boot partition, in bytes.
@@ -31,8 +31,7 @@ pub fn deploy(root: &Path, during_update: bool) -> Result<()> {
         keep_development_mode(root, &to)?;
     }
     let files = plan::make(&from, &to)?;
-    let cluster = space::of(&to)?;
-    if let Err(error) = plan::fits(&files, cluster.available, cluster.unit, RESERVE) {
+    if let Err(error) = fits(&files, &to) {
         if during_update {
             return Err(error);
         }
@@ -58,6 +57,17 @@ pub fn deploy(root: &Path, during_update: bool) -> Result<()> {
         log::info(format_args!("{made} of {} boot files were written", files.len()));
     }
     fingerprint::write(&to)
+}
+
+/// Whether the boot partition has room for the files of a release, by the list in its documents; one without a list is
+/// looked at when it is there.
+pub fn has_room(list: &str, boot: &Path) -> Result<()> {
+    fits(&plan::of_list(list, boot)?, boot)
+}
+
+fn fits(files: &[File], boot: &Path) -> Result<()> {
+    let cluster = space::of(boot)?;
+    plan::fits(files, cluster.available, cluster.unit, RESERVE)
 }
 
 fn put(from: &Path, to: &Path, during_update: bool) -> Result<()> {

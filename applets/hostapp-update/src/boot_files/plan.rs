@@ -2,6 +2,7 @@
 
 use super::no_room;
 use minke_sys::{Errno, Error, Result, file, status};
+use minke_wire::text::{number, split_once};
 use std::path::Path;
 
 /// Files that are their owner's, or the boot loader's: never overwritten; `true`: made when missing.
@@ -69,25 +70,63 @@ impl File {
     }
 }
 
-/// The files in the order in which they are written. What an earlier run left beside one of them is removed.
+/// The files in the order in which they are written. What cuts have left of earlier writes is removed.
 pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
+    for file in walk(to)? {
+        if is_leftover(&file.path) {
+            file::remove_all(&to.join(&file.path))?;
+        }
+    }
     let mut files = walk(from)?;
     for file in &mut files {
         let (source, target) = (from.join(&file.path), to.join(&file.path));
-        file::remove_all(&file::sibling(&target)?)?;
-        let protected = PROTECTED.iter().find(|(name, _)| *name == file.path);
-        file.state = match (status::of(&target), protected) {
-            (Ok(_), Some(_)) | (Err(_), Some((_, false))) => State::Same,
-            (Err(error), _) if error.errno == Errno::NOENT || error.errno == Errno::NOTDIR => State::New,
-            (Err(error), _) => return Err(error),
-            (Ok(there), None) if !there.is_file() => {
-                return Err(Error::new("replace", target.display(), Errno::ISDIR));
-            }
-            (Ok(there), None) if there.length == file.length && is_same(&source, &target) => State::Same,
-            (Ok(there), None) => State::Other(there.length),
-        };
+        file.state = state(file, &target, &mut || is_same(&source, &target))?;
     }
     Ok(ordered(files))
+}
+
+/// Whether a file is what a write keeps beside another (`minke_boot::place`), be it one that no version has any more:
+/// `.NAME.new`, or `IMAGE-~1.NEW`, the short name that stays when a cut has taken the long one.
+fn is_leftover(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let short = || name.strip_suffix(".NEW").and_then(|stem| stem.split_once('~'));
+    name.starts_with('.') && name.ends_with(".new")
+        || short().is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The same for files that are not there yet, by their list: a line each with MD5 sum, bytes and path. A line that is not
+/// understood is left out.
+pub fn of_list(list: &str, to: &Path) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    for line in list.lines() {
+        let Some((sum, (length, path))) =
+            split_once(line, " ").and_then(|(sum, rest)| Some((sum, split_once(rest, " ")?)))
+        else {
+            continue;
+        };
+        let Some(length) = number(length) else { continue };
+        let target = to.join(path);
+        let mut file = File { path: path.to_owned(), length, state: State::New };
+        file.state =
+            state(&file, &target, &mut || super::fingerprint::sum(&target).is_ok_and(|own| own == sum))?;
+        files.push(file);
+    }
+    Ok(ordered(files))
+}
+
+/// What is to be done with a file; `same` tells whether what is there, which has its length, has its content.
+fn state(file: &File, target: &Path, same: &mut dyn FnMut() -> bool) -> Result<State> {
+    let protected = PROTECTED.iter().find(|(name, _)| *name == file.path);
+    Ok(match (status::of(target), protected) {
+        (Ok(_), Some(_)) | (Err(_), Some((_, false))) => State::Same,
+        (Err(error), _) if error.errno == Errno::NOENT || error.errno == Errno::NOTDIR => State::New,
+        (Err(error), _) => return Err(error),
+        (Ok(there), None) if !there.is_file() => {
+            return Err(Error::new("replace", target.display(), Errno::ISDIR));
+        }
+        (Ok(there), None) if there.length == file.length && same() => State::Same,
+        (Ok(there), None) => State::Other(there.length),
+    })
 }
 
 /// In the order in which they are written. (A sort of a type of its own is a kilobyte of code.)
@@ -185,6 +224,40 @@ mod tests {
     }
 
     #[test]
+    fn what_cuts_have_left_goes_and_what_is_the_owners_stays() {
+        for path in [".boot.scr.new", "EFI/BOOT/.grub.cfg.new", "IMAGE-~1.NEW", "overlays/A~12.NEW"] {
+            assert!(is_leftover(path), "{path}");
+        }
+        for path in [
+            "config.new",
+            "mine~1.new",
+            "MINE.NEW",
+            "A~B.NEW",
+            ".hidden",
+            ".NEW",
+            ".x.new/file",
+            ".config.json.1.md5sum",
+        ] {
+            assert!(!is_leftover(path), "{path}");
+        }
+        let top = std::env::temp_dir().join(format!("minke-plan-{}", std::process::id()));
+        let (from, to) = (top.join("from"), top.join("to"));
+        for folder in [from.join("EFI"), to.join("EFI")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(from.join("boot.scr"), "new").unwrap();
+        for name in ["boot.scr", "config.txt", ".gone.new", "EFI/IMAGE-~1.NEW", ".boot.scr.new"] {
+            std::fs::write(to.join(name), "old").unwrap();
+        }
+        let files = make(&from, &to).unwrap();
+        assert_eq!(files, [file("boot.scr", 3, State::Other(3))]);
+        let mut left: Vec<String> = walk(&to).unwrap().into_iter().map(|file| file.path).collect();
+        left.sort();
+        assert_eq!(left, ["boot.scr", "config.txt"]);
+        std::fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
     fn each_step_has_its_room_or_nothing_is_done() {
         let files =
             [file("a", 1000, State::Other(1000)), file("b", 5000, State::New), file("c", 9, State::Same)];
@@ -197,6 +270,33 @@ mod tests {
         let files = [file("a", 512, State::Other(8192)), file("b", 8192, State::Other(1))];
         assert!(fits(&files, 1024, 512, 0).is_ok());
         assert!(fits(&[file("a", u64::MAX, State::New)], 1 << 40, 512, 524_288).is_err());
+    }
+
+    #[test]
+    fn a_list_is_judged_by_what_is_there() {
+        let boot = std::env::temp_dir().join(format!("minke-boot-list-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&boot);
+        std::fs::create_dir_all(boot.join("overlays")).unwrap();
+        for (name, content) in [("same", "abc"), ("other", "abd"), ("longer", "abcd"), ("config.txt", "x")] {
+            std::fs::write(boot.join(name), content).unwrap();
+        }
+        let abc = "900150983cd24fb0d6963f7d28e17f72";
+        let mut list = String::from("no line\n\n");
+        for name in ["same", "other", "longer", "overlays/new", "config.txt", "config.json"] {
+            list.push_str(&format!("{abc} 3 {name}\n"));
+        }
+        let files = of_list(&list, &boot).unwrap();
+        let expected = [
+            file("overlays/new", 3, State::New),
+            file("same", 3, State::Same),
+            file("other", 3, State::Other(3)),
+            file("longer", 3, State::Other(4)),
+            file("config.txt", 3, State::Same),
+            file("config.json", 3, State::Same),
+        ];
+        assert_eq!(files, expected);
+        assert!(of_list(&format!("{abc} 3 overlays\n"), &boot).is_err());
+        std::fs::remove_dir_all(&boot).unwrap();
     }
 
     #[test]

@@ -8,9 +8,10 @@ mod enter;
 mod steps;
 
 use crate::child::{self, text};
+use crate::update::why::{Result, Why, refuse};
 use minke_applet::{Args, EXIT_USAGE, errln, log, report};
 use minke_sys::process::{Exit, Spawn};
-use minke_sys::{Errno, Error, Result, process, status};
+use minke_sys::{process, status};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,7 +60,7 @@ pub fn run(image: &Path, phase: Phase, during_update: bool) -> Result<()> {
         // A system of the time before phases has nothing for them.
         Some(1) if phase != Phase::Forward => Ok(()),
         None if phase != Phase::Forward => Ok(()),
-        None => Err(Error::new("find hostapp-update-hooks in", image.display(), Errno::NOENT)),
+        None => refuse!("{} has no hostapp-update-hooks", image.display()),
         Some(number) => {
             let name = RUNNERS.get(number).copied().unwrap_or_default();
             let mut words = Vec::new();
@@ -92,12 +93,8 @@ fn run_runner(program: &Path, words: &[&Path], phase: Phase, during_update: bool
     }
 }
 
-fn failed(what: &str, exit: Exit) -> Error {
-    Error::new(
-        "run hooks",
-        format_args!("{what} ({exit}; the lines before this one say why)"),
-        Errno::CANCELED,
-    )
+fn failed(what: &str, exit: Exit) -> Why {
+    Why::new(format_args!("hook {what}: {exit}; the lines before this one say why"))
 }
 
 /// This process's environment and what hooks are told (spec os §15.4.2).

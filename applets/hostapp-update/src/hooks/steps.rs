@@ -2,9 +2,10 @@
 
 use super::{FOLDER, Phase, builtin, environment, failed};
 use crate::child::{self, text};
+use crate::update::why::Result;
 use minke_applet::log;
 use minke_sys::process::Spawn;
-use minke_sys::{Errno, Result, file, status};
+use minke_sys::{Errno, file, status};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,8 +57,7 @@ pub fn run(request: &Request) -> Result<()> {
             break;
         }
     }
-    if let Err(error) = &result {
-        log::error(format_args!("{error}"));
+    if result.is_err() {
         for path in scripts.iter().filter(|path| is_of(request, path, "cleanup")) {
             if let Err(error) = script(request, Path::new(path), trace) {
                 log::error(format_args!("{error}"));
@@ -69,7 +69,7 @@ pub fn run(request: &Request) -> Result<()> {
 
 fn own_step(request: &Request, step: &builtin::Step) -> Result<()> {
     log::info(format_args!("hook {}", step.name));
-    (step.run)(&request.root, request.during_update)
+    Ok((step.run)(&request.root, request.during_update)?)
 }
 
 /// The paths of the steps in order: a script with the name of a built-in step replaces it.
@@ -182,7 +182,7 @@ mod tests {
         (request.own, request.limit) = (false, Duration::from_secs(2));
         let begun = clock::boottime();
         let error = run(&request).unwrap_err();
-        assert!(error.errno == Errno::TIMEDOUT && error.object.contains("50-hangs"), "{error}");
+        assert!(error.to_string().contains("50-hangs: Timer expired"), "{error}");
         assert!(clock::boottime() - begun < Duration::from_secs(500) && !root.join("etc/over").exists());
         let group: i32 = std::fs::read_to_string(root.join("etc/pid")).unwrap().trim().parse().unwrap();
         // Killed ones that nobody has waited for yet count as there.

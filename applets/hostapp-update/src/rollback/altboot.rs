@@ -1,15 +1,16 @@
 //! `rollback-altboot` (spec os §15.10.3): the boot loader gave the selected slot up and started this one.
+//!
+//! It also ends what stage 1 began when it could not mount a system that had been found well: such a trial has no judge.
 
-use super::breadcrumbs::{self, ALTBOOT, ALTBOOT_TRIGGERED};
+use super::breadcrumbs::{self, ALTBOOT, ALTBOOT_TRIGGERED, HEALTH};
 use super::other::Other;
 use super::record::{self, Rollback};
 use super::rule::{Situation, situation};
 use crate::devices;
-use crate::hooks::{self, Phase};
+use crate::update::why::{Result, Why};
 use minke_applet::log;
 use minke_boot::Chain;
 use minke_config::os_release;
-use minke_sys::Result;
 use std::path::Path;
 
 /// Makes the slot that runs the selected one.
@@ -20,8 +21,14 @@ pub fn run(root: &Path) -> Result<u8> {
     let boot = root.join(crate::BOOT);
     let (chain, running) = (Chain::find(&boot)?, devices::slot(root, "active")?);
     let selection = chain.read(&boot)?;
-    if situation(&selection, running) != Situation::Elsewhere {
-        return Ok(0);
+    match situation(&selection, running) {
+        Situation::Elsewhere => {}
+        Situation::Trial | Situation::Over if !HEALTH.is_there(root) => {
+            log::warn(format_args!("slot {} comes up after starts that failed", running.letter()));
+            breadcrumbs::stop(root)?;
+            return Ok(0);
+        }
+        _ => return Ok(0),
     }
     // It was so in an earlier boot of this trial: what was written then has not lasted, and another reboot helps nobody.
     let again = ALTBOOT_TRIGGERED.is_there(root);
@@ -36,15 +43,8 @@ pub fn run(root: &Path) -> Result<u8> {
     log::error(format_args!("{reason}: slot {} is selected again", running.letter()));
     let to = own.version().unwrap_or("unknown");
     record::write(root, &Rollback { by: "altboot", from: &given_up, to, reason: &reason, attempts });
-    if let Err(error) = hooks::run(root, Phase::Forward, false) {
-        log::error(format_args!("{error}"));
-    }
-    if chain.read(&boot)?.root != running {
-        chain.select(&boot, running, false)?;
-    }
-    if let Err(error) = ALTBOOT_TRIGGERED.make(root) {
-        log::warn(format_args!("{error}"));
-    }
+    super::select(root, chain, root, running, false)?;
+    super::told(ALTBOOT_TRIGGERED.make(root).map_err(Why::from));
     breadcrumbs::stop(root)?;
     if again {
         log::error(format_args!(

@@ -7,10 +7,11 @@ use super::record::{self, Rollback};
 use super::rule::{Action, Settings, Situation, Trial, situation};
 use crate::devices;
 use crate::hooks::{self, Phase};
+use crate::update::why::{Result, Why};
 use minke_applet::log;
 use minke_boot::{Chain, Slot};
 use minke_config::os_release;
-use minke_sys::{Result, clock};
+use minke_sys::clock;
 use std::path::Path;
 
 /// Judges, until there is a judgement.
@@ -103,9 +104,7 @@ fn keep(root: &Path, running: Slot) -> Result<u8> {
     }
     breadcrumbs::stop(root)?;
     log::info(format_args!("this system is well, and stays"));
-    if let Err(error) = hooks::run(root, Phase::Commit, false) {
-        log::warn(format_args!("{error}"));
-    }
+    super::told(hooks::run(root, Phase::Commit, false));
     Ok(0)
 }
 
@@ -124,21 +123,11 @@ fn go_back(root: &Path, chain: Chain, running: Slot, attempts: u32, reason: &str
     ));
     record::write(root, &Rollback { by: "health", from: own, to: &other.version, reason, attempts });
     let audit = root.join("mnt/state/override-health-triggered");
-    if let Err(error) = minke_boot::kernel::restore(&boot, old, &audit) {
-        log::warn(format_args!("{error}"));
-    }
-    let hooks = hooks::run(&other.place, Phase::Forward, true);
-    if let Err(error) = &hooks {
-        log::error(format_args!("{error}"));
-    }
+    super::told(minke_boot::kernel::restore(&boot, old, &audit).map_err(Why::from));
     // Whatever came of the hooks: what is unwell does not start again.
-    if chain.read(&boot)?.root != old {
-        chain.select(&boot, old, false)?;
-    }
+    let hooked = super::select(root, chain, &other.place, old, true)?;
     breadcrumbs::stop(root)?;
-    let mark = if hooks.is_ok() { HEALTH_TRIGGERED } else { HEALTH_FAILED };
-    if let Err(error) = mark.make(root) {
-        log::warn(format_args!("{error}"));
-    }
+    let mark = if hooked { HEALTH_TRIGGERED } else { HEALTH_FAILED };
+    super::told(mark.make(root).map_err(Why::from));
     super::reboot(root, "the old system is selected")
 }

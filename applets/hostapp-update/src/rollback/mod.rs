@@ -14,9 +14,11 @@ mod rule;
 pub use checks::remember;
 pub use other::Other;
 
+use crate::hooks::{self, Phase};
+use crate::update::why::Why;
 use minke_applet::{Args, EXIT_USAGE, errln, log, outln, report};
-use minke_boot::Chain;
-use minke_sys::{Result, file};
+use minke_boot::{Chain, Slot};
+use minke_sys::file;
 use minke_wire::json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -67,6 +69,23 @@ pub fn run_altboot(args: &Args) -> u8 {
     report(altboot::run(root(args)))
 }
 
+/// Tells of a failure that does not stop the way back.
+#[inline(never)]
+fn told(done: Result<(), Why>) -> bool {
+    done.map_err(|why| log::error(format_args!("{why}"))).is_ok()
+}
+
+/// Selects `slot` for good, by the hooks of the system below `image` and, whatever came of them, in the end. The answer
+/// tells whether they did well.
+fn select(root: &Path, chain: Chain, image: &Path, slot: Slot, during_update: bool) -> Result<bool, Why> {
+    let hooked = told(hooks::run(image, Phase::Forward, during_update));
+    let boot = root.join(crate::BOOT);
+    if chain.read(&boot)?.root != slot {
+        chain.select(&boot, slot, false)?;
+    }
+    Ok(hooked)
+}
+
 fn check(root: &Path) -> u8 {
     let checks = checks::run(root, &rule::Settings::read(root));
     for check in &checks {
@@ -76,7 +95,7 @@ fn check(root: &Path) -> u8 {
 }
 
 /// A shutdown that somebody asked for does not count as a failed start (spec os §15.10.7).
-fn pause(root: &Path) -> Result<()> {
+fn pause(root: &Path) -> minke_sys::Result<()> {
     if !breadcrumbs::ALTBOOT.is_there(root) {
         return Ok(());
     }
@@ -85,7 +104,7 @@ fn pause(root: &Path) -> Result<()> {
 }
 
 /// Ends the system after a last word. It returns only when that could not be asked for.
-fn reboot(root: &Path, why: &str) -> Result<u8> {
+fn reboot(root: &Path, why: &str) -> Result<u8, Why> {
     log::warn(format_args!("{why}: rebooting in {} s", LAST_WORD.as_secs()));
     file::sync_all();
     if root != Path::new("/") {

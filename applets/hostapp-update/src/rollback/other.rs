@@ -4,7 +4,7 @@ use crate::child::{self, text};
 use crate::update::image::{Mounted, is_bootable};
 use minke_config::os_release;
 use minke_sys::process::Spawn;
-use minke_sys::{Context, Errno, Error, Result, file};
+use minke_sys::{Errno, Error, Result, file};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,10 +61,10 @@ fn is_above_floor(version: &str) -> bool {
 /// Lets the stage 1 of the system in `slot` mount it; it prints where.
 fn by_its_own(slot: &Path) -> Result<PathBuf> {
     let program = slot.join("sbin/init");
-    let (read, write) = std::io::pipe().on("make pipe for", &program)?;
+    let (read, write) = minke_sys::process::pipe()?;
     let mut spawn = Spawn::new(&text(&program));
     spawn.arguments.extend([c"-sysroot".into(), text(slot)]);
-    spawn.stdio = [None, Some(write.into()), None];
+    spawn.stdio = [None, Some(write), None];
     let exit = child::run(&spawn, "stage 1", LIMIT)?;
     // This side's end of the pipe goes, or it would never end.
     drop(spawn);

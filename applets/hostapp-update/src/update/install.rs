@@ -7,13 +7,14 @@ use super::slot::{self, Writing};
 use super::slots::Slots;
 use super::why::{Result, Why, refuse};
 use super::{Done, Update};
+use crate::boot_files;
 use minke_boot::Chain;
 use minke_config::{DeviceType, Paths, Store, os_release};
 use minke_control::time;
 use minke_http::{BUNDLE, Trust};
 use minke_oci::hostapp::{self, Installed, PublicKey, Release, Source, Step, Task, Watch, read_keys};
 use minke_oci::registry::{Access, Credentials};
-use minke_oci::{Platform, Reference};
+use minke_oci::{Error, Platform, Reference};
 use minke_wire::base64;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -61,7 +62,8 @@ impl Update<'_> {
             installed => installed?,
         };
         let Some(writing) = run.writing.take() else { refuse!("nothing was installed") };
-        let app = writing.select_content(&installed.release.id)?;
+        let app =
+            writing.select_content(&installed.release.id).map_err(|error| slots.inactive.told(&error))?;
         let (version, letter) = (installed.release.version(), slots.inactive.slot.letter());
         let seconds = progress.spent().as_secs();
         progress.step(90, &format!("{version} is whole in slot {letter} after {seconds} s"));
@@ -159,26 +161,43 @@ impl Run<'_, '_> {
         let target = slot::new_folder(&self.slots.inactive.place);
         let (keys, platform) = (self.keys, &Platform::host());
         let task = Task { base: base.as_deref(), target: &target, keys, platform };
-        Ok(hostapp::install(source, &task, self)?)
+        let inactive = &self.slots.inactive;
+        hostapp::install(source, &task, self).map_err(|error| match error {
+            // What is written has short names there.
+            Error::System(error)
+                if !error.object.starts_with('/')
+                    || Path::new(&*error.object).starts_with(&inactive.place) =>
+            {
+                inactive.told(&error.into())
+            }
+            Error::ReadBack(_) => inactive.told(&error.into()),
+            error => error.into(),
+        })
     }
 
     /// Everything that can be known of a release before it comes.
     fn judge(&self, release: &Release) -> Result<()> {
         let root = &self.update.root;
         let own = os_release(&root.join("etc/os-release"));
-        let board = DeviceType::read(&self.update.boot());
+        let boot = self.update.boot();
+        let board = DeviceType::read(&boot);
         let device = Device {
             slug: own.slug().or(board.as_ref().map(|board| board.slug.as_str())),
             version: own.version(),
             room: slot::room(self.slots)?,
         };
-        let release = check::Release {
+        let documents = check::Release {
             slug: Some(release.os_release("SLUG")).filter(|slug| !slug.is_empty()),
             version: Some(release.version()).filter(|version| !version.is_empty()),
             bytes: release.size().or(release.download).unwrap_or(0),
         };
-        check(&release, &device, self.update.args.has("allow-downgrade"))
-            .map_err(|refusal| Why::new(format_args!("{refusal}")))
+        check(&documents, &device, self.update.args.has("allow-downgrade"))
+            .map_err(|refusal| Why::new(format_args!("{refusal}")))?;
+        // The hooks see to this once more, by the files themselves.
+        if !self.update.args.has("no-hooks") {
+            boot_files::has_room(release.label(hostapp::LABEL_BOOT_FILES), &boot)?;
+        }
+        Ok(())
     }
 
     /// Gets the slot ready for a release that is wanted.
@@ -213,7 +232,7 @@ impl Watch for Run<'_, '_> {
             self.checked = true;
             return Err("a dry run ends here".to_owned());
         }
-        self.prepare().map_err(|error| error.to_string())
+        self.prepare().map_err(|error| self.slots.inactive.told(&error).to_string())
     }
 
     fn progress(&mut self, step: Step) -> ControlFlow<()> {

@@ -216,6 +216,6 @@ fn journal(priority: u8, text: &str) {
         return;
     }
     let Ok(socket) = UnixDatagram::unbound() else { return };
-    let _ = socket.set_nonblocking(true);
+    let _ = minke_sys::channel::set_nonblocking(&socket, true);
     let _ = socket.send_to(format!("<{priority}>hostapp-update: {text}").as_bytes(), "/dev/log");
 }

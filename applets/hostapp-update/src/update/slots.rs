@@ -1,6 +1,6 @@
 //! Which partition runs and which one is to be written: by device numbers, never by a name alone (balenahup issue 405).
 
-use super::why::{Result, refuse};
+use super::why::{Result, Why, refuse};
 use minke_boot::Slot;
 use minke_sys::block::{self, Found, Places};
 use minke_sys::{file, status};
@@ -17,6 +17,15 @@ pub struct Side {
     pub number: u64,
     /// Where it is mounted.
     pub place: PathBuf,
+}
+
+impl Side {
+    /// An error of what was done with it, which tells a person where that was.
+    #[cold]
+    #[inline(never)]
+    pub fn told(&self, error: &Why) -> Why {
+        Why::new(format_args!("slot {} on {}: {error}", self.slot.letter(), self.device.display()))
+    }
 }
 
 /// Both.

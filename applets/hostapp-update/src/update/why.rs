@@ -1,5 +1,6 @@
 //! Why an update does not go on, in words.
 
+use minke_sys::Errno;
 use std::fmt;
 
 /// The words.
@@ -28,7 +29,7 @@ impl From<minke_sys::Error> for Why {
     #[cold]
     #[inline(never)]
     fn from(error: minke_sys::Error) -> Self {
-        Self::new(format_args!("{error}"))
+        Self::new(format_args!("{error}{}", advice(&error)))
     }
 }
 
@@ -36,7 +37,22 @@ impl From<minke_oci::Error> for Why {
     #[cold]
     #[inline(never)]
     fn from(error: minke_oci::Error) -> Self {
-        Self::new(format_args!("{error}"))
+        match error {
+            minke_oci::Error::System(error) => error.into(),
+            error => Self::new(format_args!("{error}")),
+        }
+    }
+}
+
+/// What a person can do when a system call has failed.
+fn advice(error: &minke_sys::Error) -> &'static str {
+    match error.errno {
+        // What a card answers that wears out, and what ext4 makes of that.
+        Errno::IO | Errno::ROFS | Errno::UCLEAN | Errno::BADMSG => {
+            "; the storage medium fails: what runs is untouched; try again, and replace the medium if that fails as well"
+        }
+        Errno::NOSPC => "; what runs is untouched",
+        _ => "",
     }
 }
 

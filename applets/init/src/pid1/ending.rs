@@ -69,6 +69,7 @@ impl Init {
 
 /// Ends the machine in order. It does not return.
 pub fn finish(ending: process::Ending) -> ! {
+    crate::watchdog::end(ending);
     log::line(log::INFO, format_args!("all units are down; file systems are unmounted"));
     kill_everything();
     file::sync_all();
@@ -87,6 +88,7 @@ pub fn finish(ending: process::Ending) -> ! {
 
 /// Ends the machine with nothing but a sync before it.
 pub fn finish_now(ending: process::Ending) -> ! {
+    crate::watchdog::end(ending);
     file::sync_all();
     loop {
         let _ = process::end_system(ending);

@@ -21,6 +21,7 @@ use crate::manager::state::{Effect, Whom};
 use crate::manager::{Action, Kind, Manager, Saved};
 use crate::unit::load::Folders;
 use crate::unit::{self};
+use crate::watchdog::Watchdog;
 use control::Waiter;
 use minke_control::init::{Ending, SOCKET};
 use minke_control::{self as control_socket, Limits, Server};
@@ -28,6 +29,7 @@ use minke_sys::alarm::Alarm;
 use minke_sys::event::{Interest, Poller, Ready};
 use minke_sys::signal::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, Signals};
 use minke_sys::{cgroup, clock, process};
+pub use setup::in_container;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
@@ -84,6 +86,7 @@ pub(crate) struct Init {
     /// What it is set to.
     alarm_time: Option<Duration>,
     waiters: Vec<Waiter>,
+    watchdog: Watchdog,
     ending: Option<(Ending, Duration)>,
 }
 
@@ -95,6 +98,7 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
         guard::limit_lives();
     } else {
         log::line(log::INFO, format_args!("minke {} is PID 1", minke_applet::build().version));
+        log::failure(log::WARNING, minke_sys::watchdog::take());
         setup::run();
     }
     loop {
@@ -117,7 +121,9 @@ impl Init {
         let _ = minke_sys::file::make_folder(Path::new("/run/minke"), 0o755);
         let server = usable(Server::bind(Path::new(SOCKET), 0o666, Limits::default()), &poller, CONTROL);
         let groups = usable(cgroup::Watch::new(), &poller, GROUPS);
-        let machine = Machine::new(Folders::default(), Cmdline::read());
+        let cmdline = Cmdline::read();
+        let watchdog = Watchdog::new(&cmdline);
+        let machine = Machine::new(Folders::default(), cmdline);
         Ok(Box::new(Self {
             manager: Manager::default(),
             machine,
@@ -131,6 +137,7 @@ impl Init {
             alarm: None,
             alarm_time: None,
             waiters: Vec::new(),
+            watchdog,
             ending: None,
         }))
     }
@@ -148,7 +155,7 @@ impl Init {
             let now = clock::boottime();
             self.end_when_idle(now);
             let limit = self.ending.map(|(_, limit)| limit);
-            let next = earlier(self.manager.deadline(), limit);
+            let next = earlier(earlier(self.manager.deadline(), limit), self.watchdog.turn(now));
             let timeout = next.map(|next| next.saturating_sub(now));
             if let Err(error) = self.poller.wait(&mut ready, timeout) {
                 log::line(log::ERROR, format_args!("{error}"));
@@ -246,6 +253,7 @@ impl Init {
         }
         if changed {
             guard::save(&self.manager);
+            self.watchdog.look();
         }
     }
 

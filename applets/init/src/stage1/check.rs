@@ -15,6 +15,8 @@ const CHECKER: &str = "/sbin/e2fsck";
 /// Tells the checker that the clock may be wrong: a device without a battery would see every file system as
 /// checked in the future, and check it in full at each boot.
 const CONFIG: &str = "/run/initramfs/e2fsck.conf";
+/// Between two meals of the watchdog.
+const FEED: std::time::Duration = std::time::Duration::from_secs(60);
 const REPORT: &str = "/run/initramfs/fsck.log";
 
 /// Checks and repairs the boot partition, the slots, state and data, one after the other.
@@ -130,5 +132,12 @@ fn run(device: &Path, option: &std::ffi::CStr) -> minke_sys::Result<Exit> {
         vec![CString::new(format!("E2FSCK_CONFIG={CONFIG}")).unwrap_or_default(), c"PATH=/sbin:/bin".into()];
     let report = || minke_sys::file::open(REPORT, minke_sys::file::APPEND).ok().map(Into::into);
     spawn.stdio = [None, report(), report()];
-    minke_sys::process::wait(spawn.start()?)
+    let pid = spawn.start()?;
+    // A large data partition may take hours; that this loop turns is what the watchdog is told.
+    loop {
+        if let Some(exit) = minke_sys::process::wait_within(pid, FEED)? {
+            return Ok(exit);
+        }
+        minke_sys::watchdog::feed();
+    }
 }

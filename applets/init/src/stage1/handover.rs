@@ -31,7 +31,9 @@ pub fn hand_over(system: &Path, init: &std::ffi::CStr) -> Result<std::convert::I
         free(&old);
     }
     let arguments = [CString::from(init)];
-    process::execute(init, &arguments, &process::environment())?;
+    let mut environment = process::environment();
+    environment.extend(minke_sys::watchdog::leave());
+    process::execute(init, &arguments, &environment)?;
     Err(super::system::no_system(Path::new(&*name)))
 }
 

@@ -4,6 +4,7 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod bootloader;
 mod check;
+mod fallback;
 mod grow;
 mod handover;
 mod layers;
@@ -16,7 +17,7 @@ mod verity;
 
 use crate::cmdline::Cmdline;
 use crate::why::Why;
-use crate::{log, modules, mounts};
+use crate::{log, modules, mounts, watchdog};
 use minke_sys::file::{self, APPEND};
 use minke_sys::process::{self, Spawn};
 use minke_sys::status::exists;
@@ -46,6 +47,7 @@ pub fn run() -> u8 {
 
 fn boot(cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
     load_modules();
+    watchdog::hold(cmdline);
     // UUIDs wait for the kernel's generator: 3.7 s on an emulated ARM1176 that has to gather a seed of its own.
     if minke_sys::random::seed_from_hardware() {
         log::line(log::INFO, format_args!("the machine's random numbers seed the kernel's"));
@@ -60,8 +62,18 @@ fn boot(cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
     if !cmdline.has("flasher") {
         prepare(&mut devices);
     }
-    let system = system::mount_system(&devices, cmdline)?;
-    if let Err(error) = machine_id::provide(&mut devices, system) {
+    minke_sys::watchdog::feed();
+    let Err(error) = start(&mut devices, cmdline);
+    if let Err(why) = fallback::count(&devices) {
+        log::alarm(format_args!("{why}"));
+    }
+    Err(error)
+}
+
+/// Goes into the system that the slot holds.
+fn start(devices: &mut root::Devices, cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
+    let system = system::mount_system(devices, cmdline)?;
+    if let Err(error) = machine_id::provide(devices, system) {
         log::line(log::WARNING, format_args!("the machine id is not kept over this boot: {error}"));
     }
     let init = CString::new(cmdline.value("init").unwrap_or("/sbin/init")).unwrap_or_default();
@@ -121,6 +133,7 @@ fn load_modules() {
 fn fail(error: &Why, cmdline: &Cmdline) -> u8 {
     log::alarm(format_args!("cannot boot: {error}"));
     if cmdline.has("shell") {
+        minke_sys::watchdog::stop();
         shell();
     }
     log::console(format_args!("restart in {} s", FAILURE_DELAY.as_secs()));

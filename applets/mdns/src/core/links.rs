@@ -2,8 +2,12 @@
 
 use super::record::{Record, name_hash};
 use super::side::{Own, Phase, Progress, Side};
-use super::{Link, Mdns, NEVER, Time, after};
+use super::{Address, Link, Mdns, NEVER, Time, after};
 use minke_wire::dns::Kind;
+
+/// What was told so lately is safe from the bit that flushes caches: half of what RFC 6762 §10.2 says, as packets need
+/// their time.
+const LATELY: u32 = 500;
 
 impl Mdns {
     /// A link is there, or its addresses or its MTU are others.
@@ -88,11 +92,17 @@ impl Mdns {
         let mut gone = Vec::new();
         for own in &side.own {
             if own.told != 0 && own.record.kind != Kind::NSEC {
-                gone.push(own.record.clone());
+                gone.push(Record { ttl: 0, ..own.record.clone() });
             }
         }
         self.farewell(at, &gone);
         let side = self.sides.remove(at);
+        // Who hears us by another interface or over the other family as well must not believe it.
+        for at in 0..self.sides.len() {
+            for record in &gone {
+                self.heard_ours(now, at, record);
+            }
+        }
         for own in &side.own {
             self.was_ours(now, &own.record);
             if own.told != 0 {
@@ -173,6 +183,51 @@ impl Mdns {
         }
         for (_, record) in added {
             self.tell_new(at, link, &record);
+        }
+    }
+
+    /// Other interfaces of ours that are on the same link, by their subnets: IPv4 never hears what comes from an address
+    /// of the machine itself.
+    pub(super) fn neighbours(&self, index: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        let Some(link) = self.links.iter().find(|link| link.index == index) else { return found };
+        for other in &self.links {
+            let shares = |address: &Address| !address.is_linked() && self.is_on_link(other.index, address.ip);
+            if other.index != index && link.addresses.iter().any(shares) {
+                found.push(other.index);
+            }
+        }
+        found
+    }
+
+    /// Another interface of ours told everybody these records, and their bit that flushes caches makes an end of what
+    /// this one told of the same names, but for what came within a second before: it is told again at once
+    /// (RFC 6762 §10.2). `v6`: over this family alone.
+    pub(super) fn outlive(&mut self, now: Time, link: u32, v6: Option<bool>, flushing: &[Record]) {
+        for side in &mut self.sides {
+            if side.link != link || v6.is_some_and(|v6| v6 != side.v6) {
+                continue;
+            }
+            for place in 0..side.own.len() {
+                let Some(own) = side.own.get(place) else { break };
+                let record = &own.record;
+                let rival = |other: &Record| {
+                    other.unique && other.kind == record.kind && other.name == record.name && record.unique
+                };
+                if own.told == 0
+                    || after(own.told, LATELY) > now
+                    || record.kind == Kind::NSEC
+                    || !flushing.iter().any(rival)
+                    || flushing.iter().any(|other| other.says(record))
+                    || !side.is_live(own.group)
+                {
+                    continue;
+                }
+                if let Some(own) = side.own.get_mut(place) {
+                    own.schedule(now, 1000);
+                    own.asker = 0;
+                }
+            }
         }
     }
 

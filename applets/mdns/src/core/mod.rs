@@ -353,11 +353,15 @@ impl Mdns {
             return;
         }
         let own = self.links.iter().any(|link| link.addresses.iter().any(|address| address.ip == ip));
-        if own && self.sent.contains(&record::hash(packet.bytes)) {
-            count(&mut self.counters.reflected, 1);
-            return;
-        }
+        let reflected = own && self.sent.contains(&record::hash(packet.bytes));
         match Message::parse(packet.bytes) {
+            Some(message) if reflected => {
+                count(&mut self.counters.reflected, 1);
+                let mut told = Vec::new();
+                record::read(message.answers(), &mut told);
+                record::read(message.additionals(), &mut told);
+                self.outlive(now, packet.link, None, &told);
+            }
             Some(message) if self.understood(now, at, &packet, &message) => {}
             _ => count(&mut self.counters.refused, 1),
         }

@@ -131,6 +131,13 @@ static LINKED: [Address; 2] = [
     Address { ip: IpAddr::V6(Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0, 0)), prefix: 64, published: false },
 ];
 
+impl Address {
+    /// Whether every link has its subnet.
+    pub(super) fn is_linked(&self) -> bool {
+        LINKED.iter().any(|subnet| is_within(self.ip, subnet))
+    }
+}
+
 fn is_within(ip: IpAddr, subnet: &Address) -> bool {
     let (one, start) = octets(ip);
     let (other, _) = octets(subnet.ip);

@@ -71,16 +71,22 @@ impl Mdns {
             }
             count(&mut self.counters.answers, answers);
             rest = rest.get(taken.max(1)..).unwrap_or_default();
+            let (link, v6) = (side.link, side.v6);
+            let mut flushing = Vec::new();
             if to.is_none() {
                 for place in &told {
                     if let Some(own) = side.own.get_mut(*place) {
                         own.told = now;
                         own.rest();
+                        flushing.push(own.record.clone());
                     }
                 }
             }
             let to = to.unwrap_or_else(|| side.everybody());
             self.send(at, to, bytes);
+            for other in self.neighbours(link) {
+                self.outlive(now, other, Some(v6), &flushing);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 /// Flags of netdevice(7): a link to one other machine, and one that can do multicast.
 const IFF_POINTOPOINT: u32 = 0x10;
 const IFF_MULTICAST: u32 = 0x1000;
-/// Flags of addresses in `linux/if_addr.h`.
+/// Flags of addresses in `linux/if_addr.h`. The first means for IPv4 that the subnet has an earlier address.
 const IFA_F_TEMPORARY: u32 = 0x01;
 const IFA_F_OPTIMISTIC: u32 = 0x04;
 const IFA_F_DADFAILED: u32 = 0x08;
@@ -141,7 +141,8 @@ impl Links {
             {
                 continue;
             }
-            let published = address.flags & (IFA_F_TEMPORARY | IFA_F_DEPRECATED) == 0;
+            let passing = if address.address.is_ipv4() { 0 } else { IFA_F_TEMPORARY };
+            let published = address.flags & (passing | IFA_F_DEPRECATED) == 0;
             // In order: the kernel's own changes when it tells everything anew.
             let place = addresses.iter().take_while(|other: &&Address| other.ip < address.address).count();
             addresses.insert(place, Address { ip: address.address, prefix: address.prefix, published });
@@ -258,6 +259,9 @@ mod tests {
         assert_eq!(published(&updates[0]), ["169.254.1.1", "2001:db8::1"]);
         let updates = links.apply(vec![Change::Address(address(2, "192.0.2.1", 0))]);
         assert_eq!(published(&updates[0]), ["192.0.2.1", "2001:db8::1"]);
+        // The second of a subnet of IPv4 has the flag that marks temporary ones of IPv6.
+        let updates = links.apply(vec![Change::Address(address(2, "192.0.2.2", IFA_F_TEMPORARY))]);
+        assert_eq!(published(&updates[0]), ["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
     }
 
     #[test]

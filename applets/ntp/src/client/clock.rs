@@ -9,7 +9,7 @@ use super::filter::{Estimate, Sample};
 use super::select::{Candidate, Verdict, select};
 use super::source::{SECOND, Source, exponent};
 use super::{Action, Beginning, Now, leap};
-use crate::nanos::Nanos;
+use crate::nanos::{Nanos, nanos};
 use minke_wire::ntp::Leap;
 
 /// Beyond this the clock is set (spec os §5.6.2), in seconds.
@@ -203,7 +203,8 @@ impl Clock {
             Leap::Delete => SECOND,
             _ => 0,
         };
-        let after_midnight = now.real.rem_euclid(86_400 * SECOND) < 3600 * SECOND;
+        // The second that is inserted is the day's last one once more.
+        let after_midnight = now.real.after(SECOND).rem_euclid(86_400 * SECOND) < 3600 * SECOND;
         if leap != 0 && after_midnight && jump.since(leap).saturating_abs() <= nanos(allowed) {
             // True time made the same leap.
             self.base = self.base.after(leap);
@@ -468,12 +469,6 @@ impl Clock {
             }
         }
     }
-}
-
-/// From seconds to nanoseconds.
-pub(crate) fn nanos(seconds: f64) -> i64 {
-    // A cast saturates.
-    (seconds * 1e9) as i64
 }
 
 /// A span for people, in seconds with milliseconds.

@@ -62,7 +62,7 @@ impl Drift {
 fn format((frequency, deviation): (f64, f64)) -> String {
     let ppm = |value: f64| {
         // Millionths of a millionth.
-        let count = (value * 1e12) as i64;
+        let count = crate::nanos::whole(value * 1e12);
         let sign = if count < 0 { "-" } else { "" };
         let count = count.unsigned_abs();
         format!("{sign}{}.{:06}", count / 1_000_000, count % 1_000_000)

@@ -2,7 +2,7 @@
 
 use super::nanos;
 use crate::client::{Client, Now, Steering};
-use crate::nanos::Nanos;
+use crate::nanos::{Nanos, whole};
 use minke_applet::log;
 use minke_sys::adjtime::{self, FREQ_PER_PPM, STA_DEL, STA_INS, STA_UNSYNC, State, Steer, TICK};
 use minke_sys::{clock, random};
@@ -134,14 +134,14 @@ fn steer(steering: &Steering) -> Steer {
         tick += one;
         frequency -= one as f64 * 1e-4;
     }
-    let micros = |seconds: f64| (seconds * 1e6) as i64;
+    let micros = |seconds: f64| whole(seconds * 1e6).clamp(1, 15_999_999);
     Steer {
         offset: steering.offset,
         constant: steering.constant,
-        freq: (frequency.clamp(-5e-4, 5e-4) * 1e6 * FREQ_PER_PPM as f64) as i64,
+        freq: whole(frequency.clamp(-5e-4, 5e-4) * 1e6 * FREQ_PER_PPM as f64),
         tick,
-        maxerror: micros(steering.maxerror).clamp(1, 15_999_999),
-        esterror: micros(steering.esterror).clamp(1, 15_999_999),
+        maxerror: micros(steering.maxerror),
+        esterror: micros(steering.esterror),
         status: match steering.leap {
             Leap::Insert => STA_INS,
             Leap::Delete => STA_DEL,

@@ -4,7 +4,7 @@ use super::kernel::Kernel;
 use crate::client::select::Verdict;
 use crate::client::source::Source as Server;
 use crate::client::{Client, Now};
-use crate::nanos::Nanos;
+use crate::nanos::{Nanos, nanos, whole};
 use minke_control::ntp::{Source, State, Status, Step};
 
 pub(crate) fn status(client: &Client, kernel: &Kernel, now: Now) -> Box<Status> {
@@ -19,11 +19,11 @@ pub(crate) fn status(client: &Client, kernel: &Kernel, now: Now) -> Box<Status> 
         leap: if synchronized { report.leap as u8 } else { 3 },
         reference_time_ns: report.updated.map(|_| report.updated_real),
         system_offset_ns: clock.remaining(now).unwrap_or(0),
-        last_offset_ns: billion(report.last_offset),
-        rms_offset_ns: billion(report.rms_offset),
-        frequency_ppb: billion(clock.drift().0),
-        residual_frequency_ppb: billion(report.residual_frequency),
-        skew_ppb: billion(clock.drift().1),
+        last_offset_ns: nanos(report.last_offset),
+        rms_offset_ns: nanos(report.rms_offset),
+        frequency_ppb: nanos(clock.drift().0),
+        residual_frequency_ppb: nanos(report.residual_frequency),
+        skew_ppb: nanos(clock.drift().1),
         update_interval_ms: report.interval / 1_000_000,
         last_step: report.last_step.map(|(time_ns, by_ns)| Step { time_ns, by_ns }),
         next_poll_s: client.deadline().map(|due| due.since(now.boot).max(0).unsigned_abs() / 1_000_000_000),
@@ -37,10 +37,10 @@ pub(crate) fn status(client: &Client, kernel: &Kernel, now: Now) -> Box<Status> 
         status.stratum = last.packet.stratum.saturating_add(1);
         status.refid = reference(server);
         status.reference = server.address.ip().to_string();
-        let delay = billion(server.filter.least_delay());
+        let delay = nanos(server.filter.least_delay());
         status.root_delay_ns = i64::try_from(last.packet.rootdelay.to_nanos()).unwrap_or(0).after(delay);
         let dispersion = i64::try_from(last.packet.rootdisp.to_nanos()).unwrap_or(0);
-        status.root_dispersion_ns = dispersion.after(billion(clock.error(now)));
+        status.root_dispersion_ns = dispersion.after(nanos(clock.error(now)));
     }
     for server in &client.sources {
         status.sources.push(source(server, client, now));
@@ -81,7 +81,7 @@ fn source(server: &Server, client: &Client, now: Now) -> Source {
         leap: 3,
         poll: server.interval(),
         reach: server.reach,
-        jitter_ns: billion(filter.deviation()),
+        jitter_ns: nanos(filter.deviation()),
         samples: u64::try_from(samples.len()).unwrap_or(0),
         sent: server.sent,
         received: server.received,
@@ -106,14 +106,14 @@ fn source(server: &Server, client: &Client, now: Now) -> Source {
         one.root_dispersion_ns = i64::try_from(last.packet.rootdisp.to_nanos()).unwrap_or(0);
     }
     if let Some(estimate) = filter.estimate() {
-        one.frequency_ppb = billion(estimate.frequency - client.clock.drift().0);
-        one.skew_ppb = billion(estimate.frequency_variance.sqrt());
+        one.frequency_ppb = nanos(estimate.frequency - client.clock.drift().0);
+        one.skew_ppb = nanos(estimate.frequency_variance.sqrt());
         one.current_offset_ns = client.clock.offset_of(estimate, now);
         let deviation = estimate.offset_variance.sqrt();
-        one.error_ns = billion(deviation + server.root_distance().min(16.0) + filter.least_delay() / 2.0);
+        one.error_ns = nanos(deviation + server.root_distance().min(16.0) + filter.least_delay() / 2.0);
     }
     if let (Some(first), Some(last)) = (samples.first(), samples.last()) {
-        one.span_s = (last.time - first.time) as u64;
+        one.span_s = whole(last.time - first.time).unsigned_abs();
         one.runs = runs(server);
     }
     one
@@ -138,9 +138,4 @@ fn reference(server: &Server) -> u32 {
         std::net::IpAddr::V4(address) => address.to_bits(),
         std::net::IpAddr::V6(address) => address.to_bits() as u32,
     }
-}
-
-/// In units of 10^-9.
-fn billion(value: f64) -> i64 {
-    (value * 1e9) as i64
 }

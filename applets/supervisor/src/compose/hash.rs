@@ -3,7 +3,7 @@
 
 use minke_wire::json::Value;
 use minke_wire::oci::Digest;
-use sha2::{Digest as _, Sha256};
+use ring::digest::{SHA256, digest};
 
 /// Fields whose lists are sets (spec supervisor §3.8.3).
 const SETS: [&str; 10] = [
@@ -27,7 +27,7 @@ pub fn hash(body: &Value, joins: &[(String, Value)]) -> String {
         text.push_str(name);
         canonical("", endpoint, &mut text);
     }
-    let digest = Digest::sha256(&Sha256::digest(text.as_bytes()).into());
+    let digest = Digest::sha256(&digest(&SHA256, text.as_bytes()).as_ref().try_into().unwrap_or_default());
     digest.hex().get(..32).unwrap_or_default().to_owned()
 }
 

@@ -2,7 +2,6 @@
 
 use super::{Step, Watch};
 use crate::hash::Hash;
-use crate::layer::verify;
 use crate::unpack::{components, split};
 use crate::{Digest, Error, Result};
 use minke_sys::tree::{Folder, Tree, set_owner_and_mode};
@@ -102,57 +101,64 @@ pub(super) fn is_kept(path: &[u8]) -> bool {
     ours && path != FOREIGN
 }
 
-/// Brings everything to the disk, reads each file from there and compares the digests. A medium that loses what it
-/// was given is told from one that keeps it before anything depends on it.
+/// Brings everything to the disk, reads each file from there (the cache is dropped first) and compares the digests with
+/// those of what was written. A medium that loses what it was given, and memory that fails between the two, are told from
+/// a bad download before anything depends on the files.
 pub(super) fn read_back(target: &Path, files: &[Written], watch: &mut dyn Watch) -> Result<()> {
     file::sync_file_system(target)?;
     let total = files.iter().map(|file| file.size).sum();
-    let mut done = 0;
+    let mut done = 0u64;
     for written in files {
         let path = target.join(&written.path);
-        let found = digest_of(&path, true, &mut |count| {
-            done += count;
+        let mut hash = Hash::new();
+        read(&path, true, u64::MAX, &mut |piece| {
+            hash.update(piece);
+            done = done.saturating_add(u64::try_from(piece.len()).unwrap_or(0));
             if watch.progress(Step::ReadBack(done, total)).is_break() {
                 Err(Error::Cancelled)
             } else {
                 Ok(())
             }
         })?;
-        if found.0 != written.size || found.1 != written.sha256 {
-            return Err(Error::malformed(
-                &path,
-                &"what was read back is not what was written: the storage medium fails",
-            ));
+        if hash.length() != written.size || hash.finish() != written.sha256 {
+            return Err(Error::ReadBack(path.to_string_lossy().into()));
         }
     }
     Ok(())
 }
 
-/// The size and the digest of a file, from the disk when `uncached`.
-pub(super) fn digest_of(
+/// Reads a file's first `limit` bytes, or all; from the disk when `uncached`.
+pub(super) fn read(
     path: &Path,
     uncached: bool,
-    progress: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<(u64, Digest)> {
+    limit: u64,
+    take: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut file = file::open_to_read(path)?;
     if uncached {
         file::drop_cached(&file)?;
     }
-    let mut hash = Hash::new();
     let mut buffer = vec![0; 64 << 10];
+    let mut left = limit;
     loop {
-        let count = file.read(&mut buffer).on("read", path)?;
+        let count = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = file.read(buffer.get_mut(..count).unwrap_or_default()).on("read", path)?;
         if count == 0 {
-            return Ok((hash.length(), hash.finish()));
+            return Ok(());
         }
-        hash.update(buffer.get(..count).unwrap_or_default());
-        progress(u64::try_from(count).unwrap_or(0))?;
+        left = left.saturating_sub(u64::try_from(count).unwrap_or(0));
+        take(buffer.get(..count).unwrap_or_default())?;
     }
 }
 
 /// Whether a file is there and has this size and digest.
 pub(super) fn is_right(path: &Path, size: u64, sha256: &Digest) -> bool {
+    let mut hash = Hash::new();
+    let mut take = |piece: &[u8]| {
+        hash.update(piece);
+        Ok(())
+    };
     minke_sys::status::of_link(path).is_ok_and(|status| status.is_file() && status.length == size)
-        && digest_of(path, false, &mut |_| Ok(()))
-            .is_ok_and(|(_, found)| verify("file", sha256, found).is_ok())
+        && read(path, false, u64::MAX, &mut take).is_ok()
+        && hash.finish() == *sha256
 }

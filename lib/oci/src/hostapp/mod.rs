@@ -32,6 +32,8 @@ pub const LABEL_BASE: &str = "io.minke.delta.base";
 pub const LABEL_TARGET: &str = "io.minke.delta.target";
 /// Label: the bytes that the files take in a slot.
 pub const LABEL_SIZE: &str = "io.minke.size";
+/// Label: the files of the boot partition, a line each: MD5 sum, bytes, path.
+pub const LABEL_BOOT_FILES: &str = "io.minke.boot.files";
 /// Prefix of labels that repeat `/etc/os-release`.
 pub const LABEL_OS_RELEASE: &str = "io.balena.os-release.";
 /// Label that every host app has, with the value `hostapp`.
@@ -154,12 +156,14 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
         }
     }
     file::make_folder(task.target, 0o755)?;
-    let digest = content.has_digest().then_some(&layer.digest);
-    let resumed = saved.as_ref().map_or(0, |saved| saved.blob.length());
+    let resumed = saved.as_ref().map_or(0, |saved| saved.done);
     let size = content.begin(&layer.digest, resumed, layer.size)?;
     let mut progress = |bytes| watch.progress(Step::Fetch(bytes, size.unwrap_or(0)));
-    let blob =
-        Blob { source: &mut |buffer| content.read(buffer), compression: layer.compression, digest, size };
+    // The blob's digest would tell of a bad download what the tar's tells, at the price of one more pass: the tar's is in
+    // the configuration, which is signed, and covers all that is unpacked. Each file's is taken as it is written, for
+    // reading it back.
+    let (compression, digest) = (layer.compression, None);
+    let blob = Blob { source: &mut |buffer| content.read(buffer), compression, digest, size };
     let mut whole;
     let mut delta;
     let writer: &mut dyn Writer = match &base {
@@ -173,7 +177,7 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
         }
     };
     let point = saved.as_ref().map(resume::Saved::point);
-    let done = pass(blob, diff_id, writer.sink(), &mut progress, point.as_ref());
+    let done = pass(blob, diff_id, writer.sink(), &mut progress, point);
     let done = done.and_then(|()| writer.finish());
     // What is only cut off is of use another time; what cannot be read back is not.
     let done = match done {

@@ -1,53 +1,89 @@
 //! What is needed to take up an interrupted installation: a record beside the folder, written whenever some more of the
 //! files is on the disk.
+//!
+//! A delta has none. It is a few hundred kilobytes that come once more; what takes its time, the files, stays there when
+//! they are right.
 
-use super::files::{Output, Written};
+use super::files::{Output, Written, read as read_file};
+use super::whole::Frames;
 use crate::documents::{list, text};
 use crate::gunzip::{Place, WINDOW};
-use crate::hash::{Hash, take};
+use crate::hash::Hash;
 use crate::layer::Point;
 use crate::{Digest, Result};
-use minke_sys::{Errno, file};
-use minke_wire::json::json;
+use minke_sys::{Context, Errno, file};
+use minke_wire::json::{Value, json};
 use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 /// The record's first line; another version's is not understood and the work begins anew.
-const HEAD: &[u8] = b"minke resume 1\n";
+const HEAD: &[u8] = b"minke resume 2\n";
 /// Most bytes of a record.
 const MAX_RECORD: usize = 1 << 20;
 
 /// Where an installation can be taken up.
 pub(super) struct Saved {
-    /// The hashes of the layer's blob, whose length is the place in it, of its tar, and of the open file.
-    pub(super) blob: Hash,
-    tar: Hash,
-    file: Hash,
+    /// Bytes of the layer's blob that are done.
+    pub(super) done: u64,
     place: Place<'static>,
-    /// The files that are whole.
+    /// The files that are whole, and the tar's bytes between them.
     pub(super) files: Vec<Written>,
+    pub(super) frames: Frames,
     /// The file that is being written.
     path: String,
     size: u64,
     mode: u32,
+    /// So many bytes of it are on the disk.
+    written: u64,
+    /// The hashes of the tar and of that file so far, made of what is on the disk.
+    tar: Hash,
+    file: Hash,
 }
 
 impl Saved {
     /// For the one who reads the layer.
     pub(super) fn point(&self) -> Point<'_> {
-        Point { blob: &self.blob, tar: &self.tar, place: &self.place }
+        Point { done: self.done, tar: self.tar.clone(), place: &self.place }
     }
 
     /// The file that is being written, at its place.
     pub(super) fn output(&self, target: &Path) -> Result<Output> {
-        use minke_sys::Context;
         let path = target.join(&self.path);
         let mut file = file::open(&path, file::Flags::WRONLY | file::Flags::NOFOLLOW)?;
-        let place = self.file.length();
-        file.set_len(place).on("cut", &path)?;
-        file.seek(std::io::SeekFrom::Start(place)).on("seek in", &path)?;
+        file.set_len(self.written).on("cut", &path)?;
+        file.seek(std::io::SeekFrom::Start(self.written)).on("seek in", &path)?;
         let (hash, path) = (self.file.clone(), self.path.clone());
         Ok(Output { path, file, hash, size: self.size, mode: self.mode })
+    }
+
+    /// Makes the hashes. `None`: a file is not what it was.
+    fn rebuild(&mut self, target: &Path) -> Option<()> {
+        let mut from = 0;
+        for (number, start) in self.frames.starts.iter().enumerate() {
+            self.tar.update(self.frames.bytes.get(from..*start)?);
+            from = *start;
+            let whole = self.files.get(number);
+            let (path, size) = whole.map_or((&self.path, self.written), |file| (&file.path, file.size));
+            let path = target.join(path);
+            if !minke_sys::status::of_link(&path).ok()?.is_file() {
+                return None;
+            }
+            let (mut hash, tar) = (Hash::new(), &mut self.tar);
+            let mut take = |piece: &[u8]| {
+                hash.update(piece);
+                tar.update(piece);
+                Ok(())
+            };
+            read_file(&path, false, size, &mut take).ok()?;
+            if hash.length() != size {
+                return None;
+            }
+            match whole {
+                Some(whole) => (hash.finish() == whole.sha256).then_some(())?,
+                None => self.file = hash,
+            }
+        }
+        Some(())
     }
 }
 
@@ -66,50 +102,46 @@ pub(super) fn path(target: &Path) -> Result<PathBuf> {
 pub(super) fn write(
     path: &Path,
     layer: &Digest,
-    point: &Point<'_>,
+    (done, place): (u64, &Place<'_>),
     files: &[Written],
+    frames: &Frames,
     open: &Output,
 ) -> Result<()> {
     let mut list = Vec::new();
     for file in files {
         list.push(json!({ "path": file.path, "size": file.size, "sha256": file.sha256.hex() }));
     }
+    let starts: Vec<Value> = frames.starts.iter().map(|start| Value::from(*start)).collect();
     let document = json!({
-        "layer": layer.as_str(), "files": list, "path": open.path, "size": open.size, "mode": open.mode
+        "layer": layer.as_str(), "done": done, "files": list, "starts": starts, "path": open.path, "size": open.size,
+        "mode": open.mode, "written": open.hash.length(), "next": place.next, "bits": place.bits, "count": place.count
     });
     let mut record = HEAD.to_vec();
     record.extend_from_slice(document.to_text().as_bytes());
     record.push(b'\n');
-    for hash in [point.blob, point.tar, &open.hash] {
-        hash.put_away(&mut record);
-    }
-    record.extend_from_slice(&[point.place.bits, point.place.count]);
-    record.extend_from_slice(&u32::try_from(point.place.next).unwrap_or(u32::MAX).to_le_bytes());
-    record.extend_from_slice(&point.place.window);
+    record.extend_from_slice(&place.window);
+    record.extend_from_slice(&frames.bytes);
     Ok(file::write_durable(path, &record, 0o600)?)
 }
 
 /// The record, if it is for this layer and the files are as it says.
 pub(super) fn read(path: &Path, layer: &Digest, target: &Path) -> Option<Saved> {
     let record = file::read_optional(path, MAX_RECORD).ok()??;
-    let saved = parse(&record, layer)?;
-    let has = |path: &str, size: u64| {
-        minke_sys::status::of_link(target.join(path))
-            .is_ok_and(|found| found.is_file() && found.length >= size)
-    };
-    let whole = saved.files.iter().all(|file| has(&file.path, file.size));
-    (whole && has(&saved.path, saved.file.length())).then_some(saved)
+    let mut saved = parse(&record, layer)?;
+    saved.rebuild(target)?;
+    Some(saved)
 }
 
 fn parse(record: &[u8], layer: &Digest) -> Option<Saved> {
     let rest = record.strip_prefix(HEAD)?;
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     let (document, rest) = rest.split_at_checked(end)?;
-    let mut rest = rest.get(1..)?;
+    let (window, frames) = rest.get(1..)?.split_at_checked(WINDOW)?;
     let document = minke_wire::json::parse(document).ok()?;
     if text(&document, "layer") != layer.as_str() {
         return None;
     }
+    let number = |key: &str| document.get(key)?.as_u64();
     let mut files = Vec::new();
     for file in list(document.get("files")) {
         let sha256 = Digest::of_hex(text(file, "sha256"))?;
@@ -119,17 +151,30 @@ fn parse(record: &[u8], layer: &Digest) -> Option<Saved> {
             sha256,
         });
     }
-    let blob = Hash::take_up(&mut rest)?;
-    let tar = Hash::take_up(&mut rest)?;
-    let file = Hash::take_up(&mut rest)?;
-    let [bits, count] = take(&mut rest)?;
-    let next = usize::try_from(u32::from_le_bytes(take(&mut rest)?)).ok()?;
-    let window = (rest.len() == WINDOW).then(|| rest.to_vec().into())?;
-    let size = document.get("size")?.as_u64()?;
-    let mode = document.get("mode")?.as_u64().and_then(|mode| u32::try_from(mode).ok())?;
-    let place = Place { bits, count, window, next };
-    (file.length() < size).then_some(())?;
-    Some(Saved { blob, tar, file, place, files, path: text(&document, "path").to_owned(), size, mode })
+    let mut starts = Vec::new();
+    for start in list(document.get("starts")) {
+        starts.push(usize::try_from(start.as_u64()?).ok()?);
+    }
+    let (size, written) = (number("size")?, number("written")?);
+    // The last one is the open file's, and nothing follows its content so far.
+    if written >= size || starts.len() != files.len().checked_add(1)? || starts.last() != Some(&frames.len())
+    {
+        return None;
+    }
+    let byte = |key: &str| u8::try_from(number(key)?).ok();
+    let (bits, count, next) = (byte("bits")?, byte("count")?, usize::try_from(number("next")?).ok()?);
+    Some(Saved {
+        done: number("done")?,
+        place: Place { bits, count, window: window.to_vec().into(), next },
+        files,
+        frames: Frames { bytes: frames.to_vec(), starts },
+        path: text(&document, "path").to_owned(),
+        size,
+        mode: u32::try_from(number("mode")?).ok()?,
+        written,
+        tar: Hash::new(),
+        file: Hash::new(),
+    })
 }
 
 #[cfg(test)]
@@ -144,21 +189,27 @@ mod tests {
         std::fs::create_dir_all(folder.join("new")).unwrap();
         let (target, record) = (folder.join("new"), path(&folder.join("new")).unwrap());
         assert_eq!(record, folder.join("new.resume"));
-        let mut blob = Hash::new();
-        blob.update(&[1; 100]);
         let mut open = Output::create(&Tree::open(&target).unwrap(), "boot/a", 1000, 0o644).unwrap();
         open.write(&[7; 300]).unwrap();
         std::fs::write(target.join("b"), "content").unwrap();
         let files = [Written { path: "b".into(), size: 7, sha256: crate::layer::sha256(b"content") }];
         let place = Place { bits: 3, count: 2, window: vec![9; WINDOW].into(), next: 77 };
         let layer = crate::layer::sha256(b"layer");
-        write(&record, &layer, &Point { blob: &blob, tar: &blob, place: &place }, &files, &open).unwrap();
+        let frames = Frames { bytes: b"one, two".to_vec(), starts: vec![3, 8] };
+        write(&record, &layer, (100, &place), &files, &frames, &open).unwrap();
         let saved = read(&record, &layer, &target).unwrap();
-        assert_eq!((saved.blob.length(), saved.place.next, saved.files.as_slice()), (100, 77, &files[..]));
+        assert_eq!((saved.done, saved.place.next, saved.files.as_slice()), (100, 77, &files[..]));
+        let mut tar = b"onecontent, two".to_vec();
+        tar.extend([7; 300]);
+        assert_eq!(saved.tar.clone().finish(), crate::layer::sha256(&tar));
         let output = saved.output(&target).unwrap();
         assert_eq!((output.hash.length(), output.size), (300, 1000));
-        // Another layer's; a file that is shorter than it says.
+        // Another layer's; a file with other content; one that is shorter than it says.
         assert!(read(&record, &crate::layer::sha256(b"other"), &target).is_none());
+        std::fs::write(target.join("b"), "Content").unwrap();
+        assert!(read(&record, &layer, &target).is_none());
+        std::fs::write(target.join("b"), "content").unwrap();
+        assert!(read(&record, &layer, &target).is_some());
         output.file.set_len(299).unwrap();
         assert!(read(&record, &layer, &target).is_none());
 

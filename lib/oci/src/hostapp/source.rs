@@ -112,11 +112,6 @@ impl Content {
         }
     }
 
-    /// Whether the layer's digest is the one of what comes.
-    pub(super) fn has_digest(&self) -> bool {
-        !matches!(self, Self::File(_, member, ..) if !member.is_empty())
-    }
-
     /// Reads on.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         match self {

@@ -3,7 +3,8 @@
 use super::files::{Output, Written, is_kept, make_folders};
 use super::resume::{self, Saved};
 use super::{Writer, foreign};
-use crate::layer::{Point, Sink};
+use crate::gunzip::Place;
+use crate::layer::Sink;
 use crate::unpack::{normal, split};
 use crate::{Digest, Error, Result};
 use minke_sys::tree::Tree;
@@ -15,6 +16,18 @@ const INTERVAL: u64 = 8 << 20;
 /// Most bytes of members that are skipped. Another system's host app is known by how much it has that we know nothing of.
 const MAX_SKIPPED: u64 = 16 << 20;
 
+/// Most bytes of headers that are kept for a record.
+const MAX_FRAMES: usize = 256 << 10;
+
+/// The layer's tar but for the content of its files, which stands in the slot: with both the hash of what came can be made
+/// once more.
+#[derive(Clone, Default)]
+pub(super) struct Frames {
+    pub(super) bytes: Vec<u8>,
+    /// For each file how many of the bytes are before its content.
+    pub(super) starts: Vec<usize>,
+}
+
 /// Makes the files.
 pub(super) struct Whole {
     tree: Tree,
@@ -23,6 +36,9 @@ pub(super) struct Whole {
     layer: Digest,
     open: Option<Output>,
     files: Vec<Written>,
+    /// `None` once something came that is neither here nor in the slot: from there on nothing is taken up. (In our own
+    /// artefacts that is behind the slot's files.)
+    frames: Option<Frames>,
     skipped: u64,
     /// Bytes written since the last record.
     fresh: u64,
@@ -37,6 +53,7 @@ impl Whole {
             layer: layer.clone(),
             open: None,
             files: Vec::new(),
+            frames: Some(Frames::default()),
             skipped: 0,
             fresh: 0,
         };
@@ -45,6 +62,7 @@ impl Whole {
             whole.decoder = Decoder::within(open.size, open.size.saturating_sub(open.hash.length()));
             whole.open = Some(open);
             whole.files.clone_from(&saved.files);
+            whole.frames = Some(saved.frames.clone());
         }
         Ok(whole)
     }
@@ -68,6 +86,9 @@ impl Whole {
             Kind::File => {
                 let output = Output::create(&self.tree, &path, entry.size, entry.mode)?;
                 self.open = Some(output);
+                if let Some(Frames { bytes, starts }) = &mut self.frames {
+                    starts.push(bytes.len());
+                }
                 if entry.size == 0 {
                     self.end()?;
                 }
@@ -94,11 +115,25 @@ impl Whole {
 impl Sink for Whole {
     fn content(&mut self, mut tar: &[u8]) -> Result<()> {
         loop {
-            match self.decoder.next(&mut tar).map_err(|error| Error::bad("layer", &error))? {
+            let before = tar;
+            let event = self.decoder.next(&mut tar).map_err(|error| Error::bad("layer", &error))?;
+            if !matches!(event, Event::Data(_))
+                && let Some(Frames { bytes, .. }) = &mut self.frames
+            {
+                let used = before.len().saturating_sub(tar.len());
+                bytes.extend_from_slice(before.get(..used).unwrap_or_default());
+                if bytes.len() > MAX_FRAMES {
+                    self.frames = None;
+                }
+            }
+            match event {
                 Event::More | Event::End => return Ok(()),
                 Event::Entry(entry) => self.member(&entry)?,
                 Event::Data(data) => {
-                    let Some(open) = &mut self.open else { continue };
+                    let Some(open) = &mut self.open else {
+                        self.frames = None;
+                        continue;
+                    };
                     open.write(data)?;
                     self.fresh = self.fresh.saturating_add(u64::try_from(data.len()).unwrap_or(0));
                     if open.hash.length() == open.size {
@@ -109,12 +144,15 @@ impl Sink for Whole {
         }
     }
 
-    fn between(&mut self, point: &Point<'_>) -> Result<()> {
-        let Some(open) = self.open.as_ref().filter(|_| self.fresh >= INTERVAL) else { return Ok(()) };
+    fn between(&mut self, done: u64, place: &Place<'_>) -> Result<()> {
+        let (Some(open), Some(frames)) = (&self.open, &self.frames) else { return Ok(()) };
+        if self.fresh < INTERVAL {
+            return Ok(());
+        }
         self.fresh = 0;
         // What the record speaks of is on the disk before the record is.
         open.sync()?;
-        resume::write(&self.resume, &self.layer, point, &self.files, open)
+        resume::write(&self.resume, &self.layer, (done, place), &self.files, frames, open)
     }
 }
 

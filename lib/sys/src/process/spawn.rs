@@ -205,7 +205,7 @@ impl Spawn {
         let inherited = self.inherited_copies()?;
         crate::rest::disturb();
         // SAFETY: the child makes system calls on memory that was prepared above, and ends by exec or _exit.
-        let pid = unsafe { libc::fork() };
+        let pid = unsafe { super::fork() };
         if pid != 0 {
             return super::check(pid).context("start", self.program.to_string_lossy()).map(|()| pid);
         }

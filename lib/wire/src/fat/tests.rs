@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// An image in memory, that can lose its power.
-struct Image {
-    bytes: Vec<u8>,
+pub(super) struct Image {
+    pub(super) bytes: Vec<u8>,
     /// What was there before each write.
     undo: Vec<(usize, Vec<u8>)>,
     /// How many writes are left until the power goes.
@@ -14,11 +14,11 @@ struct Image {
 }
 
 impl Image {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, undo: Vec::new(), left: usize::MAX }
     }
 
-    fn put(&mut self, at: usize, content: &[u8]) {
+    pub(super) fn put(&mut self, at: usize, content: &[u8]) {
         let place = at..at + content.len();
         self.undo.push((at, self.bytes[place.clone()].to_vec()));
         self.bytes[place].copy_from_slice(content);
@@ -32,7 +32,7 @@ impl Image {
         }
     }
 
-    fn check(&mut self) -> Result<Report, Failure> {
+    pub(super) fn check(&mut self) -> Result<Report, Failure> {
         let length = self.bytes.len() as u64;
         check(self, length)
     }
@@ -61,16 +61,16 @@ impl Medium for Image {
 }
 
 /// A file for the tools, in memory where there is a place for that.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let shm = PathBuf::from("/dev/shm");
         let folder = if shm.is_dir() { shm } else { std::env::temp_dir() };
         Self(folder.join(format!("minke-fat-{}-{name}", std::process::id())))
     }
 
-    fn run(&self, tool: &str, arguments: &[&str]) -> Vec<u8> {
+    pub(super) fn run(&self, tool: &str, arguments: &[&str]) -> Vec<u8> {
         let (status, output) = self.try_run(tool, arguments);
         assert!(status, "{tool} {arguments:?}: {}", String::from_utf8_lossy(&output));
         output
@@ -147,7 +147,7 @@ fn whole(scratch: &Scratch) -> Vec<String> {
 }
 
 /// What fsck.fat complains about.
-fn complaints(scratch: &Scratch) -> String {
+pub(super) fn complaints(scratch: &Scratch) -> String {
     let (good, said) = scratch.try_run("fsck.fat", &["-n", "@"]);
     let said = String::from_utf8_lossy(&said).into_owned();
     let rest = said.lines().filter(|line| !line.starts_with("fsck.fat ") && !line.contains(" files, "));
@@ -155,7 +155,7 @@ fn complaints(scratch: &Scratch) -> String {
     if good { rest } else { format!("status: {rest}") }
 }
 
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -165,7 +165,7 @@ impl Random {
         self.0 >> 11
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next()).unwrap() % limit
     }
 }

@@ -125,3 +125,80 @@ fn without_links_nothing_wakes() {
     assert!(sent.iter().any(|sent| sent.questions.contains(&"x.local A".into())));
     assert!(sent.iter().any(|sent| sent.questions.contains(&"box.local ANY?".into())));
 }
+
+/// `box` with 10.0.0.5 and 10.0.0.6 on the same network, long announced.
+fn with_two_interfaces() -> Case {
+    let mut case = Case::with_ssh();
+    case.link(2, &["10.0.0.6/24"]);
+    case.run(600_000);
+    case.sent.clear();
+    case
+}
+
+#[test]
+fn rfc6762_10_2_what_one_interface_tells_does_not_flush_what_another_told() {
+    let mut case = with_two_interfaces();
+    // Of two addresses the asker knows one, so that one interface alone answers.
+    let asked = knowing(&["box.local A"], &["box.local A 120 10.0.0.5"]);
+    for link in [1, 2] {
+        case.receive_at(link, PEER, true, &asked);
+    }
+    let sent = case.sent_within(10_000);
+    let told: Vec<_> = sent.iter().map(|sent| (sent.link, &sent.answers[..])).collect();
+    let [first, second] =
+        ["box.local A 120! 10.0.0.6", "box.local A 120! 10.0.0.5"].map(|text| [text.to_owned()]);
+    assert_eq!(told, [(2, &first[..]), (1, &second[..])]);
+    assert_eq!(sent[0].at, sent[1].at, "and not a second later");
+    // What both tell is the same, and needs no repetition.
+    case.receive_at(2, PEER, true, &query(&["box._ssh._tcp.local SRV"]));
+    case.run(10_000);
+    assert!(
+        case.sent.iter().filter(|sent| sent.says("box._ssh._tcp.local SRV")).count() == 1,
+        "{:?}",
+        case.sent
+    );
+}
+
+#[test]
+fn interfaces_of_other_networks_are_left_in_peace() {
+    let mut case = Case::settled();
+    case.link(2, &["192.168.7.5/24", "169.254.7.7/16"]);
+    case.link(1, &["10.0.0.5/24", "169.254.7.8/16"]);
+    case.run(600_000);
+    case.sent.clear();
+    case.receive(PEER, &query(&["box.local A"]));
+    assert!(case.sent_within(10_000).iter().all(|sent| sent.link == 1));
+}
+
+#[test]
+fn rfc6762_10_2_a_packet_of_the_other_interface_that_is_heard_shows_a_common_link() {
+    let mut case = Case::new(1);
+    case.mdns.set_host(case.now, "box");
+    case.link(1, &["fe80::5/64"]);
+    case.link(2, &["fe80::6/64", "192.168.7.5/24"]);
+    case.run(600_000);
+    case.sent.clear();
+    case.receive_at(1, "[fe80::9]:5353", true, &query(&["box.local AAAA"]));
+    let sent = std::mem::take(&mut case.sent);
+    assert_eq!(sent[0].answers, ["box.local AAAA 120! fe80::5"]);
+    // It comes back on the interface that sent it, and on the other.
+    case.receive_at(1, "[fe80::5]:5353", true, &sent[0].bytes);
+    assert_eq!(case.sent_within(10_000), []);
+    case.receive_at(1, "[fe80::9]:5353", true, &query(&["box.local AAAA"]));
+    let bytes = std::mem::take(&mut case.sent).remove(0).bytes;
+    case.receive_at(2, "[fe80::5]:5353", true, &bytes);
+    let sent = case.sent_within(10_000);
+    assert!(sent.iter().all(|sent| sent.link == 2 && sent.says("box.local AAAA 120! fe80::6")), "{sent:?}");
+    assert_eq!(sent.len(), 2, "over both families: {sent:?}");
+}
+
+#[test]
+fn a_farewell_on_one_interface_is_none_on_another() {
+    let mut case = with_two_interfaces();
+    case.mdns.drop_link(case.now, 1);
+    let sent = case.sent_within(10_000);
+    assert!(sent[0].link == 1 && sent[0].says("_ssh._tcp.local PTR 0 "));
+    let again: Vec<_> = sent[1..].iter().filter(|sent| sent.says("_ssh._tcp.local PTR 4500 ")).collect();
+    assert!(again.len() == 1 && again[0].link == 2 && again[0].at < sent[0].at + 1000, "{sent:?}");
+    assert!(!sent[1..].iter().any(|sent| sent.says("box.local A 120! 10.0.0.5")));
+}
