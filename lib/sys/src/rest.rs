@@ -2,8 +2,7 @@
 //!
 //! The kernel maps 64 KiB of a program around every place that runs (`fault_around_bytes`): a daemon soon has all the code
 //! of its start mapped, and such pages were half of what all daemons weigh together. They are clean, stay in the page
-//! cache for as long as nobody needs the room, and are mapped again where something runs. `release/rest.ld` keeps
-//! together what runs in a system at rest.
+//! cache for as long as nobody needs the room, and are mapped again where something runs.
 //!
 //! That happens some seconds after the start, and then again after twice the time each: a daemon that sleeps is woken for
 //! it some ten times in its first hour, and then hardly ever. Where more memory was taken since, it begins anew.
