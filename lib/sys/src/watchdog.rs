@@ -5,10 +5,13 @@ use crate::file::{self, Flags};
 use crate::{Errno, Result};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 const PATH: &str = "/dev/watchdog0";
+/// Documentation/ABI/testing/sysfs-class-watchdog.
+const NOWAYOUT: &str = "/sys/class/watchdog/watchdog0/nowayout";
 /// `_IOWR('W', 6, int)`.
 const SET_TIMEOUT: u32 = 0xC004_5706;
 /// `_IOR('W', 7, int)`.
@@ -23,6 +26,11 @@ fn device() -> Option<BorrowedFd<'static>> {
     let number = DEVICE.load(Ordering::Relaxed);
     // SAFETY: it was taken from its owner to be kept here, and `stop` forgets it before it is closed.
     (number >= 0).then(|| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// Whether the kernel says that [`stop`] would not stop it (`nowayout`).
+pub fn is_for_good() -> bool {
+    file::read_bounded(Path::new(NOWAYOUT), 8).is_ok_and(|content| content.starts_with(b"1"))
 }
 
 /// Opens it, which starts it, unless it is open. `false`: there is none, at least not yet.
@@ -43,7 +51,7 @@ fn open_at(path: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Sets how long it waits for food. The answer is how long it does: drivers have limits.
+/// Sets how long it waits for food. The answer is how long it does, a second or more: drivers have limits.
 pub fn set_limit(limit: Duration) -> Duration {
     let Some(device) = device() else { return limit };
     let mut seconds = i32::try_from(limit.as_secs()).unwrap_or(i32::MAX);
@@ -53,7 +61,7 @@ pub fn set_limit(limit: Duration) -> Duration {
             break;
         }
     }
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1))
 }
 
 /// Feeds it.
