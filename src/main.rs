@@ -22,7 +22,7 @@ const USAGE: &str = "";
 const EXIT_NOT_FOUND: u8 = 127;
 
 #[global_allocator]
-static MEMORY: minke_sys::memory::Allocator = minke_sys::memory::Allocator::new();
+static MEMORY: minke_sys::memory::Memory = minke_sys::memory::Memory;
 
 // As it is on the device; elsewhere std's own start serves.
 #[cfg(all(target_env = "musl", not(test)))]

@@ -5,6 +5,7 @@
 
 use crate::{run, text};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,6 +43,11 @@ pub fn partitions(disk: &Path) -> Vec<Partition> {
 }
 
 impl Partition {
+    /// Its place on the disk.
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.start + self.sectors
+    }
+
     /// The one with this label.
     pub fn labelled(disk: &Path, label: &str) -> Self {
         partitions(disk).into_iter().find(|partition| partition.label == label).unwrap()
@@ -52,8 +58,8 @@ impl Partition {
         let path = disk.with_extension(self.label);
         let mut command = Command::new("dd");
         command.arg(format!("if={}", disk.display())).arg(format!("of={}", path.display()));
-        command.args(["bs=512", "conv=sparse", "status=none", &format!("skip={}", self.start)]);
-        run(command.arg(format!("count={}", self.sectors)));
+        command.args(["bs=64K", "iflag=skip_bytes,count_bytes", "conv=sparse", "status=none"]);
+        run(command.arg(format!("skip={}", self.start * 512)).arg(format!("count={}", self.sectors * 512)));
         path
     }
 

@@ -79,7 +79,9 @@ pub fn kernel_arguments(arch: Arch, development: bool) -> String {
         "console=null quiet splash vt.global_cursor_default=0 consoleblank=0 panic=1 oops=panic".into()
     };
     if arch == Arch::Armv6 {
-        arguments.push_str(" dwc_otg.lpm_enable=0 rootwait cgroup_enable=memory");
+        // Not the reference's `rootwait`: stage 1 waits for the root by itself, and a kernel that does not find its
+        // initramfs shall panic, which is a failed start, and not wait for ever.
+        arguments.push_str(" dwc_otg.lpm_enable=0 cgroup_enable=memory");
     }
     arguments
 }

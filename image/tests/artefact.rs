@@ -108,6 +108,8 @@ fn whole(scratch: &Scratch, file: &Path, id: &str, public: &Path) {
     assert_eq!(seen["Labels"]["io.balena.image.class"], "hostapp");
     assert_eq!(seen["Labels"]["io.balena.os-release.VERSION"], "8.0.3+rev1");
     assert_eq!(seen["Labels"]["io.balena.os-release.SLUG"], here().device_type());
+    let boot_files = seen["Labels"]["io.minke.boot.files"].as_str().unwrap();
+    assert!(boot_files.lines().any(|line| line.ends_with(" os-release")), "{boot_files}");
     // Through a folder and back, with every digest checked on the way; and as docker reads it.
     let folder = Root::new(&scratch.join("folder")).unwrap();
     let copied = format!("dir:{}", folder.top().display());
@@ -211,6 +213,7 @@ fn leads_there(from: &Archive, to: &Archive, file: &Path) {
     assert_eq!(archive.labels["io.minke.delta.base"], from.id);
     assert_eq!(archive.labels["io.minke.delta.target"], to.id);
     assert_eq!(archive.labels["io.balena.os-release.VERSION"], "8.0.3+rev1");
+    assert_eq!(archive.labels["io.minke.boot.files"], to.labels["io.minke.boot.files"]);
     assert_eq!(archive.members["config.json"].content, to.config);
     let plan = json(&archive.members["delta.json"].content);
     let mut made: Vec<(String, Vec<u8>)> = Vec::new();

@@ -4,9 +4,9 @@ use crate::{Error, Item};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-/// Prints `PSS-in-KiB NAME` of every process of ours, once the demo container runs.
+/// Prints `PSS-in-KiB NAME` of every process of ours, once the demo container runs and the system is at rest.
 const SCRIPT: &str = "for i in $(seq 120); do \
-    journalctl -b -o cat --no-pager | grep -q '^minke demo: line 5 ' && break; sleep 1; done; for p in /proc/[0-9]*; do \
+    journalctl -b -o cat --no-pager | grep -q '^minke demo: line 5 ' && break; sleep 1; done; sleep 30; for p in /proc/[0-9]*; do \
     pss=$(grep ^Pss: $p/smaps_rollup 2>/dev/null | tr -dc 0-9); [ -n \"$pss\" ] || continue; \
     exe=$(readlink $p/exe); case $exe in */minke) ;; *) continue;; esac; \
     echo \"pss $pss $(tr '\\0' ' ' < $p/cmdline | cut -d' ' -f1)\"; done";

@@ -9,7 +9,7 @@ mod script;
 mod u_boot;
 mod volume;
 
-pub use volume::{Ext4, Volume};
+pub use volume::{Ext4, Fat, Volume};
 
 use std::path::Path;
 

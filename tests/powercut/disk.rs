@@ -1,7 +1,7 @@
 //! A disk after a power cut: what stage 1 would do to it, and what is on it then.
 
+use crate::look::Files;
 use minke_tests::{run, text};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -37,7 +37,7 @@ pub fn config_files(partition: &Path, to: &Path) {
 }
 
 /// All files of the FAT by their paths.
-pub fn files(partition: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files(partition: &Path) -> Files {
     let to = partition.with_extension("tree");
     let _ = std::fs::remove_dir_all(&to);
     std::fs::create_dir(&to).unwrap();
@@ -50,7 +50,7 @@ pub fn files(partition: &Path) -> BTreeMap<String, Vec<u8>> {
 pub fn ext4_file(partition: &Path, path: &str) -> Option<Vec<u8>> {
     let to = partition.with_extension("file");
     let _ = std::fs::remove_file(&to);
-    run(Command::new("debugfs").arg("-R").arg(format!("dump {path} {}", to.display())).arg(partition));
+    run(Command::new("debugfs").arg("-R").arg(format!("dump /{path} {}", to.display())).arg(partition));
     std::fs::read(&to).ok()
 }
 

@@ -1,34 +1,29 @@
 //! Power cuts at every moment: the writes of an operation are logged once in a guest, then the disk is looked at
 //! as it was at each flush, and at random moments with the last writes torn, dropped or reordered. Some of these
-//! disks boot. `MINKE_POWERCUT=all` looks at every prefix of the log, each with every fate of its last writes;
-//! `MINKE_SEED` repeats the random moments of a run.
+//! disks boot (`MINKE_POWERCUT_BOOTS`: so many of each operation). `MINKE_POWERCUT=all` looks at every prefix of the
+//! log, each with every fate of its last writes; `MINKE_SEED` repeats the random moments of a run.
 
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod disk;
 mod log;
+mod look;
 mod replay;
 mod selection;
 mod update;
 
-use disk::{config_files, ext4_file, repair_ext4};
-use log::Entry;
-use minke_image::guest::{Guest, Settings};
+use disk::{config_files, ext4_file};
+use look::{Files, Look, State};
+use minke_image::guest::Settings;
 use minke_image::overlay::Overlay;
 use minke_image::tree::Scratch;
-use minke_tests::disk::{Partition, partitions};
 use minke_tests::guest::{self, FASTEST, booted, direct, first_line, power_off, sh, start};
-use minke_tests::{Random, project, run, text};
-use replay::{Cut, Replay, copy, cuts, every_cut};
+use minke_tests::{run, text};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Flushes and random moments looked at in one operation, without `MINKE_POWERCUT=all`.
-const FLUSHES: usize = 120;
-const RANDOM: usize = 70;
-/// Disks of one operation that boot.
-const BOOTS: usize = 8;
+const CONFIG: &str = "config.json";
 /// What a card has more than the image.
 const LARGER: u64 = 256 << 20;
 
@@ -54,16 +49,15 @@ fn config_json_set() {
     guest.kill();
     let log = log::read(&log);
     let from = log.iter().position(|entry| entry.end >= states[0].0).unwrap();
-    let mut check = |disk: &Path, now: &Entry| {
-        let content = config(disk);
-        let done = states.iter().rposition(|(end, _)| *end <= now.end).unwrap();
+    let mut check = |state: &State<'_>| {
+        let content = &state.files("resin-boot")[CONFIG];
+        let done = states.iter().rposition(|(end, _)| *end <= state.last.end).unwrap();
         let allowed = &states[done..states.len().min(done + 2)];
-        let found = digest_of(&content);
+        let found = digest_of(content);
         assert!(allowed.iter().any(|(_, digest)| *digest == found), "after {done} changes: {content:?}");
     };
-    Look::new(&before, &log, from, scratch.path()).at_all(&mut check, &mut |mut guest| {
-        let guest = &mut guest;
-        assert_eq!(sh(guest, "config-json get uuid"), uuid);
+    Look::new(&before, (&log, from), scratch.path(), &config).at_all(&mut check, &|mut guest, (), _| {
+        assert_eq!(sh(&mut guest, "config-json get uuid"), uuid);
     });
 }
 
@@ -83,12 +77,12 @@ fn first_boot_of_a_device() {
     sh(&mut guest, "sync");
     guest.kill();
     let log = log::read(&log);
-    let mut check = |disk: &Path, _: &Entry| {
-        let content: serde_json::Value = serde_json::from_slice(&config(disk)).unwrap();
+    let mut check = |state: &State<'_>| {
+        let content: serde_json::Value = serde_json::from_slice(&state.files("resin-boot")[CONFIG]).unwrap();
         // The device has no identity yet, or the one that it showed.
         assert!(content.get("uuid").is_none_or(|found| found.as_str() == Some(&uuid)), "{content}");
     };
-    Look::new(&before, &log, 0, scratch.path()).at_all(&mut check, &mut |mut guest| {
+    Look::new(&before, (&log, 0), scratch.path(), &config).at_all(&mut check, &|mut guest, (), _| {
         let guest = &mut guest;
         let size = "blockdev --getsize64 $(readlink -f /dev/disk/by-state/resin-data)";
         let size: u64 = sh(guest, size).parse().unwrap();
@@ -115,19 +109,26 @@ fn state_reset() {
     sh(&mut guest, "test ! -e /home/root/.ssh/old && sync");
     guest.kill();
     let log = log::read(&log);
-    let mut check = |disk: &Path, _: &Entry| {
-        let content: serde_json::Value = serde_json::from_slice(&config(disk)).unwrap();
+    let old = "root-overlay/home/root/.ssh/old";
+    let own = "root-overlay/etc/balena-supervisor/supervisor.conf";
+    let read = |label: &str, partition: &Path| {
+        if label != "resin-state" {
+            return config(label, partition);
+        }
+        let names = ["machine-id", "remove_me_to_reset", old, own].into_iter();
+        names.filter_map(|name| Some((name.to_owned(), ext4_file(partition, name)?))).collect()
+    };
+    let mut check = |state: &State<'_>| {
+        let content: serde_json::Value = serde_json::from_slice(&state.files("resin-boot")[CONFIG]).unwrap();
         assert_eq!(content["uuid"].as_str(), Some(uuid.as_str()));
-        let state = disk.with_extension("resin-state");
-        let kept = ext4_file(&state, "/machine-id").unwrap();
-        assert_eq!(String::from_utf8_lossy(&kept).trim(), machine);
+        let files = state.files("resin-state");
+        assert_eq!(String::from_utf8_lossy(&files["machine-id"]).trim(), machine);
         // Only a reset that is complete has the flag.
-        if ext4_file(&state, "/remove_me_to_reset").is_some() {
-            assert!(ext4_file(&state, "/root-overlay/home/root/.ssh/old").is_none());
-            assert!(ext4_file(&state, "/root-overlay/etc/balena-supervisor/supervisor.conf").is_some());
+        if files.contains_key("remove_me_to_reset") {
+            assert!(!files.contains_key(old) && files.contains_key(own), "{:?}", files.keys());
         }
     };
-    Look::new(&before, &log, 0, scratch.path()).at_all(&mut check, &mut |mut guest| {
+    Look::new(&before, (&log, 0), scratch.path(), &read).at_all(&mut check, &|mut guest, (), _| {
         let guest = &mut guest;
         assert_eq!(sh(guest, "config-json get uuid"), uuid);
         assert_eq!(sh(guest, "cat /etc/machine-id"), machine);
@@ -154,83 +155,15 @@ fn length(log: &Path) -> u64 {
     std::fs::metadata(log).unwrap().len()
 }
 
-/// How an operation is looked at.
-struct Look<'a> {
-    /// The disk before it.
-    before: &'a Path,
-    /// What it wrote, and the entry with which it began.
-    log: &'a [Entry],
-    from: usize,
-    /// Where disks are laid.
-    folder: &'a Path,
-    /// How many of the disks boot, and how.
-    boots: usize,
-    settings: &'a dyn Fn(&Path) -> Settings,
-}
-
-impl<'a> Look<'a> {
-    fn new(before: &'a Path, log: &'a [Entry], from: usize, folder: &'a Path) -> Self {
-        Self { before, log, from, folder, boots: BOOTS, settings: &on }
+/// Of the boot partition, the content of `config.json` as every reader of the system sees it.
+fn config(label: &str, partition: &Path) -> Files {
+    if label != "resin-boot" {
+        return Files::new();
     }
-
-    /// Looks at the disk after each cut: no file system may have a fault after stage 1's checks, and `check` holds, which
-    /// is told of the last entry before it. Some of the disks boot, and then `running` holds.
-    fn at_all(&self, check: &mut dyn FnMut(&Path, &Entry), running: &mut dyn FnMut(Guest)) {
-        let log = self.log;
-        let seed = std::env::var("MINKE_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | log.len() as u64);
-        let mut source = Random::new(seed);
-        let all = std::env::var("MINKE_POWERCUT").is_ok_and(|all| all == "all");
-        let cuts =
-            if all { every_cut(log, self.from) } else { cuts(log, self.from, FLUSHES, RANDOM, &mut source) };
-        let flushes = log.iter().filter(|entry| entry.flush).count();
-        println!("{} entries, {flushes} flushes, {} cuts, MINKE_SEED={seed}", log.len(), cuts.len());
-        // Spread over the whole operation.
-        let share = cuts.len() / self.boots;
-        let boots: Vec<usize> = (0..self.boots).map(|number| number * share + source.below(share)).collect();
-        let mut replay = Replay::new(log, self.before, self.folder);
-        let booting = self.folder.join("boot.img");
-        for (number, cut) in cuts.iter().enumerate() {
-            let disk = replay.at(*cut, &mut source).to_path_buf();
-            let told = Told(*cut, seed, &disk);
-            for partition in partitions(&disk) {
-                let sectors = partition.start..partition.start + partition.sectors;
-                // The state partition is looked at by the checks.
-                let wanted = number == 0 && partition.label == "resin-state" || replay.touched(&sectors);
-                if wanted && partition.label != "resin-boot" {
-                    repair_ext4(&partition.extract(&disk));
-                }
-            }
-            check(&disk, &log[cut.entries - 1]);
-            if boots.contains(&number) {
-                copy(&disk, &booting);
-                let mut guest = start((self.settings)(&booting));
-                booted(&mut guest);
-                running(guest);
-            }
-            std::mem::forget(told);
-        }
-    }
-}
-
-/// Says which cut it was when a check fails, and keeps the disk.
-struct Told<'a>(Cut, u64, &'a Path);
-
-impl Drop for Told<'_> {
-    fn drop(&mut self) {
-        let kept = project().join("out/powercut-failed.img");
-        copy(self.2, &kept);
-        eprintln!("failed at {:?} with MINKE_SEED={}; the disk is {}", self.0, self.1, kept.display());
-    }
-}
-
-/// The content of `config.json` as every reader of the system sees it.
-fn config(disk: &Path) -> Vec<u8> {
-    let boot = Partition::labelled(disk, "resin-boot").extract(disk);
-    disk::repair_fat(&boot);
-    let folder = disk.with_extension("files");
-    config_files(&boot, &folder);
-    minke_config::fatrw::read(&folder.join("config.json")).unwrap().unwrap_or_default()
+    let folder = partition.with_extension("files");
+    config_files(partition, &folder);
+    let content = minke_config::fatrw::read(&folder.join(CONFIG)).unwrap().unwrap_or_default();
+    Files::from([(CONFIG.to_owned(), content)])
 }
 
 fn digest_of(content: &[u8]) -> String {

@@ -1,9 +1,11 @@
 //! What a disk may hold after a power cut: everything up to the last flush, and of the later writes any part.
 
 use crate::log::{Entry, SECTOR};
+use minke_tests::disk::Partition;
 use minke_tests::{Random, run};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::ops::Range;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,14 +34,10 @@ pub struct Cut {
     pub fate: Fate,
 }
 
-/// The moments to look at from the entry `from` on: every flush (at most `limit` of them, evenly spread) and
-/// `random` others.
-pub fn cuts(log: &[Entry], from: usize, limit: usize, random: usize, source: &mut Random) -> Vec<Cut> {
-    let flush = |number: &usize| log[*number].flush;
-    let flushes: Vec<usize> = (from..log.len()).filter(flush).map(|number| number + 1).collect();
-    let step = flushes.len().div_ceil(limit.max(1)).max(1);
-    let whole = |entries: &usize| Cut { entries: *entries, fate: Fate::Whole };
-    let mut cuts: Vec<Cut> = flushes.iter().step_by(step).map(whole).collect();
+/// The moments to look at from the entry `from` on: every flush and `random` others.
+pub fn cuts(log: &[Entry], from: usize, random: usize, source: &mut Random) -> Vec<Cut> {
+    let flushes = (from..log.len()).filter(|number| log[*number].flush);
+    let mut cuts: Vec<Cut> = flushes.map(|number| Cut { entries: number + 1, fate: Fate::Whole }).collect();
     for _ in 0..random {
         let entries = from + 1 + source.below(log.len() - from);
         cuts.push(Cut { entries, fate: FATES[source.below(FATES.len())] });
@@ -57,6 +55,12 @@ pub fn every_cut(log: &[Entry], from: usize) -> Vec<Cut> {
     (from + 1..=log.len()).flat_map(|entries| fates(entries).map(move |fate| Cut { entries, fate })).collect()
 }
 
+/// What two disks have in common where it is equal: a digest of some sectors' content.
+pub type Content = u64;
+
+/// Sectors whose digests are kept as one.
+const GROUP: u64 = 2048;
+
 /// A disk that follows its log.
 #[derive(Debug)]
 pub struct Replay<'a> {
@@ -67,8 +71,9 @@ pub struct Replay<'a> {
     settled: usize,
     /// What stood where the last cut's unsettled writes are.
     before: Vec<(u64, Vec<u8>)>,
-    /// Entries that may differ between the last cut's disk and the next one's.
-    differ: Range<usize>,
+    /// By what each group of sectors differs from the disk before the log: the exclusive or of the digests of what
+    /// stood there then and stands there now.
+    changes: BTreeMap<u64, u64>,
 }
 
 impl<'a> Replay<'a> {
@@ -77,19 +82,24 @@ impl<'a> Replay<'a> {
         let disk = folder.join("settled.img");
         copy(before, &disk);
         let file = OpenOptions::new().read(true).write(true).open(&disk).unwrap();
-        Self { log, disk, file, settled: 0, before: Vec::new(), differ: 0..log.len() }
+        Self { log, disk, file, settled: 0, before: Vec::new(), changes: BTreeMap::new() }
     }
 
-    /// The disk as this cut leaves it, until the next one. Cuts come in the order of their entries.
-    pub fn at(&mut self, cut: Cut, source: &mut Random) -> &Path {
-        for (at, bytes) in self.before.drain(..).rev() {
-            self.file.write_all_at(&bytes, at).unwrap();
+    /// The disk as the last cut left it.
+    pub fn disk(&self) -> &Path {
+        &self.disk
+    }
+
+    /// Makes the disk what this cut leaves. Cuts come in the order of their entries.
+    pub fn at(&mut self, cut: Cut, source: &mut Random) {
+        while let Some((sector, bytes)) = self.before.pop() {
+            self.write(sector, &bytes);
         }
-        let before = self.log.get(..cut.entries).unwrap();
+        let log = self.log;
+        let before = &log[..cut.entries];
         let flushed = before.iter().rposition(|entry| entry.flush).map_or(0, |number| number + 1);
-        self.differ = self.settled.min(flushed)..cut.entries;
         for entry in &before[self.settled.min(flushed)..flushed] {
-            write(&self.file, entry, entry.data.len());
+            self.write(entry.sector, &entry.data);
         }
         self.settled = self.settled.max(flushed);
         let mut open: Vec<&Entry> = before[flushed..].iter().collect();
@@ -105,23 +115,38 @@ impl<'a> Replay<'a> {
             let torn = cut.fate == Fate::Torn && number + 1 == open.len();
             let sectors = entry.data.len() / SECTOR as usize;
             let kept = if torn { source.below(sectors) } else { sectors } * SECTOR as usize;
-            let mut was = vec![0; kept];
-            self.file.read_exact_at(&mut was, entry.sector * SECTOR).unwrap();
-            self.before.push((entry.sector * SECTOR, was));
-            write(&self.file, entry, kept);
+            let was = self.write(entry.sector, &entry.data[..kept]);
+            self.before.push((entry.sector, was));
         }
-        &self.disk
     }
 
-    /// Whether these sectors may have changed from the cut before the last one to the last one.
-    pub fn touched(&self, sectors: &Range<u64>) -> bool {
-        let within = |entry: &Entry| sectors.contains(&entry.sector) && !entry.data.is_empty();
-        self.log[self.differ.clone()].iter().any(within)
+    /// What a partition holds now: equal numbers, equal content.
+    pub fn content(&self, partition: &Partition) -> Content {
+        let end = partition.start + partition.sectors;
+        let groups = self.changes.range(partition.start / GROUP..end.div_ceil(GROUP));
+        let mut digest = DefaultHasher::new();
+        (partition.start, end).hash(&mut digest);
+        groups.filter(|(_, change)| **change != 0).for_each(|group| group.hash(&mut digest));
+        digest.finish()
+    }
+
+    /// Writes, and says what stood there.
+    fn write(&mut self, sector: u64, bytes: &[u8]) -> Vec<u8> {
+        let mut was = vec![0; bytes.len()];
+        self.file.read_exact_at(&mut was, sector * SECTOR).unwrap();
+        self.file.write_all_at(bytes, sector * SECTOR).unwrap();
+        let sectors = was.chunks(SECTOR as usize).zip(bytes.chunks(SECTOR as usize));
+        for (sector, (was, is)) in (sector..).zip(sectors).filter(|(_, (was, is))| was != is) {
+            *self.changes.entry(sector / GROUP).or_default() ^= digest(sector, was) ^ digest(sector, is);
+        }
+        was
     }
 }
 
-fn write(file: &File, entry: &Entry, length: usize) {
-    file.write_all_at(&entry.data[..length], entry.sector * SECTOR).unwrap();
+fn digest(sector: u64, bytes: &[u8]) -> u64 {
+    let mut digest = DefaultHasher::new();
+    (sector, bytes).hash(&mut digest);
+    digest.finish()
 }
 
 /// Copies a disk without its holes.

@@ -131,6 +131,12 @@ fn names_for_the_host_by_servers_that_come_and_go() {
             guest,
             "systemctl is-active -q dnsmasq && systemctl reload dnsmasq && dns flush && dns flush up.corp",
         );
+        // What scripts do to dnsmasq: its process by its file, counters into the log, files read again.
+        let process = sh(guest, PROCESS);
+        assert_eq!(sh(guest, "cat /run/dnsmasq.pid"), process);
+        sh(guest, "for signal in USR1 USR2 HUP; do kill -$signal $(cat /run/dnsmasq.pid); done; sleep 1");
+        within(guest, 10, &format!("{LOG} | grep -q '\"queries\":'"));
+        assert_eq!(sh(guest, PROCESS), process);
         drop(first);
     });
 }

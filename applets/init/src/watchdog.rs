@@ -7,6 +7,7 @@ use crate::cmdline::Cmdline;
 use crate::log;
 use minke_sys::process::Ending;
 use minke_sys::watchdog;
+use minke_wire::unit::span_micros;
 use std::time::Duration;
 
 /// How long PID 1's loop may stand still.
@@ -22,10 +23,11 @@ fn wanted(cmdline: &Cmdline) -> Option<Duration> {
     if crate::pid1::in_container() {
         return None;
     }
-    match cmdline.value("systemd.watchdog_sec") {
-        None => Some(LIMIT),
-        Some(value) => minke_wire::text::number(value).filter(|number| *number > 0).map(Duration::from_secs),
-    }
+    let limit = match cmdline.value("systemd.watchdog_sec").unwrap_or_default() {
+        "off" => Some(0),
+        value => span_micros(value),
+    };
+    limit.map_or(Some(LIMIT), |limit| Some(Duration::from_micros(limit)).filter(|limit| !limit.is_zero()))
 }
 
 /// Starts it with the long limit; feeds it, if that was so before.
@@ -72,7 +74,7 @@ impl Watchdog {
         match watchdog::open() {
             Ok(false) => {}
             Ok(true) => {
-                let limit = watchdog::set_limit(wanted);
+                let limit = watchdog::set_limit(wanted).max(Duration::from_secs(1));
                 log::line(log::INFO, format_args!("the hardware watchdog waits {} s", limit.as_secs()));
                 self.limit = Some(limit);
             }
@@ -109,10 +111,14 @@ mod tests {
 
     #[test]
     fn the_command_line_has_a_say() {
-        let of = |text| wanted(&Cmdline::parse(text)).map(|limit| limit.as_secs());
+        let of = |text: &str| wanted(&Cmdline::parse(text)).map(|limit| limit.as_secs());
         assert_eq!(of("ro quiet"), Some(10));
         assert_eq!(of("systemd.watchdog_sec=30"), Some(30));
-        for text in ["systemd.watchdog_sec=0", "systemd.watchdog-sec=off", "systemd.watchdog_sec="] {
+        assert_eq!(of("systemd.watchdog_sec=1min"), Some(60));
+        for text in ["default", "", "x"] {
+            assert_eq!(of(&format!("systemd.watchdog_sec={text}")), Some(10), "{text}");
+        }
+        for text in ["systemd.watchdog_sec=0", "systemd.watchdog-sec=off"] {
             assert_eq!(of(text), None, "{text}");
         }
     }

@@ -160,3 +160,19 @@ fn every_cut_between_two_files_leaves_old_or_new() {
         }
     }
 }
+
+#[test]
+fn a_trial_with_a_count_of_garbage_ends() {
+    for garbage in ["abc", "1f", "-1", "99999999999999999999"] {
+        for chain in CHAINS {
+            let boot = Boot::new("garbage");
+            chain.select(&boot.0, B, true).unwrap();
+            let path = if chain == Chain::UBoot { boot.0.join(U_BOOT_COUNT) } else { chain.path(&boot.0) };
+            let format = if chain == Chain::UBoot { Format::Text } else { Format::Block };
+            let content = bootenv::set(format, &std::fs::read(&path).unwrap(), &[(COUNT, garbage)]);
+            std::fs::write(&path, content).unwrap();
+            let started: Vec<Slot> = (0..5).map(|_| chain.pass(&boot.0).unwrap()).collect();
+            assert_eq!(started.last(), Some(&A), "{garbage} {}", chain.name());
+        }
+    }
+}

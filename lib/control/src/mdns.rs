@@ -8,10 +8,17 @@
 //! | `{"browse": {"name", "kind", "types", "details"}}` | one [`Event`] a line, until the asking side closes |
 //! | `{"publish": {"name", "type", …}}` | a line `{"name": NAME}` when it stands, again after each rename, until the asking side closes; then it is withdrawn |
 //! | `{"reconfirm": {"name", "kind"}}` | `{}`: what is remembered of it is asked for anew, and forgotten after 10 s of silence (RFC 6762 §10.4) |
-//! | `{"status": {}}` | one [`Status`] |
+//! | `{"status": {}}` | how the responder does, see below |
 //!
 //! Names are texts with the escapes of RFC 1035 §5.1, kinds and classes the numbers of DNS, data the bytes of the record
 //! without compression, in base64.
+//!
+//! The status has `host`, the name in use (`board.local`, or another one while somebody else has it), and `wanted`, the one
+//! that it shall be; `interfaces` on which it answers, each with its `name` and the `addresses` published there; `services`,
+//! each with its instance's `name` in use, `type`, `port`, `file` (empty for that of a program) and `established` when it
+//! stands on every interface; since the start, `conflicts` (names that had to give way) and packets `received`, `sent` and
+//! `dropped` (not looked at, as they were no mDNS, from elsewhere or too many); and `cached`, records of others that it
+//! remembers, and `questions` that are asked continuously.
 
 use crate::{Error, Stream, call, stream};
 use minke_wire::base64;
@@ -100,55 +107,6 @@ pub struct Event {
     pub gone: bool,
     /// What.
     pub record: Record,
-}
-
-/// How the responder does.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Status {
-    /// The name in use, `board.local`, or another one while somebody else has it.
-    pub host: String,
-    /// The name that it shall be.
-    pub wanted: String,
-    /// The interfaces on which it answers.
-    pub interfaces: Vec<Interface>,
-    /// What it publishes besides its addresses.
-    pub services: Vec<Published>,
-    /// Names that had to give way, since the start.
-    pub conflicts: u64,
-    /// Records of others that it remembers.
-    pub cached: u64,
-    /// Questions that are asked continuously.
-    pub questions: u64,
-    /// Packets that came.
-    pub received: u64,
-    /// Packets that were sent.
-    pub sent: u64,
-    /// Packets that were not looked at, as they were no mDNS, from elsewhere or too many.
-    pub dropped: u64,
-}
-
-/// An interface on which the responder answers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// What it publishes there, as texts.
-    pub addresses: Vec<String>,
-}
-
-/// A service that is published.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Published {
-    /// The instance's name in use.
-    pub name: String,
-    /// The type: `_ssh._tcp`.
-    pub kind: String,
-    /// Its port.
-    pub port: u16,
-    /// Its file; empty for that of a program.
-    pub file: String,
-    /// It stands on every interface.
-    pub established: bool,
 }
 
 impl Request {
@@ -264,81 +222,14 @@ impl Event {
     }
 }
 
-impl Status {
-    /// The answer line.
-    pub fn to_value(&self) -> Value {
-        let mut interfaces = Vec::new();
-        for interface in &self.interfaces {
-            interfaces.push(json!({
-                "name": interface.name,
-                "addresses": interface.addresses,
-            }));
-        }
-        let mut services = Vec::new();
-        for service in &self.services {
-            services.push(json!({
-                "name": service.name,
-                "type": service.kind,
-                "port": service.port,
-                "file": service.file,
-                "established": service.established,
-            }));
-        }
-        json!({
-            "host": self.host,
-            "wanted": self.wanted,
-            "interfaces": Value::Array(interfaces),
-            "services": Value::Array(services),
-            "conflicts": self.conflicts,
-            "cached": self.cached,
-            "questions": self.questions,
-            "received": self.received,
-            "sent": self.sent,
-            "dropped": self.dropped,
-        })
-    }
-
-    /// Reads an answer. What it lacks is as in the default.
-    pub fn from_value(value: &Value) -> Box<Self> {
-        let count = |name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
-        let mut status = Box::new(Self {
-            host: text(value, "host"),
-            wanted: text(value, "wanted"),
-            interfaces: Vec::new(),
-            services: Vec::new(),
-            conflicts: count("conflicts"),
-            cached: count("cached"),
-            questions: count("questions"),
-            received: count("received"),
-            sent: count("sent"),
-            dropped: count("dropped"),
-        });
-        for value in list(value, "interfaces") {
-            let (name, addresses) = (text(value, "name"), texts(value, "addresses"));
-            status.interfaces.push(Interface { name, addresses });
-        }
-        for value in list(value, "services") {
-            let port = value.get("port").and_then(Value::as_u64).unwrap_or_default();
-            status.services.push(Published {
-                name: text(value, "name"),
-                kind: text(value, "type"),
-                port: u16::try_from(port).unwrap_or_default(),
-                file: text(value, "file"),
-                established: flag(value, "established"),
-            });
-        }
-        status
-    }
-}
-
 /// Asks the responder at `socket` (usually [`SOCKET`]) who has a name. No records: nobody answered.
 pub fn resolve(socket: &Path, question: Question) -> Result<Vec<Record>, Error> {
     call(socket, &Request::Resolve(question).to_value(), Some(ANSWER_LIMIT)).map(|answer| records(&answer))
 }
 
 /// Asks the responder at `socket` how it does.
-pub fn status(socket: &Path) -> Result<Box<Status>, Error> {
-    call(socket, &Request::Status.to_value(), Some(ANSWER_LIMIT)).map(|answer| Status::from_value(&answer))
+pub fn status(socket: &Path) -> Result<Value, Error> {
+    call(socket, &Request::Status.to_value(), Some(ANSWER_LIMIT))
 }
 
 /// Tells the responder at `socket` that what it told of a name does not work.
@@ -445,25 +336,5 @@ mod tests {
         assert!(records(&parse_str(r#"{"records":[{"name":1},7]}"#).unwrap()).is_empty());
         let event = Event { gone: true, record };
         assert_eq!(Event::from_value(&again(&event.to_value())), Some(event));
-        let status = Status {
-            host: "a-2.local".into(),
-            wanted: "a.local".into(),
-            interfaces: vec![Interface { name: "eth0".into(), addresses: vec!["10.0.0.1".into()] }],
-            services: vec![Published {
-                name: "a".into(),
-                kind: "_ssh._tcp".into(),
-                port: 22222,
-                file: "ssh.service".into(),
-                established: true,
-            }],
-            conflicts: 1,
-            cached: 2,
-            questions: 3,
-            received: 4,
-            sent: u64::MAX,
-            dropped: 5,
-        };
-        assert_eq!(*Status::from_value(&again(&status.to_value())), status);
-        assert_eq!(*Status::from_value(&Value::Null), Status::default());
     }
 }

@@ -4,17 +4,18 @@
 use crate::Digest;
 use ring::digest::{Context, SHA256};
 
-/// A hash being made.
-#[derive(Clone)]
+/// A hash being made. (ring's state has 240 bytes, half of what a frame may have on ARMv6 before its code grows: it is
+/// passed around in a box.)
 pub(crate) struct Hash {
-    context: Context,
+    context: Box<Context>,
     length: u64,
 }
 
 impl Hash {
     /// Of nothing yet.
+    #[inline(never)]
     pub(crate) fn new() -> Self {
-        Self { context: Context::new(&SHA256), length: 0 }
+        Self { context: Box::new(Context::new(&SHA256)), length: 0 }
     }
 
     /// Bytes so far.

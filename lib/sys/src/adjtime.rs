@@ -146,9 +146,13 @@ pub fn tell(maxerror: i64, esterror: i64, status: i32) -> Result<()> {
 }
 
 /// Sets the clock forward (or back) by nanoseconds, at once. Needs CAP_SYS_TIME.
+///
+/// The kernel then forgets when a leap second comes of which it was told, but not that it was told, and would not hear of it
+/// again: by flags without `STA_PLL` it forgets both.
 pub fn step(nanoseconds: i64) -> Result<()> {
     let timex = Timex {
-        modes: ADJ_SETOFFSET | ADJ_NANO,
+        modes: ADJ_SETOFFSET | ADJ_NANO | ADJ_STATUS,
+        status: STA_UNSYNC,
         time_sec: nanoseconds.div_euclid(1_000_000_000),
         time_usec: nanoseconds.rem_euclid(1_000_000_000),
         ..Timex::default()

@@ -77,9 +77,25 @@ impl Poller {
     }
 
     /// Sleeps until something happens or `timeout` has passed (`None`: for ever), and fills `ready`. A signal
-    /// ends the sleep with nothing ready.
-    pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> Result<()> {
+    /// may end the sleep with nothing ready.
+    pub fn wait(&self, ready: &mut Vec<Ready>, mut timeout: Option<Duration>) -> Result<()> {
         ready.clear();
+        while timeout.is_none_or(|timeout| !timeout.is_zero()) {
+            // What a program had for its start it gives back between two sleeps.
+            let left = crate::rest::left();
+            if timeout.is_some_and(|timeout| timeout <= left) {
+                break;
+            }
+            self.turn(ready, Some(left))?;
+            if !ready.is_empty() {
+                return Ok(());
+            }
+            timeout = timeout.map(|timeout| timeout.saturating_sub(left));
+        }
+        self.turn(ready, timeout)
+    }
+
+    fn turn(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> Result<()> {
         let mut events = [const { std::mem::MaybeUninit::uninit() }; 16];
         let timeout = timeout.map(timespec);
         match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {

@@ -36,6 +36,7 @@ pub mod packet;
 mod path;
 pub mod process;
 pub mod random;
+mod rest;
 pub mod rootfs;
 pub mod rtc;
 pub mod seccomp;

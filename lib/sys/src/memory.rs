@@ -2,11 +2,12 @@
 //!
 //! A daemon here holds some tens of kilobytes. An allocator with a region per size or thread touches a page for
 //! each; this one fills pages one after the other. Blocks are never joined: a size that was needed once is kept
-//! for the next need. What is larger than [`LARGEST`] comes from the kernel and goes back to it.
+//! for the next need; when the program is at rest, the large ones among them give back their pages. What is larger than [`LARGEST`] comes from the kernel and goes back to it.
 //!
 //! The lock is held by no process that forks: `process::Spawn`'s child allocates nothing, and
 //! `namespace::fork` refuses in a process with threads.
 
+use crate::rest::{give_back, whole_pages};
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap, munmap};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{NonNull, null_mut};
@@ -21,9 +22,22 @@ const ALIGNMENT: usize = 8;
 /// How much ground the kernel is asked for; it becomes memory page by page, when touched.
 const GROUND: usize = 64 << 10;
 
-/// The allocator, for `#[global_allocator]`.
+/// The smallest block, by its place, that may have a whole page behind its first bytes.
+const LARGE: usize = 17;
+
+/// The program's allocator, for `#[global_allocator]`.
+#[derive(Debug)]
+pub struct Memory;
+
+static MEMORY: Allocator = Allocator::new();
+
+/// Gives the kernel back the pages of free blocks.
+pub(crate) fn trim() {
+    MEMORY.blocks().trim();
+}
+
 #[derive(Debug, Default)]
-pub struct Allocator(Mutex<Blocks>);
+struct Allocator(Mutex<Blocks>);
 
 #[derive(Debug)]
 struct Blocks {
@@ -44,8 +58,7 @@ impl Default for Blocks {
 }
 
 impl Allocator {
-    /// Without any memory yet.
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         Self(Mutex::new(Blocks::new()))
     }
 
@@ -54,22 +67,58 @@ impl Allocator {
     }
 }
 
+// SAFETY: as the allocator behind it.
+unsafe impl GlobalAlloc for Memory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: by the caller's word.
+        unsafe { MEMORY.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: by the caller's word.
+        unsafe { MEMORY.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: by the caller's word.
+        unsafe { MEMORY.dealloc(block, layout) };
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: by the caller's word.
+        unsafe { MEMORY.realloc(block, layout, size) }
+    }
+}
+
 // SAFETY: blocks that are given out do not overlap and are as large and aligned as asked; nothing here panics.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match place(layout) {
-            Some(place) => self.blocks().take(place),
+            Some(place) => self.blocks().take(place).0,
             None => pages(layout.size()),
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(place) = place(layout) else { return pages(layout.size()) };
-        let block = self.blocks().take(place);
-        if !block.is_null() {
-            // SAFETY: a block of that place has room for the layout.
-            unsafe { block.write_bytes(0, layout.size()) };
+        let (block, is_new) = self.blocks().take(place);
+        if is_new || block.is_null() {
+            return block;
         }
+        // A buffer that holds a packet now and then becomes memory as far as that one fills it.
+        // The others of its pages are zero in one go; to write them costs about as much.
+        let (mut end, whole) = (layout.size(), whole_pages(block, size_at(place)));
+        // SAFETY: nobody owns the block but the caller, who wants it zero.
+        if place >= LARGE && unsafe { give_back(block, &whole) } {
+            let (behind, past) = (whole.end, block.addr().wrapping_add(end));
+            if behind < past {
+                // SAFETY: the part behind the whole pages, within the block.
+                unsafe { block.with_addr(behind).write_bytes(0, past - behind) };
+            }
+            end = end.min(whole.start.wrapping_sub(block.addr()));
+        }
+        // SAFETY: a block of that place has room for the layout.
+        unsafe { block.write_bytes(0, end) };
         block
     }
 
@@ -136,12 +185,13 @@ impl Blocks {
         Self { free: [null_mut(); SIZES], ground: null_mut(), left: 0 }
     }
 
-    fn take(&mut self, place: usize) -> *mut u8 {
-        let Some(first) = self.free.get_mut(place) else { return null_mut() };
-        let Some(block) = NonNull::new(*first) else { return self.cut(size_at(place)) };
+    /// A block, and whether it was never used: its bytes are zero then.
+    fn take(&mut self, place: usize) -> (*mut u8, bool) {
+        let Some(first) = self.free.get_mut(place) else { return (null_mut(), true) };
+        let Some(block) = NonNull::new(*first) else { return (self.cut(size_at(place)), true) };
         // SAFETY: a free block begins with the address of the next, and is aligned for it.
         *first = unsafe { block.cast::<*mut u8>().read() };
-        block.as_ptr()
+        (block.as_ptr(), false)
     }
 
     fn give(&mut self, place: usize, block: *mut u8) {
@@ -151,8 +201,25 @@ impl Blocks {
         *first = block;
     }
 
+    /// Behind its first bytes a free block holds nothing: its whole pages go.
+    fn trim(&self) {
+        for (place, first) in self.free.iter().enumerate().skip(LARGE) {
+            let mut next = *first;
+            while let Some(block) = NonNull::new(next) {
+                // SAFETY: every block has room for an address.
+                let behind = unsafe { block.as_ptr().add(size_of::<*mut u8>()) };
+                let room = size_at(place).wrapping_sub(size_of::<*mut u8>());
+                // SAFETY: a free block holds nothing behind that.
+                unsafe { give_back(behind, &whole_pages(behind, room)) };
+                // SAFETY: a free block begins with the address of the next.
+                next = unsafe { block.cast::<*mut u8>().read() };
+            }
+        }
+    }
+
     fn cut(&mut self, size: usize) -> *mut u8 {
         if self.left < size {
+            crate::rest::disturb();
             // What is left over stays untouched: no memory, only addresses.
             let ground = pages(GROUND);
             if ground.is_null() {
@@ -248,6 +315,28 @@ mod tests {
                 scope.spawn(move || work(seed * 0x9e37_79b9));
             }
         });
+    }
+
+    #[test]
+    fn free_blocks_lose_their_pages_and_stay_in_their_lists() {
+        let allocator = Allocator::new();
+        // SAFETY: the layout is not empty.
+        let blocks = [0; 3].map(|_| unsafe { allocator.alloc(layout(LARGEST)) });
+        for block in blocks {
+            // SAFETY: as large as that, and given back once, with its layout.
+            unsafe { block.write_bytes(7, LARGEST) };
+            // SAFETY: as above.
+            unsafe { allocator.dealloc(block, layout(LARGEST)) };
+        }
+        allocator.blocks().trim();
+        for expected in blocks.iter().rev() {
+            // SAFETY: the layout is not empty.
+            let block = unsafe { allocator.alloc(layout(LARGEST)) };
+            assert_eq!(block, *expected);
+            // SAFETY: a block of that size, written or zero.
+            let bytes = unsafe { std::slice::from_raw_parts(block, LARGEST) };
+            assert!(bytes.iter().filter(|byte| **byte == 0).count() >= LARGEST - (8 << 10));
+        }
     }
 
     #[test]

@@ -2,19 +2,22 @@
 //! Linux. A machine has one, and one process holds it: this module keeps it open until [`stop`].
 
 use crate::file::{self, Flags};
-use crate::{Context, Errno, Result};
+use crate::{Errno, Result};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 const PATH: &str = "/dev/watchdog0";
+/// Documentation/ABI/testing/sysfs-class-watchdog.
+const NOWAYOUT: &str = "/sys/class/watchdog/watchdog0/nowayout";
 /// `_IOWR('W', 6, int)`.
 const SET_TIMEOUT: u32 = 0xC004_5706;
 /// `_IOR('W', 7, int)`.
 const GET_TIMEOUT: u32 = 0x8004_5707;
 /// By which one program of a process leaves the device to the next: the number of its descriptor.
-const VARIABLE: &str = "WATCHDOG_FD";
+const VARIABLE: &str = "MINKE_WATCHDOG";
 
 /// The descriptor; -1: not open.
 static DEVICE: AtomicI32 = AtomicI32::new(-1);
@@ -25,10 +28,19 @@ fn device() -> Option<BorrowedFd<'static>> {
     (number >= 0).then(|| unsafe { BorrowedFd::borrow_raw(number) })
 }
 
+/// Whether the kernel says that [`stop`] would not stop it (`nowayout`).
+pub fn is_for_good() -> bool {
+    file::read_bounded(Path::new(NOWAYOUT), 8).is_ok_and(|content| content.starts_with(b"1"))
+}
+
 /// Opens it, which starts it, unless it is open. `false`: there is none, at least not yet.
 pub fn open() -> Result<bool> {
+    open_at(PATH)
+}
+
+fn open_at(path: &str) -> Result<bool> {
     if device().is_none() {
-        match file::open(PATH, Flags::WRONLY) {
+        match file::open(path, Flags::WRONLY) {
             Ok(file) => DEVICE.store(file.into_raw_fd(), Ordering::Relaxed),
             Err(error) if matches!(error.errno, Errno::NOENT | Errno::NODEV | Errno::NXIO) => {
                 return Ok(false);
@@ -39,7 +51,7 @@ pub fn open() -> Result<bool> {
     Ok(true)
 }
 
-/// Sets how long it waits for food. The answer is how long it does: drivers have limits.
+/// Sets how long it waits for food. The answer is how long it does, a second or more: drivers have limits.
 pub fn set_limit(limit: Duration) -> Duration {
     let Some(device) = device() else { return limit };
     let mut seconds = i32::try_from(limit.as_secs()).unwrap_or(i32::MAX);
@@ -49,7 +61,7 @@ pub fn set_limit(limit: Duration) -> Duration {
             break;
         }
     }
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1))
 }
 
 /// Feeds it.
@@ -82,16 +94,48 @@ pub fn leave() -> Option<CString> {
 }
 
 /// Takes what an earlier program of this process has left.
-pub fn take() -> Result<()> {
+pub fn take() {
     let number = std::env::var(VARIABLE).ok().and_then(|text| minke_wire::text::number(&text));
-    let Some(number) = number.filter(|number| *number > 2) else { return Ok(()) };
-    // Somebody may have set the variable without that.
-    let path = std::fs::read_link(format!("/proc/self/fd/{number}")).on("find", PATH)?;
-    if path.as_os_str() == PATH {
-        DEVICE.store(number, Ordering::Relaxed);
-        if let Some(device) = device() {
-            rustix::io::fcntl_setfd(device, rustix::io::FdFlags::CLOEXEC).on("keep", PATH)?;
+    DEVICE.store(number.unwrap_or(-1), Ordering::Relaxed);
+    let kept = device().map(|device| rustix::io::fcntl_setfd(device, rustix::io::FdFlags::CLOEXEC));
+    if !matches!(kept, Some(Ok(()))) {
+        DEVICE.store(-1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Not a test of its own: the next program, when this executable is started as it.
+    #[test]
+    fn next() {
+        if std::env::var_os(VARIABLE).is_some() {
+            take();
+            feed();
+            assert!(device().is_some() && leave().is_some());
+            stop();
+            feed();
         }
     }
-    Ok(())
+
+    #[test]
+    fn it_is_fed_by_one_program_after_the_other() {
+        let path = std::env::temp_dir().join(format!("minke-watchdog-{}", std::process::id()));
+        assert!(!open_at(path.to_str().unwrap()).unwrap(), "it may come later");
+        feed();
+        std::fs::write(&path, "").unwrap();
+        assert!(open_at(path.to_str().unwrap()).unwrap());
+        feed();
+        // No driver: the limit is what was wanted.
+        assert_eq!(set_limit(Duration::from_secs(7)), Duration::from_secs(7));
+        let line = leave().unwrap().into_string().unwrap();
+        let (name, number) = line.split_once('=').unwrap();
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "watchdog::tests::next"]).env(name, number);
+        assert!(program.status().unwrap().success());
+        assert_eq!(std::fs::read(&path).unwrap(), b"\0\0V");
+        std::fs::remove_file(&path).unwrap();
+    }
 }

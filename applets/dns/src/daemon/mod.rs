@@ -21,7 +21,7 @@ use minke_applet::{Args, EXIT_USAGE, log, notify, report as outcome};
 use minke_control::{Event, Limits, Server};
 use minke_sys::batch::{Inbox, Outbox};
 use minke_sys::event::{Interest, Poller, Ready};
-use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
+use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use minke_sys::{Result, clock, random};
 use minke_wire::micros::Micros;
 use questions::Question;
@@ -145,7 +145,7 @@ fn now() -> Micros {
 impl Daemon {
     fn new(source: Source, settings: &Rc<Settings>, socket: Option<PathBuf>) -> Result<Self> {
         let poller = Poller::new()?;
-        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP])?;
+        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         poller.add(&signals, SIGNALS, Interest::Read)?;
         let watch = Watch::new(&source)?;
         if let Some(watch) = &watch {
@@ -220,8 +220,10 @@ impl Daemon {
             Owner::Fixed => match token.0 {
                 SIGNALS => match self.signals.take() {
                     Some(SIGHUP) => self.reload(now),
+                    // As dnsmasq has them: its counters into the log, and a new log file, of which there is none.
+                    Some(SIGUSR1) => log::info(format_args!("{}", self.report(now))),
+                    Some(SIGUSR2) | None => {}
                     Some(_) => return Ok(true),
-                    None => {}
                 },
                 CONTROL => self.obey(now)?,
                 _ => {

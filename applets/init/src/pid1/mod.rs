@@ -98,7 +98,7 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
         guard::limit_lives();
     } else {
         log::line(log::INFO, format_args!("minke {} is PID 1", minke_applet::build().version));
-        log::failure(log::WARNING, minke_sys::watchdog::take());
+        minke_sys::watchdog::take();
         setup::run();
     }
     loop {

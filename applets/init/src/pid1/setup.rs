@@ -92,9 +92,7 @@ const VARIABLES: [(&str, &str); 10] = [
 fn set_kernel_variables() {
     for (name, value) in &VARIABLES {
         let path = Path::new("/proc/sys").join(name);
-        if let Err(error) = minke_sys::file::write(&path, value) {
-            log::line(log::WARNING, format_args!("set {}: {error}", path.display()));
-        }
+        log::failure(log::WARNING, minke_sys::file::write(&path, value));
     }
 }
 

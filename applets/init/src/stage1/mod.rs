@@ -47,7 +47,10 @@ pub fn run() -> u8 {
 
 fn boot(cmdline: &Cmdline) -> Result<std::convert::Infallible, Why> {
     load_modules();
-    watchdog::hold(cmdline);
+    // Started for good, one that waits some seconds only would cut a long check short, at each start anew.
+    if !minke_sys::watchdog::is_for_good() {
+        watchdog::hold(cmdline);
+    }
     // UUIDs wait for the kernel's generator: 3.7 s on an emulated ARM1176 that has to gather a seed of its own.
     if minke_sys::random::seed_from_hardware() {
         log::line(log::INFO, format_args!("the machine's random numbers seed the kernel's"));

@@ -10,12 +10,13 @@ use files::Files;
 use links::{Links, Update};
 use minke_applet::{Args, Flag, log, notify, report};
 use minke_control::Event;
-use minke_control::mdns::{Interface, Published, Request, SOCKET, Status};
+use minke_control::mdns::{Request, SOCKET};
 use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::multicast::Group;
 use minke_sys::netlink::{Monitor, Route};
 use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
 use minke_sys::{Errno, Result, clock, file, random, seccomp};
+use minke_wire::json::{Value, json};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -364,7 +365,7 @@ impl Daemon {
             match event {
                 Event::Request { conn, request, uid } => match Request::from_value(&request) {
                     Some(Request::Status) => {
-                        let status = self.status().to_value();
+                        let status = self.status();
                         self.clients.server.finish(conn, &status);
                     }
                     Some(request) => self.clients.request(&mut self.mdns, now(), conn, request, uid),
@@ -376,39 +377,43 @@ impl Daemon {
         Ok(())
     }
 
-    fn status(&self) -> Status {
-        let counters = self.mdns.counters;
-        let mut status = Status {
-            host: local(self.mdns.host()),
-            wanted: local(self.wanted.split('.').next().unwrap_or_default()),
-            conflicts: counters.conflicts,
-            cached: count(self.mdns.cached().0),
-            questions: count(self.clients.questions()),
-            received: counters.packets_in,
-            sent: counters.packets_out,
-            dropped: counters.refused.saturating_add(counters.flooded),
-            ..Status::default()
-        };
+    /// The answer to `status`; [`minke_control::mdns`] says what it means.
+    fn status(&self) -> Value {
+        let mut interfaces = Vec::new();
         for link in self.links.told() {
-            let mut interface = Interface { name: self.links.name(link.index), ..Interface::default() };
+            let mut addresses = Vec::new();
             for address in &link.addresses {
                 if address.published {
-                    interface.addresses.push(address.ip.to_string());
+                    addresses.push(Value::String(address.ip.to_string()));
                 }
             }
-            status.interfaces.push(interface);
+            let name = self.links.name(link.index);
+            interfaces.push(json!({ "name": name, "addresses": Value::Array(addresses) }));
         }
+        let mut services = Vec::new();
         for service in self.mdns.services() {
             let file = self.shipped.iter().find(|shipped| shipped.id == service.id);
-            status.services.push(Published {
-                name: service.instance.to_owned(),
-                kind: service.service.kind.clone(),
-                port: service.service.port,
-                file: file.map(|file| file.path.display().to_string()).unwrap_or_default(),
-                established: service.established,
-            });
+            services.push(json!({
+                "name": service.instance,
+                "type": service.service.kind,
+                "port": service.service.port,
+                "file": file.map(|file| file.path.display().to_string()).unwrap_or_default(),
+                "established": service.established,
+            }));
         }
-        status
+        let counters = self.mdns.counters;
+        json!({
+            "host": local(self.mdns.host()),
+            "wanted": local(self.wanted.split('.').next().unwrap_or_default()),
+            "interfaces": Value::Array(interfaces),
+            "services": Value::Array(services),
+            "conflicts": counters.conflicts,
+            "cached": self.mdns.cached().0,
+            "questions": self.clients.questions(),
+            "received": counters.packets_in,
+            "sent": counters.packets_out,
+            "dropped": counters.refused.saturating_add(counters.flooded),
+        })
     }
 
     /// After the machine has slept, others may have come with our names.
@@ -445,10 +450,6 @@ fn open(poller: &Poller, token: u64) -> Result<Option<Group>> {
 
 fn local(label: &str) -> String {
     if label.is_empty() { String::new() } else { format!("{label}.local") }
-}
-
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// Milliseconds since boot.

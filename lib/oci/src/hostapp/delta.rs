@@ -133,15 +133,14 @@ impl Delta {
         }
         plan.reverse();
         let mut known: Vec<String> = plan.iter().map(|file: &Planned| file.path.clone()).collect();
-        for folder in list(document.get("folders")) {
-            let path = kept(folder.as_str().unwrap_or_default());
-            known.push(path.ok_or_else(|| bad(&"delta.json has a folder that is not understood"))?);
+        for (key, what) in [("folders", "folder"), ("links", "link")] {
+            for entry in list(document.get(key)) {
+                let path = kept(entry.as_str().unwrap_or_else(|| text(entry, "path")));
+                let bad = || bad(&format_args!("delta.json has a {what} that is not understood"));
+                known.push(path.ok_or_else(bad)?);
+            }
         }
         let links = list(document.get("links"));
-        for link in links {
-            let path = kept(text(link, "path"));
-            known.push(path.ok_or_else(|| bad(&"delta.json has a link that is not understood"))?);
-        }
         remove_others(&self.tree.folder(b"")?, "", &known)?;
         let (paths, of_links) = known.split_at(known.len().saturating_sub(links.len()));
         for path in paths.get(plan.len()..).unwrap_or_default() {
@@ -299,7 +298,7 @@ fn remove_others(folder: &Folder, above: &str, known: &[String]) -> Result<()> {
 
 /// Makes of a piece of a delta what it means.
 fn apply(decoder: &mut delta::Decoder, old: &mut Old, output: &mut Output, mut data: &[u8]) -> Result<()> {
-    let mut buffer = [0; 1024];
+    let mut buffer = vec![0; 4096];
     loop {
         match decoder.next(&mut data).map_err(|error| bad(&error))? {
             delta::Event::More => return Ok(()),

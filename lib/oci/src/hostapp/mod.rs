@@ -59,15 +59,13 @@ pub struct Release {
 impl Release {
     /// A label's value, or the empty text.
     pub fn label(&self, name: &str) -> &str {
-        let found = self.labels.iter().find(|(key, _)| key == name);
-        found.map_or("", |(_, value)| value.as_str())
+        label(&self.labels, name).unwrap_or_default()
     }
 
     /// A value of the new system's os-release (`VERSION`, `SLUG`), or the empty text.
+    #[inline(never)]
     pub fn os_release(&self, key: &str) -> &str {
-        let is_it = |name: &str| name.strip_prefix(LABEL_OS_RELEASE) == Some(key);
-        let found = self.labels.iter().find(|(name, _)| is_it(name));
-        found.map_or("", |(_, value)| value.as_str())
+        self.label(&[LABEL_OS_RELEASE, key].concat())
     }
 
     /// The version.
@@ -147,7 +145,7 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
     watch.accept(&release).map_err(|reason| Error::refused(&reason))?;
 
     let resume = resume::path(task.target)?;
-    let saved = resume::read(&resume, &layer.digest, task.target).filter(|_| base.is_none());
+    let mut saved = if base.is_none() { resume::read(&resume, &layer.digest, task.target) } else { None };
     if saved.is_none() {
         file::remove_durable(&resume)?;
         // A delta looks at each file that is there already.
@@ -164,19 +162,11 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
     // reading it back.
     let (compression, digest) = (layer.compression, None);
     let blob = Blob { source: &mut |buffer| content.read(buffer), compression, digest, size };
-    let mut whole;
-    let mut delta;
-    let writer: &mut dyn Writer = match &base {
-        None => {
-            whole = whole::Whole::new(task.target, &resume, &layer.digest, saved.as_ref())?;
-            &mut whole
-        }
-        Some(base) => {
-            delta = delta::Delta::new(task.target, base, &release)?;
-            &mut delta
-        }
+    let mut writer: Box<dyn Writer> = match &base {
+        None => Box::new(whole::Whole::new(task.target, &resume, &layer.digest, saved.as_deref_mut())?),
+        Some(base) => Box::new(delta::Delta::new(task.target, base, &release)?),
     };
-    let point = saved.as_ref().map(resume::Saved::point);
+    let point = saved.as_deref_mut().map(resume::Saved::point);
     let done = pass(blob, diff_id, writer.sink(), &mut progress, point);
     let done = done.and_then(|()| writer.finish());
     // What is only cut off is of use another time; what cannot be read back is not.
@@ -204,12 +194,17 @@ trait Writer {
     fn finish(&mut self) -> Result<Vec<Written>>;
 }
 
+#[inline(never)]
+fn label<'a>(labels: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
 /// Understands an image's documents and verifies what can be verified before the layer comes.
+#[inline(never)]
 fn describe(image: &Image, config: &ImageConfig, task: &Task<'_>) -> Result<Release> {
     let labels = config.labels();
-    let label = |name: &str| labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let (base, target) = (label(LABEL_BASE).map(str::to_owned), label(LABEL_TARGET));
-    if base.is_none() && label(LABEL_CLASS) != Some("hostapp") {
+    let (base, target) = (label(&labels, LABEL_BASE).map(str::to_owned), label(&labels, LABEL_TARGET));
+    if base.is_none() && label(&labels, LABEL_CLASS) != Some("hostapp") {
         return Err(foreign(&format_args!("it has no label {LABEL_CLASS}=hostapp")));
     }
     let made_for = Platform {

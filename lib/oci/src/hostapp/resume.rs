@@ -6,14 +6,15 @@
 
 use super::files::{Output, Written, read as read_file};
 use super::whole::Frames;
-use crate::documents::{list, text};
 use crate::gunzip::{Place, WINDOW};
 use crate::hash::Hash;
 use crate::layer::Point;
 use crate::{Digest, Result};
 use minke_sys::{Context, Errno, file};
-use minke_wire::json::{Value, json};
+use minke_wire::text::split_once;
+use std::fmt::Write as _;
 use std::io::Seek;
+use std::mem;
 use std::path::{Path, PathBuf};
 
 /// The record's first line; another version's is not understood and the work begins anew.
@@ -41,18 +42,18 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// For the one who reads the layer.
-    pub(super) fn point(&self) -> Point<'_> {
-        Point { done: self.done, tar: self.tar.clone(), place: &self.place }
+    /// For the one who reads the layer; once.
+    pub(super) fn point(&mut self) -> Point<'_> {
+        Point { done: self.done, tar: mem::replace(&mut self.tar, Hash::new()), place: &self.place }
     }
 
-    /// The file that is being written, at its place.
-    pub(super) fn output(&self, target: &Path) -> Result<Output> {
+    /// The file that is being written, at its place; once.
+    pub(super) fn output(&mut self, target: &Path) -> Result<Output> {
         let path = target.join(&self.path);
         let mut file = file::open(&path, file::Flags::WRONLY | file::Flags::NOFOLLOW)?;
         file.set_len(self.written).on("cut", &path)?;
         file.seek(std::io::SeekFrom::Start(self.written)).on("seek in", &path)?;
-        let (hash, path) = (self.file.clone(), self.path.clone());
+        let (hash, path) = (mem::replace(&mut self.file, Hash::new()), mem::take(&mut self.path));
         Ok(Output { path, file, hash, size: self.size, mode: self.mode })
     }
 
@@ -107,17 +108,16 @@ pub(super) fn write(
     frames: &Frames,
     open: &Output,
 ) -> Result<()> {
-    let mut list = Vec::new();
-    for file in files {
-        list.push(json!({ "path": file.path, "size": file.size, "sha256": file.sha256.hex() }));
+    let start = |number: usize| frames.starts.get(number).copied().unwrap_or_default();
+    let (mut text, last) = (String::new(), start(files.len()));
+    // Into memory, which does not fail.
+    let _ = write!(text, "{layer}\n{done} {} {} {} ", place.next, place.bits, place.count);
+    let _ = writeln!(text, "{} {} {} {last} {}", open.hash.length(), open.mode, open.size, open.path);
+    for (number, file) in files.iter().enumerate() {
+        let _ = writeln!(text, "{} {} {} {}", file.size, start(number), file.sha256.hex(), file.path);
     }
-    let starts: Vec<Value> = frames.starts.iter().map(|start| Value::from(*start)).collect();
-    let document = json!({
-        "layer": layer.as_str(), "done": done, "files": list, "starts": starts, "path": open.path, "size": open.size,
-        "mode": open.mode, "written": open.hash.length(), "next": place.next, "bits": place.bits, "count": place.count
-    });
     let mut record = HEAD.to_vec();
-    record.extend_from_slice(document.to_text().as_bytes());
+    record.extend_from_slice(text.as_bytes());
     record.push(b'\n');
     record.extend_from_slice(&place.window);
     record.extend_from_slice(&frames.bytes);
@@ -125,56 +125,63 @@ pub(super) fn write(
 }
 
 /// The record, if it is for this layer and the files are as it says.
-pub(super) fn read(path: &Path, layer: &Digest, target: &Path) -> Option<Saved> {
+pub(super) fn read(path: &Path, layer: &Digest, target: &Path) -> Option<Box<Saved>> {
     let record = file::read_optional(path, MAX_RECORD).ok()??;
     let mut saved = parse(&record, layer)?;
     saved.rebuild(target)?;
     Some(saved)
 }
 
-fn parse(record: &[u8], layer: &Digest) -> Option<Saved> {
+fn parse(record: &[u8], layer: &Digest) -> Option<Box<Saved>> {
     let rest = record.strip_prefix(HEAD)?;
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
-    let (document, rest) = rest.split_at_checked(end)?;
-    let (window, frames) = rest.get(1..)?.split_at_checked(WINDOW)?;
-    let document = minke_wire::json::parse(document).ok()?;
-    if text(&document, "layer") != layer.as_str() {
+    let end = rest.windows(2).position(|two| two == b"\n\n")?;
+    let (window, frames) = rest.get(end.checked_add(2)?..)?.split_at_checked(WINDOW)?;
+    let mut lines = std::str::from_utf8(rest.get(..end)?).ok()?.split('\n');
+    if lines.next()? != layer.as_str() {
         return None;
     }
-    let number = |key: &str| document.get(key)?.as_u64();
-    let mut files = Vec::new();
-    for file in list(document.get("files")) {
-        let sha256 = Digest::of_hex(text(file, "sha256"))?;
-        files.push(Written {
-            path: text(file, "path").to_owned(),
-            size: file.get("size")?.as_u64()?,
-            sha256,
-        });
+    let words = &mut lines.next()?;
+    let done = number(words)?;
+    let (next, bits, count) = (small(words)?, number(words)?, number(words)?);
+    let (written, mode, size, last) = (number(words)?, number(words)?, number(words)?, small(words)?);
+    let path = (*words).to_owned();
+    let (mut files, mut starts) = (Vec::new(), Vec::new());
+    for mut words in lines {
+        let size = number(&mut words)?;
+        starts.push(small(&mut words)?);
+        let (sha256, path) = split_once(words, " ")?;
+        files.push(Written { path: path.to_owned(), size, sha256: Digest::of_hex(sha256)? });
     }
-    let mut starts = Vec::new();
-    for start in list(document.get("starts")) {
-        starts.push(usize::try_from(start.as_u64()?).ok()?);
-    }
-    let (size, written) = (number("size")?, number("written")?);
-    // The last one is the open file's, and nothing follows its content so far.
-    if written >= size || starts.len() != files.len().checked_add(1)? || starts.last() != Some(&frames.len())
-    {
+    starts.push(last);
+    // Nothing follows the open file's content so far.
+    if written >= size || last != frames.len() {
         return None;
     }
-    let byte = |key: &str| u8::try_from(number(key)?).ok();
-    let (bits, count, next) = (byte("bits")?, byte("count")?, usize::try_from(number("next")?).ok()?);
-    Some(Saved {
-        done: number("done")?,
+    let (bits, count) = (u8::try_from(bits).ok()?, u8::try_from(count).ok()?);
+    Some(Box::new(Saved {
+        done,
         place: Place { bits, count, window: window.to_vec().into(), next },
         files,
         frames: Frames { bytes: frames.to_vec(), starts },
-        path: text(&document, "path").to_owned(),
+        path,
         size,
-        mode: u32::try_from(number("mode")?).ok()?,
+        mode: u32::try_from(mode).ok()?,
         written,
         tar: Hash::new(),
         file: Hash::new(),
-    })
+    }))
+}
+
+/// The number in front, which is taken away.
+#[inline(never)]
+fn number(words: &mut &str) -> Option<u64> {
+    let (word, rest) = split_once(words, " ")?;
+    *words = rest;
+    minke_wire::text::number(word)
+}
+
+fn small(words: &mut &str) -> Option<usize> {
+    usize::try_from(number(words)?).ok()
 }
 
 #[cfg(test)]
@@ -197,11 +204,11 @@ mod tests {
         let layer = crate::layer::sha256(b"layer");
         let frames = Frames { bytes: b"one, two".to_vec(), starts: vec![3, 8] };
         write(&record, &layer, (100, &place), &files, &frames, &open).unwrap();
-        let saved = read(&record, &layer, &target).unwrap();
+        let mut saved = read(&record, &layer, &target).unwrap();
         assert_eq!((saved.done, saved.place.next, saved.files.as_slice()), (100, 77, &files[..]));
         let mut tar = b"onecontent, two".to_vec();
         tar.extend([7; 300]);
-        assert_eq!(saved.tar.clone().finish(), crate::layer::sha256(&tar));
+        assert_eq!(saved.point().tar.finish(), crate::layer::sha256(&tar));
         let output = saved.output(&target).unwrap();
         assert_eq!((output.hash.length(), output.size), (300, 1000));
         // Another layer's; a file with other content; one that is shorter than it says.

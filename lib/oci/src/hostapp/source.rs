@@ -24,14 +24,14 @@ pub enum Source<'a> {
 }
 
 /// What gives the layer.
-pub(super) enum Content {
+pub(super) enum Content<'a> {
     File(Archive, String, u64, u64),
     Pipe(Box<Pipe>, pipe::Content),
-    Registry(Box<Registry>, Option<Box<BlobReader>>),
+    Registry(Box<Registry<'a>>, Option<Box<BlobReader>>),
 }
 
 /// Reads an image's documents.
-pub(super) fn open(source: Source<'_>, platform: &Platform) -> Result<(Image, Content)> {
+pub(super) fn open<'a>(source: Source<'a>, platform: &Platform) -> Result<(Image, Content<'a>)> {
     match source {
         Source::Registry(reference, access) => {
             let mut registry = Box::new(Registry::new(reference, access));
@@ -59,7 +59,7 @@ fn from_index(
     resolve(source, &candidates(index)?, platform)
 }
 
-fn from_file(path: &Path, platform: &Platform) -> Result<(Image, Content)> {
+fn from_file(path: &Path, platform: &Platform) -> Result<(Image, Content<'static>)> {
     let archive = Archive::open(path)?;
     if archive.has("index.json") {
         let image = from_index(&layout_index(&mut &archive)?, &mut &archive, platform)?;
@@ -80,7 +80,7 @@ fn from_file(path: &Path, platform: &Platform) -> Result<(Image, Content)> {
     Ok((image, Content::File(archive, member, 0, 0)))
 }
 
-impl Content {
+impl Content<'_> {
     /// Begins to read a layer at a place, and tells its size if that is known.
     pub(super) fn begin(&mut self, digest: &Digest, place: u64, told: Option<u64>) -> Result<Option<u64>> {
         match self {

@@ -21,7 +21,7 @@ const MAX_FRAMES: usize = 256 << 10;
 
 /// The layer's tar but for the content of its files, which stands in the slot: with both the hash of what came can be made
 /// once more.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Frames {
     pub(super) bytes: Vec<u8>,
     /// For each file how many of the bytes are before its content.
@@ -45,7 +45,12 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    pub(super) fn new(target: &Path, resume: &Path, layer: &Digest, saved: Option<&Saved>) -> Result<Self> {
+    pub(super) fn new(
+        target: &Path,
+        resume: &Path,
+        layer: &Digest,
+        saved: Option<&mut Saved>,
+    ) -> Result<Self> {
         let mut whole = Self {
             tree: Tree::open(target)?,
             decoder: Decoder::new(),
@@ -61,8 +66,8 @@ impl Whole {
             let open = saved.output(target)?;
             whole.decoder = Decoder::within(open.size, open.size.saturating_sub(open.hash.length()));
             whole.open = Some(open);
-            whole.files.clone_from(&saved.files);
-            whole.frames = Some(saved.frames.clone());
+            whole.files = std::mem::take(&mut saved.files);
+            whole.frames = Some(std::mem::take(&mut saved.frames));
         }
         Ok(whole)
     }

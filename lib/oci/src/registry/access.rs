@@ -121,27 +121,26 @@ impl Access {
     }
 
     pub(super) fn patience(&self) -> Patience {
-        Patience { left: self.tries, pause: self.pause, unwanted: self.unwanted.clone() }
+        Patience { left: self.tries, pause: self.pause }
     }
 }
 
 /// How often something is still tried.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     left: u32,
     pause: Duration,
-    unwanted: Option<Arc<AtomicBool>>,
 }
 
 impl Patience {
     /// Waits before the next try; the error when there is none.
-    pub(super) fn wait(&mut self, failure: Failure) -> Result<()> {
+    pub(super) fn wait(&mut self, failure: Failure, access: &Access) -> Result<()> {
         self.left = self.left.saturating_sub(1);
         if failure.is_final || self.left == 0 {
             return Err(failure.error);
         }
         minke_sys::clock::sleep(failure.after.unwrap_or(self.pause).min(MAX_PAUSE));
-        if self.unwanted.as_ref().is_some_and(|unwanted| unwanted.load(Ordering::Relaxed)) {
+        if access.unwanted.as_ref().is_some_and(|unwanted| unwanted.load(Ordering::Relaxed)) {
             return Err(Error::Cancelled);
         }
         self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);

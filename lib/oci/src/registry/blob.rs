@@ -1,8 +1,8 @@
 //! A layer as it comes from a registry, taken up where it breaks off.
 
+use super::Registry;
 use super::access::Patience;
 use super::request::{Failure, failed};
-use super::{Access, Registry};
 use crate::{Error, Result};
 use minke_http::client::Stream;
 use minke_wire::text;
@@ -25,13 +25,13 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
-    pub(super) fn new(target: String, size: Option<u64>, place: u64, access: &Access) -> Self {
-        let (fresh, patience) = (access.patience(), access.patience());
+    pub(super) fn new(target: String, size: Option<u64>, place: u64, patience: Patience) -> Self {
+        let fresh = patience;
         Self { target, size, place, stream: None, piece: Vec::new(), taken: 0, again: 0, fresh, patience }
     }
 
     /// Reads the next bytes; 0 at the end.
-    pub fn read(&mut self, registry: &mut Registry, buffer: &mut [u8]) -> Result<usize> {
+    pub fn read(&mut self, registry: &mut Registry<'_>, buffer: &mut [u8]) -> Result<usize> {
         loop {
             let rest = self.piece.get(self.taken..).unwrap_or_default();
             if !rest.is_empty() {
@@ -48,14 +48,14 @@ impl BlobReader {
                 Ok(false) => return Ok(0),
                 Err(failure) => {
                     self.stream = None;
-                    self.patience.wait(failure)?;
+                    self.patience.wait(failure, registry.access)?;
                 }
             }
         }
     }
 
     /// Waits for the next piece. `false`: there is none.
-    fn more(&mut self, registry: &mut Registry) -> std::result::Result<bool, Failure> {
+    fn more(&mut self, registry: &mut Registry<'_>) -> std::result::Result<bool, Failure> {
         if self.stream.is_none() {
             let stream = registry.ask(&self.target, self.place)?;
             self.again = match stream.status {
@@ -84,14 +84,14 @@ impl BlobReader {
         self.again = self.again.saturating_sub(u64::try_from(skip).unwrap_or(0));
         if !piece.is_empty() {
             // Something came, so the next failure is the first one.
-            self.patience = self.fresh.clone();
+            self.patience = self.fresh;
         }
         (self.piece, self.taken) = (piece, 0);
         Ok(true)
     }
 
     /// Whether the part that comes begins where it was asked for (RFC 9110 §14.4).
-    fn check_range(&self, registry: &Registry, stream: &Stream) -> std::result::Result<(), Failure> {
+    fn check_range(&self, registry: &Registry<'_>, stream: &Stream) -> std::result::Result<(), Failure> {
         let range = stream.headers.get("Content-Range").unwrap_or_default();
         let start = range.strip_prefix("bytes ").and_then(|rest| rest.split('-').next());
         if start.and_then(text::number) == Some(self.place) {

@@ -25,8 +25,8 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 
 /// One repository of a registry.
 #[derive(Debug)]
-pub struct Registry {
-    access: Access,
+pub struct Registry<'a> {
+    access: &'a Access,
     /// `http` or `https`.
     tls: bool,
     /// Whether a registry that does not speak TLS is spoken to without.
@@ -39,9 +39,9 @@ pub struct Registry {
     authorization: Option<String>,
 }
 
-impl Registry {
+impl<'a> Registry<'a> {
     /// The repository of a reference. Nothing is sent yet.
-    pub fn new(reference: &Reference, access: &Access) -> Self {
+    pub fn new(reference: &Reference, access: &'a Access) -> Self {
         let (host, name) = match reference.registry.as_deref() {
             None | Some("docker.io" | "index.docker.io") => {
                 let official = !reference.name.bytes().any(|byte| byte == b'/');
@@ -55,7 +55,7 @@ impl Registry {
             _ => None,
         };
         Self {
-            access: access.clone(),
+            access,
             tls: true,
             plain: access.allows_plain(host),
             host: host.to_owned(),
@@ -88,7 +88,7 @@ impl Registry {
 
     /// Reads a layer from `place` on. `size` is the one of its descriptor.
     pub fn blob(&self, digest: &Digest, size: Option<u64>, place: u64) -> BlobReader {
-        BlobReader::new(self.target(&format!("/blobs/{digest}")), size, place, &self.access)
+        BlobReader::new(self.target(&format!("/blobs/{digest}")), size, place, self.access.patience())
     }
 
     /// Reads a document, which is small.
@@ -103,7 +103,7 @@ impl Registry {
             });
             match read {
                 Ok(response) => return Ok(response.body),
-                Err(failure) => patience.wait(failure)?,
+                Err(failure) => patience.wait(failure, self.access)?,
             }
         }
     }
@@ -117,7 +117,7 @@ impl Registry {
     }
 }
 
-impl Documents for Registry {
+impl Documents for Registry<'_> {
     fn named(&mut self, name: &str) -> Result<Value> {
         Err(self.malformed(&format_args!("a registry has no {name}")))
     }

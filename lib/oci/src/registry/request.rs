@@ -55,7 +55,7 @@ pub(super) fn failed(host: &str, error: &minke_http::Error) -> Failure {
     Failure { is_final: certain, ..Failure::again(host, error) }
 }
 
-impl Registry {
+impl Registry<'_> {
     /// Asks the registry for something, from a byte on; the answer's status is 200 or 206.
     pub(super) fn ask(&mut self, target: &str, from: u64) -> Attempt<Box<Stream>> {
         let mut url = self.url(target);

@@ -203,6 +203,7 @@ impl Spawn {
             None => Vec::new(),
         };
         let inherited = self.inherited_copies()?;
+        crate::rest::disturb();
         // SAFETY: the child makes system calls on memory that was prepared above, and ends by exec or _exit.
         let pid = unsafe { super::fork() };
         if pid != 0 {
