@@ -478,5 +478,5 @@ fn wrong_handshakes_end_with_an_error() {
 
 #[test]
 fn wrong_handshakes_end_with_an_error_on_armv6() {
-    meet_all("armv6", 30);
+    meet_all("armv6", 100);
 }
