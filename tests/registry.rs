@@ -14,16 +14,17 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The registry; it ends with the test's process.
+/// The registry; it ends with the test's process, its folder before that.
 #[derive(Debug)]
 pub struct Registry {
     port: u16,
+    folder: Scratch,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    folder: Scratch,
+    folder: PathBuf,
     /// Bytes of answers' bodies so far.
     sent: AtomicU64,
     /// A transfer of a blob breaks off after this many bytes; 0: none does.
@@ -39,7 +40,7 @@ impl Registry {
         let port = listener.local_addr().unwrap().port();
         let folder = Scratch::new("registry").unwrap();
         let shared = Arc::new(Shared {
-            folder,
+            folder: folder.path().to_owned(),
             sent: AtomicU64::new(0),
             piece: AtomicU64::new(0),
             end: AtomicU64::new(0),
@@ -51,12 +52,12 @@ impl Registry {
                 std::thread::spawn(move || while shared.answer(&stream).is_some() {});
             }
         });
-        Self { port, shared }
+        Self { port, folder, shared }
     }
 
     /// Offers the image in an archive under this name; the reference by which a guest finds it.
     pub fn offer(&self, name: &str, archive: &Path) -> String {
-        let layout = self.shared.folder.join(name);
+        let layout = self.folder.join(name);
         fs::create_dir_all(&layout).unwrap();
         run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&layout));
         let whole = layout.join("archive.tar");
@@ -72,7 +73,7 @@ impl Registry {
 
     /// The folder of plain files that it serves besides.
     pub fn files(&self) -> PathBuf {
-        let folder = self.shared.folder.join("files");
+        let folder = self.folder.join("files");
         fs::create_dir_all(&folder).unwrap();
         folder
     }
