@@ -65,6 +65,7 @@ fn container(found: minke_engine_api::Container) -> Option<Container> {
             "on-failure" => found.exit_code != 0,
             _ => false,
         },
+        policy: found.restart_policy,
         id: found.id,
         name: found.name,
         status: found.status,

@@ -82,6 +82,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// The name of its restart policy.
+    pub fn policy(&self) -> &str {
+        self.body.pointer("/HostConfig/RestartPolicy/Name").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// The body for the engine: with the hash, with the device's name (§3.4.2: known at create alone, so that
     /// renaming a device restarts nothing), and with the id of the container whose network it shares.
     pub fn create_body(&self, device_name: &str, network_of: Option<&str>) -> Value {

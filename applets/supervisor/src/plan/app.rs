@@ -107,7 +107,9 @@ impl<'a> Round<'a> {
     fn pair(&mut self, container: &'a Container, service: &'a Service, ready: bool, plan: &mut Plan<'a>) {
         let wanted = &service.wanted;
         let disturbed = &self.disturbed;
+        // A kill takes the policy away first: a power cut right after it leaves a container that nobody starts again.
         if container.hash != wanted.hash
+            || policy(&container.policy) != policy(wanted.policy())
             || any(disturbed, &container.networks)
             || any(disturbed, &container.volumes)
         {
@@ -215,4 +217,9 @@ impl<'a> Round<'a> {
 /// Whether one of the names is in the list.
 fn any(list: &[&str], names: &[String]) -> bool {
     names.iter().any(|name| list.contains(&name.as_str()))
+}
+
+/// A restart policy's name; no name is that of none.
+fn policy(name: &str) -> &str {
+    if name.is_empty() { "no" } else { name }
 }

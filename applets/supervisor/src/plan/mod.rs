@@ -40,7 +40,9 @@ pub struct Container {
     pub status: String,
     /// The hash of the config that it was created from; empty when another supervisor created it.
     pub hash: String,
-    /// Whether its restart policy asks for another start after it ended as it did.
+    /// The name of its restart policy.
+    pub policy: String,
+    /// Whether that asks for another start after it ended as it did.
     pub restarts: bool,
     /// The engine's error of the last start.
     pub error: String,

@@ -85,6 +85,7 @@ impl World {
                     status: if create.start { "running" } else { "created" }.into(),
                     has_run: create.start,
                     hash: create.wanted.hash.clone(),
+                    policy: create.wanted.policy().into(),
                     created: format!("2026-01-01T00:00:{:02}Z", self.clock),
                     networks: create.wanted.networks.clone(),
                     volumes: create.wanted.volumes.clone(),
@@ -235,6 +236,20 @@ fn stopped_containers_stay_stopped_and_those_that_died_or_could_not_start_do_not
     world.status("web", "created");
     assert_eq!(world.settle(&target), ["Start web"]);
     world.status("web", "restarting");
+    assert!(world.settle(&target).is_empty());
+}
+
+#[test]
+fn a_power_cut_in_a_kill_leaves_no_container_without_its_policy() {
+    let mut target = target(&[("web", &[])]);
+    target.apps[0].services[0].wanted.body =
+        minke_wire::json::json!({ "HostConfig": { "RestartPolicy": { "Name": "always" } } });
+    let mut world = World::default();
+    world.settle(&target);
+    // The policy is gone and the container not; another version of the OS, whose config is the container's, comes up.
+    world.current.containers[0].policy = "no".into();
+    world.status("web", "exited");
+    assert_eq!(world.settle(&target), ["Kill web", "Create web"]);
     assert!(world.settle(&target).is_empty());
 }
 
