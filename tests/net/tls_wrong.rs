@@ -59,6 +59,13 @@ fn extended(liar: &mut Liar<'_>, kind: u16, body: &[u8]) {
     liar.say(DATA, &ANSWER);
 }
 
+/// A handshake up to the certificates.
+fn certified(liar: &mut Liar<'_>) {
+    liar.begin();
+    let messages = [liar.extensions(&[]), liar.certificates(&[])].concat();
+    liar.tell(&messages);
+}
+
 /// A whole handshake; then, in the session, something else before the answer.
 fn after(liar: &mut Liar<'_>, kind: u8, text: &[u8]) {
     liar.begin();
@@ -268,9 +275,7 @@ const PLAYS: &[Play] = &[
     (
         "no proof of the key",
         |liar| {
-            liar.begin();
-            let messages = [liar.extensions(&[]), liar.certificates(&[])].concat();
-            liar.tell(&messages);
+            certified(liar);
             liar.finish();
         },
         FAILED,
@@ -289,9 +294,7 @@ const PLAYS: &[Play] = &[
     (
         "a proof that is none",
         |liar| {
-            liar.begin();
-            let messages = [liar.extensions(&[]), liar.certificates(&[])].concat();
-            liar.tell(&messages);
+            certified(liar);
             let mut proof = liar.proof();
             *proof.last_mut().unwrap() ^= 1;
             liar.tell(&proof);
@@ -302,9 +305,7 @@ const PLAYS: &[Play] = &[
     (
         "a NewSessionTicket before the end",
         |liar| {
-            liar.begin();
-            let messages = [liar.extensions(&[]), liar.certificates(&[])].concat();
-            liar.tell(&messages);
+            certified(liar);
             let proof = liar.proof();
             liar.tell(&proof);
             liar.tell(&message(4, &ticket(&[])));
@@ -315,9 +316,7 @@ const PLAYS: &[Play] = &[
     (
         "a wrong end",
         |liar| {
-            liar.begin();
-            let messages = [liar.extensions(&[]), liar.certificates(&[])].concat();
-            liar.tell(&messages);
+            certified(liar);
             let proof = liar.proof();
             liar.tell(&proof);
             liar.tell(&message(20, &[7; 32]));
