@@ -8,7 +8,7 @@ use minke_tests::{Daemon, in_namespace};
 use std::net::SocketAddr;
 
 /// An authority, believed by the forwarder, and certificates for `dns.test` and 10.77.1.1: one that is good, one that
-/// has expired, one for another name, one that nobody has signed.
+/// has expired, one that is not valid yet, one for another name, one that nobody has signed.
 fn authority(lab: &Lab) {
     lab.sh(
         "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\ndefault_md=sha256\\npolicy=p\\n\
@@ -25,7 +25,7 @@ fn authority(lab: &Lab) {
            openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in $1.csr -out $1.pem -notext -extensions $2 \
              -startdate $(day $3) -enddate $(day $4) 2>/dev/null
          }
-         issue good x -9 +9; issue expired x -9 -1; issue other y -9 +9
+         issue good x -9 +9; issue expired x -9 -1; issue early x +9 +90; issue other y -9 +9
          openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own.key -out own.pem -subj /CN=own \
            -addext subjectAltName=DNS:dns.test,IP:10.77.1.1 -days 9 2>/dev/null
          cp ca.pem etc/ssl/certs/ca-certificates.crt
@@ -85,6 +85,42 @@ fn a_server_with_a_wrong_certificate_is_told_nothing() {
             forwarder.lives();
         }
         assert!(plain.asked().is_empty(), "{:?}", plain.asked().first());
+    });
+}
+
+/// Also where a real-time clock has a plausible time: it may be wrong, and time servers have names.
+#[test]
+fn until_the_clock_is_confirmed_a_certificate_s_dates_are_no_verdict() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-clock");
+        authority(&lab);
+        let strict = "server=tls://10.77.1.1#dns.test\n";
+        for mark in ["", ": >run/systemd/timesync/rtc"] {
+            lab.sh(&format!("rm -f run/systemd/timesync/*; {mark}"));
+            let _unbound = unbound(&lab, "early");
+            let forwarder = lab.by_files(strict, "");
+            assert!(soon(|| addresses(&look_up("time.test", A)) == [GOOD]), "{mark}: {}", forwarder.log());
+            // Now it is one, and the session of before ends.
+            lab.write("run/systemd/timesync/synchronized", "test");
+            let mut number = 0;
+            let mut is_refused = || {
+                number += 1;
+                look_up(&format!("secret-{number}.test"), A).rcode() == 2
+            };
+            assert!(soon(&mut is_refused), "{mark}: {}", forwarder.log());
+            assert!(
+                soon(|| forwarder.log().contains("the certificate is valid from")),
+                "{}",
+                forwarder.log()
+            );
+        }
+        // Nothing else is forgiven.
+        for certificate in ["other", "own"] {
+            lab.sh("rm -f run/systemd/timesync/*");
+            let _unbound = unbound(&lab, certificate);
+            let forwarder = lab.by_files(strict, "");
+            assert_eq!(look_up("secret.test", A).rcode(), 2, "{certificate}: {}", forwarder.log());
+        }
     });
 }
 
