@@ -125,7 +125,7 @@ impl Daemon {
                 // Nobody who means it sends such a thing.
                 Step::Drop => return drop(self.clients.remove(token)),
                 step => {
-                    let search = if let Step::Forward(route) = &step { route.search } else { 0 };
+                    let search = step.search();
                     self.wait(step, Waiter { via: Via::Connection(token), from, query, search }, now);
                 }
             }

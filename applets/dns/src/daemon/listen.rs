@@ -24,13 +24,10 @@ pub(super) struct Listening {
 }
 
 impl Daemon {
-    /// Listens at these addresses and no others. Sockets of addresses that stay are not touched. The error is the last
-    /// one; the other addresses are served all the same.
+    /// Listens at these addresses and no others. Sockets of addresses that stay are not touched. The error is the first
+    /// one; the other addresses are served all the same, and so are those that are not named any more.
     pub(super) fn listen(&mut self, addresses: &[SocketAddr]) -> Result<()> {
         self.flush_late();
-        for slot in &mut self.listeners {
-            *slot = slot.take().filter(|listener| addresses.contains(&listener.address));
-        }
         let mut result = Ok(());
         for address in addresses {
             if !self.listeners.iter().flatten().any(|listener| listener.address == *address) {
@@ -38,7 +35,11 @@ impl Daemon {
                 result = result.and(opened);
             }
         }
-        result
+        result?;
+        for slot in &mut self.listeners {
+            *slot = slot.take().filter(|listener| addresses.contains(&listener.address));
+        }
+        Ok(())
     }
 
     fn watch_listener(&mut self, listener: Listening) -> Result<()> {
@@ -99,7 +100,7 @@ impl Daemon {
             }
             Step::Drop => {}
             step => {
-                let search = if let Step::Forward(route) = &step { route.search } else { 0 };
+                let search = step.search();
                 let waiter = Waiter { via: Via::Datagram(place, to), from, query: query.to_vec(), search };
                 self.wait(step, waiter, now);
             }

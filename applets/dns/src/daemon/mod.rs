@@ -266,7 +266,10 @@ impl Daemon {
         self.resolver.apply(Rc::clone(settings));
         self.upstreams.set(settings);
         if let Err(error) = self.listen(&settings.listen) {
-            log::error(format_args!("{error}"));
+            // The right to listen at port 53 was given up at the start.
+            log::error(format_args!(
+                "{error}; restart dnsmasq.service for other addresses; until then the old ones are served"
+            ));
         }
         if !told {
             log_servers(settings);
@@ -307,7 +310,7 @@ impl Daemon {
     fn wait(&mut self, step: Step, waiter: Waiter, now: Micros) {
         let refused = match step {
             Step::Forward(route) => self.begin(route, Some(waiter), now),
-            Step::Mdns(key) => self.ask_local(key, waiter, now),
+            Step::Mdns(key, _) => self.ask_local(key, waiter, now),
             Step::Answered | Step::Refresh(_) | Step::Drop => None,
         };
         if let Some(waiter) = refused {
@@ -340,9 +343,7 @@ impl Daemon {
         }
         // Only now: what is asked next may be answered at once, and is another answer then.
         for (step, mut waiter) in further {
-            if let Step::Forward(route) = &step {
-                waiter.search = route.search;
-            }
+            waiter.search = step.search();
             self.wait(step, waiter, now);
         }
     }
