@@ -4,7 +4,7 @@ use super::message::{A, AAAA, ANSWER, Message, NXDOMAIN, PTR, Reply, query, wire
 use super::upstream::{Act, Asked, Upstream};
 use super::{GOOD, address, addresses, honest, look_up_in_system as look_up};
 use minke_tests::dns_lab::{Lab, dig, in_system, server, soon};
-use minke_tests::{in_namespace, run};
+use minke_tests::{in_namespace, release, run};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
@@ -232,6 +232,53 @@ fn the_fallback_is_asked_for_want_of_others_alone() {
         let before = fallback.asked().len();
         look_up("null.test", A);
         assert_eq!(fallback.asked().len(), before);
+    });
+}
+
+#[test]
+fn a_vpns_servers_can_be_the_only_ones() {
+    in_namespace(|| {
+        let lab = Lab::new("resolvconf");
+        let network = Upstream::start(server(1), gives(1));
+        let own = Upstream::start(server(2), gives(2));
+        let vpn = Upstream::start(server(3), gives(3));
+        lab.write("run/resolvconf/interface/NetworkManager", "nameserver 10.77.1.1\nsearch lan.test\n");
+        let _forwarder = lab.by_files("server=10.77.1.2\n", "");
+        let binary = release("x86_64");
+        let resolvconf = |input: &str, words: &str| {
+            let script = format!("printf '{input}' | '{}' resolvconf {words}", binary.display());
+            let status = lab.inside("resolvconf", &["sh", "-ec", &script]).status().unwrap();
+            let said = std::fs::read_to_string(lab.path("resolvconf.log")).unwrap();
+            assert!(status.success(), "{words}: {said}");
+            said
+        };
+        let mut number = 0;
+        let mut ask = || {
+            number += 1;
+            last(&look_up(&format!("host-{number}.test"), A))
+        };
+        assert!([[1], [2]].contains(&[ask()[0]]));
+        resolvconf("search office.test\\nnameserver 10.77.1.3\\n", "-x -a tun0");
+        assert!(soon(|| ask() == [3]));
+        let before = (network.asked().len(), own.asked().len());
+        for _ in 0..20 {
+            assert_eq!(ask(), [3]);
+        }
+        assert_eq!(last(&look_up("nas", A)), [3]);
+        assert_eq!((vpn.count("nas.office.test."), vpn.count("nas.lan.test.")), (1, 0));
+        // Not even when they are silent.
+        vpn.set(|_| Vec::new());
+        assert_eq!(look_up("lost.test", A).rcode(), 2);
+        assert_eq!((network.asked().len(), own.asked().len()), before, "others were asked");
+        assert!(resolvconf("", "-l").contains("nameserver 10.77.1.3"));
+        // It goes, and the others are back.
+        resolvconf("", "-d tun0");
+        assert!(soon(|| matches!(ask()[..], [1 | 2])));
+        // Without -x all are equal.
+        vpn.set(gives(3));
+        resolvconf("nameserver 10.77.1.3\\n", "-a tun0");
+        drop((network, own));
+        assert!(soon(|| ask() == [3]));
     });
 }
 
