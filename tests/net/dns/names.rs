@@ -3,8 +3,8 @@
 use super::message::{A, AAAA, ANSWER, Message, NXDOMAIN, PTR, Reply, query, wire};
 use super::upstream::{Act, Asked, Upstream};
 use super::{GOOD, address, addresses, honest, look_up_in_system as look_up};
-use minke_tests::dns_lab::{Lab, dig, in_system, server, soon};
-use minke_tests::{in_namespace, release, run};
+use minke_tests::dns_lab::{Dig, Lab, dig, in_system, server, soon};
+use minke_tests::{Daemon, in_namespace, release, run};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
@@ -193,6 +193,62 @@ fn containers_know_the_names_of_their_network() {
         assert!(soon(|| from("172.17.0.1", "fresh").answers() == ["172.17.0.9"]));
         assert_eq!(from("172.17.0.1", "db").status(), "NXDOMAIN");
         assert!(upstream.asked().is_empty(), "{:?}", upstream.asked().first());
+    });
+}
+
+/// A host of the network that has a route to the containers' resolver is not answered there; containers and the host are.
+#[test]
+fn the_containers_resolver_is_for_containers_alone() {
+    in_namespace(|| {
+        let lab = Lab::new("strangers");
+        let _upstream = Upstream::start(server(1), honest);
+        // Each client is a namespace of its own, held open by a process.
+        let clients = ["container", "stranger"]
+            .map(|name| (name, Daemon::start(&mut lab.inside(name, &["unshare", "--net", "sleep", "300"]))));
+        let enter = |name: &str| {
+            let id = clients.iter().find(|(known, _)| *known == name).unwrap().1.id();
+            format!("nsenter --net --target {id}")
+        };
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        for (name, client) in &clients {
+            let path = format!("/proc/{}/ns/net", client.id());
+            assert!(soon(|| std::fs::read_link(&path).is_ok_and(|one| one != own)), "{name}");
+        }
+        lab.sh(&format!(
+            "ip link add resin-dns type bridge; ip address add 10.114.102.1/24 dev resin-dns; ip link set resin-dns up
+             ip link add lan type veth peer name eth0 netns {stranger}; ip address add 10.88.0.1/24 dev lan; ip link set lan up
+             {outside} sh -ec 'ip link set eth0 up; ip address add 10.88.0.2/24 dev eth0; ip route add default via 10.88.0.1'",
+            stranger = clients[1].1.id(),
+            outside = enter("stranger"),
+        ));
+        let _forwarder = lab.by_files("server=10.77.1.1\n", "listen-address=10.88.0.1\n");
+        let from = |client: &str, words: &str| {
+            let mut words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            words.extend(["+time=2".to_owned(), "+tries=1".to_owned()]);
+            let mut line: Vec<String> = enter(client).split(' ').map(str::to_owned).collect();
+            line.push("dig".to_owned());
+            line.append(&mut words);
+            Dig(minke_tests::text(&Command::new(&line[0]).args(&line[1..]).output().unwrap()))
+        };
+        for way in ["", " +tcp"] {
+            assert_eq!(from("stranger", &format!("@10.114.102.1 board.test A{way}")).status(), "", "{way}");
+            // Where the owner lets everybody ask, everybody may.
+            assert_eq!(from("stranger", &format!("@10.88.0.1 board.test A{way}")).answers(), ["192.0.2.7"]);
+            assert_eq!(dig(&format!("@10.114.102.1 board.test A{way}")).answers(), ["192.0.2.7"], "the host");
+        }
+        // A network that is made only now.
+        lab.sh(&format!(
+            "ip link add br-0123456789ab type bridge; ip address add 172.18.0.1/16 dev br-0123456789ab; ip link set br-0123456789ab up
+             ip link add port type veth peer name eth0 netns {container}; ip link set port master br-0123456789ab; ip link set port up
+             {inside} sh -ec 'ip link set eth0 up; ip address add 172.18.0.2/16 dev eth0; ip route add default via 172.18.0.1'",
+            container = clients[0].1.id(),
+            inside = enter("container"),
+        ));
+        for way in ["", " +tcp"] {
+            let asked = format!("@10.114.102.1 board.test A{way}");
+            assert!(soon(|| from("container", &asked).answers() == ["192.0.2.7"]), "{way}");
+            assert_eq!(from("stranger", &asked).status(), "", "{way}");
+        }
     });
 }
 

@@ -50,7 +50,10 @@ impl Daemon {
         for _ in 0..MOST_CLIENTS {
             let Some(listener) = self.listener(place) else { return };
             let Ok((socket, from)) = listener.tcp.accept() else { return };
-            if minke_sys::channel::set_nonblocking(&socket, true).is_err() || !self.make_room(from) {
+            if minke_sys::channel::set_nonblocking(&socket, true).is_err()
+                || !self.may_ask(place, from.ip(), now)
+                || !self.make_room(from)
+            {
                 continue;
             }
             let Some(token) = self.clients.next() else { continue };

@@ -2,18 +2,22 @@
 
 use super::slots::{Owner, Token};
 use super::{Daemon, LONGEST_QUERY, Via, Waiter};
+use crate::config::{CONTAINERS, near};
 use crate::core::{Asked, Step};
 use minke_sys::batch::{BATCH, Datagram, Inbox, listen_tcp, listen_udp};
 use minke_sys::event::Interest;
 use minke_sys::{Result, socket};
 use minke_wire::micros::Micros;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 /// How many batches of one listener are answered in a row.
 const ROUNDS: usize = 8;
 /// Room for datagrams that wait while the loop is busy, in bytes of the kernel's memory.
 const QUEUE: usize = 1 << 20;
+
+/// How often the networks are looked at because of strangers.
+const NEAR: Micros = Micros::from_secs(1);
 
 /// An address where clients ask.
 #[derive(Debug)]
@@ -58,6 +62,32 @@ impl Daemon {
         self.listeners.get(place)?.as_ref()
     }
 
+    /// Whether somebody at this address may ask there. The kernel takes what is for an address of this host by whatever
+    /// interface it comes, so a host of the network that has a route would reach the address of the containers; theirs are in
+    /// the subnets of bridges.
+    pub(super) fn may_ask(&mut self, place: usize, from: IpAddr, now: Micros) -> bool {
+        let guarded = self.watch.is_some()
+            && self.listener(place).is_some_and(|listener| listener.address == CONTAINERS);
+        if !guarded || from.is_loopback() || self.is_near(from) {
+            return true;
+        }
+        if now < self.near_until {
+            return false;
+        }
+        // It may be a container of a network that has just been made.
+        self.near_until = now.saturating_add(NEAR);
+        match near() {
+            Ok(near) => self.near = near,
+            // Names are worth more than a second wall.
+            Err(_) => return true,
+        }
+        self.is_near(from)
+    }
+
+    fn is_near(&self, from: IpAddr) -> bool {
+        self.near.iter().any(|subnet| subnet.holds(from))
+    }
+
     /// Answers what has come to a listener.
     pub(super) fn datagrams(&mut self, place: usize, now: Micros) {
         let mut inbox = self.inbox.take().unwrap_or_else(|| Inbox::new(LONGEST_QUERY));
@@ -91,6 +121,9 @@ impl Daemon {
 
     fn datagram(&mut self, place: usize, datagram: &Datagram<'_>, now: Micros) {
         let Datagram { bytes: query, from, to } = *datagram;
+        if !self.may_ask(place, from.ip(), now) {
+            return;
+        }
         let asked = Asked { from: from.ip(), query, udp: true, search: 0 };
         match self.resolver.ask(now, &asked, self.outbox.buffer()) {
             Step::Answered => self.outbox.push(from, to),

@@ -11,7 +11,7 @@ mod report;
 pub(crate) mod slots;
 pub(crate) mod stream;
 
-use crate::config::{Settings, Source, Watch};
+use crate::config::{Settings, Source, Subnet, Watch};
 use crate::core::{Asked, Resolver, Step};
 use crate::upstream::servers::Upstreams;
 use clients::Client;
@@ -103,6 +103,9 @@ struct Daemon {
     local: Slots<Local>,
     generation: u32,
     counts: report::Counts,
+    /// Who may ask where containers do, and until when others are not looked for among new networks.
+    near: Vec<Subnet>,
+    near_until: Micros,
 }
 
 /// `dns serve`.
@@ -194,6 +197,8 @@ impl Daemon {
             local: Slots::new(Owner::Local, MOST_LOCAL),
             generation: 0,
             counts: report::Counts::default(),
+            near: Vec::new(),
+            near_until: Micros::ZERO,
         };
         if let Err(error) = daemon.listen(&settings.listen) {
             // One address that somebody else has is no reason to leave the others alone.
@@ -255,6 +260,8 @@ impl Daemon {
     /// Reads the settings again. Clients that wait are looked after by the new ones.
     fn reload(&mut self, now: Micros) {
         let settings = Rc::new(self.source.read());
+        self.near.clear();
+        self.near_until = Micros::ZERO;
         self.apply(&settings, now);
     }
 
