@@ -160,8 +160,8 @@ impl Client {
     }
 
     /// The lease that is set up on the link.
-    pub fn lease(&self) -> Option<&Lease> {
-        if self.configured { self.lease.as_deref() } else { None }
+    pub fn lease(&self) -> Option<&Rc<Lease>> {
+        if self.configured { self.lease.as_ref() } else { None }
     }
 
     /// Whether nothing is going on, as there is no carrier or no address is wanted.

@@ -5,7 +5,7 @@ use crate::client::Event;
 use crate::files::Places;
 use crate::port::{Port, Tools};
 use crate::profile::{self, Choice, Names, Profile};
-use crate::{profiles, status};
+use crate::status;
 use minke_applet::{log, notify};
 use minke_control::{self as control, Limits, Server, ntp};
 use minke_sys::event::{Interest, Poller, Ready, Timer};
@@ -307,7 +307,9 @@ impl Daemon {
                         Some("status") => self.control.finish(conn, &self.status()),
                         Some("wait-online") => self.waiting.push(conn),
                         Some("profiles") => {
-                            self.load(&profiles::of_request(&request));
+                            if let Some(profiles) = request.get("profiles").and_then(Value::as_object) {
+                                self.load(profiles);
+                            }
                             self.control.finish(conn, &json!({}));
                         }
                         _ => self.control.refuse(conn, "unknown command"),

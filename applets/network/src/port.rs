@@ -110,7 +110,12 @@ impl Port {
         self.choice = choice.clone();
         let is_off = addressing == Addressing::Nothing;
         let actions = self.client.adopt(clock::boottime(), addressing);
+        let is_same = actions.is_empty();
         self.act(actions, tools);
+        // The routes may be others.
+        if let Some(lease) = self.client.lease().filter(|_| is_same).cloned() {
+            self.configure(&lease, tools);
+        }
         // What an earlier run has left, of which the client does not know.
         if is_off && self.installed.is_some() {
             self.abandon(tools);

@@ -142,13 +142,13 @@ impl Profile {
         for key in ["mac-address-blacklist", "mac-address-denylist"] {
             not_for.extend(from.list("ethernet", key)?.unwrap_or_default());
         }
+        let tell = Tell(name);
         let method = from.method(Family::V4)?.unwrap_or_else(|| "auto".to_owned());
         let addressing = match method.as_str() {
             "auto" => Addressing::Dhcp,
-            "manual" => by_hand(from)?,
+            "manual" => by_hand(from, tell)?,
             _ => Addressing::Nothing,
         };
-        let tell = Tell(name);
         tell.unsupported(file, &method);
         let number = |group, key| tell.unless_wrong(from.number::<i32>(group, key));
         Ok(Self {
@@ -208,21 +208,26 @@ pub fn choose(profiles: &[Rc<Profile>], link: &Link, is_taken: &dyn Fn(&Profile)
 }
 
 /// `ipv4.method=manual`: the first address, and the routes.
-fn by_hand(from: profile::Profile<'_>) -> Result<Addressing, Wrong> {
+fn by_hand(from: profile::Profile<'_>, tell: Tell<'_>) -> Result<Addressing, Wrong> {
     let v4 = |address: IpAddr| match address {
         IpAddr::V4(address) => address,
         IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
     };
+    let addresses = from.addresses(Family::V4)?;
     let wanted = "an address with its network's length";
-    let first = from.addresses(Family::V4)?.into_iter().next();
-    let first = first.ok_or(Wrong { group: "ipv4", key: "address1".to_owned(), wanted })?;
+    let first = addresses.first().ok_or(Wrong { group: "ipv4", key: "address1".to_owned(), wanted })?;
     let mut routes = Vec::new();
     if let Some(gateway) = from.gateway(Family::V4)? {
         routes.push((Ipv4Addr::UNSPECIFIED, 0, v4(gateway)));
     }
+    let mut is_less = addresses.len() > 1;
     for route in from.routes(Family::V4)? {
+        is_less |= route.metric.is_some();
         let gateway = route.gateway.map_or(Ipv4Addr::UNSPECIFIED, v4);
         routes.push((v4(route.destination), route.prefix, gateway));
+    }
+    if is_less {
+        tell.ignored(&"the first address counts, and all routes have the metric of ipv4.route-metric");
     }
     Ok(Addressing::Fixed(Lease::fixed(v4(first.address), first.prefix, routes)))
 }
@@ -305,7 +310,6 @@ impl Tell<'_> {
                 }
             }
         }
-        // A second address is one that is not set.
         if by_hand.is_empty() && !["auto", "disabled"].contains(&method) {
             found.push(format!("ipv4.method={}", text::shown(method)));
         }

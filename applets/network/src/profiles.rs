@@ -4,10 +4,9 @@
 use minke_applet::log;
 use minke_sys::file::{self, Flags};
 use minke_sys::status;
-use minke_wire::json::{Map, Value};
+use minke_wire::json::Map;
 use minke_wire::keyfile::Keyfile;
 use minke_wire::keyfile::profile::Profile;
-use minke_wire::text;
 use std::path::Path;
 
 /// The largest file that is read.
@@ -29,7 +28,9 @@ pub fn read(folder: &Path) -> Map {
         }
     };
     for path in paths {
-        let name = text::shown(&path.file_name().unwrap_or_default().to_string_lossy());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // It stands in the log.
+        let name: String = name.chars().map(|one| if one.is_control() { '?' } else { one }).collect();
         if is_ignored(&name) {
             continue;
         }
@@ -40,11 +41,6 @@ pub fn read(folder: &Path) -> Map {
         }
     }
     profiles
-}
-
-/// What a request brings, as [`read`] made it.
-pub fn of_request(request: &Value) -> Map {
-    request.get("profiles").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 /// Names that NetworkManager passes over: hidden ones, copies that editors and interrupted writers leave, certificates.

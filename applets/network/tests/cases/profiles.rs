@@ -56,7 +56,7 @@ fn servers_of_names_come_before_dhcps_or_in_their_place() {
     let six = "[ipv6]\nmethod=auto\ndns=2001:db8::53;fe80::53%eth0;\n";
     lab.profile("office.nmconnection", &format!("{OFFICE}{names}{six}"));
     // Of another link, of another kind, and a sample: none is ours.
-    lab.profile("other", &OFFICE.replace("eth0", "eth9"));
+    lab.profile("Wired connection 1", &OFFICE.replace("eth0", "eth9"));
     lab.profile(
         "wifi",
         "[connection]\ntype=wifi\n[wifi]\nssid=x\n[wifi-security]\npsk=secret\n[ipv4]\ndns=192.0.2.99;\n",
@@ -153,6 +153,12 @@ fn an_address_set_by_hand_needs_no_server_and_may_change_while_it_runs() {
     assert_eq!(lab.word("/state"), "connected");
     assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER"), 0);
 
+    // Of the same address the routes change.
+    lab.profile("office", &format!("{OFFICE}{}", BY_HAND.replace("=55", "=66")));
+    lab.reload();
+    let routes = lab.routes();
+    assert_eq!((count(&routes, r#""metric":66"#), count(&routes, r#""metric":55"#)), (2, 0), "{routes}");
+
     // The service starts anew: the address stays where it is.
     lab.stop("client");
     assert_eq!(lab.addresses(), ["10.84.0.7/24"]);
@@ -167,10 +173,10 @@ fn an_address_set_by_hand_needs_no_server_and_may_change_while_it_runs() {
     let s = lab.namespace("s");
     run("ip", &["-n", &s, "link", "set", "srv", "down"]);
     lab.until("the removal", 12, || lab.addresses().is_empty());
-    assert_eq!(lab.resolver(), "");
+    lab.until("no servers", 2, || lab.resolver().is_empty());
     run("ip", &["-n", &s, "link", "set", "srv", "up"]);
     lab.until("the address", 5, || lab.addresses() == ["10.84.0.7/24"]);
-    assert_eq!(lab.resolver(), "search corp.test\nnameserver 192.0.2.53\n");
+    lab.until("the servers", 2, || lab.resolver() == "search corp.test\nnameserver 192.0.2.53\n");
 
     // Other files: DHCP, nothing at all, another address.
     lab.profile("office", &format!("{OFFICE}[ipv4]\nmethod=auto\nnever-default=true\n"));
@@ -181,16 +187,23 @@ fn an_address_set_by_hand_needs_no_server_and_may_change_while_it_runs() {
     lab.profile("office", &format!("{OFFICE}[ipv4]\nmethod=disabled\n"));
     lab.reload();
     assert_eq!((lab.addresses().len(), lab.state().as_str(), lab.resolver().as_str()), (0, "OFF", ""));
-    lab.profile("office", &format!("{OFFICE}{}", BY_HAND.replace("0.7/", "0.8/")));
+    lab.profile(
+        "office",
+        &format!(
+            "{OFFICE}{}",
+            BY_HAND.replace("address1=10.84.0.7/", "address2=10.84.0.9/24\naddress1=10.84.0.8/")
+        ),
+    );
     lab.reload();
     assert_eq!(lab.addresses(), ["10.84.0.8/24"]);
+    assert!(lab.read("client.log").contains("profile office: the first address counts"));
     lab.profile("office", &format!("{OFFICE}autoconnect=false\n{BY_HAND}"));
     lab.reload();
     assert_eq!((lab.addresses().len(), lab.state().as_str()), (0, "OFF"));
     fs::remove_file(lab.path("profiles/office")).unwrap();
     lab.reload();
     lab.until("the lease", 15, || lab.addresses() == ["10.84.0.50/24"]);
-    assert!(lab.routes().contains(r#""dst":"default""#), "{}", lab.routes());
+    lab.until("the default route", 2, || lab.routes().contains(r#""dst":"default""#));
 }
 
 #[test]
@@ -213,7 +226,7 @@ fn a_profile_serves_one_link_and_then_the_other() {
     assert!(links("eth0") && !links("eth1"));
     run("ip", &["-n", &s, "link", "set", "srv", "down"]);
     lab.until("the address on the other link", 15, || links("eth1") && !links("eth0"));
-    assert_eq!(lab.resolver(), "nameserver 192.0.2.53\n");
+    lab.until("its servers", 2, || lab.resolver() == "nameserver 192.0.2.53\n");
     // One that names the link and is as important comes first, and leaves the other to the other link.
     lab.profile(
         "own",
