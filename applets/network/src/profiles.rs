@@ -9,16 +9,14 @@ use minke_wire::keyfile::Keyfile;
 use minke_wire::keyfile::profile::Profile;
 use std::path::Path;
 
-/// The largest file that is read.
-const FILE_LIMIT: usize = 16 << 10;
-/// What all may take together, so that a message can carry them; a file counts as at least [`FILE_LEAST`].
-const LIMIT: usize = 256 << 10;
-const FILE_LEAST: usize = 2 << 10;
+/// The largest file that is read, and the most profiles: a message carries them all.
+const FILE_LIMIT: usize = 8 << 10;
+const MOST: usize = 64;
 
 /// The Ethernet profiles of a folder, by the names of their files and in the order of these. The others stay with root:
 /// they hold the secrets of wireless networks. A file that cannot be used is told and left out.
 pub fn read(folder: &Path) -> Map {
-    let (mut profiles, mut room) = (Map::new(), LIMIT);
+    let mut profiles = Map::new();
     let paths = match file::list(folder) {
         Ok(paths) => paths,
         Err(error) if error.errno == minke_sys::Errno::NOENT => return profiles,
@@ -34,7 +32,11 @@ pub fn read(folder: &Path) -> Map {
         if is_ignored(&name) {
             continue;
         }
-        match content(&path, &mut room) {
+        if profiles.len() == MOST {
+            log::warn(format_args!("{}: only the first {MOST} profiles are used", folder.display()));
+            break;
+        }
+        match content(&path) {
             Ok(Some(content)) => _ = profiles.insert(name, content.into()),
             Ok(None) => {}
             Err(why) => log::warn(format_args!("{} is not used: {why}", folder.join(name).display())),
@@ -56,7 +58,7 @@ fn is_ignored(name: &str) -> bool {
 
 /// A file's content if it is a profile for Ethernet. As with NetworkManager it must be a regular file of root's that
 /// nobody else may touch: a profile decides where all that is sent goes to.
-fn content(path: &Path, room: &mut usize) -> Result<Option<String>, String> {
+fn content(path: &Path) -> Result<Option<String>, String> {
     let text = |error: minke_sys::Error| error.to_string();
     // What is no file, a pipe for instance, must not stop us here.
     let file = file::open(path, Flags::RDONLY | Flags::NONBLOCK).map_err(text)?;
@@ -73,7 +75,6 @@ fn content(path: &Path, room: &mut usize) -> Result<Option<String>, String> {
             return Err("it is too long".to_owned());
         }
     }
-    *room = room.checked_sub(content.len().max(FILE_LEAST)).ok_or("there are too many")?;
     let file = Keyfile::parse(&content).map_err(|broken| broken.to_string())?;
     if !is_ethernet(&file) {
         return Ok(None);

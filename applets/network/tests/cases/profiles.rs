@@ -116,8 +116,12 @@ fn servers_of_names_come_before_dhcps_or_in_their_place() {
     run("mkfifo", &["-m", "600", path.to_str().unwrap()]);
     assert_eq!(count(&lab.reload(), "no regular file"), 1);
     fs::remove_file(&path).unwrap();
-    lab.profile("office.nmconnection", &"#".repeat(20_000));
+    lab.profile("office.nmconnection", &"#".repeat(9_000));
     assert_eq!(count(&lab.reload(), "too long"), 1);
+    for number in 0..70 {
+        lab.profile(&format!("many{number}"), &OFFICE.replace("eth0", "eth9"));
+    }
+    assert_eq!(count(&lab.reload(), "only the first 64 profiles"), 1);
     fs::remove_dir_all(lab.path("profiles")).unwrap();
     assert_eq!(lab.reload().find("WARN"), None);
     assert_eq!(lab.resolver(), usual);
