@@ -3,10 +3,10 @@
 use super::Now;
 use super::filter::{Filter, Sample};
 use super::select::Verdict;
-use crate::nanos::Nanos;
+use crate::nanos::{Nanos, nanos};
 use crate::sources::{Line, Options};
-use minke_wire::ntp::{Extensions, Kiss, Leap, MAXSTRAT, Packet, Timestamp, mode};
-use std::net::SocketAddr;
+use minke_wire::ntp::{Extensions, Kiss, Leap, MAXSTRAT, Packet, Short, Timestamp, mode};
+use std::net::{IpAddr, SocketAddr};
 
 /// A second in nanoseconds.
 pub(crate) const SECOND: i64 = 1_000_000_000;
@@ -229,6 +229,11 @@ impl Source {
         self.next = Some(now.boot.after(self.retry()));
     }
 
+    /// Whether what it said may count.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.reach != 0 && !self.denied && (self.problem.is_empty() || self.failures != 0)
+    }
+
     /// Whether another server of its pool should take its place.
     pub(crate) fn is_hopeless(&self) -> bool {
         self.denied || self.failures >= PATIENCE && self.reach == 0 || self.lies >= 8
@@ -372,6 +377,29 @@ impl Source {
     /// Adds a sample to the filter; see [`Filter::add`].
     pub(crate) fn add(&mut self, sample: Sample, wander: f64) -> bool {
         self.filter.add(sample, wander)
+    }
+}
+
+/// A server that was selected, as its last good answer and the way to it showed it. Times in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reference {
+    pub(crate) address: IpAddr,
+    pub(crate) stratum: u8,
+    /// Of the way to its reference clock, and from us to it.
+    pub(crate) delay: i64,
+    pub(crate) dispersion: i64,
+}
+
+impl Reference {
+    pub(crate) fn of(source: &Source) -> Option<Self> {
+        let packet = source.last?.packet;
+        let time = |short: Short| i64::try_from(short.to_nanos()).unwrap_or(0);
+        Some(Self {
+            address: source.address.ip(),
+            stratum: packet.stratum,
+            delay: time(packet.rootdelay).after(nanos(source.filter.least_delay())),
+            dispersion: time(packet.rootdisp),
+        })
     }
 }
 

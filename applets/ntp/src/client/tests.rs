@@ -1,3 +1,7 @@
+//! What comes in and what is done about it, without sockets and clocks.
+
+mod following;
+
 use super::*;
 use crate::sources;
 use minke_wire::ntp::{Leap, Packet, Short, Timestamp, mode};
@@ -405,7 +409,7 @@ fn without_a_route_nobody_is_asked_until_one_comes() {
 fn offline_and_online() {
     let mut case = Case::new("server 10.0.0.1 minpoll 10\n");
     case.reply(0, 0);
-    case.client.go_offline();
+    case.client.go_offline(case.now);
     case.perform();
     assert_eq!(case.client.deadline(), None);
     case.pass(10 * 3600 * SECOND);
