@@ -178,7 +178,6 @@ impl Source {
             packet.rec = rec;
             pending.rec = rec;
         }
-        packet.poll = self.interval();
         if self.pending.is_some() {
             self.failures = self.failures.saturating_add(1);
             // Bursts are for servers that answer.
