@@ -19,6 +19,8 @@ const RETRY: i64 = 4 * SECOND;
 const LONGEST_RETRY: i8 = 9;
 /// A server that is farther from its reference clock is of no use (spec os §5.6.2), in nanoseconds.
 const MAXDIST: u64 = 16_000_000_000;
+/// The longest between two bursts of questions that doubtful answers lead to: at intervals of hours each may have one.
+const DOUBT_PAUSE: i64 = 3600 * SECOND;
 /// Questions without answer until another server of the pool is tried.
 const PATIENCE: u32 = 4;
 
@@ -351,7 +353,7 @@ impl Source {
     /// Its answer contradicts the ones before. Whether that is an accident or a new truth is worth a few questions, but
     /// not all the time.
     pub(crate) fn doubt(&mut self, now: Now) {
-        let pause = (SECOND << self.interval().clamp(0, 17)).saturating_mul(4);
+        let pause = (SECOND << self.interval().clamp(0, 17)).saturating_mul(4).min(DOUBT_PAUSE);
         if self.burst == 0 && self.doubted.is_none_or(|at| now.boot.since(at) > pause) {
             self.doubted = Some(now.boot);
             self.burst = 3;
