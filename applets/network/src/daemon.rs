@@ -5,6 +5,7 @@ use crate::client::Event;
 use crate::files::Places;
 use crate::port::{Port, Tools};
 use crate::profile::{self, Choice, Names, Profile};
+use crate::setup::use_addresses_early;
 use crate::status;
 use minke_applet::{log, notify};
 use minke_control::{self as control, Limits, Server, ntp};
@@ -237,6 +238,7 @@ impl Daemon {
                 Ok(port) => _ = self.ports.insert(index, port),
                 Err(error) => return log::error(format_args!("{error}")),
             }
+            use_addresses_early(&link.name);
             if !link.is_up() {
                 warn(self.route.set_up(index));
             }

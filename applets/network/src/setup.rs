@@ -1,8 +1,8 @@
 //! What a lease puts on a link: the address, the routes, the MTU; and how it is taken away again.
 
 use crate::lease::Lease;
-use minke_sys::clock;
 use minke_sys::netlink::{Link, Route, RouteSpec};
+use minke_sys::{clock, file};
 use minke_wire::netlink::RTPROT_DHCP;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -78,6 +78,15 @@ impl Installed {
 fn warn(result: Result<(), minke_sys::Error>) {
     if let Err(error) = result {
         minke_applet::log::warn(format_args!("{error}"));
+    }
+}
+
+/// Lets a link that is about to come up use IPv6 addresses while the kernel looks whether somebody else has them, a second
+/// or two (RFC 4429): so long its `.local` name would have no answer.
+pub fn use_addresses_early(link: &str) {
+    for setting in ["optimistic_dad", "use_optimistic"] {
+        // Without IPv6, or with a kernel that cannot do that, addresses come later.
+        let _ = file::write(format!("/proc/sys/net/ipv6/conf/{link}/{setting}"), "1");
     }
 }
 

@@ -246,8 +246,8 @@ fn an_address_is_obtained_set_up_renewed_and_asked_for_again() {
     let before = count(&lab.read("server.log"), "DHCPACK(srv)");
     lab.client("");
     lab.until("the confirmation", 5, || count(&lab.read("server.log"), "DHCPACK(srv)") > before);
-    // Then it has also written down what is on the link.
-    lab.until("BOUND", 2, || lab.state() == "BOUND");
+    // It has read the answer too, and knows what is on the link.
+    lab.until("BOUND again", 5, || lab.state() == "BOUND");
     assert_eq!(count(&lab.read("server.log"), "DHCPDISCOVER(srv)"), discovered);
 
     // It starts anew on another network: the server refuses (NAK), and the old address goes.
