@@ -17,7 +17,7 @@ pub fn pass(volume: &mut Volume, text: &str) -> End {
         Flow::Done(_) => {}
     }
     let entry = variables.get("default").cloned().unwrap_or_default();
-    let flow = script.block(std::slice::from_ref(&entry), &mut commands, &mut variables);
+    let flow = script.entry(&entry, &mut commands, &mut variables);
     let flow = flow.unwrap_or_else(|| panic!("no menu entry '{entry}'"));
     match flow {
         Flow::End(end) => end,
