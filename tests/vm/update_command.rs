@@ -189,8 +189,8 @@ fn by_hand(device: &mut Device, old: &str) {
 
 /// Not a block is free on state and data partition.
 fn full(device: &mut Device, release: &Path) {
-    device.sh("for part in state data; do cat /dev/zero > /mnt/$part/fill; done 2>/dev/null; sync; \
-               [ $(stat -f -c %f /mnt/state) = 0 ] && [ $(stat -f -c %f /mnt/data) = 0 ]");
+    device.sh("for part in state data; do cat /dev/zero > /mnt/$part/fill; sync; \
+         ! dd if=/dev/zero of=/mnt/$part/more bs=4096 count=1 || exit 1; done");
     device.install(release, Way::Pipe);
     device.reboot();
     device.starts(3, "upgrade_available=1 bootcount=1");
