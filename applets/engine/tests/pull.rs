@@ -210,9 +210,7 @@ fn named_registry(scratch: &Scratch, certificate: &str) -> Server {
 /// nobody has confirmed contradicts is looked at again when somebody has.
 #[test]
 fn a_pull_waits_for_the_clock_that_certificates_need() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     with_empty_run("a_pull_waits_for_the_clock_that_certificates_need", || {
         let scratch = Scratch::new("engine-clock");
         switch::certificates(&scratch.0, "reg.test");
