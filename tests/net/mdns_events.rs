@@ -1,9 +1,10 @@
 //! What happens to a host while it is heard: its links, its name, its files, its end; and who hears it how.
 
+use minke_sys::multicast::Group;
 use minke_tests::mdns_lab::{Background, LIMIT, Lab, sh, until_has, until_or};
-use minke_tests::{errors, text};
+use minke_tests::{Daemon, errors, release, run, text};
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -92,6 +93,28 @@ fn first_answer() -> Duration {
     panic!("no answer");
 }
 
+/// The same over IPv6, as those ask who hear what is told to all: from an address that is still looked at, nothing is sent to
+/// one alone, as nobody may be asked for his Ethernet address from there (RFC 4429 §3.3).
+fn first_answer_to_all() -> Duration {
+    let begin = Instant::now();
+    let group = "ff02::fb".parse().unwrap();
+    let index = minke_sys::netlink::Route::new().unwrap().index_of("eth0").unwrap();
+    let socket = Group::open(group, 5353).unwrap();
+    socket.join(index).unwrap();
+    let mut buffer = [0; 9000];
+    while begin.elapsed() < LIMIT {
+        socket.send(QUESTION, SocketAddr::new(group, 5353), index).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        while let Some(heard) = socket.receive(&mut buffer).unwrap() {
+            let message = &buffer[..heard.length];
+            if message[2] & 0x80 != 0 && message.windows(5).any(|window| window == b"\x04ours") {
+                return begin.elapsed();
+            }
+        }
+    }
+    panic!("no answer");
+}
+
 #[test]
 fn the_first_answer_comes_soon_after_the_link() {
     let lab = Lab::new("soon");
@@ -106,6 +129,40 @@ fn the_first_answer_comes_soon_after_the_link() {
         let took = b.inside(first_answer);
         println!("the first answer came {} ms after the link", took.as_millis());
         assert!(took >= Duration::from_millis(600), "{took:?}");
+    }
+}
+
+#[test]
+fn an_ipv6_address_is_used_while_the_kernel_looks_whether_somebody_has_it() {
+    let lab = Lab::new("optimistic");
+    let (a, b, c) = (lab.host(1), lab.host(2), lab.host(3));
+    let other = c.minke("other");
+    other.until_named("other");
+    // The kernel shall look longer than anything is waited for here; usually it does so for one or two seconds.
+    a.ip("address flush dev eth0");
+    a.ip("link set eth0 down");
+    let script = "cd /proc/sys/net/ipv6/conf/eth0; echo 1 > accept_dad; echo 100 > dad_transmits";
+    run(a.command("sh").args(["-ec", script]));
+    // It is `network` that says so, before it sets the link up.
+    let mut network = a.command(release("x86_64"));
+    network.args(["network", "serve", "--interface", "eth0"]);
+    network.arg("--run").arg(lab.folder.join("run")).arg("--state").arg(lab.folder.join("state"));
+    let _network = Daemon::start(&mut network);
+    let ours = a.minke("ours");
+    ours.until_named("ours");
+    let looked_at = || {
+        let found = text(&run(a.command("ip").args(["-6", "address", "show", "dev", "eth0"])));
+        assert!(found.contains("inet6 fe80:") && found.contains("optimistic"), "{found}");
+    };
+    looked_at();
+    until_has(|| other.text(&["resolve", "ours"]), &["AAAA fe80:"]);
+    for _ in 0..3 {
+        a.ip("link set eth0 down");
+        ours.until("no interface", |status| format!("{status}").contains(r#""interfaces":[]"#));
+        a.ip("link set eth0 up");
+        let took = b.inside(first_answer_to_all);
+        println!("over IPv6 the first answer came {} ms after the link", took.as_millis());
+        looked_at();
     }
 }
 
