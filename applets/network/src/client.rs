@@ -57,7 +57,8 @@ pub enum Action {
 }
 
 /// How a link comes by its address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq))]
 pub enum Addressing {
     /// A server is asked.
     Dhcp,
@@ -65,6 +66,19 @@ pub enum Addressing {
     Fixed(Rc<Lease>),
     /// It has none.
     Nothing,
+}
+
+impl Addressing {
+    /// Whether both are the same: of leases without end, address and default route.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fixed(one), Self::Fixed(other)) => {
+                one.address == other.address && one.prefix == other.prefix && one.routes == other.routes
+            }
+            (Self::Dhcp, Self::Dhcp) | (Self::Nothing, Self::Nothing) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Which socket the client listens on.
@@ -146,7 +160,7 @@ impl Client {
     /// The name of the state, as in RFC 2131 figure 5; without DHCP one of our own.
     pub fn state(&self) -> &'static str {
         match self.state {
-            State::Stopped if self.addressing == Addressing::Nothing => "OFF",
+            State::Stopped if matches!(self.addressing, Addressing::Nothing) => "OFF",
             State::Bound if matches!(self.addressing, Addressing::Fixed(_)) => "MANUAL",
             State::Stopped | State::Grace => "NO-CARRIER",
             State::Waiting => "INIT",
@@ -208,7 +222,7 @@ impl Client {
     /// one goes with its coming and not before: if they are the same, no connection is cut.
     pub fn adopt(&mut self, now: Duration, addressing: Addressing) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.addressing != addressing {
+        if !self.addressing.is(&addressing) {
             if !matches!(addressing, Addressing::Fixed(_)) {
                 self.lease = None;
                 self.unconfigure("another profile", &mut actions);

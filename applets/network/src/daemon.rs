@@ -200,11 +200,9 @@ impl Daemon {
             if !all && matches!(port.choice, Choice::Usual | Choice::Profile(_)) {
                 continue;
             }
-            let others = |other: &&Port| other.link.index != index;
-            let holds =
-                |other: &Port, name: &str| other.choice.profile().is_some_and(|held| held.name == name);
             let is_taken = |profile: &Profile| {
-                self.ports.values().filter(others).any(|other| holds(other, &profile.name))
+                let mut ports = self.ports.values();
+                ports.any(|other| other.link.index != index && other.choice.holds(&profile.name))
             };
             let choice = profile::choose(&self.profiles, &port.link, &is_taken);
             if !choice.is(&port.choice) {
@@ -277,8 +275,12 @@ impl Daemon {
             let place = ports.partition_point(|other| other.metric < port.metric);
             ports.insert(place, port);
         }
-        let connected = ports.iter().any(|port| port.client.lease().is_some());
-        let names: Vec<Names> = ports.into_iter().flat_map(Port::names).collect();
+        let mut names: Vec<Names> = Vec::new();
+        let mut connected = false;
+        for port in ports {
+            connected |= port.client.lease().is_some();
+            port.names(&mut names);
+        }
         self.settings.places.write_resolver(&names);
         notify::status(if connected { "connected" } else { "no address" });
     }

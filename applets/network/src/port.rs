@@ -108,7 +108,7 @@ impl Port {
             }
         };
         self.choice = choice.clone();
-        let is_off = addressing == Addressing::Nothing;
+        let is_off = matches!(addressing, Addressing::Nothing);
         let actions = self.client.adopt(clock::boottime(), addressing);
         let is_same = actions.is_empty();
         self.act(actions, tools);
@@ -124,8 +124,7 @@ impl Port {
     }
 
     /// Where names are asked while this link is as it is.
-    pub fn names(&self) -> Vec<Names> {
-        let mut all = Vec::new();
+    pub fn names(&self, all: &mut Vec<Names>) {
         let profile = self.choice.profile();
         if let Some(lease) = self.client.lease() {
             let mut names = Names { priority: USUAL_PRIORITY, ..Names::default() };
@@ -141,7 +140,6 @@ impl Port {
         if let Some(profile) = profile {
             all.push(profile.names[1].clone());
         }
-        all
     }
 
     /// Goes on by one event. The answer is whether the lease came, changed or went: then the resolver's files

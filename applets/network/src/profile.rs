@@ -8,6 +8,7 @@ use minke_sys::netlink::Link;
 use minke_wire::keyfile::Keyfile;
 use minke_wire::keyfile::profile::{self, Family, Setting, Wrong};
 use minke_wire::text;
+use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
@@ -15,12 +16,11 @@ use std::rc::Rc;
 pub const USUAL_PRIORITY: i32 = 100;
 /// `connection.multi-connect`: the profile may be in use on any number of links.
 const MULTIPLE: i32 = 3;
-/// Most settings of a profile that are named as not supported.
-const NAMED: usize = 8;
+/// How long the list of settings that are not supported gets, about.
+const LONGEST: usize = 200;
 
-/// Settings of `[ipv4]` and `[ipv6]` that are honoured, or that change nothing here; and those of addresses that are
-/// set by hand. Digits at their ends count the values.
-const SETTINGS: [&str; 8] = [
+/// Settings that are honoured, or that change nothing here. Digits at their ends count the values.
+const KNOWN: [&str; 14] = [
     "method",
     "dns",
     "dns-search",
@@ -29,11 +29,24 @@ const SETTINGS: [&str; 8] = [
     "may-fail",
     "addr-gen-mode",
     "ip6-privacy",
+    "never-default",
+    "route-metric",
+    "mac-address",
+    "address",
+    "addresses",
+    "gateway",
 ];
-const SETTINGS_V4: [&str; 2] = ["never-default", "route-metric"];
-const BY_HAND: [&str; 5] = ["address", "addresses", "gateway", "route", "routes"];
-/// The same of the link's own group.
-const ETHERNET: [&str; 3] = ["mac-address", "mac-address-blacklist", "mac-address-denylist"];
+/// The groups that have them, and those whose settings change nothing here.
+const GROUPS: [&str; 4] = ["ipv4", "ipv6", "ethernet", "802-3-ethernet"];
+const IDLE_GROUPS: [&str; 3] = ["connection", "proxy", "user"];
+/// Without these a profile would be used where it must not be. An empty name stands for all of a group.
+const ESSENTIAL: [(&str, &str); 5] = [
+    ("connection", "master"),
+    ("connection", "controller"),
+    ("ethernet", "mac-address-blacklist"),
+    ("ethernet", "mac-address-denylist"),
+    ("match", ""),
+];
 
 /// Servers of names that come with a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +77,6 @@ pub struct Profile {
     text: String,
     interface: Option<String>,
     mac: Option<[u8; 6]>,
-    not_for: Vec<String>,
     autoconnects: bool,
     priority: i32,
     is_multiple: bool,
@@ -90,6 +102,11 @@ impl Choice {
             Self::Profile(profile) => Some(profile),
             _ => None,
         }
+    }
+
+    /// Whether it is the profile of this name.
+    pub fn holds(&self, name: &str) -> bool {
+        self.profile().is_some_and(|profile| profile.name == name)
     }
 
     /// Whether both are the same; a profile is the same as long as its file is.
@@ -120,16 +137,10 @@ impl Profile {
 
     fn of(name: &str, text: &str, file: &Keyfile) -> Result<Self, Wrong> {
         let from = profile::Profile::new(file);
-        let not_here =
-            |group, key: &str| Wrong { group, key: key.to_owned(), wanted: "left out: it is not supported" };
-        // Without what these say, the profile would be used where it must not be.
-        for key in ["master", "controller"] {
-            if from.raw("connection", key).is_some() {
-                return Err(not_here("connection", key));
+        for (group, key) in ESSENTIAL {
+            if from.raw(group, key).is_some() || key.is_empty() && file.has_group(group) {
+                return Err(Wrong { group, key: key.to_owned(), wanted: "left out: it is not supported" });
             }
-        }
-        if let Some(key) = file.keys("match").first() {
-            return Err(not_here("match", key));
         }
         let mac = from.text("ethernet", "mac-address")?.filter(|mac| !mac.is_empty());
         let wrong_mac = || Wrong {
@@ -138,15 +149,11 @@ impl Profile {
             wanted: "six bytes as in 02:00:5e:10:00:01",
         };
         let mac = mac.map(|mac| parse_mac(&mac).ok_or_else(wrong_mac)).transpose()?;
-        let mut not_for = Vec::new();
-        for key in ["mac-address-blacklist", "mac-address-denylist"] {
-            not_for.extend(from.list("ethernet", key)?.unwrap_or_default());
-        }
         let tell = Tell(name);
         let method = from.method(Family::V4)?.unwrap_or_else(|| "auto".to_owned());
         let addressing = match method.as_str() {
             "auto" => Addressing::Dhcp,
-            "manual" => by_hand(from, tell)?,
+            "manual" => by_hand(from)?,
             _ => Addressing::Nothing,
         };
         tell.unsupported(file, &method);
@@ -161,7 +168,6 @@ impl Profile {
             text: text.to_owned(),
             interface: from.text("connection", "interface-name")?.filter(|name| !name.is_empty()),
             mac,
-            not_for,
             autoconnects: from.autoconnect()?,
             priority: number("connection", "autoconnect-priority").unwrap_or(0),
             is_multiple: number("connection", "multi-connect") == Some(MULTIPLE),
@@ -169,10 +175,8 @@ impl Profile {
     }
 
     fn fits(&self, link: &Link) -> bool {
-        let is_denied = |mac: &String| parse_mac(mac).is_some_and(|mac| Some(mac) == link.mac);
         self.interface.as_ref().is_none_or(|name| *name == link.name)
             && (self.mac.is_none() || self.mac == link.mac)
-            && !self.not_for.iter().any(is_denied)
     }
 
     /// Whether it comes before another one: by its priority, then because it says which link it is for.
@@ -207,29 +211,21 @@ pub fn choose(profiles: &[Rc<Profile>], link: &Link, is_taken: &dyn Fn(&Profile)
     choice
 }
 
-/// `ipv4.method=manual`: the first address, and the routes.
-fn by_hand(from: profile::Profile<'_>, tell: Tell<'_>) -> Result<Addressing, Wrong> {
-    let v4 = |address: IpAddr| match address {
-        IpAddr::V4(address) => address,
-        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+/// `ipv4.method=manual`: the address, and the default route over the gateway.
+fn by_hand(from: profile::Profile<'_>) -> Result<Addressing, Wrong> {
+    let wrong = |key: &str| Wrong {
+        group: "ipv4",
+        key: key.to_owned(),
+        wanted: "ADDRESS/LENGTH or ADDRESS/LENGTH,GATEWAY",
     };
-    let addresses = from.addresses(Family::V4)?;
-    let wanted = "an address with its network's length";
-    let first = addresses.first().ok_or(Wrong { group: "ipv4", key: "address1".to_owned(), wanted })?;
+    let (address, prefix, gateway) = from.first_address_v4().ok_or_else(|| wrong("address1"))?;
+    let own = from.text("ipv4", "gateway")?.filter(|gateway| !gateway.is_empty());
+    let own = own.map(|gateway| gateway.parse().map_err(|_| wrong("gateway"))).transpose()?;
     let mut routes = Vec::new();
-    if let Some(gateway) = from.gateway(Family::V4)? {
-        routes.push((Ipv4Addr::UNSPECIFIED, 0, v4(gateway)));
+    if let Some(gateway) = own.or(gateway).filter(|gateway: &Ipv4Addr| !gateway.is_unspecified()) {
+        routes.push((Ipv4Addr::UNSPECIFIED, 0, gateway));
     }
-    let mut is_less = addresses.len() > 1;
-    for route in from.routes(Family::V4)? {
-        is_less |= route.metric.is_some();
-        let gateway = route.gateway.map_or(Ipv4Addr::UNSPECIFIED, v4);
-        routes.push((v4(route.destination), route.prefix, gateway));
-    }
-    if is_less {
-        tell.ignored(&"the first address counts, and all routes have the metric of ipv4.route-metric");
-    }
-    Ok(Addressing::Fixed(Lease::fixed(v4(first.address), first.prefix, routes)))
+    Ok(Addressing::Fixed(Lease::fixed(address, prefix, routes)))
 }
 
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
@@ -289,35 +285,34 @@ impl Tell<'_> {
         names
     }
 
+    /// Names what is set and has no effect.
     fn unsupported(self, file: &Keyfile, method: &str) {
-        let by_hand: &[&str] = if method == "manual" { &BY_HAND } else { &[] };
-        let known: [(&str, &[&[&str]]); 4] = [
-            ("ipv4", &[&SETTINGS, &SETTINGS_V4, by_hand]),
-            ("ipv6", &[&SETTINGS]),
-            ("ethernet", &[&ETHERNET]),
-            ("802-3-ethernet", &[&ETHERNET]),
-        ];
-        let mut found = Vec::new();
-        for group in file.groups() {
-            if ["connection", "proxy", "user"].contains(&group) {
-                continue;
-            }
-            let settings = known.iter().find(|(name, _)| *name == group).map(|(_, settings)| *settings);
+        let mut found = String::new();
+        let mut addresses = usize::from(method != "manual");
+        for group in file.groups().filter(|group| !IDLE_GROUPS.contains(group)) {
             for key in file.keys(group) {
                 let stem = key.trim_end_matches(|digit: char| digit.is_ascii_digit());
-                if !settings.unwrap_or_default().iter().any(|list| list.contains(&stem)) {
-                    found.push(text::shown(&format!("{group}.{key}")));
+                let is_address = group == "ipv4" && stem.starts_with("address");
+                addresses = addresses.saturating_add(is_address.into());
+                let is_known =
+                    GROUPS.contains(&group) && KNOWN.contains(&stem) && !(is_address && addresses > 1);
+                if !is_known && found.len() < LONGEST {
+                    let _ = write!(found, " {group}.{key}");
                 }
             }
         }
-        if by_hand.is_empty() && !["auto", "disabled"].contains(&method) {
-            found.push(format!("ipv4.method={}", text::shown(method)));
+        if !["auto", "manual", "disabled"].contains(&method) {
+            let _ = write!(found, " ipv4.method={method}");
         }
-        found.truncate(NAMED);
         if !found.is_empty() {
-            self.ignored(&format_args!("not supported yet: {}", found.join(", ")));
+            self.ignored(&format_args!("not supported yet:{}", printable(&found)));
         }
     }
+}
+
+/// A text as it can stand in the log.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { '?' } else { one }).collect()
 }
 
 /// Whether a text can be part of a line of words in another program's file.

@@ -44,8 +44,6 @@ fn a_profile_is_for_the_links_that_it_names() {
         ("[802-3-ethernet]\nmac-address=02-00-5e-10-00-01\n", true),
         ("[ethernet]\nmac-address=02:00:5e:10:00:02\n", false),
         ("[connection]\ninterface-name=eth0\n[ethernet]\nmac-address=02:00:5e:10:00:02\n", false),
-        ("[ethernet]\nmac-address-blacklist=02:00:5e:10:00:02;02:00:5e:10:00:01;\n", false),
-        ("[ethernet]\nmac-address-denylist=02:00:5e:10:00:02;\n", true),
     ] {
         assert_eq!(read(text).fits(&eth0), fits, "{text}");
     }
@@ -114,12 +112,21 @@ fn addresses() {
         assert_eq!(of(&format!("[ipv4]\nmethod={method}\n")), Addressing::Nothing, "{method}");
     }
     let ip = Ipv4Addr::new;
-    let by_hand = "[ipv4]\nmethod=manual\naddress1=192.0.2.7/24,192.0.2.1\nroute1=10.0.0.0/8,192.0.2.9\n";
-    let any = Ipv4Addr::UNSPECIFIED;
-    let routes = vec![(any, 0, ip(192, 0, 2, 1)), (ip(10, 0, 0, 0), 8, ip(192, 0, 2, 9))];
-    assert_eq!(of(by_hand), Addressing::Fixed(Lease::fixed(ip(192, 0, 2, 7), 24, routes)));
-    let alone = of("[ipv4]\nmethod=manual\naddress1=192.0.2.7/24,192.0.2.1\nnever-default=true\n");
-    assert_eq!(alone, Addressing::Fixed(Lease::fixed(ip(192, 0, 2, 7), 24, Vec::new())));
+    let fixed = |prefix, gateway: Option<u8>| {
+        let routes = gateway.map(|last| (Ipv4Addr::UNSPECIFIED, 0, ip(192, 0, 2, last)));
+        Addressing::Fixed(Lease::fixed(ip(192, 0, 2, 7), prefix, routes.into_iter().collect()))
+    };
+    for (lines, expected) in [
+        ("address1=192.0.2.7/24,192.0.2.1\n", fixed(24, Some(1))),
+        ("address1=192.0.2.7/16\n", fixed(16, None)),
+        ("address1=192.0.2.7\n", fixed(24, None)),
+        ("addresses=192.0.2.7;25;192.0.2.1;\n", fixed(25, Some(1))),
+        ("address=192.0.2.7/24\ngateway=192.0.2.2\n", fixed(24, Some(2))),
+        ("address1=192.0.2.7/24,192.0.2.1\ngateway=192.0.2.2\n", fixed(24, Some(2))),
+        ("address1=192.0.2.7/24,0.0.0.0\n", fixed(24, None)),
+    ] {
+        assert_eq!(of(&format!("[ipv4]\nmethod=manual\n{lines}")), expected, "{lines}");
+    }
 }
 
 /// What would make a profile serve a link that it is not for, or leave a link without an address, makes it no profile.
@@ -134,6 +141,10 @@ fn profiles_that_are_not_used() {
         "[connection]\nautoconnect=perhaps\n",
         "[connection]\nmaster=br0\n",
         "[match]\ndriver=e1000\n",
+        "[ethernet]\nmac-address-blacklist=02:00:5e:10:00:02;\n",
+        "[ipv4]\nmethod=manual\naddress1=192.0.2.3/33\n",
+        "[ipv4]\nmethod=manual\naddress1=192.0.2.3/24,192.0.2.1,5\n",
+        "[ipv4]\nmethod=manual\naddress1=192.0.2.3/24\ngateway=::1\n",
         "[ipv4]\nmethod=manual\n",
         "[ipv4]\nmethod=manual\naddress1=192.0.2.300/24\n",
         "[ipv4]\nmethod=manual\naddress1=192.0.2.3/24,nowhere\n",

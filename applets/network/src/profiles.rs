@@ -1,6 +1,7 @@
 //! The owner's profiles as files (spec os §11.2): which of them count. Root alone may read them, so the service reads
 //! them before it gives up root's rights, and `network reload` hands it what they say later on.
 
+use crate::profile::printable;
 use minke_applet::log;
 use minke_sys::file::{self, Flags};
 use minke_sys::status;
@@ -26,9 +27,7 @@ pub fn read(folder: &Path) -> Map {
         }
     };
     for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // It stands in the log.
-        let name: String = name.chars().map(|one| if one.is_control() { '?' } else { one }).collect();
+        let name = printable(&path.file_name().unwrap_or_default().to_string_lossy());
         if is_ignored(&name) {
             continue;
         }

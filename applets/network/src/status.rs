@@ -23,7 +23,9 @@ pub fn link(port: &Port) -> Value {
         "profile": port.choice.profile().map(|profile| profile.name.as_str()),
     });
     let (mut dns, mut search) = (Vec::new(), Vec::new());
-    for names in port.names() {
+    let mut all = Vec::new();
+    port.names(&mut all);
+    for names in all {
         dns.extend(names.servers);
         search.extend(names.search);
     }
