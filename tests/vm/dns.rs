@@ -79,6 +79,8 @@ fn names_for_the_host_by_servers_that_come_and_go() {
             assert_eq!(value.trim(), expected, "{state}");
         }
         assert_eq!(state.lines().count(), 8, "{state}");
+        // Spec os §7.2.
+        assert_eq!(sh(guest, &format!("cat /proc/{process}/oom_score_adj")), "-1000");
 
         // The host's own name, and what it is after a change.
         within(guest, 10, &has("cellar", "10.0.2.15"));

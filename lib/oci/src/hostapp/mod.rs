@@ -173,7 +173,9 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
     let done = done.and_then(|()| writer.finish());
     // What is only cut off is of use another time; what cannot be read back is not.
     let done = match done {
-        Err(error @ (Error::Cancelled | Error::Registry(_) | Error::System(_))) => return Err(error),
+        Err(error @ (Error::Cancelled | Error::Registry(_) | Error::Dates(_) | Error::System(_))) => {
+            return Err(error);
+        }
         Err(error) => Err(error),
         Ok(files) => match files::read_back(task.target, &files, watch) {
             Err(Error::Cancelled) => return Err(Error::Cancelled),
