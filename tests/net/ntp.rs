@@ -350,6 +350,7 @@ fn commands(kind: Kind) {
         assert_eq!(asked(), 3);
         client.chronyc(&["offline"]);
         assert_eq!(asked(), 0);
+        client.until("nobody is followed offline", |sources| !sources.iter().any(is_used));
         client.chronyc(&["online"]);
         assert_eq!(asked(), 3);
         client.selected();
