@@ -98,7 +98,7 @@ fn gives_way(arch: Arch, write: fn(&mut Loader, &str, &str)) {
 }
 
 #[test]
-fn by_u_boot_a_slot_that_cannot_be_loaded_gives_way() {
+fn by_u_boot_a_slot_without_kernel_or_initramfs_gives_way() {
     gives_way(guest::FASTEST, |loader, root, flag| {
         let text = format!("resin_root_part={root}\nupgrade_available={flag}\n");
         loader.volume.write("resinOS_uEnv.txt", text.into_bytes());
@@ -107,7 +107,7 @@ fn by_u_boot_a_slot_that_cannot_be_loaded_gives_way() {
 }
 
 #[test]
-fn by_grub_a_slot_that_cannot_be_loaded_gives_way() {
+fn by_grub_a_slot_without_kernel_or_initramfs_gives_way() {
     gives_way(Arch::X86_64, |loader, root, flag| {
         loader.volume.write("grubenv", grub_environment(root, flag, "0").into_bytes());
     });
