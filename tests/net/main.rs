@@ -7,6 +7,7 @@ mod liar;
 mod mdns;
 mod mdns_conflict;
 mod mdns_events;
+mod mdns_wire;
 mod ntp;
 mod nts;
 mod tls;

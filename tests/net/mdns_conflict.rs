@@ -60,6 +60,45 @@ fn a_name_that_is_ours_stays_ours() {
     until_has(|| avahi.text("avahi-resolve", &["-4n", "board.local"]), &["10.77.0.1"]);
 }
 
+/// Services alone: python-zeroconf neither probes for a host's name nor answers who does.
+#[test]
+fn zeroconf_and_ours_leave_each_other_their_names() {
+    let lab = Lab::new("zeroconf");
+    let (a, b) = (lab.host(1), lab.host(2));
+    let ours = a.minke("ours");
+    ours.until_named("ours");
+    let script = |mode: &str, name: &str| {
+        let mut command = b.command("/usr/bin/python3");
+        command.arg(minke_tests::project().join("tests/net/zeroconf_peer.py")).args([
+            mode,
+            "10.77.0.2",
+            name,
+        ]);
+        Background::start(&lab, &format!("{mode}-{name}"), &mut command)
+    };
+    let publish = |name: &str| {
+        let words = ["publish", name, "_http._tcp", "81"];
+        Background::start(&lab, &format!("ours-{name}"), &mut ours.command(&words))
+    };
+    // It was first.
+    let theirs = script("publish", "desk");
+    theirs.until("published desk._http._tcp.local.");
+    let second = publish("desk");
+    second.until("published: desk #2");
+    until_has(|| ours.text(&["resolve", "desk #2._http._tcp"]), &["SRV 0 0 81 ours.local"]);
+    until_has(|| ours.text(&["resolve", "desk._http._tcp"]), &["SRV 0 0 8080 zero.local"]);
+    // We were.
+    let first = publish("lamp");
+    first.until("published: lamp\n");
+    let refused = script("publish", "lamp");
+    refused.until("taken lamp._http._tcp.local.");
+    let renamed = script("rename", "lamp");
+    renamed.until("published lamp-2._http._tcp.local.");
+    until_has(|| ours.text(&["resolve", "lamp-2._http._tcp"]), &["SRV 0 0 8080 zero.local"]);
+    until_has(|| ours.text(&["resolve", "lamp._http._tcp"]), &["SRV 0 0 81 ours.local"]);
+    assert_eq!(first.text().matches("published").count(), 1, "{}", first.text());
+}
+
 #[test]
 fn at_the_same_moment_one_of_two_wins() {
     let lab = Lab::new("same");

@@ -1,10 +1,12 @@
-"""python-zeroconf on a host: browses _ssh._tcp, publishes a service of _http._tcp, or prints which IPv4 addresses its cache
-has for ours.local whenever they change, without asking; until it is killed."""
+"""python-zeroconf on a host: browses _ssh._tcp, publishes a service of _http._tcp under a name, or another when somebody has
+that ("rename"), or prints which IPv4 addresses its cache has for ours.local whenever they change, without asking; until
+it is killed."""
 
 import ipaddress
 import sys
 import time
-from zeroconf import ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf, current_time_millis
+from zeroconf import (NonUniqueNameException, ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf,
+                      current_time_millis)
 
 
 def changed(zeroconf, service_type, name, state_change):
@@ -17,7 +19,7 @@ def changed(zeroconf, service_type, name, state_change):
         print("added", name, info.server, info.port, addresses, flush=True)
 
 
-mode, address = sys.argv[1:]
+mode, address, *names = sys.argv[1:]
 zeroconf = Zeroconf(interfaces=[address])
 if mode == "watch":
     before = None
@@ -32,8 +34,14 @@ if mode == "watch":
 if mode == "browse":
     browser = ServiceBrowser(zeroconf, "_ssh._tcp.local.", handlers=[changed])
 else:
-    zeroconf.register_service(ServiceInfo(
-        "_http._tcp.local.", "zero._http._tcp.local.", port=8080, server="zero.local.",
-        properties={"path": "/"}, addresses=[ipaddress.ip_address(address).packed]))
+    [name] = names or ["zero"]
+    service = ServiceInfo(
+        "_http._tcp.local.", f"{name}._http._tcp.local.", port=8080, server="zero.local.",
+        properties={"path": "/"}, addresses=[ipaddress.ip_address(address).packed])
+    try:
+        zeroconf.register_service(service, allow_name_change=mode == "rename")
+        print("published", service.name, flush=True)
+    except NonUniqueNameException:
+        print("taken", service.name, flush=True)
 while True:
     time.sleep(1)

@@ -4,7 +4,7 @@
 #[path = "../../../lib/oci/tests/common/mod.rs"]
 mod common;
 
-use common::registry::{Act, Front, Kind, Server, is_there, skopeo};
+use common::registry::{Act, Front, Kind, Server, need_peers, skopeo};
 use common::{Layout, Scratch, TestImage, tar};
 use minke_http::Client;
 use minke_http::client::Body;
@@ -103,9 +103,7 @@ fn push(scratch: &Scratch, port: u16, options: &[&str]) {
 
 #[test]
 fn images_are_pulled_with_dockers_lines_and_stay() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("engine-pull");
     let registry = Server::start(&scratch.0, &Kind::Plain);
     push(&scratch, registry.port, &[]);
@@ -162,29 +160,20 @@ fn images_are_pulled_with_dockers_lines_and_stay() {
         text(&daemon.get(&format!("/images/{repository}@{digest}/json")), "Id"),
         image().id().as_str()
     );
-    if Command::new("docker").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        let host = format!("unix://{}", daemon.1.display());
-        let docker = |words: &[&str]| {
-            let output = Command::new("docker").args(["-H", &host]).args(words).output().unwrap();
-            assert!(output.status.success(), "{words:?} {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        };
-        docker(&["rmi", &format!("{repository}:1")]);
-        let printed = docker(&["pull", &format!("{repository}:1")]);
-        assert!(
-            printed.contains(": Pull complete") && printed.contains("Downloaded newer image"),
-            "{printed}"
-        );
-    } else {
-        println!("SKIP: Docker's command line is not installed");
-    }
+    let host = format!("unix://{}", daemon.1.display());
+    let docker = |words: &[&str]| {
+        let output = Command::new("docker").args(["-H", &host]).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?} {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    docker(&["rmi", &format!("{repository}:1")]);
+    let printed = docker(&["pull", &format!("{repository}:1")]);
+    assert!(printed.contains(": Pull complete") && printed.contains("Downloaded newer image"), "{printed}");
 }
 
 #[test]
 fn a_login_is_used_and_a_pull_ends_with_its_client() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("engine-login");
     let registry = Server::start(&scratch.0, &Kind::Basic);
     push(&scratch, registry.port, &["--dest-creds=device:secret"]);
@@ -221,9 +210,7 @@ fn named_registry(scratch: &Scratch, certificate: &str) -> Server {
 /// nobody has confirmed contradicts is looked at again when somebody has.
 #[test]
 fn a_pull_waits_for_the_clock_that_certificates_need() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     with_empty_run("a_pull_waits_for_the_clock_that_certificates_need", || {
         let scratch = Scratch::new("engine-clock");
         switch::certificates(&scratch.0, "reg.test");

@@ -101,6 +101,13 @@ impl View {
                 == (&record.interface, &record.name, record.kind, &record.data)
         };
         self.records.retain(|known| !same(known));
+        // Where an instance that is gone was is not told any more; should it come back, it may be elsewhere.
+        if let Some(Data::Ptr(target)) = Data::of(Kind(record.kind), &record.data)
+            && gone
+        {
+            let target = target.to_string();
+            self.records.retain(|known| known.interface != record.interface || known.name != target);
+        }
         if !gone && self.records.len() < MOST {
             self.records.push(record);
         }

@@ -74,7 +74,8 @@ impl Mdns {
             return;
         }
         let unique = picks.iter().all(|pick| side.own.get(pick.place).is_some_and(|own| own.record.unique));
-        let defence = authorities > 0 && unique;
+        let probe = authorities > 0;
+        let defence = probe && unique;
         let (least, spread) = match (defence, truncated, unique && questions == 1) {
             (true, ..) => (0, 0),
             (_, true, _) => TRUNCATED_DELAY,
@@ -82,14 +83,15 @@ impl Mdns {
             _ => SHARED_DELAY,
         };
         let due = after(now, self.random.delay(least, spread));
-        let pause = if defence { DEFENCE_PAUSE } else { MULTICAST_PAUSE };
+        // Also of what many have: python-zeroconf looks among the pointers of the type whether its name is free.
+        let pause = if probe { DEFENCE_PAUSE } else { MULTICAST_PAUSE };
         let (mut places, asker) = (Vec::new(), address_hash(from.ip()));
         for Pick { place, unicast } in picks {
             let Some(own) = side.own.get_mut(place) else { continue };
             // What was not told to all for a quarter of its time is told to all (RFC 6762 §5.4).
             let fresh = own.told != 0 && after(own.told, own.record.ttl.saturating_mul(250)) > now;
             // Whose port 5353 has several owners may not get what is sent to him alone (§15.1); a name is at stake.
-            let shout = defence && after(own.told, pause) <= now;
+            let shout = probe && after(own.told, pause) <= now;
             if on_link && unicast && !shout && (fresh || !packet.to_group) {
                 places.push(place);
                 continue;

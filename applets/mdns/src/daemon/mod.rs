@@ -3,8 +3,9 @@
 mod clients;
 mod files;
 mod links;
+mod shipped;
 
-use crate::core::{Action, Limits, Mdns, PORT, Packet, Service, Time};
+use crate::core::{Action, Limits, Mdns, PORT, Packet, Time};
 use clients::{ALL_QUESTIONS, Clients, FIRST_PUBLISHED};
 use files::Files;
 use links::{Links, Update};
@@ -17,6 +18,7 @@ use minke_sys::netlink::{Monitor, Route};
 use minke_sys::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
 use minke_sys::{Errno, Result, clock, file, random, seccomp};
 use minke_wire::json::{Value, json};
+use shipped::{Said, Shipped};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -89,14 +91,6 @@ struct Daemon {
     slept: Duration,
     /// The last error of sending, so that it is told once.
     complained: Option<Errno>,
-}
-
-/// A service of a file.
-struct Shipped {
-    /// Its number below [`FIRST_PUBLISHED`].
-    id: u32,
-    path: PathBuf,
-    service: Service,
 }
 
 fn serve(args: &Args) -> Result<()> {
@@ -333,18 +327,23 @@ impl Daemon {
     /// keeps its number, and so is no farewell to anybody.
     fn files_changed(&mut self) {
         self.files.read();
-        let mut fresh = Vec::new();
         let mut old = std::mem::take(&mut self.shipped);
+        let mut all = Vec::new();
         for (path, service) in self.files.services() {
-            match old.iter().position(|shipped| shipped.path == path && shipped.service == *service) {
-                Some(place) => self.shipped.push(old.swap_remove(place)),
-                None => fresh.push((path.to_owned(), service.clone())),
-            }
+            all.push(Said { path: path.to_owned(), service: service.clone(), before: None });
         }
-        for (path, service) in fresh {
-            let same = |shipped: &Shipped| shipped.path == path && shipped.service.kind == service.kind;
-            let id = match old.iter().position(same) {
-                Some(place) => old.swap_remove(place).id,
+        shipped::find(&mut old, &mut all);
+        // Before others come, who may have the same names.
+        for Shipped { id, .. } in old {
+            self.mdns.drop_service(now(), id);
+        }
+        for Said { path, service, before } in all {
+            let id = match before {
+                Some(before) if before.service == service => {
+                    self.shipped.push(Shipped { path, ..before });
+                    continue;
+                }
+                Some(before) => before.id,
                 None => {
                     self.last_id = (self.last_id + 1) % FIRST_PUBLISHED;
                     self.last_id
@@ -352,11 +351,12 @@ impl Daemon {
             };
             match self.mdns.set_service(now(), id, service.clone()) {
                 Ok(()) => self.shipped.push(Shipped { id, path, service }),
-                Err(why) => log::warn(format_args!("{}: {why}", path.display())),
+                Err(why) => {
+                    log::warn(format_args!("{}: {why}", path.display()));
+                    // Nobody would know its number any more.
+                    self.mdns.drop_service(now(), id);
+                }
             }
-        }
-        for Shipped { id, .. } in old {
-            self.mdns.drop_service(now(), id);
         }
     }
 

@@ -96,6 +96,23 @@ fn rfc6762_6_a_record_is_multicast_once_a_second_at_most() {
 }
 
 #[test]
+fn rfc6762_6_who_probes_among_the_pointers_of_a_type_hears_them_in_time() {
+    // As python-zeroconf does, thrice within 350 ms; another program at his port 5353 may get what is sent to him alone.
+    let mut case = Case::with_ssh();
+    let pointer = "_ssh._tcp.local PTR 4500 box._ssh._tcp.local";
+    let probe = message(Flags::default(), &["_ssh._tcp.local PTR?"], &[], &[pointer]);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        case.receive(PEER, &probe);
+        told.extend(
+            case.sent_within(175).into_iter().filter(|sent| sent.to == EVERYBODY && sent.says(pointer)),
+        );
+    }
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].at - told[0].at >= 250);
+}
+
+#[test]
 fn rfc6762_7_1_known_answers_are_not_told() {
     let mut case = Case::with_ssh();
     for (known, told) in [
