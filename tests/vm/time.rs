@@ -115,7 +115,7 @@ fn set_rtc(settings: &mut Settings, base: &str) {
 }
 
 /// Powers the guest off, in order, and on again with this time in its real-time clock.
-fn restart(guest: &mut Guest, rtc: &str) {
+pub(crate) fn restart(guest: &mut Guest, rtc: &str) {
     power_off(guest);
     set_rtc(guest.settings_mut(), rtc);
     guest.restart().unwrap();
