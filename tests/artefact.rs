@@ -36,9 +36,15 @@ pub enum Fault {
     Health,
     /// Its first process stands still, once the watchdog is up.
     Hang,
+    /// A hook of its own fails, after its boot files were put in place and before its slot is selected.
+    Hook,
+    /// It has no initramfs.
+    NoInitramfs,
+    /// Its initramfs ends in the middle.
+    CutInitramfs,
 }
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 11] = [
     Fault::None,
     Fault::Kernel,
     Fault::Init,
@@ -47,6 +53,9 @@ const FAULTS: [Fault; 8] = [
     Fault::Network,
     Fault::Health,
     Fault::Hang,
+    Fault::Hook,
+    Fault::NoInitramfs,
+    Fault::CutInitramfs,
 ];
 
 /// The archive of a development release. Those of one version and fault are the same file.
@@ -120,6 +129,20 @@ fn spoil(fault: Fault, tree: &Tree<'_>) -> Result<()> {
             let path = "etc/rollback-health.d/never";
             root.file(path, "#!/bin/sh\necho 'this system is never well'\nexit 1\n")?;
             root.mode(path, 0o755)
+        }
+        (Fault::Hook, Tree::Root(root)) => {
+            let path = "etc/hostapp-update-hooks.d/85-fails";
+            root.file(path, "#!/bin/sh\necho 'this hook always fails'\nexit 1\n")?;
+            root.mode(path, 0o755)
+        }
+        (Fault::NoInitramfs, Tree::Slot(slot)) => {
+            fs::remove_file(slot.at("boot/initramfs")).unwrap();
+            Ok(())
+        }
+        (Fault::CutInitramfs, Tree::Slot(slot)) => {
+            let mut initramfs = fs::read(slot.at("boot/initramfs")).unwrap();
+            initramfs.truncate(initramfs.len() / 2);
+            slot.file("boot/initramfs", initramfs)
         }
         _ => Ok(()),
     }

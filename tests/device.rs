@@ -47,6 +47,11 @@ pub struct Device {
 
 /// The image of a development device whose container has a volume below its web pages.
 pub fn image(arch: Arch) -> PathBuf {
+    image_of(arch, "keep", &[])
+}
+
+/// As [`image`], with a name and options of its own.
+fn image_of(arch: Arch, name: &str, more: &[&str]) -> PathBuf {
     let out = project().join("out");
     std::fs::create_dir_all(&out).unwrap();
     let (archive, apps) =
@@ -61,13 +66,20 @@ pub fn image(arch: Arch) -> PathBuf {
     release["services"]["demo"]["composition"]["volumes"] = json!(["keep:/www/keep"]);
     std::fs::write(&apps, target.to_string()).unwrap();
     let options = ["--preload", archive.to_str().unwrap(), "--app", apps.to_str().unwrap()];
-    build(arch, &format!("minke-test-keep-{}.img", arch.name()), &options)
+    let options = [options.as_slice(), more].concat();
+    build(arch, &format!("minke-test-{name}-{}.img", arch.name()), &options)
 }
 
 impl Device {
     /// Starts a device for the first time.
     pub fn start(arch: Arch) -> Self {
         Self::on(Settings { start: Start::Firmware, ..Settings::new(arch, &image(arch)) })
+    }
+
+    /// Starts a device for the first time whose boot chain is the balena bootloader: a kernel that selects by `bootenv`.
+    pub fn kexec(arch: Arch) -> Self {
+        let image = image_of(arch, "keep-kexec", &["--boot-chain", "balena"]);
+        Self::on(Settings { start: Start::Stage2, ..Settings::new(arch, &image) })
     }
 
     /// Starts a device for the first time with archives on its data partition.
@@ -143,9 +155,12 @@ impl Device {
 
     /// Waits until the boot loader starts this partition, with `upgrade_available` and `bootcount` so.
     pub fn starts(&mut self, partition: u32, counted: &str) {
-        let found = self.guest.wait_for("starts partition ", BOOT);
-        let line = found.unwrap_or_else(|error| panic!("{error}"));
-        assert!(line.contains(&format!("starts partition {partition} ({counted}")), "{line}");
+        let (sign, slot) = match self.guest.settings_mut().start {
+            Start::Stage2 => ("bootenv starts resin-root", if partition == 3 { "B" } else { "A" }.to_owned()),
+            _ => ("starts partition ", partition.to_string()),
+        };
+        let line = self.guest.wait_for(sign, BOOT).unwrap_or_else(|error| panic!("{error}"));
+        assert!(line.contains(&format!("{sign}{slot} ({counted}")), "{line}");
     }
 
     /// Waits until the system that starts has a shell.
@@ -156,7 +171,9 @@ impl Device {
 
     /// Waits until nothing is on trial.
     pub fn settled(&mut self) {
-        self.until("! grep -q upgrade_available=1 /mnt/boot/resinOS_uEnv.txt /mnt/boot/grubenv 2>/dev/null");
+        self.until(
+            "cd /mnt/boot; ! grep -q upgrade_available=1 resinOS_uEnv.txt grubenv bootenv 2>/dev/null",
+        );
     }
 
     /// What the device is in the end: version, partition, files about rollbacks, and its volume as the container has it.

@@ -18,6 +18,7 @@ mod random;
 pub mod registry;
 #[path = "net/relay.rs"]
 pub mod relay;
+pub mod switch;
 #[path = "net/time_net.rs"]
 pub mod time_net;
 

@@ -66,6 +66,16 @@ impl Registry {
         format!("10.0.2.2:{}/{name}:latest", self.port)
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A folder of an image that is on offer: its OCI layout.
+    pub fn layout(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Where the guest gets the whole archive of an image that is on offer.
     pub fn archive(&self, name: &str) -> String {
         format!("http://10.0.2.2:{}/v2/{name}/blobs/archive", self.port)

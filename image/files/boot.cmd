@@ -48,12 +48,24 @@ if test "${upgrade_available}" = "1"; then
   env export -t ${scratch} bootcount
   fatwrite ${bootpart} ${scratch} bootcount.env ${filesize}
 fi
-# A slot without a kernel would only stop here.
-if test ! -e ${devtype} ${devnum}:${slot} /boot/vmlinuz; then
-  if test -e ${devtype} ${devnum}:${other} /boot/vmlinuz; then
-    setenv slot ${other}
-    setenv trial
+# A slot whose kernel or initramfs cannot be read gives way to the other one: what stands in the memory from an earlier
+# start must not be taken for it. On trial, the start has been counted.
+setenv loaded
+if load ${devtype} ${devnum}:${slot} ${kernel_addr_r} /boot/vmlinuz; then
+  if load ${devtype} ${devnum}:${slot} ${ramdisk_addr_r} /boot/initramfs; then setenv loaded ${filesize}; fi
+fi
+if test -z "${loaded}"; then
+  echo "minke: partition ${slot} has no kernel and initramfs that can be read"
+  setenv slot ${other}
+  setenv trial
+  if load ${devtype} ${devnum}:${slot} ${kernel_addr_r} /boot/vmlinuz; then
+    if load ${devtype} ${devnum}:${slot} ${ramdisk_addr_r} /boot/initramfs; then setenv loaded ${filesize}; fi
   fi
+fi
+if test -z "${loaded}"; then
+  echo "minke: neither has partition ${slot}; once more"
+  sleep 1
+  reset
 fi
 setenv label resin-rootA
 if test "${slot}" = "3"; then setenv label resin-rootB; fi
@@ -71,9 +83,7 @@ else
   echo "minke: partition ${slot} has no /boot/slot.env; its kernel gets no arguments of its own"
 fi
 setenv bootargs "root=LABEL=${label} ro @ARGUMENTS@ ${board_arguments} ${trial} ${slot_arguments} ${extra_os_cmdline}"
-load ${rootpart} ${kernel_addr_r} /boot/vmlinuz
-load ${rootpart} ${ramdisk_addr_r} /boot/initramfs
-@BOOT@ ${kernel_addr_r} ${ramdisk_addr_r}:${filesize} ${fdt_addr}
+@BOOT@ ${kernel_addr_r} ${ramdisk_addr_r}:${loaded} ${fdt_addr}
 # Not reached when the kernel starts.
 sleep 1
 reset

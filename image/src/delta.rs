@@ -9,22 +9,17 @@
 use crate::arch::Arch;
 use crate::cache::hex;
 use crate::error::{Error, Result};
-use crate::hostapp::{
-    BOOT_FILES_LABEL, LABELS, OS_RELEASE_LABEL, SIZE_LABEL, Signing, VERSION_LABEL, is_slot_content, tag,
-};
+use crate::hostapp::{LABELS, Signing, is_slot_content, tag};
 use crate::oci::{Archive, Compression, Image, gzip};
 use crate::tar::{Member, Tar};
+use minke_oci::hostapp::{
+    LABEL_BASE, LABEL_BOOT_FILES, LABEL_OS_RELEASE, LABEL_SIZE, LABEL_TARGET, LABEL_VERSION,
+};
 use minke_wire::delta::{Decoder, Event};
 use minke_wire::tar::Kind;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-
-/// The label with the id of the host application that a delta starts from.
-pub const BASE_LABEL: &str = "io.minke.delta.base";
-
-/// The label with the id of the host application that a delta leads to.
-pub const TARGET_LABEL: &str = "io.minke.delta.target";
 
 /// What stands before paths of files that were written before, in `from`.
 const NEW: &str = "new/";
@@ -60,7 +55,7 @@ pub struct Row {
 
 /// Makes the delta from one host application to another.
 pub fn make(base: &Archive, target: &Archive) -> Result<Delta> {
-    let slug = format!("{OS_RELEASE_LABEL}SLUG");
+    let slug = format!("{LABEL_OS_RELEASE}SLUG");
     if base.labels.get(&slug) != target.labels.get(&slug) {
         return Err(Error::Invalid("the two host applications are for different device types".into()));
     }
@@ -72,7 +67,7 @@ pub fn make(base: &Archive, target: &Archive) -> Result<Delta> {
         (name, variant) == (target.platform.0.as_str(), target.platform.1.as_deref())
     });
     let arch = arch.ok_or_else(|| Error::Invalid(format!("unknown architecture {}", target.platform.0)))?;
-    let version = |archive: &Archive| archive.labels.get(VERSION_LABEL).cloned().unwrap_or_default();
+    let version = |archive: &Archive| archive.labels.get(LABEL_VERSION).cloned().unwrap_or_default();
     let stamp = target.members.values().map(|member| member.time).max().unwrap_or_default();
     let mut tar = Tar::new(u64::try_from(stamp).unwrap_or_default());
     let (plan, pieces, rows) = plan(base, target)?;
@@ -82,13 +77,13 @@ pub fn make(base: &Archive, target: &Archive) -> Result<Delta> {
         tar.file(&name, 0o644, &piece)?;
     }
     let mut labels = Map::new();
-    for (name, value) in [(BASE_LABEL, &base.id), (TARGET_LABEL, &target.id)] {
+    for (name, value) in [(LABEL_BASE, &base.id), (LABEL_TARGET, &target.id)] {
         labels.insert(name.into(), value.as_str().into());
     }
     let of_target = |name: &str| {
-        let known = [VERSION_LABEL, SIZE_LABEL, BOOT_FILES_LABEL].contains(&name)
+        let known = [LABEL_VERSION, LABEL_SIZE, LABEL_BOOT_FILES].contains(&name)
             || LABELS.iter().any(|(label, _)| *label == name);
-        known || name.starts_with(OS_RELEASE_LABEL)
+        known || name.starts_with(LABEL_OS_RELEASE)
     };
     for (name, value) in target.labels.iter().filter(|(name, _)| of_target(name)) {
         labels.insert(name.clone(), value.as_str().into());

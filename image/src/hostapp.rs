@@ -21,23 +21,17 @@ use crate::tar::Tar;
 use crate::tree::{Root, Scratch, walk};
 use crate::units;
 use crate::verity;
+use minke_oci::hostapp::{
+    ANNOTATION_SIGNATURE, LABEL_BOOT_FILES, LABEL_CLASS, LABEL_OS_RELEASE, LABEL_SIZE, LABEL_VERSION,
+};
 use minke_wire::minisign;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Labels of all host applications, also of those that travel as a delta (spec os §15).
-pub const LABELS: &[(&str, &str)] = &[
-    ("io.balena.image.class", "hostapp"),
-    ("io.balena.image.requires-reboot", "1"),
-    ("io.balena.image.store", "root"),
-];
-
-/// The label with the bytes that the files take in a slot.
-pub const SIZE_LABEL: &str = "io.minke.size";
-
-/// The label with the files of the boot partition, a line each: MD5 sum, bytes, path.
-pub const BOOT_FILES_LABEL: &str = "io.minke.boot.files";
+pub const LABELS: &[(&str, &str)] =
+    &[(LABEL_CLASS, "hostapp"), ("io.balena.image.requires-reboot", "1"), ("io.balena.image.store", "root")];
 
 /// A slot's block, in bytes.
 const BLOCK: u64 = 4096;
@@ -67,15 +61,6 @@ const FOREIGN_LINKS: &[&str] = &["usr/bin/hostapp-update-hooks", "usr/bin/hostap
 
 /// minke in a reference slot's `/boot`, to which that slot's `/sbin/init` is a link.
 const FOREIGN_INIT: &str = "boot/init";
-
-/// What stands before the names of os-release's lines, as labels.
-pub const OS_RELEASE_LABEL: &str = "io.balena.os-release.";
-
-/// The label with the version (OCI image-spec, `annotations.md`).
-pub const VERSION_LABEL: &str = "org.opencontainers.image.version";
-
-/// The manifest's annotation that carries the minisign signature of the configuration.
-pub const SIGNATURE_ANNOTATION: &str = "io.minke.signature";
 
 /// What a host application is made of.
 pub struct Ingredients<'a> {
@@ -166,8 +151,8 @@ pub fn build(from: &Ingredients<'_>, scratch: &Scratch) -> Result<HostApp> {
     (from.change)(&Tree::Slot(&content))?;
     let mut labels = labels(from.release);
     let size = size_in_slot(&content)?;
-    labels.insert(SIZE_LABEL.into(), size.to_string().into());
-    labels.insert(BOOT_FILES_LABEL.into(), listed(&boot_files)?.into());
+    labels.insert(LABEL_SIZE.into(), size.to_string().into());
+    labels.insert(LABEL_BOOT_FILES.into(), listed(&boot_files)?.into());
     let image = Image::new(layer(&content, &boot_files, from)?, arch, &json!({ "Labels": labels }), stamp);
     Ok(HostApp { content, boot_files, image, size })
 }
@@ -215,9 +200,9 @@ fn size_in_slot(content: &Root) -> Result<u64> {
 fn labels(release: &Release) -> Map<String, Value> {
     let mut labels: Map<String, Value> =
         LABELS.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
-    labels.insert(VERSION_LABEL.into(), release.version.as_str().into());
+    labels.insert(LABEL_VERSION.into(), release.version.as_str().into());
     for (key, value) in release.os_release_lines() {
-        labels.insert(format!("{OS_RELEASE_LABEL}{key}"), value.into());
+        labels.insert(format!("{LABEL_OS_RELEASE}{key}"), value.into());
     }
     labels
 }
@@ -271,7 +256,7 @@ impl Signing {
         if minisign::Signature::parse(&text).is_none() {
             return Err(Error::Invalid(format!("{} is no minisign signature", path.display())));
         }
-        Ok(vec![(SIGNATURE_ANNOTATION, text)])
+        Ok(vec![(ANNOTATION_SIGNATURE, text)])
     }
 }
 

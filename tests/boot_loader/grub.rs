@@ -17,15 +17,12 @@ pub fn pass(volume: &mut Volume, text: &str) -> End {
         Flow::Done(_) => {}
     }
     let entry = variables.get("default").cloned().unwrap_or_default();
-    let flow = script.block(std::slice::from_ref(&entry), &mut commands, &mut variables);
+    let flow = script.entry(&entry, &mut commands, &mut variables);
     let flow = flow.unwrap_or_else(|| panic!("no menu entry '{entry}'"));
-    match (flow, commands.kernel, commands.initramfs) {
-        (Flow::End(end), ..) => end,
-        (_, Some((slot, arguments)), Some(initramfs)) => {
-            assert_eq!(slot, initramfs, "kernel and initramfs of two slots");
-            End::Start(Start { slot, arguments })
-        }
-        _ => End::Reset,
+    match flow {
+        Flow::End(end) => end,
+        // An entry that loads a kernel and says no more starts it.
+        Flow::Done(_) => commands.boot().unwrap_or(End::Reset),
     }
 }
 
@@ -45,6 +42,13 @@ fn place(word: &str) -> (u32, &str) {
 }
 
 impl Grub<'_> {
+    /// What `boot` does with what is loaded.
+    fn boot(&self) -> Option<End> {
+        let ((slot, arguments), initramfs) = (self.kernel.clone()?, self.initramfs?);
+        assert_eq!(slot, initramfs, "kernel and initramfs of two slots");
+        Some(End::Start(Start { slot, arguments }))
+    }
+
     /// The variables of an environment block.
     fn block(&self, file: &str) -> Option<Vec<(String, String)>> {
         let (partition, path) = place(file);
@@ -90,6 +94,7 @@ impl Commands for Grub<'_> {
         Flow::Done(match &short[..] {
             [] | ["echo" | "sleep" | "insmod" | "true", ..] => true,
             ["false"] => false,
+            ["boot"] => return self.boot().map_or(Flow::Done(false), Flow::End),
             ["reboot"] => return Flow::End(End::Reset),
             ["set", assignment] => {
                 let (name, value) = assignment.split_once('=').unwrap();

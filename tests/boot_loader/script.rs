@@ -44,6 +44,9 @@ enum Node {
     Block(String, Vec<Node>),
 }
 
+/// What stands before the names of menu entries.
+const ENTRY: &str = "menuentry ";
+
 /// A parsed script, and the blocks that it has defined so far.
 #[derive(Debug)]
 pub struct Script {
@@ -67,8 +70,18 @@ impl Script {
         self.list(&nodes, commands, variables)
     }
 
-    /// Runs a menu entry or function.
-    pub fn block(
+    /// Runs a menu entry.
+    pub fn entry(
+        &mut self,
+        name: &str,
+        commands: &mut dyn Commands,
+        variables: &mut Variables,
+    ) -> Option<Flow> {
+        self.block(&[format!("{ENTRY}{name}")], commands, variables)
+    }
+
+    /// Runs a function.
+    fn block(
         &mut self,
         words: &[String],
         commands: &mut dyn Commands,
@@ -162,7 +175,9 @@ impl Parser<'_> {
             match literal(word) {
                 Some(name) if ends.contains(&name) => return (nodes, Some(name.to_owned())),
                 Some("if") => nodes.push(self.condition()),
-                Some("function" | "menuentry") => nodes.push(self.block()),
+                Some("function") => nodes.push(self.block("")),
+                // An entry is no command: there is one named as the command `boot`.
+                Some("menuentry") => nodes.push(self.block(ENTRY)),
                 _ => {
                     let mut words = vec![word.clone()];
                     words.extend(self.rest());
@@ -188,11 +203,11 @@ impl Parser<'_> {
         }
     }
 
-    fn block(&mut self) -> Node {
+    fn block(&mut self, kind: &str) -> Node {
         let words = self.rest();
         let name = words.first().and_then(|word| literal(word)).unwrap_or_default().to_owned();
         assert!(words.last().is_some_and(|word| literal(word) == Some("{")), "{name}: no block");
-        Node::Block(name, self.list(&["}"]).0)
+        Node::Block(format!("{kind}{name}"), self.list(&["}"]).0)
     }
 
     /// The words up to the end of the line or a semicolon.

@@ -53,12 +53,16 @@ pub enum Lie {
     Flood(u32),
 }
 
+/// A question's source port and bytes.
+pub type Question = (u16, Vec<u8>);
+
 /// The server. It ends with the value.
 #[derive(Debug)]
 pub struct Liar {
     lie: Arc<Mutex<Lie>>,
     stop: Arc<AtomicBool>,
     requests: Arc<AtomicU64>,
+    heard: Arc<Mutex<Vec<Question>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -69,6 +73,8 @@ impl Liar {
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let (lie, stop) = (Arc::new(Mutex::new(lie)), Arc::new(AtomicBool::new(false)));
         let requests = Arc::new(AtomicU64::new(0));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hearing = Arc::clone(&heard);
         let (told, stopped, count) = (Arc::clone(&lie), Arc::clone(&stop), Arc::clone(&requests));
         let thread = std::thread::spawn(move || {
             let (began, mut random) = (Instant::now(), Random::new(7));
@@ -77,6 +83,8 @@ impl Liar {
                 let Ok((length, client)) = socket.recv_from(&mut bytes) else { continue };
                 let received = now();
                 count.fetch_add(1, Ordering::Relaxed);
+                let question = (client.port(), bytes[..length].to_vec());
+                hearing.lock().unwrap_or_else(PoisonError::into_inner).push(question);
                 let lie = *told.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some((request, _)) = Packet::decode(&bytes[..length]) else { continue };
                 for answer in answers(lie, request, received, began.elapsed(), &mut random) {
@@ -84,7 +92,7 @@ impl Liar {
                 }
             }
         });
-        Self { lie, stop, requests, thread: Some(thread) }
+        Self { lie, stop, requests, heard, thread: Some(thread) }
     }
 
     /// Another lie from now on.
@@ -95,6 +103,11 @@ impl Liar {
     /// How often it was asked.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// What it was asked, and from which ports.
+    pub fn heard(&self) -> Vec<Question> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

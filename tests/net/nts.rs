@@ -1,7 +1,7 @@
 //! NTS and the server for the local network, with chronyd, ntpd-rs and ntpdig, in network namespaces.
 
 use minke_tests::relay::{Path as NetPath, Relay, Way};
-use minke_tests::time_net::{RELAY, Scratch, TRUE, address, honest, ntpd_rs_program};
+use minke_tests::time_net::{RELAY, Scratch, TRUE, address, honest, ntpd_rs, ntpd_rs_program};
 use minke_tests::{Daemon, errors, in_namespace, release, run, text};
 use minke_wire::json::{Value, parse_str};
 use std::net::UdpSocket;
@@ -293,6 +293,32 @@ fn ntpd_rs_signs_its_answers_for_us() {
             assert!(Instant::now() < end, "{}", errors(&output));
             std::thread::sleep(Duration::from_millis(200));
         }
+    });
+}
+
+#[test]
+fn ntpd_rs_is_followed_by_signed_answers() {
+    in_namespace(|| {
+        let scratch = Scratch::new("nts-rs-followed");
+        let folder = &scratch.0;
+        certificates(folder, "IP:10.77.0.4");
+        let _true: Vec<Daemon> = (1..=3).map(|number| honest(folder, address(TRUE, number), 1, "")).collect();
+        let (chain, key) = (folder.join("server.pem"), folder.join("server.key"));
+        let exchange = format!(
+            "[[nts-ke-server]]\nlisten = \"10.77.0.4:4460\"\ncertificate-chain-path = \"{}\"\n\
+             private-key-path = \"{}\"\n",
+            chain.display(),
+            key.display()
+        );
+        let sources: Vec<_> = (1..=3).map(|number| address(TRUE, number)).collect();
+        let _server = ntpd_rs(folder, address(TRUE, 4), &sources, &exchange);
+        let client = Client::start(folder, "server 10.77.0.4 nts iburst minpoll 0 maxpoll 2\n", &[]);
+        client.until("ntpd-rs is followed by what it signs", |sources| {
+            sources.len() == 1
+                && is_authenticated(&sources[0])
+                && number(&sources[0], "valid") >= 4
+                && sources[0]["state"].as_str() == Some("*")
+        });
     });
 }
 

@@ -79,8 +79,8 @@ pub fn several(folder: &Path, count: u8) -> Vec<Daemon> {
 }
 
 /// ntpd-rs that follows `sources` and serves at `at`. It must believe that it steers a clock to call itself
-/// synchronised: strace answers in the kernel's place when it tries to.
-pub fn ntpd_rs(folder: &Path, at: SocketAddr, sources: &[SocketAddr]) -> Daemon {
+/// synchronised: strace answers in the kernel's place when it tries to. `more`: further tables of its configuration.
+pub fn ntpd_rs(folder: &Path, at: SocketAddr, sources: &[SocketAddr], more: &str) -> Daemon {
     let mut config = format!(
         "[[server]]\nlisten = \"{at}\"\n[synchronization]\nlocal-stratum = 2\nminimum-agreeing-sources = 1\n\
          [source-defaults]\npoll-interval-limits = {{ min = 1, max = 4 }}\ninitial-poll-interval = 1\n"
@@ -88,6 +88,7 @@ pub fn ntpd_rs(folder: &Path, at: SocketAddr, sources: &[SocketAddr]) -> Daemon 
     for source in sources {
         config.push_str(&format!("[[source]]\nmode = \"server\"\naddress = \"{}\"\n", source.ip()));
     }
+    config.push_str(more);
     let file = folder.join("ntpd-rs.toml");
     std::fs::write(&file, config).unwrap();
     // strace that is killed leaves its child behind, but not in a namespace whose first process it is.

@@ -4,10 +4,11 @@ use crate::replay::copy;
 use minke_image::arch::Arch;
 use minke_image::boot_files::grub_environment;
 use minke_image::tree::Scratch;
-use minke_tests::boot_loader::Loader;
+use minke_tests::boot_loader::{End, Loader};
 use minke_tests::disk::Partition;
-use minke_tests::guest;
+use minke_tests::{guest, run};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A disk both of whose slots can be started.
 fn both_slots(arch: Arch, scratch: &Scratch) -> PathBuf {
@@ -67,5 +68,47 @@ fn grub_tries_three_times() {
     let disk = both_slots(Arch::X86_64, &scratch);
     check(&disk, |loader, root, flag, count| {
         loader.volume.write("grubenv", grub_environment(root, flag, count.unwrap_or("")).into_bytes());
+    });
+}
+
+/// A slot whose kernel or initramfs is gone gives way to the other one, at the first start, on trial or not; the count
+/// goes on as ever.
+fn gives_way(arch: Arch, write: fn(&mut Loader, &str, &str)) {
+    let scratch = Scratch::new("selection-gone").unwrap();
+    let disk = both_slots(arch, &scratch);
+    for (file, label, gone, other) in
+        [("initramfs", "resin-rootB", "3", 2), ("vmlinuz", "resin-rootA", "2", 3)]
+    {
+        let slot = Partition::labelled(&disk, label);
+        let part = slot.extract(&disk);
+        let whole = part.with_extension("whole");
+        std::fs::copy(&part, &whole).unwrap();
+        run(Command::new("debugfs").args(["-w", "-R", &format!("rm /current/boot/{file}")]).arg(&part));
+        slot.put_back(&disk, &part);
+        for flag in ["0", "1"] {
+            let mut loader = Loader::new(&disk);
+            write(&mut loader, gone, flag);
+            let End::Start(start) = loader.pass() else { panic!("{file}: nothing starts") };
+            assert_eq!((start.slot, start.arguments.contains("minke.trial")), (other, false), "{file}");
+            // Nothing else starts later either.
+            assert_eq!(loader.slots(4), [Some(other); 4], "{file}");
+        }
+        slot.put_back(&disk, &whole);
+    }
+}
+
+#[test]
+fn by_u_boot_a_slot_that_cannot_be_loaded_gives_way() {
+    gives_way(guest::FASTEST, |loader, root, flag| {
+        let text = format!("resin_root_part={root}\nupgrade_available={flag}\n");
+        loader.volume.write("resinOS_uEnv.txt", text.into_bytes());
+        loader.volume.write("bootcount.env", b"bootcount=0\n".to_vec());
+    });
+}
+
+#[test]
+fn by_grub_a_slot_that_cannot_be_loaded_gives_way() {
+    gives_way(Arch::X86_64, |loader, root, flag| {
+        loader.volume.write("grubenv", grub_environment(root, flag, "0").into_bytes());
     });
 }

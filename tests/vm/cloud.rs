@@ -1,6 +1,7 @@
 //! A device joins a cloud of its owner's, with a certificate authority of the owner's own, and leaves it again (spec os
 //! §4.6, §4.7). The cloud is Python's web server on the machine that runs the test; the guest reaches it at 10.0.2.2.
 
+use crate::authority;
 use crate::guest::{FASTEST, booted, direct, first_line, power_off, sh, start, try_sh, until};
 use minke_tests::project;
 use std::io::{BufRead, BufReader};
@@ -17,12 +18,7 @@ impl Cloud {
     fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("minke-cloud-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 3650 -subj /CN=Own; \
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=x; \
-            echo subjectAltName=IP:10.0.2.2 > extensions; \
-            openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 3650 -extfile extensions -out server.pem";
-        let made = Command::new("sh").args(["-ec", script]).current_dir(&folder).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        authority::make(&folder);
         let mut child = Command::new("/usr/bin/python3")
             .arg(project().join("applets/config-json/tests/commands/cloud.py"))
             .args(["server.pem", "server.key", "0"])
@@ -34,11 +30,6 @@ impl Cloud {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         Self { child, folder, port: line.trim().parse().unwrap() }
-    }
-
-    fn authority(&self) -> String {
-        let done = Command::new("base64").arg("-w0").arg(self.folder.join("ca.pem")).output().unwrap();
-        String::from_utf8(done.stdout).unwrap()
     }
 }
 
@@ -64,7 +55,7 @@ fn a_device_joins_a_cloud_with_an_authority_of_its_own_and_leaves_it() {
     let fleet = |kind: &str| {
         format!(
             r#"{{"apiEndpoint":"{endpoint}","deviceType":"{kind}","balenaRootCA":"{}"}}"#,
-            cloud.authority()
+            authority::base64(&cloud.folder)
         )
     };
     let (text, status) = try_sh(&mut guest, &format!("os-config join '{}'", fleet("other")));

@@ -79,6 +79,8 @@ fn names_for_the_host_by_servers_that_come_and_go() {
             assert_eq!(value.trim(), expected, "{state}");
         }
         assert_eq!(state.lines().count(), 8, "{state}");
+        // Spec os §7.2.
+        assert_eq!(sh(guest, &format!("cat /proc/{process}/oom_score_adj")), "-1000");
 
         // The host's own name, and what it is after a change.
         within(guest, 10, &has("cellar", "10.0.2.15"));
@@ -107,6 +109,25 @@ fn names_for_the_host_by_servers_that_come_and_go() {
         within(guest, 10, &has("up.corp", "192.0.2.1"));
         sh(guest, "resolvconf -d tun0; config-json set dnsServers 10.77.0.1");
         within(guest, 10, &has("up.corp", "192.0.2.1"));
+
+        // A profile's server instead of DHCP's, as soon as it is written, or copied from the boot partition; then neither.
+        let profiles = "/etc/NetworkManager/system-connections";
+        let lines = r"[connection]\ntype=ethernet\n[ipv4]\ndns=10.77.0.2;\nignore-auto-dns=true\n";
+        sh(guest, &format!("umask 077; printf '{lines}' > {profiles}/office"));
+        within(guest, 10, &has("nas.lan", "192.0.2.9"));
+        within(guest, 10, &format!("{LOG} | grep -q 'using nameserver 10.77.0.2#53'"));
+        sh(guest, "network status | grep -q 'dns 10.77.0.2$' && ! dns status | grep -q 10.0.2.3");
+        sh(guest, &format!("rm {profiles}/office"));
+        within(guest, 10, "dns status | grep -q 10.0.2.3#53 && ! dns status | grep -q 10.77.0.2");
+        sh(guest, &format!("printf '{lines}' > /mnt/boot/system-connections/office"));
+        sh(guest, "systemctl restart balena-net-config && rm /mnt/boot/system-connections/office");
+        assert_eq!(sh(guest, &format!("stat -c %a {profiles}/office {profiles}/README.ignore")), "600\n600");
+        within(guest, 10, "dns status | grep -q 10.77.0.2");
+        sh(guest, &format!("chmod 644 {profiles}/office"));
+        within(guest, 10, "dns status | grep -q 10.0.2.3#53 && ! dns status | grep -q 10.77.0.2");
+        within(guest, 10, "journalctl -b -o cat --no-pager | grep -q 'office is not used: others than root'");
+        sh(guest, &format!("rm {profiles}/office"));
+        assert_eq!(sh(guest, PROCESS), process);
 
         // Its server is silent: the last answer serves. It is back with another one: that serves.
         drop(first);

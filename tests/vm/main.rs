@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod authority;
 mod automount;
 mod broken_slot;
 mod chain;
@@ -26,6 +27,7 @@ mod state;
 mod time;
 mod triggers;
 mod update;
+mod update_command;
 mod update_faults;
 mod watchdog;
 mod weight;

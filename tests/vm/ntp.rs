@@ -5,10 +5,10 @@
 use crate::guest::{FASTEST, booted, direct, power_off, sh, start, until};
 use minke_image::guest::Guest;
 use minke_tests::in_namespace;
-use minke_tests::relay::{Jitter, Path, Way};
+use minke_tests::relay::{Jitter, Path, Relay, Way};
 use minke_tests::time_net::{RELAY, Scratch, address, relays, several};
 use minke_wire::civil::Civil;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SERVERS: u8 = 4;
 
@@ -85,22 +85,7 @@ fn a_wrong_clock_is_set_and_steered_and_told_of() {
         sh(&mut guest, "chronyc tracking | grep -q '^Frequency *: 1\\.[45][0-9]* ppm fast'");
         assert!(sh(&mut guest, "cat /var/lib/chrony/drift").starts_with("1."));
 
-        // Nobody answers: the health check forces a poll, then gives up, and the service is started again (spec os
-        // §5.6.6, §5.6.7), here with a shorter watchdog than the two minutes of the unit.
-        paths.iter().for_each(|path| path.set(Path::both(Way { loss: 1000, ..way })));
-        sh(
-            &mut guest,
-            "mkdir -p /run/systemd/system/chronyd.service.d; \
-             printf '[Service]\\nWatchdogSec=16\\nRestartSec=1\\n' > /run/systemd/system/chronyd.service.d/test.conf; \
-             systemctl daemon-reload; systemctl restart --no-block chronyd",
-        );
-        until(&mut guest, &format!("{journal} | grep -q 'No online NTP sources - forcing poll'"));
-        until(
-            &mut guest,
-            &format!("{journal} | grep -q 'NTP time lost synchronization - restarting chronyd'"),
-        );
-        until(&mut guest, "[ $(systemctl show -p NRestarts --value chronyd) -ge 1 ]");
-        until(&mut guest, "ntp status | grep '^Not synchronised: '");
+        nobody_answers(&mut guest, &paths, way);
 
         // They are back, and nobody needs to do anything.
         paths.iter().for_each(|path| path.set(Path::both(way)));
@@ -108,4 +93,64 @@ fn a_wrong_clock_is_set_and_steered_and_told_of() {
         assert_right(&mut guest);
         power_off(&mut guest);
     });
+}
+
+/// A synchronised client whose servers fall silent, or that is told to be offline: the health check forces a poll. As long
+/// as the clock is right that is all; when it is not, the service is started again (spec os §5.6.6, §5.6.7). Nothing but
+/// the servers' silence tells the client.
+fn nobody_answers(guest: &mut Guest, paths: &[Relay], way: Way) {
+    let count = "journalctl -b -u chronyd -o cat --no-pager | grep -c";
+    let forced = "'No online NTP sources - forcing poll'";
+    let lost = "'NTP time lost synchronization - restarting chronyd'";
+    let followed = "chronyc -n sources | grep -q '^^\\*'";
+    // A shorter watchdog than the four minutes of the unit, and servers that are asked more often.
+    let lines: String = (1..=SERVERS)
+        .map(|number| format!("server {} iburst minpoll 0 maxpoll 1\\n", address(RELAY, number).ip()))
+        .collect();
+    sh(guest, "config-json unset ntpServers");
+    until(guest, "test ! -e /run/chrony/added_config.sources");
+    sh(
+        guest,
+        &format!(
+            "mkdir -p /run/systemd/system/chronyd.service.d; \
+             printf '[Service]\\nWatchdogSec=16\\nRestartSec=1\\n' > /run/systemd/system/chronyd.service.d/test.conf; \
+             systemctl stop chronyd; printf '{lines}' > /run/chrony/test.sources; \
+             systemctl daemon-reload; systemctl start chronyd"
+        ),
+    );
+    wait_synchronised(guest);
+    until(guest, followed);
+    let restarts = sh(guest, "systemctl show -p NRestarts --value chronyd");
+    let before = sh(guest, &format!("{count} {forced}; true"));
+
+    paths.iter().for_each(|path| path.set(Path::both(Way { loss: 1000, ..way })));
+    until(guest, &format!("[ $({count} {forced}) -gt {before} ]"));
+    let sources = sh(guest, "chronyc -n sources; ntp status");
+    assert!(!sources.contains("\n^*") && !sources.contains("\n^+"), "{sources}");
+    assert!(
+        sources.contains("Synchronised, but no server is of use now; the last was 10.77.2."),
+        "{sources}"
+    );
+    // Two checks later: the clock is right, and nobody starts anything.
+    std::thread::sleep(Duration::from_secs(40));
+    assert_eq!(sh(guest, "systemctl show -p NRestarts --value chronyd"), restarts);
+    paths.iter().for_each(|path| path.set(Path::both(way)));
+    until(guest, followed);
+
+    // Offline takes no silence to be found out.
+    let before = sh(guest, &format!("{count} {forced}; true"));
+    sh(guest, "chronyc offline");
+    sh(guest, &format!("! {followed}"));
+    until(guest, &format!("[ $({count} {forced}) -gt {before} ]"));
+    assert_eq!(sh(guest, "systemctl show -p NRestarts --value chronyd"), restarts);
+    sh(guest, "chronyc online");
+    until(guest, followed);
+
+    // Wrong and without an answer, it is started again.
+    sh(guest, &format!("! {count} {lost}"));
+    paths.iter().for_each(|path| path.set(Path::both(Way { loss: 1000, ..way })));
+    sh(guest, "date -s @$(($(date +%s) - 120))");
+    until(guest, &format!("{count} {lost}"));
+    until(guest, &format!("[ $(systemctl show -p NRestarts --value chronyd) -gt {restarts} ]"));
+    until(guest, "ntp status | grep '^Not synchronised: '");
 }

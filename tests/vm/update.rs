@@ -30,11 +30,15 @@ fn never_up(device: &mut Device, arch: Arch, fault: Fault, to: u32, way: Way) {
     device.starts(from, "upgrade_available=0");
     device.up();
     device.is(&old, &from.to_string(), ALTBOOT);
-    reason(device, "8.9.0", &old);
+    reason(device, "8.9.0", &old, &format!("slot {} was started and did not come up", letter(to)));
 }
 
-/// A release that starts and is not well.
-fn unwell(device: &mut Device, arch: Arch, fault: Fault, to: u32) {
+fn letter(partition: u32) -> &'static str {
+    if partition == 3 { "B" } else { "A" }
+}
+
+/// A release that starts and is not well, for a reason with these words.
+fn unwell(device: &mut Device, arch: Arch, fault: Fault, to: u32, why: &str) {
     let (old, from) = (running(device), 5 - to);
     device.trial(3, 5);
     device.install(&archive(arch, "8.9.0", fault), Way::Registry);
@@ -44,7 +48,7 @@ fn unwell(device: &mut Device, arch: Arch, fault: Fault, to: u32) {
     device.up();
     device.trial(PATIENT, 3);
     device.is(&old, &from.to_string(), HEALTH);
-    reason(device, "8.9.0", &old);
+    reason(device, "8.9.0", &old, why);
 }
 
 fn running(device: &mut Device) -> String {
@@ -52,12 +56,13 @@ fn running(device: &mut Device) -> String {
 }
 
 /// The rollback is on record, with its reason.
-fn reason(device: &mut Device, from: &str, to: &str) {
+fn reason(device: &mut Device, from: &str, to: &str, why: &str) {
     let record = device.sh("cat /mnt/state/rollback.json");
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-    assert!(record.to_string().contains(from) && record.to_string().contains(to), "{record}");
+    assert_eq!((record["from"].as_str(), record["to"].as_str()), (Some(from), Some(to)), "{record}");
+    assert!(record["reason"].as_str().unwrap().contains(why), "'{why}' in {record}");
     let status = device.sh("hostapp-update status");
-    assert!(status.contains(from), "{status}");
+    assert!(status.contains(&format!("rollback  from: {from}")) && status.contains(why), "{status}");
 }
 
 #[test]
@@ -66,19 +71,20 @@ fn a_good_update_one_whose_kernel_panics_and_one_whose_engine_is_broken() {
     let mut device = Device::start(arch);
     good(&mut device, arch, "8.1.0", 3, Way::Registry);
     never_up(&mut device, arch, Fault::Kernel, 2, Way::Pipe);
-    unwell(&mut device, arch, Fault::Engine, 2);
+    unwell(&mut device, arch, Fault::Engine, 2, "engine: ");
 }
 
-#[test]
-#[ignore = "MINKE_UPDATE=all"]
-fn the_other_ways_to_fail() {
-    let arch = Arch::Aarch64;
+/// Kernels that have nothing to start, and systems that are not well; then a version beside itself.
+fn other_ways(arch: Arch) {
     let mut device = Device::start(arch);
-    for fault in [Fault::Init, Fault::Corrupt] {
+    for fault in [Fault::Init, Fault::Corrupt, Fault::CutInitramfs] {
         never_up(&mut device, arch, fault, 3, Way::Pipe);
     }
-    for fault in [Fault::Network, Fault::Health] {
-        unwell(&mut device, arch, fault, 3);
+    for (fault, why) in [
+        (Fault::Network, "network: there was a default route before the update and there is none"),
+        (Fault::Health, "/etc/rollback-health.d/never: status 1"),
+    ] {
+        unwell(&mut device, arch, fault, 3, why);
     }
     // To the version that runs, and to that again from the other slot.
     let version = running(&mut device);
@@ -86,11 +92,57 @@ fn the_other_ways_to_fail() {
     good(&mut device, arch, &version, 2, Way::Registry);
 }
 
-/// A reboot in order is no failed start; a power cut is one, and two are not too many.
 #[test]
 #[ignore = "MINKE_UPDATE=all"]
-fn reboots_and_power_cuts_during_the_trial() {
-    let arch = Arch::Aarch64;
+fn the_other_ways_to_fail() {
+    other_ways(Arch::Aarch64);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn the_other_ways_to_fail_on_x86_64() {
+    other_ways(Arch::X86_64);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn the_other_ways_to_fail_on_armv7() {
+    other_ways(Arch::Armv7);
+}
+
+/// What a boot loader cannot load it does not start: the old system comes at once, and says so.
+fn without_initramfs(arch: Arch) {
+    let mut device = Device::start(arch);
+    let old = running(&mut device);
+    device.install(&archive(arch, "8.9.0", Fault::NoInitramfs), Way::Pipe);
+    device.reboot();
+    device.starts(2, "upgrade_available=1 bootcount=1");
+    device.starts(2, "upgrade_available=0");
+    device.up();
+    device.is(&old, "2", ALTBOOT);
+    reason(&mut device, "8.9.0", &old, "slot B had nothing to start");
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn without_an_initramfs() {
+    without_initramfs(Arch::Aarch64);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn without_an_initramfs_on_x86_64() {
+    without_initramfs(Arch::X86_64);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn without_an_initramfs_on_armv7() {
+    without_initramfs(Arch::Armv7);
+}
+
+/// A reboot in order is no failed start; a power cut is one, and two are not too many.
+fn cuts(arch: Arch) {
     let mut device = Device::start(arch);
     // A trial that leaves time for them.
     device.trial(PATIENT, 600);
@@ -115,11 +167,66 @@ fn reboots_and_power_cuts_during_the_trial() {
     device.is("8.1.0", "3", &[]);
 }
 
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn reboots_and_power_cuts_during_the_trial() {
+    cuts(Arch::Aarch64);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn reboots_and_power_cuts_during_the_trial_on_x86_64() {
+    cuts(Arch::X86_64);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn reboots_and_power_cuts_during_the_trial_on_armv7() {
+    cuts(Arch::Armv7);
+}
+
 /// One update and one rollback on each of the other boot chains.
 fn chain(arch: Arch) {
     let mut device = Device::start(arch);
     good(&mut device, arch, "8.1.0", 3, Way::Registry);
     never_up(&mut device, arch, Fault::Kernel, 2, Way::Pipe);
+}
+
+/// By the kexec boot loader: an update, a reboot in order during its trial, its commit, and an update that panics. The
+/// releases bring U-Boot's or GRUB's files along, as any does; what selects is `bootenv` all the same.
+fn kexec(arch: Arch) {
+    let mut device = Device::kexec(arch);
+    device.trial(PATIENT, 600);
+    device.install(&archive(arch, "8.1.0", Fault::None), Way::Registry);
+    device.reboot();
+    for _ in 0..2 {
+        device.starts(3, "upgrade_available=1 bootcount=1");
+        device.up();
+        device.sh("ls /mnt/state/rollback-health-breadcrumb /mnt/state/rollback-altboot-breadcrumb");
+        // In order, it is no failed start.
+        device.reboot();
+    }
+    device.starts(3, "upgrade_available=1 bootcount=1");
+    device.up();
+    let status = device.sh("hostapp-update status");
+    assert!(status.contains("selected  B, on trial, started 1 of 3 times (balena bootloader)"), "{status}");
+    device.trial(PATIENT, 3);
+    device.sh("systemctl restart rollback-health");
+    device.is("8.1.0", "3", &[]);
+    never_up(&mut device, arch, Fault::Kernel, 2, Way::Pipe);
+    let record = device.sh("grep -v '^#' /mnt/boot/bootenv | sort | tr '\n' ' '");
+    assert_eq!(record, "bootcount=0 resin_root_part=B upgrade_available=0");
+}
+
+#[test]
+fn an_update_and_one_that_panics_by_kexec() {
+    kexec(Arch::Aarch64);
+}
+
+#[test]
+#[ignore = "MINKE_UPDATE=all"]
+fn x86_64_by_kexec() {
+    kexec(Arch::X86_64);
 }
 
 #[test]

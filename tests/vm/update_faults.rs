@@ -4,12 +4,13 @@ use minke_image::cache::file_digest;
 use minke_image::guest::Settings;
 use minke_image::machine::Start;
 use minke_image::tree::Scratch;
-use minke_tests::artefact::{Fault, archive};
+use minke_tests::artefact::{Fault, archive, contents};
 use minke_tests::device::{Device, Way, image};
 use minke_tests::disk::Partition;
 use minke_tests::guest::{FASTEST, try_sh};
-use minke_tests::run;
+use minke_tests::{project, run};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,10 +49,14 @@ fn a_bad_card_and_a_download_that_breaks_off() {
     device.up();
     // The rest never comes. From a registry it is waited for, two and a half minutes in all.
     let all = std::env::var("MINKE_UPDATE").is_ok_and(|all| all == "all");
-    for way in [Way::Pipe, Way::Registry].into_iter().take(if all { 2 } else { 1 }) {
+    let ways = [
+        (Way::Pipe, "the archive is cut short"),
+        (Way::Registry, "the peer closed the connection in the middle of a message"),
+    ];
+    for (way, told) in ways.into_iter().take(if all { 2 } else { 1 }) {
         let command = device.command(&release, way);
         device.registry.end(4 << 20);
-        refused(&mut device, &command, "");
+        refused(&mut device, &command, told);
         device.registry.end(0);
     }
     // It comes in pieces: what was there is not sent again.
@@ -65,10 +70,82 @@ fn a_bad_card_and_a_download_that_breaks_off() {
     device.starts(3, "upgrade_available=1 bootcount=1");
     device.up();
     device.is("8.1.0", "3", &[]);
+    deltas(&mut device, &release);
+}
+
+/// Deltas from what runs, each leading to the very files of the whole release; and those that cannot be used.
+fn deltas(device: &mut Device, base: &Path) {
+    let scratch = Scratch::new("deltas").unwrap();
+    let [next, after] = ["8.1.1", "8.1.2"].map(|version| archive(FASTEST, version, Fault::None));
+    let delta = |from: &Path, to: &Path, name: &str| {
+        let delta = scratch.join(name);
+        let mut command = Command::new(project().join("image/build"));
+        run(command.arg("--delta").arg(from).arg(to).arg("-o").arg(&delta));
+        delta
+    };
+    let (good, foreign) = (delta(base, &next, "good.tar"), delta(&next, &after, "foreign.tar"));
+    let whole = device.registry.offer("os", &next);
+    let size = fs::metadata(&next).unwrap().len();
+    let reference = device.registry.offer("delta", &good);
+    let others = [
+        (device.registry.offer("foreign", &foreign), "this delta starts from host app "),
+        (device.registry.offer("damaged", &good), "damaged"),
+        (reference.replace("/delta:", "/nothing:"), "No such image: "),
+    ];
+    // One wrong bit in the middle of the layer, its largest blob.
+    let blobs = fs::read_dir(device.registry.layout("damaged").join("blobs/sha256")).unwrap();
+    let blob =
+        blobs.map(|entry| entry.unwrap().path()).max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut content = fs::read(&blob).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 4;
+    fs::write(blob, content).unwrap();
+    let expected = contents(&next);
+    let filled = |device: &mut Device, command: &str| {
+        device.registry.sent();
+        let (said, status) = try_sh(&mut device.guest, command);
+        assert_eq!(status, 0, "{command}: {said}");
+        let listed = device
+            .sh("cd /mnt/sysroot/inactive/current/ && find . -type f | xargs sha256sum | sed 's| \\./||'");
+        let pair =
+            |line: &str| line.split_once(' ').map(|(sum, path)| (path.trim().to_owned(), sum.to_owned()));
+        assert_eq!(
+            listed.lines().filter_map(pair).collect::<BTreeMap<_, _>>(),
+            expected,
+            "{command}: {said}"
+        );
+        (said, device.registry.sent())
+    };
+    let pipe = |device: &Device, name: &str| {
+        format!("wget -q -O - {} | hostapp-update -n -f -", device.registry.archive(name))
+    };
+    let command = pipe(device, "foreign");
+    refused(device, &command, "; use the full image");
+    let plain = "hostapp-update --insecure-registry";
+    for (other, told) in others {
+        let (said, sent) = filled(device, &format!("{plain} -n --delta {other} -i {whole}"));
+        assert!(said.contains("the delta cannot be used (") && said.contains(told), "{told}: {said}");
+        assert!(said.contains("taking the whole release") && sent > size / 2, "{told}: {sent}: {said}");
+    }
+    for command in [
+        pipe(device, "delta"),
+        format!("{plain} -n -i {reference}"),
+        format!("{plain} --delta {reference} -i {whole}"),
+    ] {
+        let (said, sent) = filled(device, &command);
+        assert!(!said.contains("cannot be used") && sent < size / 10, "{command}: {sent}: {said}");
+    }
+    device.reboot();
+    device.starts(2, "upgrade_available=1 bootcount=1");
+    device.up();
+    device.is("8.1.1", "2", &[]);
 }
 
 /// What the other slot holds.
 const OTHER: &str = "cd /mnt/sysroot/inactive && readlink current && find . -type f | sort | xargs sha256sum";
+
+/// The same of its system alone, whatever its id is.
+const FILES: &str = "cd /mnt/sysroot/inactive/current/ && find . -type f | sort | xargs sha256sum";
 
 /// What is not for this device, and what has no room, is refused from the documents alone: the other slot keeps its system.
 #[test]
@@ -78,7 +155,7 @@ fn releases_that_are_not_for_this_device_and_places_without_room() {
     let release = archive(FASTEST, "8.1.0", Fault::None);
     let good = format!("{} -n", device.command(&release, Way::Pipe));
     device.sh(&good);
-    let held = device.sh(OTHER);
+    let (held, files) = (device.sh(OTHER), device.sh(FILES));
     let make = |name: &str, key: Option<&Path>, change: &dyn Fn(&mut Value)| {
         variant(&release, &scratch.join(name), key, change)
     };
@@ -122,7 +199,14 @@ fn releases_that_are_not_for_this_device_and_places_without_room() {
     check(&mut device, &release, "this release is not signed, and this device takes only signed ones");
     check(&mut device, &make("foreign", Some(&keys[1].1), &same), "which is not installed here");
     check(&mut device, &make("replayed", Some(&keys[0].1), &old), "the release 7.9.9 is older than");
+    let signed = make("signed", Some(&keys[0].1), &same);
+    let command = format!("{} -n", device.command(&signed, Way::Registry));
+    let said = device.sh(&command);
+    assert!(said.contains(", signed with key "), "{said}");
+    assert_eq!(device.sh(FILES), files);
     device.sh(&format!("rm -r {place} && sync"));
+    let good = format!("{} -n", device.command(&release, Way::Pipe));
+    device.sh(&good);
 
     // No room for boot files is known before the download as well.
     device.sh("! dd if=/dev/zero of=/mnt/boot/fill bs=64k && sync");
@@ -136,6 +220,18 @@ fn releases_that_are_not_for_this_device_and_places_without_room() {
     let good = format!("{} -n", device.command(&release, Way::Pipe));
     device.sh(&good);
     assert_eq!(device.sh(OTHER).lines().next(), held.lines().next());
+    // One whose head was overwritten is made anew, as large as its partition.
+    let size = "stat -f -c %b /mnt/sysroot/inactive";
+    let before = device.sh(size).parse::<u64>().unwrap();
+    device.sh(
+        "umount /mnt/sysroot/inactive && dd if=/dev/zero of=/dev/vda3 bs=1M count=1 conv=notrunc,fsync && \
+               ! ls /mnt/sysroot/inactive/current",
+    );
+    let said = device.sh(&format!("({good}) 2>&1"));
+    assert!(said.contains("slot B on /dev/vda3 is made anew: "), "{said}");
+    assert_eq!(device.sh(FILES), files);
+    let now = device.sh(size).parse::<u64>().unwrap();
+    assert!(now.abs_diff(before) < before / 50, "{before} blocks, and {now} now");
 }
 
 /// An archive with another configuration, whose digests are right; signed with a key, if one is given.

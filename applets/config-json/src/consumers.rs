@@ -1,6 +1,6 @@
 //! The units whose whole work is to put settings where their program looks for them: `config-json apply UNIT`.
 
-use crate::firmware;
+use crate::{boot_copies, firmware};
 use minke_applet::{EXIT_USAGE, errln, log, report};
 use minke_config::{Config, Store};
 use minke_control::ntp;
@@ -38,7 +38,8 @@ const PRODUCTS: [Product; 4] = [
 /// What a unit does besides.
 type Work = fn(&Config, &Path) -> Result<u8>;
 
-const WORKS: [(&str, Work); 5] = [
+const WORKS: [(&str, Work); 6] = [
+    ("balena-net-config", |_, root| boot_copies::copy(root)),
     ("balena-net-config", |_, root| make_folders(root)),
     ("balena-net-config", set_country),
     ("balena-persistent-logs", keep_journal),

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod boot_copies;
 mod command;
 mod consumers;
 mod dispatch;

@@ -7,11 +7,12 @@ use crate::api::Call;
 use crate::engine::{Done, Engine};
 use crate::error::{ApiError, Result};
 use crate::fields::json;
+use minke_applet::log;
 use minke_config::{Paths, Store};
-use minke_control::time;
+use minke_control::time::{self, Woken};
 use minke_http::Conn;
 use minke_oci::registry::{Access, Credentials};
-use minke_oci::{Digest, Platform, PullStep, Pulled, Reference};
+use minke_oci::{Digest, Error, Platform, PullStep, Pulled, Reference};
 use minke_sys::event::Waker;
 use minke_wire::base64;
 use minke_wire::json::Value;
@@ -24,7 +25,7 @@ use std::time::Duration;
 const LIMIT: usize = 8;
 /// How often progress is told, at most.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// How long a pull waits for a clock that certificates' dates can be checked with; then it tries with the one that is there.
+/// How long a pull waits in all for a clock that certificates' dates can be checked with; then the one that is there counts.
 const CLOCK_LIMIT: Duration = Duration::from_secs(300);
 
 /// A pull under way.
@@ -229,24 +230,35 @@ struct Work {
 
 impl Work {
     fn run(&mut self) {
-        self.wait_for_clock();
-        let (images, results) = self.engine;
-        let (reference, platform, access) =
-            (self.reference.clone(), self.platform.clone(), self.access.clone());
-        let pulled = images.pull(&reference, &platform, &access, &mut |step| self.step(step));
+        // Certificates have dates: without a clock that can be trusted, a good one may look bad.
+        let is_doubtful = time::is_doubtful() && self.access.needs_clock(&self.reference);
+        let until = minke_sys::clock::ahead(CLOCK_LIMIT);
+        let has_gone = is_doubtful && self.wait_for_clock(time::is_sane, until) == Woken::Other;
+        let mut pulled = if has_gone { Err(Error::Cancelled) } else { self.pull() };
+        if is_doubtful && let Err(Error::Dates(why)) = &pulled {
+            log::warn(format_args!("{why}; trying again when another clock has confirmed that"));
+            if self.wait_for_clock(time::is_synchronized, until) == Woken::Holds {
+                pulled = self.pull();
+            }
+        }
         if pulled.is_ok() {
             self.begin();
         }
-        let ended = News::Ended(reference.familiar(), pulled.map_err(ApiError::from));
-        results.push(Done::Pull(self.number, ended));
+        let ended = News::Ended(self.reference.familiar(), pulled.map_err(ApiError::from));
+        self.engine.1.push(Done::Pull(self.number, ended));
     }
 
-    /// Certificates have dates: without a clock that can be trusted, a good one may look bad.
-    fn wait_for_clock(&self) {
+    fn pull(&mut self) -> minke_oci::Result<Pulled> {
+        let (reference, platform, access) =
+            (self.reference.clone(), self.platform.clone(), self.access.clone());
+        self.engine.0.pull(&reference, &platform, &access, &mut |step| self.step(step))
+    }
+
+    /// Waits for a state of the clock, until a time since boot or until nobody wants the image any more.
+    fn wait_for_clock(&self, state: fn() -> bool, until: Duration) -> Woken {
         use std::os::fd::AsFd;
-        if self.access.needs_clock(&self.reference) && minke_sys::status::is_dir(time::FOLDER) {
-            time::wait(time::is_sane, CLOCK_LIMIT, Some(self.end.waker.as_fd()));
-        }
+        let left = until.saturating_sub(minke_sys::clock::boottime());
+        time::wait(state, left, Some(self.end.waker.as_fd()))
     }
 
     /// The first line, once it is known that there is such an image.

@@ -4,11 +4,12 @@
 #[path = "../../../lib/oci/tests/common/mod.rs"]
 mod common;
 
-use common::registry::{Act, Front, Kind, Server, is_there, skopeo};
+use common::registry::{Act, Front, Kind, Server, need_peers, skopeo};
 use common::{Layout, Scratch, TestImage, tar};
 use minke_http::Client;
 use minke_http::client::Body;
 use minke_tests::program;
+use minke_tests::switch::{self, Marks, Switch, with_empty_run};
 use minke_wire::json::Value;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -102,9 +103,7 @@ fn push(scratch: &Scratch, port: u16, options: &[&str]) {
 
 #[test]
 fn images_are_pulled_with_dockers_lines_and_stay() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("engine-pull");
     let registry = Server::start(&scratch.0, &Kind::Plain);
     push(&scratch, registry.port, &[]);
@@ -161,29 +160,20 @@ fn images_are_pulled_with_dockers_lines_and_stay() {
         text(&daemon.get(&format!("/images/{repository}@{digest}/json")), "Id"),
         image().id().as_str()
     );
-    if Command::new("docker").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        let host = format!("unix://{}", daemon.1.display());
-        let docker = |words: &[&str]| {
-            let output = Command::new("docker").args(["-H", &host]).args(words).output().unwrap();
-            assert!(output.status.success(), "{words:?} {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        };
-        docker(&["rmi", &format!("{repository}:1")]);
-        let printed = docker(&["pull", &format!("{repository}:1")]);
-        assert!(
-            printed.contains(": Pull complete") && printed.contains("Downloaded newer image"),
-            "{printed}"
-        );
-    } else {
-        println!("SKIP: Docker's command line is not installed");
-    }
+    let host = format!("unix://{}", daemon.1.display());
+    let docker = |words: &[&str]| {
+        let output = Command::new("docker").args(["-H", &host]).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?} {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    docker(&["rmi", &format!("{repository}:1")]);
+    let printed = docker(&["pull", &format!("{repository}:1")]);
+    assert!(printed.contains(": Pull complete") && printed.contains("Downloaded newer image"), "{printed}");
 }
 
 #[test]
 fn a_login_is_used_and_a_pull_ends_with_its_client() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("engine-login");
     let registry = Server::start(&scratch.0, &Kind::Basic);
     push(&scratch, registry.port, &["--dest-creds=device:secret"]);
@@ -209,4 +199,83 @@ fn a_login_is_used_and_a_pull_ends_with_its_client() {
     std::thread::sleep(Duration::from_secs(5));
     assert!(front.asked().len() <= asked + 1, "{} after {asked}", front.asked().len());
     assert_eq!(text(&daemon.get("/version"), "Os"), "linux");
+}
+
+/// A registry at `reg.test`, which is no name of this machine's own for the engine, with a certificate for it.
+fn named_registry(scratch: &Scratch, certificate: &str) -> Server {
+    Server::start(&scratch.0, &Kind::Tls { folder: &scratch.0, name: certificate })
+}
+
+/// Only what must wait for the clock waits, and goes on when it is known to be right; a certificate that a clock which
+/// nobody has confirmed contradicts is looked at again when somebody has.
+#[test]
+fn a_pull_waits_for_the_clock_that_certificates_need() {
+    need_peers();
+    with_empty_run("a_pull_waits_for_the_clock_that_certificates_need", || {
+        let scratch = Scratch::new("engine-clock");
+        switch::certificates(&scratch.0, "reg.test");
+        scratch.write("hosts", b"127.0.0.1 reg.test localhost\n");
+        let script = "mkdir certs; cp ca.pem certs/ca-certificates.crt; mount --bind certs /etc/ssl/certs; \
+                      mount --bind hosts /etc/hosts";
+        minke_tests::run(Command::new("sh").args(["-ec", script]).current_dir(&scratch.0));
+        let plain = Server::start(&scratch.0, &Kind::Plain);
+        push(&scratch, plain.port, &[]);
+        let [good, expired, early] = ["good", "expired", "early"].map(|name| named_registry(&scratch, name));
+        let daemon = Daemon::start(&scratch);
+        // Begins a pull by the front, and says how it ends.
+        let pull = |front: &Switch| {
+            let (client, port) = (daemon.client(), front.port);
+            std::thread::spawn(move || {
+                let target = format!("/images/create?fromImage=reg.test:{port}/fleet/app&tag=1");
+                client.request("POST", &target, &[], Body::None).unwrap()
+            })
+        };
+        let waits = || std::thread::sleep(Duration::from_secs(2));
+        let is_good = |answer: minke_http::Response| {
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(answer.status == 200 && text.contains("Status: "), "{} {text}", answer.status);
+        };
+
+        // Nothing has said that the clock is right: nobody is asked. This machine's own registry is.
+        let marks = Marks::none("/".as_ref());
+        let front = Switch::new(good.port);
+        let first = pull(&front);
+        let query = format!("fromImage=127.0.0.1:{}/fleet/app&tag=1", plain.port);
+        assert_eq!(daemon.pull(&query, "").0, 200);
+        waits();
+        assert!(front.count() == 0 && !first.is_finished());
+        marks.make("rtc");
+        is_good(first.join().unwrap());
+
+        // The real-time clock was plausible and is wrong, in both directions: the first look is no verdict.
+        for wrong in [&expired, &early] {
+            let marks = Marks::none("/".as_ref());
+            marks.make("rtc");
+            let front = Switch::new(wrong.port);
+            let second = pull(&front);
+            front.wait_for(1);
+            waits();
+            assert!(front.count() == 1 && !second.is_finished());
+            // What a clock that is put right would make of the certificate.
+            front.lead_to(good.port);
+            marks.make("synchronized");
+            is_good(second.join().unwrap());
+            // From now on it is one.
+            let third = pull(&Switch::new(wrong.port)).join().unwrap();
+            let text = String::from_utf8_lossy(&third.body).into_owned();
+            assert!(third.status == 500 && text.contains("this device's clock says"), "{text}");
+        }
+
+        // Who has gone is not waited for: the next pull of the same is another one.
+        let marks = Marks::none("/".as_ref());
+        let front = Switch::new(good.port);
+        let target = format!("/images/create?fromImage=reg.test:{}/fleet/app&tag=1", front.port);
+        let hasty = daemon.client().with_timeout(Some(Duration::from_millis(500)));
+        assert!(hasty.request("POST", &target, &[], Body::None).unwrap_err().is_timeout());
+        let last = pull(&front);
+        waits();
+        assert_eq!(front.count(), 0);
+        marks.make("synchronized");
+        is_good(last.join().unwrap());
+    });
 }

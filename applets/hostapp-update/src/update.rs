@@ -118,16 +118,16 @@ enum Done {
 impl Update<'_> {
     /// The end of an update that went well.
     fn end(&self, done: &Done, progress: &mut Progress) -> Result<()> {
-        match done {
-            Done::Checked => progress.step(100, "It can be installed; nothing was changed"),
-            Done::Filled => {
-                progress.step(100, "The other slot is filled, and not selected, as no hook was run");
-            }
-            Done::Selected if self.args.has("reboot") => {
-                progress.step(100, "Update successful, rebooting");
-                crate::reboot::safe(&mut |percent, text| progress.step(percent, text))?;
-            }
-            Done::Selected => progress.step(100, "Update successful; the next start is into the other slot"),
+        let reboots = self.args.has("reboot");
+        let words = match done {
+            Done::Checked => "It can be installed; nothing was changed",
+            Done::Filled => "The other slot is filled, and not selected, as no hook was run",
+            Done::Selected if reboots => "Update successful, rebooting",
+            Done::Selected => "Update successful; the next start is into the other slot",
+        };
+        progress.step(100, words);
+        if reboots && !matches!(done, Done::Checked) {
+            crate::reboot::safe(&mut |percent, text| progress.step(percent, text))?;
         }
         Ok(())
     }

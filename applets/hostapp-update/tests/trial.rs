@@ -323,6 +323,89 @@ fn a_system_that_is_not_well_goes() {
 }
 
 #[test]
+fn a_rollback_is_reported_once_and_a_record_is_never_lost() {
+    let device = Device::new("report");
+    let report = || device.0.run("rollback-health", &["report"]);
+    let record = |reported: bool| {
+        let text = r#"{"by":"health","from":"9.0.0","to":"8.1.0","reason":"engine: no answer","reported":"#;
+        format!("{text}{reported}}}")
+    };
+    // Nothing to report: nothing is written.
+    assert_eq!(report().0, 0);
+    assert!(device.state().is_empty());
+    device.put("mnt/state/rollback-unreported", "");
+    device.put("mnt/state/rollback.json", "{ no record");
+    let (status, _, log) = report();
+    assert!(status == 0 && log.contains("cannot be understood"), "{log}");
+    assert_eq!(device.read("mnt/state/rollback.json"), "{ no record");
+    assert_eq!(device.state(), ["rollback.json"]);
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    device.config(&format!(
+        r#"{{"apiEndpoint":"http://{address}","uuid":"0123abcd","deviceApiKey":"secret","deviceId":7}}"#
+    ));
+    device.put("mnt/state/rollback-unreported", "");
+    device.put("mnt/state/rollback.json", record(false));
+    let (status, _, log) = report();
+    assert!(status == 1 && log.contains("not reported yet"), "{log}");
+    assert_eq!(device.state(), ["rollback-unreported", "rollback.json"]);
+
+    let listener = TcpListener::bind(address).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut request = String::new();
+        let mut buffer = [0; 4096];
+        while !request.ends_with('}') {
+            let count = socket.read(&mut buffer).unwrap();
+            request.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        request
+    });
+    assert_eq!(report().0, 0);
+    let request = server.join().unwrap();
+    assert!(request.starts_with("PATCH /v6/device(uuid='0123abcd') HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("Rolled back from 9.0.0 to 8.1.0: engine: no answer"), "{request}");
+    assert_eq!(device.state(), ["rollback.json"]);
+    assert!(device.read("mnt/state/rollback.json").contains("\"reported\": true"));
+    // A cut after the record, before its mark went: nobody listens any more, and nobody has to.
+    device.put("mnt/state/rollback-unreported", "");
+    assert_eq!(report().0, 0);
+    assert_eq!(device.state(), ["rollback.json"]);
+}
+
+#[test]
+fn who_stops_a_trial_keeps_what_runs() {
+    let device = Device::new("stop");
+    // Before its first boot; after the boot loader has fallen back; while it runs.
+    for (running, count) in [(Slot::A, 0), (Slot::A, 4), (Slot::B, 1)] {
+        device.runs(running);
+        device.select(Slot::B, true, count);
+        for mark in ["health", "altboot"] {
+            device.put(&format!("mnt/state/rollback-{mark}-breadcrumb"), "");
+        }
+        assert_eq!(device.0.run("rollback-health", &["stop"]).0, 0);
+        assert_eq!(device.selection(), Selection { root: running, upgrade_available: false, bootcount: 0 });
+        assert!(device.state().is_empty());
+    }
+}
+
+#[test]
+fn beside_the_kexec_chains_record_none_of_u_boots_is_made() {
+    let device = Device::new("bootenv");
+    let bootenv = device.path("mnt/boot/bootenv");
+    std::fs::remove_file(device.path("mnt/boot/resinOS_uEnv.txt")).unwrap();
+    std::fs::write(&bootenv, format!("{:#<1024}", "# GRUB Environment Block\n")).unwrap();
+    assert_eq!(device.hooks("1", &[]).0, 0);
+    let boot = device.path("mnt/boot");
+    let selection = Chain::BalenaBootloader.read(&boot).unwrap();
+    assert_eq!(selection, Selection { root: Slot::B, upgrade_available: true, bootcount: 0 });
+    assert!(!device.has("mnt/boot/resinOS_uEnv.txt"));
+}
+
+#[test]
 fn without_a_way_back_the_system_stays() {
     let device = Device::new("no-way");
     device.runs(Slot::B);

@@ -56,6 +56,31 @@ pub enum Action {
     Refused(String),
 }
 
+/// How a link comes by its address.
+#[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq))]
+pub enum Addressing {
+    /// A server is asked.
+    Dhcp,
+    /// It is always this one: a lease without end.
+    Fixed(Rc<Lease>),
+    /// It has none.
+    Nothing,
+}
+
+impl Addressing {
+    /// Whether both are the same: of leases without end, address and default route.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fixed(one), Self::Fixed(other)) => {
+                one.address == other.address && one.prefix == other.prefix && one.routes == other.routes
+            }
+            (Self::Dhcp, Self::Dhcp) | (Self::Nothing, Self::Nothing) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Which socket the client listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listening {
@@ -86,6 +111,7 @@ enum State {
 /// A client.
 #[derive(Debug)]
 pub struct Client {
+    addressing: Addressing,
     mac: [u8; 6],
     host_name: String,
     random: u64,
@@ -113,6 +139,7 @@ impl Client {
     /// A client for a link without carrier. `seed` is random; `known` is the address of an earlier lease.
     pub fn new(mac: [u8; 6], host_name: String, seed: u64, known: Option<Ipv4Addr>) -> Self {
         Self {
+            addressing: Addressing::Dhcp,
             mac,
             host_name,
             random: seed | 1,
@@ -130,9 +157,11 @@ impl Client {
         }
     }
 
-    /// The name of the state, as in RFC 2131 figure 5.
+    /// The name of the state, as in RFC 2131 figure 5; without DHCP one of our own.
     pub fn state(&self) -> &'static str {
         match self.state {
+            State::Stopped if matches!(self.addressing, Addressing::Nothing) => "OFF",
+            State::Bound if matches!(self.addressing, Addressing::Fixed(_)) => "MANUAL",
             State::Stopped | State::Grace => "NO-CARRIER",
             State::Waiting => "INIT",
             State::Selecting => "SELECTING",
@@ -145,8 +174,13 @@ impl Client {
     }
 
     /// The lease that is set up on the link.
-    pub fn lease(&self) -> Option<&Lease> {
-        if self.configured { self.lease.as_deref() } else { None }
+    pub fn lease(&self) -> Option<&Rc<Lease>> {
+        if self.configured { self.lease.as_ref() } else { None }
+    }
+
+    /// Whether nothing is going on, as there is no carrier or no address is wanted.
+    pub fn is_stopped(&self) -> bool {
+        self.state == State::Stopped
     }
 
     /// The socket that is needed now.
@@ -184,6 +218,22 @@ impl Client {
         actions
     }
 
+    /// The link, which has a carrier, comes by its address in this way from now on. Where the new one is known, the old
+    /// one goes with its coming and not before: if they are the same, no connection is cut.
+    pub fn adopt(&mut self, now: Duration, addressing: Addressing) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if !self.addressing.is(&addressing) {
+            if !matches!(addressing, Addressing::Fixed(_)) {
+                self.lease = None;
+                self.unconfigure("another profile", &mut actions);
+            }
+            self.addressing = addressing;
+            self.state = State::Stopped;
+        }
+        self.carrier_up(now, &mut actions);
+        actions
+    }
+
     /// A lease that has ended is gone, whatever else happens.
     fn expire(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let expiry = self.lease.as_ref().and_then(|lease| lease.expiry);
@@ -203,8 +253,17 @@ impl Client {
         if !matches!(self.state, State::Stopped | State::Grace) {
             return;
         }
-        if self.known.is_none() {
-            return self.discover(now, actions);
+        match &self.addressing {
+            Addressing::Nothing => return,
+            Addressing::Fixed(lease) => {
+                let lease = Rc::clone(lease);
+                self.lease = Some(Rc::clone(&lease));
+                self.configured = true;
+                self.state = State::Bound;
+                return actions.push(Action::Configure(lease));
+            }
+            Addressing::Dhcp if self.known.is_none() => return self.discover(now, actions),
+            Addressing::Dhcp => {}
         }
         let next = self.after(now, REBOOT_WAIT);
         self.begin(State::Rebooting, now, next);

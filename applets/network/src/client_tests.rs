@@ -316,3 +316,40 @@ fn random_events_never_make_it_spin_or_stop() {
         assert!(sent > 10);
     }
 }
+
+#[test]
+fn an_address_of_a_profile_needs_no_server() {
+    let mut client = client();
+    let fixed = |last| Lease::fixed(ip(last), 24, Vec::new());
+    let actions = client.adopt(seconds(0), Addressing::Fixed(fixed(9)));
+    assert_eq!(actions, [Action::Configure(fixed(9))]);
+    assert_eq!((client.state(), client.deadline(), client.listening()), ("MANUAL", None, Listening::Nothing));
+    assert_eq!(client.adopt(seconds(1), Addressing::Fixed(fixed(9))), [], "the same again");
+    // A moment without a carrier does no harm; a longer one takes the address, which is back at once.
+    client.step(seconds(2), Event::CarrierDown);
+    assert_eq!(client.lease().unwrap().address, ip(9));
+    let (at, actions) = tick(&mut client);
+    assert!(
+        at == seconds(7) && matches!(actions.as_slice(), [Action::Unconfigure(_)]) && client.is_stopped()
+    );
+    assert_eq!(client.step(seconds(8), Event::CarrierUp), [Action::Configure(fixed(9))]);
+    // Another address takes its place; DHCP takes it away first.
+    assert_eq!(client.adopt(seconds(9), Addressing::Fixed(fixed(10))), [Action::Configure(fixed(10))]);
+    let actions = client.adopt(seconds(10), Addressing::Dhcp);
+    assert!(matches!(actions.as_slice(), [Action::Unconfigure(_), Action::Broadcast(_)]), "{actions:?}");
+    assert_eq!(client.state(), "SELECTING");
+}
+
+#[test]
+fn a_lease_goes_for_a_profile_and_is_asked_for_again() {
+    let mut client = bound();
+    let fixed = Lease::fixed(ip(9), 24, Vec::new());
+    let actions = client.adopt(seconds(1), Addressing::Fixed(Rc::clone(&fixed)));
+    assert_eq!(actions, [Action::Configure(fixed)], "in its place");
+    assert_eq!(client.deadline(), None, "the lease's end is nobody's");
+    assert!(matches!(client.adopt(seconds(2), Addressing::Nothing).as_slice(), [Action::Unconfigure(_)]));
+    assert_eq!((client.state(), client.deadline()), ("OFF", None));
+    assert_eq!(client.step(seconds(3), Event::CarrierUp), []);
+    client.adopt(seconds(4), Addressing::Dhcp);
+    assert_eq!(client.state(), "REBOOTING");
+}

@@ -3,8 +3,8 @@
 
 use crate::client::Event;
 use crate::files::Places;
-use crate::lease::Lease;
 use crate::port::{Port, Tools};
+use crate::profile::{self, Choice, Names, Profile};
 use crate::setup::use_addresses_early;
 use crate::status;
 use minke_applet::{log, notify};
@@ -13,11 +13,12 @@ use minke_sys::event::{Interest, Poller, Ready, Timer};
 use minke_sys::netlink::{Change, Link, Monitor, Route};
 use minke_sys::signal::{SIGINT, SIGTERM, Signals};
 use minke_sys::{Result, clock, seccomp};
-use minke_wire::json::{Value, json};
+use minke_wire::json::{Map, Value, json};
 use minke_wire::netlink::{ARPHRD_ETHER, IFF_LOOPBACK};
 use minke_wire::table::Table;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::rc::Rc;
 
 const MONITOR: u64 = 0;
 const TIMER: u64 = 1;
@@ -58,6 +59,8 @@ pub struct Daemon {
     signals: Signals,
     control: Server,
     ports: Table<u32, Port>,
+    /// The owner's, in the order in which links take them.
+    profiles: Vec<Rc<Profile>>,
     /// Connections that wait for the first address.
     waiting: Vec<u64>,
     /// What the time client was told last: addresses, and the servers that came with them.
@@ -66,8 +69,9 @@ pub struct Daemon {
 
 /// Runs the service until it is told to end. What is set up on the links stays: a restart must not cut
 /// connections.
-pub fn serve(settings: Settings) -> Result<()> {
+pub fn serve(settings: Settings, profiles: &Map) -> Result<()> {
     let mut daemon = Daemon::new(settings)?;
+    daemon.load(profiles);
     daemon.write_resolver();
     // From here on packets of others are read. A kernel that has no filters is no reason to have no network.
     warn(seccomp::allow_packets(&[seccomp::LOOP, seccomp::SOCKETS, seccomp::READING, seccomp::WRITING]));
@@ -104,7 +108,8 @@ impl Daemon {
         poller.add(&timer, TIMER, Interest::Read)?;
         let signals = Signals::new(&[SIGTERM, SIGINT])?;
         poller.add(&signals, SIGNALS, Interest::Read)?;
-        let limits = Limits { connections: 16, request: 4096, ..Limits::default() };
+        // All profiles come in one request.
+        let limits = Limits { connections: 16, request: control::LINE_LIMIT, ..Limits::default() };
         let control = Server::bind(&settings.places.socket(), 0o660, limits)?;
         poller.add(&control, CONTROL, Interest::Read)?;
         let (ports, waiting) = (Table::new(), Vec::new());
@@ -117,6 +122,7 @@ impl Daemon {
             signals,
             control,
             ports,
+            profiles: Vec::new(),
             waiting,
             told: Vec::new(),
         })
@@ -135,6 +141,7 @@ impl Daemon {
         for index in due {
             self.with_port(index, &|port, tools| port.step(Event::Timer, tools));
         }
+        self.choose(false);
     }
 
     fn packets(&mut self, token: u64) {
@@ -165,6 +172,42 @@ impl Daemon {
         }
         for index in unseen {
             self.drop_port(index);
+        }
+        self.choose(false);
+    }
+
+    /// The owner's profiles are these now.
+    fn load(&mut self, files: &Map) {
+        let files = files.iter().map(|(name, text)| (name.as_str(), text.as_str().unwrap_or_default()));
+        self.profiles = profile::all(files, &self.profiles);
+        self.choose(true);
+    }
+
+    /// Gives each link that has a carrier and nothing yet what it shall have; with `all` also those that have something,
+    /// first those that have a profile: if it still fits it is theirs. Without a carrier, the next one brings the choice.
+    fn choose(&mut self, all: bool) {
+        let mut order = Vec::new();
+        for (index, port) in self.ports.iter_mut() {
+            if port.link.has_carrier() {
+                let place = if port.choice.profile().is_some() { 0 } else { order.len() };
+                order.insert(place, *index);
+            } else if all || port.client.is_stopped() {
+                port.choice = Choice::Open;
+            }
+        }
+        for index in order {
+            let Some(port) = self.ports.get(&index) else { continue };
+            if !all && matches!(port.choice, Choice::Usual | Choice::Profile(_)) {
+                continue;
+            }
+            let is_taken = |profile: &Profile| {
+                let mut ports = self.ports.values();
+                ports.any(|other| other.link.index != index && other.choice.holds(&profile.name))
+            };
+            let choice = profile::choose(&self.profiles, &port.link, &is_taken);
+            if !choice.is(&port.choice) {
+                self.with_port(index, &|port, tools| port.adopt(&choice, tools));
+            }
         }
     }
 
@@ -232,9 +275,14 @@ impl Daemon {
             let place = ports.partition_point(|other| other.metric < port.metric);
             ports.insert(place, port);
         }
-        let leases: Vec<&Lease> = ports.into_iter().filter_map(|port| port.client.lease()).collect();
-        self.settings.places.write_resolver(&leases);
-        notify::status(if leases.is_empty() { "no address" } else { "connected" });
+        let mut names: Vec<Names> = Vec::new();
+        let mut connected = false;
+        for port in ports {
+            connected |= port.client.lease().is_some();
+            port.names(&mut names);
+        }
+        self.settings.places.write_resolver(&names);
+        notify::status(if connected { "connected" } else { "no address" });
     }
 
     /// A renewed lease is no news.
@@ -262,6 +310,12 @@ impl Daemon {
                     match request.get("command").and_then(Value::as_str) {
                         Some("status") => self.control.finish(conn, &self.status()),
                         Some("wait-online") => self.waiting.push(conn),
+                        Some("profiles") => {
+                            if let Some(profiles) = request.get("profiles").and_then(Value::as_object) {
+                                self.load(profiles);
+                            }
+                            self.control.finish(conn, &json!({}));
+                        }
                         _ => self.control.refuse(conn, "unknown command"),
                     }
                 }

@@ -2,6 +2,7 @@
 //! is remembered over a reboot.
 
 use crate::lease::Lease;
+use crate::profile::Names;
 use minke_applet::log;
 use minke_control::ntp;
 use minke_sys::file;
@@ -19,6 +20,8 @@ pub struct Places {
     pub run: PathBuf,
     /// `/var/lib/NetworkManager`.
     pub state: PathBuf,
+    /// `/etc/NetworkManager/system-connections`.
+    pub profiles: PathBuf,
 }
 
 impl Places {
@@ -48,14 +51,23 @@ impl Places {
         [(self.run.join("minke/network.sock"), "network/control.sock")]
     }
 
-    /// Writes what the forwarder needs: servers and search domains of all `leases`, the best link's first. Whom it asks
-    /// while there are none, it knows itself.
-    pub fn write_resolver(&self, leases: &[&Lease]) {
-        let mut text = search_line(leases);
-        let mut servers: Vec<Ipv4Addr> = Vec::new();
-        for server in leases.iter().flat_map(|lease| &lease.dns_servers) {
-            if !servers.contains(server) {
-                servers.push(*server);
+    /// Writes what the forwarder needs: servers and search domains of all links, those with the lowest priority first,
+    /// then the best link's; a negative priority makes all higher ones void. Whom it asks while there are none, it knows
+    /// itself.
+    pub fn write_resolver(&self, names: &[Names]) {
+        let mut sorted: Vec<&Names> = Vec::new();
+        for one in names {
+            let place = sorted.partition_point(|other| other.priority <= one.priority);
+            sorted.insert(place, one);
+        }
+        if let Some(Names { priority: lowest @ ..0, .. }) = sorted.first().copied() {
+            sorted.retain(|one| one.priority == *lowest);
+        }
+        let mut text = search_line(&sorted);
+        let mut servers: Vec<&String> = Vec::new();
+        for server in sorted.iter().flat_map(|names| &names.servers) {
+            if !servers.contains(&server) {
+                servers.push(server);
                 let _ = writeln!(text, "nameserver {server}");
             }
         }
@@ -98,7 +110,10 @@ impl Places {
         let text =
             format!("ADDRESS={}\nPREFIX={}\nSERVER_ADDRESS={}\n", lease.address, lease.prefix, lease.server);
         write(&self.runtime_lease(link), &text);
-        write(&self.durable_lease(link), &text);
+        // No server is asked for an address that a profile has.
+        if !lease.is_fixed() {
+            write(&self.durable_lease(link), &text);
+        }
     }
 
     /// The link has no address of ours any more. The durable file stays: the server may give it again.
@@ -134,9 +149,9 @@ pub struct Remembered {
     pub known: Option<Ipv4Addr>,
 }
 
-fn search_line(leases: &[&Lease]) -> String {
+fn search_line(names: &[&Names]) -> String {
     let mut domains: Vec<&str> = Vec::new();
-    for domain in leases.iter().flat_map(|lease| &lease.search) {
+    for domain in names.iter().flat_map(|names| &names.search) {
         if !domains.contains(&domain.as_str()) {
             domains.push(domain);
         }

@@ -15,7 +15,7 @@ pub struct Lease {
     pub address: Ipv4Addr,
     /// The length of its network in bits.
     pub prefix: u8,
-    /// The server that gave it.
+    /// The server that gave it; unspecified when a profile did.
     pub server: Ipv4Addr,
     /// Networks by router: network, prefix length, router (unspecified: on the link). The default route is
     /// among them.
@@ -69,6 +69,29 @@ impl Lease {
             rebinding,
             expiry,
         }))
+    }
+
+    /// What a profile sets by hand: as a lease without end.
+    pub fn fixed(address: Ipv4Addr, prefix: u8, routes: Vec<(Ipv4Addr, u8, Ipv4Addr)>) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            prefix,
+            server: Ipv4Addr::UNSPECIFIED,
+            routes,
+            dns_servers: Vec::new(),
+            ntp_servers: Vec::new(),
+            search: Vec::new(),
+            mtu: None,
+            start: Duration::ZERO,
+            renewal: None,
+            rebinding: None,
+            expiry: None,
+        })
+    }
+
+    /// Whether a profile gave it.
+    pub fn is_fixed(&self) -> bool {
+        self.server.is_unspecified()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The network: switches links on, gets addresses by DHCPv4, tells resolvers and the clock about servers
+//! The network: switches links on, gives them the owner's profiles (spec os §11.2), gets addresses by DHCPv4, tells resolvers and the clock about servers
 //! (spec os §5.6.4, §7, §11.1). IPv6 is the kernel's own autoconfiguration.
 
 #![forbid(unsafe_code)]
@@ -9,6 +9,8 @@ mod files;
 mod lease;
 mod port;
 mod prepare;
+mod profile;
+mod profiles;
 mod setup;
 mod status;
 
@@ -20,7 +22,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long `network status` waits for the service.
+/// How long `network status` and `network reload` wait for the service.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// The longest `--timeout`, in seconds.
 const TIMEOUT_LIMIT: u64 = 86_400;
@@ -35,6 +37,7 @@ pub static APPLET: Applet = Applet {
         commands: &[
             ("status", "Print the state of each link"),
             ("wait-online", "Return when a link has an address"),
+            ("reload", "Read the profiles of system-connections again"),
             ("serve", "Run the service"),
         ],
         flags: &[
@@ -63,6 +66,12 @@ pub static APPLET: Applet = Applet {
                 long: "state",
                 value: Some("DIR"),
                 help: "Instead of /var/lib/NetworkManager",
+            },
+            Flag {
+                short: None,
+                long: "profiles",
+                value: Some("DIR"),
+                help: "Instead of /etc/NetworkManager/system-connections",
             },
         ],
         examples: &[
@@ -111,8 +120,9 @@ fn run(args: &Args) -> u8 {
     let result = match (args.operand(0), args.operands().len()) {
         (Some("status"), 1) => show_status(args),
         (Some("wait-online"), 1) => wait_online(args),
+        (Some("reload"), 1) => reload(args),
         (Some("serve"), 1) => serve(args),
-        _ => Err(Error::Usage("expected one command: status, wait-online or serve".to_owned())),
+        _ => Err(Error::Usage("expected one command: status, wait-online, reload or serve".to_owned())),
     };
     match result {
         Ok(status) => status,
@@ -124,7 +134,7 @@ fn run(args: &Args) -> u8 {
 }
 
 fn show_status(args: &Args) -> Result<u8, Error> {
-    let answer = ask(args, "status", Some(ANSWER_LIMIT))?;
+    let answer = ask(args, &json!({ "command": "status" }), Some(ANSWER_LIMIT))?;
     Ok(print(&if args.has("json") { format!("{answer:#}\n") } else { status::text(&answer) }))
 }
 
@@ -136,25 +146,37 @@ fn wait_online(args: &Args) -> Result<u8, Error> {
             _ => return Err(Error::Usage(format!("--timeout '{text}' is no number of seconds"))),
         },
     };
-    ask(args, "wait-online", limit).map(|_| 0)
+    ask(args, &json!({ "command": "wait-online" }), limit).map(|_| 0)
 }
 
-fn ask(args: &Args, command: &str, limit: Option<Duration>) -> Result<Value, Error> {
+/// The service itself may not read them.
+fn reload(args: &Args) -> Result<u8, Error> {
+    let profiles = profiles::read(&places(args).profiles);
+    ask(args, &json!({ "command": "profiles", "profiles": profiles }), Some(ANSWER_LIMIT)).map(|_| 0)
+}
+
+fn ask(args: &Args, request: &Value, limit: Option<Duration>) -> Result<Value, Error> {
     let socket = places(args).run.join("minke/network.sock");
-    Ok(minke_control::call(&socket, &json!({ "command": command }), limit)?)
+    Ok(minke_control::call(&socket, request, limit)?)
 }
 
 fn serve(args: &Args) -> Result<u8, Error> {
     let places = places(args);
+    // While it is still root.
+    let profiles = profiles::read(&places.profiles);
     if !prepare::prepare(&places, args.value("user").unwrap_or("network"))? {
         log::warn(format_args!("no user to become; going on as the one that started this"));
     }
     let only = args.values("interface").map(str::to_owned).collect();
-    daemon::serve(Settings { places, only })?;
+    daemon::serve(Settings { places, only }, &profiles)?;
     Ok(0)
 }
 
 fn places(args: &Args) -> Places {
     let path = |flag, default: &str| PathBuf::from(args.value(flag).unwrap_or(default));
-    Places { run: path("run", "/run"), state: path("state", "/var/lib/NetworkManager") }
+    Places {
+        run: path("run", "/run"),
+        state: path("state", "/var/lib/NetworkManager"),
+        profiles: path("profiles", "/etc/NetworkManager/system-connections"),
+    }
 }

@@ -1,8 +1,9 @@
-//! One Ethernet link: its DHCP client, its sockets, and what is set up on it.
+//! One Ethernet link: its profile, its DHCP client, its sockets, and what is set up on it.
 
-use crate::client::{Action, Client, Event, Listening};
+use crate::client::{Action, Addressing, Client, Event, Listening};
 use crate::files::Places;
 use crate::lease::Lease;
+use crate::profile::{Choice, Names, USUAL_PRIORITY};
 use crate::setup::Installed;
 use minke_applet::log;
 use minke_sys::event::{Interest, Poller};
@@ -32,7 +33,9 @@ pub struct Port {
     pub link: Link,
     /// The client.
     pub client: Client,
-    /// The metric of its routes; the lowest wins.
+    /// What it was given.
+    pub choice: Choice,
+    /// The metric of its routes, unless its profile has one; the lowest wins.
     pub metric: u32,
     socket: Option<Socket>,
     installed: Option<Installed>,
@@ -60,6 +63,7 @@ impl Port {
         link.flags = 0;
         Ok(Self {
             client: Client::new(link.mac.unwrap_or_default(), host_name(), u64::from_ne_bytes(seed), known),
+            choice: Choice::Open,
             metric,
             socket: None,
             installed: remembered.on_link.map(|(address, prefix)| Installed::adopted(address, prefix)),
@@ -80,13 +84,72 @@ impl Port {
             log::info(format_args!("{} {state}", link.name));
         }
         self.link.clone_from(link);
+        // What it is to do with its carrier is not known yet.
+        if carrier && matches!(self.choice, Choice::Open) {
+            return false;
+        }
         self.step(if carrier { Event::CarrierUp } else { Event::CarrierDown }, tools)
+    }
+
+    /// The link, which has a carrier, is given something else. The answer is that the resolver's files must be written.
+    pub fn adopt(&mut self, choice: &Choice, tools: &mut Tools<'_>) -> bool {
+        let name = &self.link.name;
+        let addressing = match choice {
+            Choice::Profile(profile) => {
+                log::info(format_args!("{name}: profile {}", profile.name));
+                profile.addressing.clone()
+            }
+            Choice::Usual => Addressing::Dhcp,
+            Choice::Off | Choice::Open => {
+                log::info(format_args!(
+                    "{name}: no profile that is made for it is free and comes up by itself"
+                ));
+                Addressing::Nothing
+            }
+        };
+        self.choice = choice.clone();
+        let is_off = matches!(addressing, Addressing::Nothing);
+        let actions = self.client.adopt(clock::boottime(), addressing);
+        let is_same = actions.is_empty();
+        self.act(actions, tools);
+        // The routes may be others.
+        if let Some(lease) = self.client.lease().filter(|_| is_same).cloned() {
+            self.configure(&lease, tools);
+        }
+        // What an earlier run has left, of which the client does not know.
+        if is_off && self.installed.is_some() {
+            self.abandon(tools);
+        }
+        true
+    }
+
+    /// Where names are asked while this link is as it is.
+    pub fn names(&self, all: &mut Vec<Names>) {
+        let profile = self.choice.profile();
+        if let Some(lease) = self.client.lease() {
+            let mut names = Names { priority: USUAL_PRIORITY, ..Names::default() };
+            if let Some(profile) = profile {
+                names.clone_from(&profile.names[0]);
+            }
+            if !profile.is_some_and(|profile| profile.ignores_dhcp_names) {
+                names.servers.extend(lease.dns_servers.iter().map(Ipv4Addr::to_string));
+                names.search.extend_from_slice(&lease.search);
+            }
+            all.push(names);
+        }
+        if let Some(profile) = profile {
+            all.push(profile.names[1].clone());
+        }
     }
 
     /// Goes on by one event. The answer is whether the lease came, changed or went: then the resolver's files
     /// must be written.
     pub fn step(&mut self, event: Event<'_>, tools: &mut Tools<'_>) -> bool {
         let actions = self.client.step(clock::boottime(), event);
+        self.act(actions, tools)
+    }
+
+    fn act(&mut self, actions: Vec<Action>, tools: &mut Tools<'_>) -> bool {
         let mut changed = false;
         // What is sent goes over the socket that the new state listens on.
         self.listen(tools.poller);
@@ -163,11 +226,16 @@ impl Port {
     fn configure(&mut self, lease: &Lease, tools: &mut Tools<'_>) {
         let old = self.installed.take();
         let same = old.as_ref().is_some_and(|old| (old.address, old.prefix) == (lease.address, lease.prefix));
-        match Installed::install(tools.route, &self.link, self.metric, lease, old.as_ref()) {
+        let profile = self.choice.profile();
+        let metric = profile.and_then(|profile| profile.metric).unwrap_or(self.metric);
+        let takes_default = !profile.is_some_and(|profile| profile.is_never_default);
+        match Installed::install(tools.route, &self.link, metric, lease, takes_default, old.as_ref()) {
             Ok(installed) => {
                 if !same {
                     let (name, Lease { address, prefix, server, .. }) = (&self.link.name, lease);
-                    log::info(format_args!("{name}: address {address}/{prefix} from DHCP server {server}"));
+                    let from = if lease.is_fixed() { "its profile" } else { "DHCP server " };
+                    let server: &dyn std::fmt::Display = if lease.is_fixed() { &"" } else { server };
+                    log::info(format_args!("{name}: address {address}/{prefix} from {from}{server}"));
                 }
                 self.installed = Some(installed);
             }

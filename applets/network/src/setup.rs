@@ -25,22 +25,27 @@ impl Installed {
         Self { address, prefix, routes: Vec::new(), mtu: None }
     }
 
-    /// Puts `lease` on `link` in place of `old`. The new comes before the old goes, so that connections
-    /// over an unchanged address do not notice.
+    /// Puts `lease` on `link` in place of `old`, its default route perhaps left out. What is the same stays where it is,
+    /// so that connections over an unchanged address do not notice.
     pub fn install(
         route: &mut Route,
         link: &Link,
         metric: u32,
         lease: &Lease,
+        takes_default: bool,
         old: Option<&Self>,
     ) -> Result<Self, minke_sys::Error> {
         let mtu = old.and_then(|old| old.mtu).or_else(|| lease.mtu.map(|_| link.mtu));
         let fresh = Self {
             address: lease.address,
             prefix: lease.prefix,
-            routes: routes(lease, link.index, metric),
+            routes: routes(lease, link.index, metric, takes_default),
             mtu,
         };
+        if let Some(old) = old.filter(|old| (old.address, old.prefix) != (fresh.address, fresh.prefix)) {
+            // First: of two addresses in one network, the kernel takes the later one away along with the earlier one.
+            let _ = route.delete_address(link.index, old.address.into(), old.prefix);
+        }
         route.add_address(link.index, lease.address.into(), lease.prefix, seconds_left(lease))?;
         if let Some(mtu) = lease.mtu.map(u32::from).filter(|mtu| *mtu != link.mtu) {
             // A driver may know its limits better than the server.
@@ -53,9 +58,6 @@ impl Installed {
         if let Some(old) = old {
             for spec in old.routes.iter().filter(|spec| !fresh.routes.contains(spec)) {
                 let _ = route.delete_route(spec);
-            }
-            if (old.address, old.prefix) != (fresh.address, fresh.prefix) {
-                let _ = route.delete_address(link.index, old.address.into(), old.prefix);
             }
         }
         Ok(fresh)
@@ -96,9 +98,10 @@ fn seconds_left(lease: &Lease) -> Option<u32> {
     u32::try_from(left.as_secs()).ok().filter(|seconds| *seconds != u32::MAX)
 }
 
-fn routes(lease: &Lease, interface: u32, metric: u32) -> Vec<RouteSpec> {
+fn routes(lease: &Lease, interface: u32, metric: u32, takes_default: bool) -> Vec<RouteSpec> {
     let mut specs = Vec::new();
-    for (network, prefix, router) in &lease.routes {
+    for (network, prefix, router) in lease.routes.iter().filter(|(_, prefix, _)| takes_default || *prefix > 0)
+    {
         let spec = |destination: Ipv4Addr, prefix, gateway: Option<Ipv4Addr>| RouteSpec {
             destination: destination.into(),
             prefix,

@@ -20,17 +20,25 @@ pub fn link(port: &Port) -> Value {
         "carrier": port.link.has_carrier(),
         "dhcp": port.client.state(),
         "metric": port.metric,
+        "profile": port.choice.profile().map(|profile| profile.name.as_str()),
     });
+    let (mut dns, mut search) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
+    port.names(&mut all);
+    for names in all {
+        dns.extend(names.servers);
+        search.extend(names.search);
+    }
     if let Some(lease) = port.client.lease() {
         let gateway = lease.routes.iter().find(|(_, prefix, _)| *prefix == 0);
         let left = lease.expiry.map(|expiry| expiry.saturating_sub(clock::boottime()).as_secs());
         let more = json!({
             "address": format!("{}/{}", lease.address, lease.prefix),
             "gateway": gateway.map(|(_, _, router)| router.to_string()),
-            "dns": texts(&lease.dns_servers),
+            "dns": dns,
             "ntp": texts(&lease.ntp_servers),
-            "search": lease.search,
-            "server": lease.server.to_string(),
+            "search": search,
+            "server": Some(lease.server).filter(|_| !lease.is_fixed()).map(|server| server.to_string()),
             "expires": left,
         });
         if let Value::Object(more) = more {

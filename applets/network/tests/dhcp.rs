@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "cases/profiles.rs"]
+mod profiles;
+
 use minke_wire::json::Value;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
@@ -72,11 +75,14 @@ impl Lab {
         self.children.push((what, child));
     }
 
+    fn places(&self) -> String {
+        let folder = self.folder.display();
+        format!("--run {folder}/run --state {folder}/state --profiles {folder}/profiles")
+    }
+
     /// Starts the service on `eth0`.
     fn client(&mut self, more: &str) {
-        let (run, state) = (self.path("run"), self.path("state"));
-        let arguments =
-            format!("serve --interface eth0 --run {} --state {} {more}", run.display(), state.display());
+        let arguments = format!("serve --interface eth0 {more} {}", self.places());
         let program = std::env::current_exe().unwrap();
         let command = [program.to_str().unwrap(), "--exact", "as_the_program", "--nocapture"];
         self.spawn("client", "c", "client.log", &command, &arguments);

@@ -85,8 +85,15 @@ pub(crate) fn sources(args: &Args) -> u8 {
 
 fn head(text: &mut String, status: &Status) {
     match reason(status) {
-        None => {
+        None if status.sources.iter().any(|source| source.state == State::Selected) => {
             let _ = writeln!(text, "Synchronised to {}, stratum {}", status.reference, status.stratum);
+        }
+        None => {
+            let _ = writeln!(
+                text,
+                "Synchronised, but no server is of use now; the last was {}, stratum {}",
+                status.reference, status.stratum
+            );
         }
         Some((why, what_to_do)) => {
             let _ = writeln!(text, "Not synchronised: {why}\n  {what_to_do}");

@@ -55,6 +55,20 @@ fn a_clock_that_follows() {
 }
 
 #[test]
+fn a_clock_that_goes_on_alone() {
+    let status = Status {
+        synchronized: true,
+        stratum: 3,
+        reference: "192.0.2.1".into(),
+        sources: vec![source(|source| source.reach = 0)],
+        ..Status::default()
+    };
+    let text = told(&status);
+    let first = "Synchronised, but no server is of use now; the last was 192.0.2.1, stratum 3\n";
+    assert!(text.starts_with(first), "{text}");
+}
+
+#[test]
 fn why_a_clock_does_not_follow() {
     let cases: [(&str, &[Source]); 12] = [
         ("there are no time servers", &[]),

@@ -109,9 +109,14 @@ pub fn run(places: &Places, once: bool) -> u8 {
         }
         if network != Network::Away {
             time::wait(time::is_synchronized, Duration::from_secs(pause), None);
-            pause = pause.saturating_mul(2).min(PAUSES.1);
+            pause = longer(pause);
         }
     }
+}
+
+/// The pause after this one, in seconds.
+fn longer(pause: u64) -> u64 {
+    pause.saturating_mul(2).min(PAUSES.1)
 }
 
 fn end(places: &Places, text: &str) -> u8 {
@@ -295,5 +300,19 @@ impl Sync<'_> {
             clock_of_check = Duration::from_secs(number(date));
         }
         Err(format!("{text}: the certificate does not hold at the date that its server gives"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let mut pauses = vec![PAUSES.0];
+        while pauses.len() < 8 {
+            pauses.push(longer(pauses[pauses.len() - 1]));
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 64, 64]);
     }
 }

@@ -1,16 +1,24 @@
 # A web server that says what time it is. Arguments: address, and for TLS certificate chain and key. It prints its port.
 # Paths: /at/SECONDS answers 204 with that date, /now with the right one, /none without a date, /portal as a captive
-# portal does, /moved with a redirection, /garbage with a date that is none; /never stays silent. Others: 404, now.
+# portal does, /portal/N so for N times and then as /now, /moved with a redirection, /garbage with a date that is none;
+# /never stays silent, /slow/SECONDS answers as /at after 4 s. Others: 404, now.
 import email.utils, http.server, ssl, sys, time
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    count = 0
 
     def do_HEAD(self):
         path = self.path.split("?")[0]
         if path == "/never":
             time.sleep(60)
+        if path.startswith("/slow/"):
+            time.sleep(4)
+            path = "/at/" + path[6:]
+        if path.startswith("/portal/"):
+            Handler.count += 1
+            path = "/portal" if Handler.count <= int(path[8:]) else "/now"
         status = {"/portal": 200, "/moved": 302}.get(path)
         if status is None:
             status = 204 if path.startswith("/at/") or path in ("/now", "/none", "/garbage") else 404

@@ -3,9 +3,10 @@
 use crate::build::{project, write_whole};
 use crate::delta;
 use crate::error::Result;
-use crate::hostapp::{Signing, VERSION_LABEL};
+use crate::hostapp::Signing;
 use crate::oci::Archive;
 use crate::progress;
+use minke_oci::hostapp::LABEL_VERSION;
 use std::path::{Path, PathBuf};
 
 /// Makes the delta image and returns its id; the table goes to standard error.
@@ -28,7 +29,7 @@ pub fn run(from: &Path, to: &Path, output: Option<PathBuf>, signing: &Signing) -
 }
 
 fn default_output(base: &Archive, target: &Archive) -> PathBuf {
-    let version = |archive: &Archive| archive.labels.get(VERSION_LABEL).cloned().unwrap_or_default();
+    let version = |archive: &Archive| archive.labels.get(LABEL_VERSION).cloned().unwrap_or_default();
     let name = format!("minke-{}-{}-{}.delta.tar", target.platform.0, version(base), version(target));
     project().join("out").join(name)
 }

@@ -13,6 +13,10 @@ pub mod rule;
 
 pub use chain::Chain;
 
+/// On the state partition while a slot is on trial: by it `rollback-altboot` looks whether the other slot was started
+/// (spec os §15.10). It holds the version that is tried.
+pub const ALTBOOT_BREADCRUMB: &str = "rollback-altboot-breadcrumb";
+
 /// One of the two root partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {

@@ -3,7 +3,8 @@
 //! Two marks in [`FOLDER`] say so, each made at most once in a boot: `synchronized` (systemd-timesyncd's), when the date
 //! of an HTTPS server or the time client has confirmed or set the clock, and `rtc`, when the real-time clock's time was
 //! plausible at the boot. What checks certificates, or stores times that others compare, waits for either; what does not,
-//! does not wait.
+//! does not wait. A plausible time may be wrong all the same: where a certificate's dates are all that is wrong with it,
+//! that is a verdict once the clock is synchronised, and not before ([`is_doubtful`]).
 
 use minke_sys::event::{Interest, Poller};
 use minke_sys::inotify::{Inotify, Scope};
@@ -40,7 +41,14 @@ pub fn is_synchronized() -> bool {
     status::exists(SYNCHRONIZED)
 }
 
-/// Whether the clock can be trusted with certificates' dates.
+/// Whether the dates of a certificate that this clock contradicts may be right all the same: no other clock has confirmed
+/// this one, and on this system one may yet. To be asked before a try: what fails in it by dates alone is worth another
+/// one when [`is_synchronized`].
+pub fn is_doubtful() -> bool {
+    !is_synchronized() && status::is_dir(FOLDER)
+}
+
+/// Whether the clock is good enough to begin with what checks certificates' dates.
 pub fn is_sane() -> bool {
     is_synchronized() || status::exists(RTC)
 }

@@ -233,6 +233,13 @@ impl Distrusted {
     }
 }
 
+impl Distrusted {
+    /// Whether this device's clock contradicts its dates.
+    pub fn is_by_dates(&self) -> bool {
+        matches!(self.reason, Distrust::Expired(_) | Distrust::NotValidYet(_))
+    }
+}
+
 impl fmt::Display for Distrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let date = |seconds: u64| Civil::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX));

@@ -38,6 +38,9 @@ pub enum Error {
     },
     /// The registry cannot be reached, or does not answer as it should; trying again later makes sense (500).
     Registry(Box<str>),
+    /// This device's clock contradicts the dates of the registry's certificate; where nothing has confirmed the clock,
+    /// trying again when something has makes sense (500).
+    Dates(Box<str>),
     /// The registry does not let us have it (401 or 403: it may be private, or not there).
     Denied(Box<str>),
     /// There is no such image (404).
@@ -122,7 +125,7 @@ impl fmt::Display for Error {
                 f,
                 "{path}: what was read back is not what was written: the storage medium fails; replace it"
             ),
-            Self::Refused(reason) | Self::Registry(reason) => f.write_str(reason),
+            Self::Refused(reason) | Self::Registry(reason) | Self::Dates(reason) => f.write_str(reason),
         }
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::hostapp::{Artefact, Watcher, assert_slot, content, failure, files, install};
-use common::registry::{Act, Front, Kind, Server, certificates, is_there, skopeo};
+use common::registry::{Act, Front, Kind, Server, certificates, need_peers, skopeo};
 use common::{Layout, Scratch, TestImage, tar};
 use minke_oci::hostapp::Source;
 use minke_oci::layer::sha256;
@@ -52,9 +52,7 @@ fn line<T: std::fmt::Debug>(result: Result<T>) -> String {
 
 #[test]
 fn an_image_is_pulled_by_tag_and_by_digest_and_only_what_is_missing() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("registry-plain");
     let server = Server::start(&scratch.0, &Kind::Plain);
     let (one, store) = (image("one"), scratch.store());
@@ -115,9 +113,7 @@ fn an_image_is_pulled_by_tag_and_by_digest_and_only_what_is_missing() {
 
 #[test]
 fn an_index_gives_each_machine_its_image() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("registry-index");
     let server = Server::start(&scratch.0, &Kind::Plain);
     let mut layout = Layout::default();
@@ -160,9 +156,7 @@ fn an_index_gives_each_machine_its_image() {
 
 #[test]
 fn tls_is_verified_and_passwords_are_needed() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("registry-tls");
     let ca = certificates(&scratch.0, "server");
     let server = Server::start(&scratch.0, &Kind::Tls { folder: &scratch.0, name: "server" });
@@ -191,9 +185,7 @@ fn tls_is_verified_and_passwords_are_needed() {
 
 #[test]
 fn tokens_are_fetched_renewed_and_kept_from_other_hosts() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("registry-token");
     let server = Server::start(&scratch.0, &Kind::Plain);
     let one = image("token");
@@ -243,9 +235,7 @@ fn tokens_are_fetched_renewed_and_kept_from_other_hosts() {
 
 #[test]
 fn a_redirection_within_the_registry_keeps_who_we_are() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("registry-within");
     let server = Server::start(&scratch.0, &Kind::Plain);
     let one = image("within");
@@ -271,9 +261,7 @@ fn a_redirection_within_the_registry_keeps_who_we_are() {
 
 #[test]
 fn broken_connections_and_busy_servers_are_outlasted() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("registry-cut");
     let server = Server::start(&scratch.0, &Kind::Plain);
     let one = image("cut");
@@ -312,9 +300,7 @@ fn broken_connections_and_busy_servers_are_outlasted() {
 
 #[test]
 fn what_is_not_what_its_digest_says_is_refused() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("registry-spoil");
     let server = Server::start(&scratch.0, &Kind::Plain);
     let one = image("spoil");
@@ -367,9 +353,7 @@ fn what_is_not_what_its_digest_says_is_refused() {
 
 #[test]
 fn a_host_app_comes_from_a_registry_and_the_rest_of_it_after_a_restart() {
-    if !is_there() {
-        return;
-    }
+    need_peers();
     let scratch = Scratch::new("registry-hostapp");
     let server = Server::start(&scratch.0, &Kind::Plain);
     let files = files(40, 18 << 20);

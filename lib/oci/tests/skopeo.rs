@@ -1,6 +1,6 @@
 //! Archives that skopeo converts between the formats: what the field's own tool writes, we load, and both
 //! ways give the same image.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod common;
 
@@ -8,14 +8,6 @@ use common::{Scratch, TestImage, docker_save, load, tar};
 use minke_oci::Digest;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-fn skopeo_is_there() -> bool {
-    let there = Command::new("skopeo").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !there {
-        println!("SKIP: skopeo is not installed (Debian package skopeo)");
-    }
-    there
-}
 
 /// An image with a real program in it.
 fn busybox() -> TestImage {
@@ -30,15 +22,12 @@ fn skopeo(folder: &Path, arguments: &[&str]) {
         .args(arguments)
         .current_dir(folder)
         .output()
-        .unwrap();
+        .unwrap_or_else(|error| panic!("skopeo is missing? tests/setup brings it: {error}"));
     assert!(output.status.success(), "skopeo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn what_skopeo_converts_loads_as_the_same_image() {
-    if !skopeo_is_there() {
-        return;
-    }
     let scratch = Scratch::new("skopeo");
     let image = busybox();
     scratch.write("save.tar", &docker_save(&[(&image, &["docker.io/library/demo:1"])], false));
@@ -70,9 +59,6 @@ fn what_skopeo_converts_loads_as_the_same_image() {
 
 #[test]
 fn archives_with_several_images_and_shared_layers_load() {
-    if !skopeo_is_there() {
-        return;
-    }
     let scratch = Scratch::new("skopeo-two");
     let (one, mut two) = (busybox(), busybox());
     two.label = "two".to_owned();

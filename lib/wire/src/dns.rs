@@ -81,6 +81,11 @@ pub fn answers(query: &[u8], response: &[u8]) -> bool {
     fit(query, response) != Fit::Foreign
 }
 
+/// Whether the name of the first question has capitals.
+pub fn has_capitals(message: &[u8]) -> bool {
+    question(message).is_some_and(|(name, _)| name.iter().any(u8::is_ascii_uppercase))
+}
+
 /// The name of the first question, and its type and class. Names in a question are never compressed, as nothing stands
 /// before them.
 fn question(message: &[u8]) -> Option<(&[u8], &[u8])> {

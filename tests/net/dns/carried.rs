@@ -36,7 +36,7 @@ fn unknown_kinds_and_classes() {
     in_namespace(|| {
         let lab = Lab::new("unknown");
         // What looks like a pointer is none here; of types that may have been compressed ours says nothing either.
-        const DATA: &[u8] = &[0xc0, 12, 0, 1, 0xff, 0xff, 3, b'a', 0xc0, 0xff, 0];
+        const DATA: &[u8] = &[0xc0, 12, 0, 1, 0xff, 0xff, 0xc0, b'a', 0xc0, 0xff, 0];
         let _upstream = Upstream::start(server(1), |asked| {
             let mut reply = Reply::to(&asked.query, ANSWER).own(asked.message.kind, 300, DATA).0;
             let class = reply.len() - DATA.len() - 8;
@@ -44,8 +44,13 @@ fn unknown_kinds_and_classes() {
             vec![Act::Say(reply)]
         });
         let _forwarder = lab.by_hand(&[server(1)]);
-        for kind in [65_280, 65_534, 11, 64, 65, 13, 249] {
+        // Addresses and hosts of services are such in the class IN alone.
+        let internet = [1, 28, 33];
+        for kind in [65_280, 65_534, 11, 64, 65, 13, 249].into_iter().chain(internet) {
             for class in [1, 3, 4, 65_280] {
+                if class == 1 && internet.contains(&kind) {
+                    continue;
+                }
                 let question = query_of(kind ^ class, &wire("unknown.test"), kind, class);
                 for answer in [ask(here(), &question), ask(here(), &question), ask_tcp(here(), &question)] {
                     let answer = Message::read(&answer);
@@ -60,7 +65,7 @@ fn unknown_kinds_and_classes() {
             }
         }
         let answer = dig("x.test TYPE65280");
-        assert_eq!(answer.answers(), ["\\# 11 C00C0001FFFF0361C0FF00"], "{answer:?}");
+        assert_eq!(answer.answers(), ["\\# 11 C00C0001FFFFC061C0FF00"], "{answer:?}");
     });
 }
 

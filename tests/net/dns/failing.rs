@@ -33,7 +33,7 @@ fn a_server_that_fails_gives_way_to_one_that_does_not() {
             let bad = play.map(|play| Upstream::start(server(1), play));
             let _good = Upstream::start(server(2), honest);
             let _forwarder = lab.by_hand(&[server(1), server(2)]);
-            let mut slowest = Duration::ZERO;
+            let mut later = Vec::new();
             let mut asked_then = 0;
             for number in 0..40 {
                 let begun = Instant::now();
@@ -44,15 +44,59 @@ fn a_server_that_fails_gives_way_to_one_that_does_not() {
                     // The limit is the busy machine's; milliseconds are meant.
                     assert!(begun.elapsed() < Duration::from_secs(4), "{failure}: {:?}", begun.elapsed());
                 } else {
-                    slowest = slowest.max(begun.elapsed());
+                    later.push(begun.elapsed());
                 }
                 if number == 4 {
                     asked_then = bad.as_ref().map_or(0, |bad| bad.asked().len());
                 }
             }
-            println!("{failure}: later ones after {slowest:?} at most");
+            later.sort_unstable();
+            let median = later[later.len() / 2];
+            println!("{failure}: later ones after {median:?}, {:?} at most", later[later.len() - 1]);
+            // Who asks it first each time waits 200 ms for one that has never answered; else it is a millisecond.
+            assert!(median < Duration::from_millis(100), "{failure}: {median:?}");
             let later = bad.as_ref().map_or(0, |bad| bad.asked().len()) - asked_then;
             assert!(later <= 12, "{failure}: asked {later} times for the last 35 questions");
+        });
+    }
+}
+
+/// The play of a server that writes the names of all datagrams in small letters.
+fn small(asked: &Asked) -> Vec<Act> {
+    let mut query = asked.query.clone();
+    query[12..asked.message.question_end - 4].make_ascii_lowercase();
+    vec![Act::Say(Reply::to(&query, ANSWER).own(A, 300, &[192, 0, 2, 7]).0)]
+}
+
+#[test]
+fn a_server_that_writes_small_letters_and_has_no_tcp_is_asked_in_such() {
+    let plays: [(&str, Option<Play>); 4] = [
+        ("refused", None),
+        ("closed", Some(|asked| if asked.tcp { vec![Act::Close] } else { small(asked) })),
+        ("silent", Some(|asked| if asked.tcp { Vec::new() } else { small(asked) })),
+        ("answered", Some(|asked| if asked.tcp { honest(asked) } else { small(asked) })),
+    ];
+    for (number, (tcp, play)) in plays.into_iter().enumerate() {
+        in_namespace(|| {
+            let lab = Lab::new(&format!("small-letters-{number}"));
+            let upstream = match play {
+                Some(play) => Upstream::start(server(1), play),
+                None => Upstream::without_tcp(server(1), small),
+            };
+            let _forwarder = lab.by_hand(&[server(1)]);
+            for number in 0..10 {
+                let answer = look_up(&format!("host-{number}.of-many-letters.test"));
+                assert_eq!(addresses(&answer), [GOOD], "TCP is {tcp}, question {number}");
+            }
+            let asked = upstream.asked();
+            let has_capitals = |asked: &&Asked| asked.message.name.chars().any(|c| c.is_ascii_uppercase());
+            let capitals = asked.iter().filter(|asked| !asked.tcp).filter(has_capitals).count();
+            if tcp == "answered" {
+                // Who has made one such answer up has won nothing: the next questions have capitals all the same.
+                assert!(capitals >= 10, "{capitals} questions with capitals");
+            } else {
+                assert!(capitals <= 6, "TCP is {tcp}: {capitals} questions with capitals");
+            }
         });
     }
 }

@@ -3,7 +3,7 @@
 use super::message::{A, ANSWER, Message, Reply, TC, query};
 use super::upstream::{Act, Upstream};
 use super::{GOOD, addresses, honest, look_up, seed};
-use minke_tests::dns_lab::{Lab, Load, ask_tcp, ask_within, here, pss, server};
+use minke_tests::dns_lab::{Lab, Load, ask_tcp, ask_within, here, in_system, pss, server};
 use minke_tests::{Random, in_namespace};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,19 +17,23 @@ const CACHE: u64 = 512;
 const WILD: &str = "$ORIGIN flood.test.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 300\n@ NS ns\nns A 10.77.1.1\n\
                     used A 192.0.2.7\n*.a A 192.0.2.8\n";
 
+/// A file of random names, of which half do not exist.
+fn random_names(lab: &Lab, random: &mut Random, count: usize) {
+    let mut names = String::new();
+    for number in 0..count {
+        let zone = ["a.flood.test", "b.flood.test"][number % 2];
+        names += &format!("{:08x}{:08x}.{zone} A\n", random.below(1 << 32), random.below(1 << 32));
+    }
+    lab.write("names", names);
+}
+
 #[test]
 fn random_names_take_no_more_memory_than_the_cache_has() {
     in_namespace(|| {
         let lab = Lab::new("random");
         let _knot = lab.knot(server(1), "flood.test", WILD, false);
         let forwarder = lab.by_hand(&[server(1)]);
-        let (mut random, mut names) = (Random::new(seed()), String::new());
-        for number in 0..120_000 {
-            // Half of them do not exist.
-            let zone = ["a.flood.test", "b.flood.test"][number % 2];
-            names += &format!("{:08x}{:08x}.{zone} A\n", random.below(1 << 32), random.below(1 << 32));
-        }
-        lab.write("names", names);
+        random_names(&lab, &mut Random::new(seed()), 120_000);
         assert_eq!(addresses(&look_up("used.flood.test")), [GOOD]);
         let before = pss(forwarder.id());
         let load = std::thread::scope(|scope| {
@@ -52,6 +56,39 @@ fn random_names_take_no_more_memory_than_the_cache_has() {
         assert!(after < before + CACHE + BESIDE, "{before} KiB before, {after} KiB after");
         assert!(load.completed > 119_000, "{load:?}");
         forwarder.lives();
+    });
+}
+
+/// What it may take is what the owner says: with four times the cache it takes more, and then no more, however many names
+/// come.
+#[test]
+fn the_caches_limit_is_the_configured_one() {
+    in_namespace(|| {
+        let lab = Lab::new("limit");
+        let _knot = lab.knot(server(1), "flood.test", WILD, false);
+        let mut random = Random::new(seed());
+        let mut all = Vec::new();
+        // dnsmasq's names, 300 bytes each: 150 KiB and 2 MiB.
+        for (names, kib) in [(512, 150), (6_990, 2_048)] {
+            let forwarder = lab.by_files("server=10.77.1.1\n", &format!("cache-size={names}\n"));
+            let before = pss(forwarder.id());
+            let mut after = [0; 3];
+            for after in &mut after {
+                random_names(&lab, &mut random, 40_000);
+                let load = Load::run(in_system(), &lab.path("names"), "-c 8 -n 1 -q 100 -t 10");
+                assert!(load.completed > 39_000, "{load:?}");
+                *after = pss(forwarder.id());
+            }
+            println!("{kib} KiB of cache: {before} KiB before, {after:?} KiB after");
+            let [first, _, last] = after;
+            assert!(last < before + kib + BESIDE, "{kib}: {before} KiB before, {after:?} KiB after");
+            assert!(last < first + 100, "{kib}: it grows: {after:?} KiB");
+            all.push(last);
+            forwarder.lives();
+        }
+        // Both are full: what one takes more is what it may take more, but for the index and odds and ends.
+        let more = all[1].saturating_sub(all[0]);
+        assert!((1_500..2_600).contains(&more), "{more} KiB more instead of 1,898");
     });
 }
 

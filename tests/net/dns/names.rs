@@ -3,8 +3,8 @@
 use super::message::{A, AAAA, ANSWER, Message, NXDOMAIN, PTR, Reply, query, wire};
 use super::upstream::{Act, Asked, Upstream};
 use super::{GOOD, address, addresses, honest, look_up_in_system as look_up};
-use minke_tests::dns_lab::{Lab, dig, in_system, server, soon};
-use minke_tests::{in_namespace, run};
+use minke_tests::dns_lab::{Dig, Lab, dig, in_system, server, soon};
+use minke_tests::{Daemon, in_namespace, release, run};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
@@ -196,6 +196,62 @@ fn containers_know_the_names_of_their_network() {
     });
 }
 
+/// A host of the network that has a route to the containers' resolver is not answered there; containers and the host are.
+#[test]
+fn the_containers_resolver_is_for_containers_alone() {
+    in_namespace(|| {
+        let lab = Lab::new("strangers");
+        let _upstream = Upstream::start(server(1), honest);
+        // Each client is a namespace of its own, held open by a process.
+        let clients = ["container", "stranger"]
+            .map(|name| (name, Daemon::start(&mut lab.inside(name, &["unshare", "--net", "sleep", "300"]))));
+        let enter = |name: &str| {
+            let id = clients.iter().find(|(known, _)| *known == name).unwrap().1.id();
+            format!("nsenter --net --target {id}")
+        };
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        for (name, client) in &clients {
+            let path = format!("/proc/{}/ns/net", client.id());
+            assert!(soon(|| std::fs::read_link(&path).is_ok_and(|one| one != own)), "{name}");
+        }
+        lab.sh(&format!(
+            "ip link add resin-dns type bridge; ip address add 10.114.102.1/24 dev resin-dns; ip link set resin-dns up
+             ip link add lan type veth peer name eth0 netns {stranger}; ip address add 10.88.0.1/24 dev lan; ip link set lan up
+             {outside} sh -ec 'ip link set eth0 up; ip address add 10.88.0.2/24 dev eth0; ip route add default via 10.88.0.1'",
+            stranger = clients[1].1.id(),
+            outside = enter("stranger"),
+        ));
+        let _forwarder = lab.by_files("server=10.77.1.1\n", "listen-address=10.88.0.1\n");
+        let from = |client: &str, words: &str| {
+            let mut words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            words.extend(["+time=2".to_owned(), "+tries=1".to_owned()]);
+            let mut line: Vec<String> = enter(client).split(' ').map(str::to_owned).collect();
+            line.push("dig".to_owned());
+            line.append(&mut words);
+            Dig(minke_tests::text(&Command::new(&line[0]).args(&line[1..]).output().unwrap()))
+        };
+        for way in ["", " +tcp"] {
+            assert_eq!(from("stranger", &format!("@10.114.102.1 board.test A{way}")).status(), "", "{way}");
+            // Where the owner lets everybody ask, everybody may.
+            assert_eq!(from("stranger", &format!("@10.88.0.1 board.test A{way}")).answers(), ["192.0.2.7"]);
+            assert_eq!(dig(&format!("@10.114.102.1 board.test A{way}")).answers(), ["192.0.2.7"], "the host");
+        }
+        // A network that is made only now.
+        lab.sh(&format!(
+            "ip link add br-0123456789ab type bridge; ip address add 172.18.0.1/16 dev br-0123456789ab; ip link set br-0123456789ab up
+             ip link add port type veth peer name eth0 netns {container}; ip link set port master br-0123456789ab; ip link set port up
+             {inside} sh -ec 'ip link set eth0 up; ip address add 172.18.0.2/16 dev eth0; ip route add default via 172.18.0.1'",
+            container = clients[0].1.id(),
+            inside = enter("container"),
+        ));
+        for way in ["", " +tcp"] {
+            let asked = format!("@10.114.102.1 board.test A{way}");
+            assert!(soon(|| from("container", &asked).answers() == ["192.0.2.7"]), "{way}");
+            assert_eq!(from("stranger", &asked).status(), "", "{way}");
+        }
+    });
+}
+
 #[test]
 fn the_fallback_is_asked_for_want_of_others_alone() {
     in_namespace(|| {
@@ -232,6 +288,53 @@ fn the_fallback_is_asked_for_want_of_others_alone() {
         let before = fallback.asked().len();
         look_up("null.test", A);
         assert_eq!(fallback.asked().len(), before);
+    });
+}
+
+#[test]
+fn a_vpns_servers_can_be_the_only_ones() {
+    in_namespace(|| {
+        let lab = Lab::new("resolvconf");
+        let network = Upstream::start(server(1), gives(1));
+        let own = Upstream::start(server(2), gives(2));
+        let vpn = Upstream::start(server(3), gives(3));
+        lab.write("run/resolvconf/interface/NetworkManager", "nameserver 10.77.1.1\nsearch lan.test\n");
+        let _forwarder = lab.by_files("server=10.77.1.2\n", "");
+        let binary = release("x86_64");
+        let resolvconf = |input: &str, words: &str| {
+            let script = format!("printf '{input}' | '{}' resolvconf {words}", binary.display());
+            let status = lab.inside("resolvconf", &["sh", "-ec", &script]).status().unwrap();
+            let said = std::fs::read_to_string(lab.path("resolvconf.log")).unwrap();
+            assert!(status.success(), "{words}: {said}");
+            said
+        };
+        let mut number = 0;
+        let mut ask = || {
+            number += 1;
+            last(&look_up(&format!("host-{number}.test"), A))
+        };
+        assert!([[1], [2]].contains(&[ask()[0]]));
+        resolvconf("search office.test\\nnameserver 10.77.1.3\\n", "-x -a tun0");
+        assert!(soon(|| ask() == [3]));
+        let before = (network.asked().len(), own.asked().len());
+        for _ in 0..20 {
+            assert_eq!(ask(), [3]);
+        }
+        assert_eq!(last(&look_up("nas", A)), [3]);
+        assert_eq!((vpn.count("nas.office.test."), vpn.count("nas.lan.test.")), (1, 0));
+        // Not even when they are silent.
+        vpn.set(|_| Vec::new());
+        assert_eq!(look_up("lost.test", A).rcode(), 2);
+        assert_eq!((network.asked().len(), own.asked().len()), before, "others were asked");
+        assert!(resolvconf("", "-l").contains("nameserver 10.77.1.3"));
+        // It goes, and the others are back.
+        resolvconf("", "-d tun0");
+        assert!(soon(|| matches!(ask()[..], [1 | 2])));
+        // Without -x all are equal.
+        vpn.set(gives(3));
+        resolvconf("nameserver 10.77.1.3\\n", "-a tun0");
+        drop((network, own));
+        assert!(soon(|| ask() == [3]));
     });
 }
 

@@ -253,9 +253,9 @@ fn ports_and_ids_cannot_be_foreseen() {
         let ports: BTreeSet<u16> = asked.iter().map(|asked| asked.from.port()).collect();
         let ids: BTreeSet<u16> = asked.iter().map(|asked| asked.message.id).collect();
         let names: BTreeSet<&str> = asked.iter().map(|asked| asked.message.name.as_str()).collect();
-        // 500 of 65,536 by chance: 498 different ones; a few uses of a port are no harm.
+        // 500 of 65,536 by chance: 498 different ones; of the kernel's 28,232 ports 496.
         assert!(ids.len() > MANY - 20, "{} ids", ids.len());
-        assert!(ports.len() > MANY / 8, "{} ports", ports.len());
+        assert!(ports.len() > MANY - 50, "{} ports", ports.len());
         let mixed = names.iter().filter(|name| name.chars().any(|c| c.is_ascii_uppercase())).count();
         assert!(mixed > MANY - 20, "{mixed} names in mixed case");
         // Neither ids nor ports follow each other.
@@ -263,7 +263,7 @@ fn ports_and_ids_cannot_be_foreseen() {
         let (ids, ports) =
             (asked.iter().map(|asked| asked.message.id), asked.iter().map(|asked| asked.from.port()));
         let (ids, ports) = (steps(ids.collect()), steps(ports.collect()));
-        assert!(ids < 10 && ports < MANY / 2, "{ids} neighbouring ids, {ports} neighbouring ports of {MANY}");
+        assert!(ids < 10 && ports < 10, "{ids} neighbouring ids, {ports} neighbouring ports of {MANY}");
     });
 }
 

@@ -1,6 +1,6 @@
 //! The resolvers of C libraries, a validating one, and the servers of others.
 
-use minke_tests::dns_lab::{Dig, Lab, dig, server, server6};
+use minke_tests::dns_lab::{Dig, Lab, dig, kdig, server, server6};
 use minke_tests::{in_namespace, project, run, text};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -55,15 +55,27 @@ fn the_resolvers_of_glibc_and_musl() {
         records.extend((1..=40).map(|number| format!("--host-record=many.test,192.0.2.{number}")));
         let records: Vec<&str> = records.iter().map(String::as_str).collect();
         let _dnsmasq = lab.dnsmasq(server(1), &records);
-        let _forwarder = lab.by_hand(&[server(1)]);
+        // The same by unbound, which has it of knot.
+        let mut zone =
+            "$ORIGIN test.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 300\n@ NS ns\nns A 10.77.1.3\n\
+                        both A 198.18.0.7\nboth AAAA 2001:db8::7\nalias CNAME both\n"
+                .to_owned();
+        zone.extend((1..=40).map(|number| format!("many A 192.0.2.{number}\n")));
+        let _knot = lab.knot(server(3), "test", &zone, false);
+        let lines = " local-zone: \"test.\" nodefault\n local-data-ptr: \"198.18.0.7 300 both.test.\"\n";
+        let stub = "stub-zone:\n name: \"test\"\n stub-addr: 10.77.1.3@53\n";
+        let _unbound = lab.unbound(server(2), lines, stub);
         lab.write("etc/nsswitch.conf", "hosts: files dns\n");
-        for library in ["glibc", "musl"] {
-            let program = resolver(&lab, library);
+        let programs = ["glibc", "musl"].map(|library| (library, resolver(&lab, library)));
+        for (library, program, upstream) in
+            programs.iter().flat_map(|(library, program)| [1, 2].map(|number| (library, program, number)))
+        {
+            let _forwarder = lab.by_hand(&[server(upstream)]);
             for nameserver in ["10.77.0.53", "fd77::53"] {
                 lab.write("etc/resolv.conf", format!("nameserver {nameserver}\noptions timeout:15\n"));
                 for _ in 0..2 {
                     let words =
-                        [&program, "both.test", "alias.test", "nobody.test", "198.18.0.7", "many.test"];
+                        [program, "both.test", "alias.test", "nobody.test", "198.18.0.7", "many.test"];
                     assert!(lab.inside("resolve", &words).status().unwrap().success());
                     let said = std::fs::read_to_string(lab.path("resolve.log")).unwrap();
                     let lines: Vec<&str> = said.lines().collect();
@@ -71,7 +83,7 @@ fn the_resolvers_of_glibc_and_musl() {
                     assert_eq!(
                         set(lines[0]),
                         set("both.test 198.18.0.7 2001:db8::7"),
-                        "{library} {nameserver}"
+                        "{library} {nameserver} {upstream}"
                     );
                     assert_eq!(set(lines[1]), set("alias.test 198.18.0.7 2001:db8::7"), "{library}");
                     assert_eq!(lines[2], "nobody.test none", "{library}");
@@ -80,6 +92,7 @@ fn the_resolvers_of_glibc_and_musl() {
                 }
             }
         }
+        let _forwarder = lab.by_hand(&[server(1)]);
         let mut busybox = Command::new("busybox");
         let said = text(&run(busybox.args(["nslookup", "both.test", "10.77.0.53"])));
         assert!(said.contains("198.18.0.7") && said.contains("2001:db8::7"), "{said}");
@@ -135,9 +148,15 @@ fn what_unbound_and_knot_say_is_what_we_say() {
                     Some(kind) => format!("kinds.test {kind}"),
                     None => name.replacen(' ', ".kinds.test ", 1),
                 };
-                for way in ["", " +tcp", " +dnssec", " +noedns"] {
-                    let theirs = dig(&format!("@{} {question}{way}", upstream.ip()));
-                    let ours = dig(&format!("{question}{way}"));
+                for (client, way) in [
+                    (dig as fn(&str) -> Dig, ""),
+                    (dig, " +tcp"),
+                    (dig, " +dnssec"),
+                    (dig, " +noedns"),
+                    (kdig, ""),
+                ] {
+                    let theirs = client(&format!("@{} {question}{way}", upstream.ip()));
+                    let ours = client(&format!("{question}{way}"));
                     assert_eq!(ours.status(), theirs.status(), "{upstream} {question}{way}");
                     assert_eq!(
                         records(&ours, "ANSWER"),
@@ -162,7 +181,9 @@ fn delv_validates_what_comes_through_us() {
     in_namespace(|| {
         let lab = Lab::new("delv");
         let _knot = lab.knot(server(1), "kinds.test", ZONE, true);
-        let _forwarder = lab.by_hand(&[server(1)]);
+        // It passes on what knot has signed, and validates nothing itself.
+        let stub = "stub-zone:\n name: \"kinds.test\"\n stub-addr: 10.77.1.1@53\n";
+        let _unbound = lab.unbound(server(2), " local-zone: \"test.\" nodefault\n", stub);
         let keys = dig("@10.77.1.1 kinds.test DNSKEY");
         let key = keys.section("ANSWER").first().unwrap_or_else(|| panic!("{keys:?}"))[4].to_owned();
         let fields: Vec<&str> = key.splitn(4, ' ').collect();
@@ -174,6 +195,7 @@ fn delv_validates_what_comes_through_us() {
             fields[3].replace(' ', "")
         );
         lab.write("anchor", anchor);
+        let mut forwarder = None;
         let delv = |words: &str| {
             let mut command = Command::new("delv");
             command
@@ -183,8 +205,13 @@ fn delv_validates_what_comes_through_us() {
             let output = command.output().unwrap();
             format!("{}{}", text(&output), String::from_utf8_lossy(&output.stderr))
         };
-        // Twice: the second time from the cache.
-        for _ in 0..2 {
+        // Twice each: the second time from the cache.
+        for upstream in [1, 1, 2, 2] {
+            if forwarder.as_ref().is_none_or(|(of, _)| *of != upstream) {
+                // The address is free before it is taken anew.
+                drop(forwarder.take());
+                forwarder = Some((upstream, lab.by_hand(&[server(upstream)])));
+            }
             for question in [
                 "web.kinds.test A",
                 "mail.kinds.test AAAA",
@@ -194,13 +221,13 @@ fn delv_validates_what_comes_through_us() {
                 "unknown.kinds.test TYPE65280",
             ] {
                 let said = delv(question);
-                assert!(said.contains("; fully validated"), "{question}: {said}");
+                assert!(said.contains("; fully validated"), "{upstream} {question}: {said}");
             }
             for question in ["web.kinds.test AAAA", "below.web.kinds.test A"] {
                 let said = delv(question);
                 assert!(
                     said.contains("fully validated") && said.contains("negative response"),
-                    "{question}: {said}"
+                    "{upstream} {question}: {said}"
                 );
             }
         }

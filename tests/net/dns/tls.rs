@@ -5,10 +5,11 @@ use super::upstream::{Act, Upstream};
 use super::{GOOD, addresses, honest, look_up_in_system as look_up};
 use minke_tests::dns_lab::{Lab, dig, kdig, server, soon};
 use minke_tests::{Daemon, in_namespace};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 /// An authority, believed by the forwarder, and certificates for `dns.test` and 10.77.1.1: one that is good, one that
-/// has expired, one for another name, one that nobody has signed.
+/// has expired, one that is not valid yet, one for another name, one that nobody has signed.
 fn authority(lab: &Lab) {
     lab.sh(
         "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\ndefault_md=sha256\\npolicy=p\\n\
@@ -25,7 +26,7 @@ fn authority(lab: &Lab) {
            openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in $1.csr -out $1.pem -notext -extensions $2 \
              -startdate $(day $3) -enddate $(day $4) 2>/dev/null
          }
-         issue good x -9 +9; issue expired x -9 -1; issue other y -9 +9
+         issue good x -9 +9; issue expired x -9 -1; issue early x +9 +90; issue other y -9 +9
          openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own.key -out own.pem -subj /CN=own \
            -addext subjectAltName=DNS:dns.test,IP:10.77.1.1 -days 9 2>/dev/null
          cp ca.pem etc/ssl/certs/ca-certificates.crt
@@ -88,6 +89,42 @@ fn a_server_with_a_wrong_certificate_is_told_nothing() {
     });
 }
 
+/// Also where a real-time clock has a plausible time: it may be wrong, and time servers have names.
+#[test]
+fn until_the_clock_is_confirmed_a_certificate_s_dates_are_no_verdict() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-clock");
+        authority(&lab);
+        let strict = "server=tls://10.77.1.1#dns.test\n";
+        for mark in ["", ": >run/systemd/timesync/rtc"] {
+            lab.sh(&format!("rm -f run/systemd/timesync/*; {mark}"));
+            let _unbound = unbound(&lab, "early");
+            let forwarder = lab.by_files(strict, "");
+            assert!(soon(|| addresses(&look_up("time.test", A)) == [GOOD]), "{mark}: {}", forwarder.log());
+            // Now it is one, and the session of before ends.
+            lab.write("run/systemd/timesync/synchronized", "test");
+            let mut number = 0;
+            let mut is_refused = || {
+                number += 1;
+                look_up(&format!("secret-{number}.test"), A).rcode() == 2
+            };
+            assert!(soon(&mut is_refused), "{mark}: {}", forwarder.log());
+            assert!(
+                soon(|| forwarder.log().contains("the certificate is valid from")),
+                "{}",
+                forwarder.log()
+            );
+        }
+        // Nothing else is forgiven.
+        for certificate in ["other", "own"] {
+            lab.sh("rm -f run/systemd/timesync/*");
+            let _unbound = unbound(&lab, certificate);
+            let forwarder = lab.by_files(strict, "");
+            assert_eq!(look_up("secret.test", A).rcode(), 2, "{certificate}: {}", forwarder.log());
+        }
+    });
+}
+
 #[test]
 fn without_a_name_any_certificate_is_better_than_none() {
     in_namespace(|| {
@@ -111,6 +148,58 @@ fn without_a_name_any_certificate_is_better_than_none() {
         let _forwarder = lab.by_files("server=tls://10.77.1.1\n", "");
         assert_eq!(addresses(&look_up("plain.test", A))[0].octets()[3], 8);
         assert!(plain.asked().len() > before);
+    });
+}
+
+/// Who takes the connection and says nothing holds nobody up for long.
+#[test]
+fn a_server_that_says_nothing_by_tls_gives_way() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-silent");
+        authority(&lab);
+        let secure = SocketAddr::new(server(1).ip(), 853);
+        // The kernel takes connections for who never looks at them.
+        let _silent = TcpListener::bind(secure).unwrap();
+        let plain = Upstream::start(server(1), |asked| {
+            vec![Act::Say(Reply::to(&asked.query, ANSWER).own(A, 300, &[192, 0, 2, 8]).0)]
+        });
+        let next = Upstream::start(server(2), honest);
+        // Strict: the next server, and nothing of it by the plain way.
+        let forwarder = lab.by_files("server=tls://10.77.1.1#dns.test\nserver=10.77.1.2\n", "");
+        for number in 0..10 {
+            let begun = Instant::now();
+            assert_eq!(
+                addresses(&look_up(&format!("strict-{number}.test"), A)),
+                [GOOD],
+                "{}",
+                forwarder.log()
+            );
+            println!("strict, question {number}: {:?}", begun.elapsed());
+        }
+        assert!(soon(|| forwarder.log().contains("no answer in time")), "{}", forwarder.log());
+        drop(forwarder);
+        // Nobody else: it is told.
+        let forwarder = lab.by_files("server=tls://10.77.1.1#dns.test\n", "");
+        assert_eq!(look_up("alone.test", A).rcode(), 2, "{}", forwarder.log());
+        assert!(plain.asked().is_empty(), "{:?}", plain.asked().first());
+        assert_eq!(next.count("alone.test."), 0);
+        drop(forwarder);
+        // Opportunistic: the plain way, once it has had its second.
+        let forwarder = lab.by_files("server=tls://10.77.1.1\n", "");
+        let begun = Instant::now();
+        let first = addresses(&look_up("first.test", A));
+        assert_eq!(first.first().map(|address| address.octets()[3]), Some(8), "{}", forwarder.log());
+        let span = begun.elapsed();
+        println!("opportunistic: {span:?}");
+        assert!(span > Duration::from_millis(900), "not tried: {span:?}");
+        let begun = Instant::now();
+        for number in 0..20 {
+            let answer = addresses(&look_up(&format!("later-{number}.test"), A));
+            assert_eq!(answer.first().map(|address| address.octets()[3]), Some(8));
+        }
+        // It is not tried again for each.
+        assert!(begun.elapsed() < Duration::from_secs(18), "{:?}", begun.elapsed());
+        forwarder.lives();
     });
 }
 

@@ -52,18 +52,32 @@ pub struct Upstream {
 impl Upstream {
     /// Serves at `address` over UDP and TCP, in this thread's network namespace.
     pub fn start(address: SocketAddr, play: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static) -> Self {
-        let udp = UdpSocket::bind(address).unwrap_or_else(|error| panic!("UDP {address}: {error}"));
-        udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let tcp = TcpListener::bind(address).unwrap_or_else(|error| panic!("TCP {address}: {error}"));
         tcp.set_nonblocking(true).unwrap();
+        Self::by(address, Some(tcp), play)
+    }
+
+    /// Serves over UDP alone: who comes by TCP is refused.
+    pub fn without_tcp(
+        address: SocketAddr,
+        play: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        Self::by(address, None, play)
+    }
+
+    fn by(
+        address: SocketAddr,
+        tcp: Option<TcpListener>,
+        play: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        let udp = UdpSocket::bind(address).unwrap_or_else(|error| panic!("UDP {address}: {error}"));
+        udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let play: Arc<Mutex<Play>> = Arc::new(Mutex::new(Arc::new(play)));
         let (asked, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let part = Part { asked: Arc::clone(&asked), play: Arc::clone(&play), stop: Arc::clone(&stop) };
         let other = part.clone();
-        let threads = vec![
-            std::thread::spawn(move || part.datagrams(udp)),
-            std::thread::spawn(move || other.listen(&tcp)),
-        ];
+        let mut threads = vec![std::thread::spawn(move || part.datagrams(udp))];
+        threads.extend(tcp.map(|tcp| std::thread::spawn(move || other.listen(&tcp))));
         Self { asked, play, stop, threads }
     }
 

@@ -3,9 +3,9 @@
 use super::services::LIMIT;
 use minke_applet::{errln, log, outln};
 use minke_config::Config;
-use minke_control::time;
+use minke_control::time::{self, Woken};
 use minke_http::client::Body;
-use minke_http::{Client, Trust, Url};
+use minke_http::{Client, Error, Trust, Url};
 use minke_sys::clock;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How long the cloud may stay silent, and how long one attempt may take altogether.
 const SILENCE: Duration = Duration::from_secs(30);
 const ATTEMPT: Duration = Duration::from_secs(90);
+
+/// How long a join whose cloud's certificate has the wrong dates waits for a clock that knows better.
+const CLOCK_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long to wait before the next attempt, when so much was waited already; both in seconds.
 fn pause(waited: u64) -> u64 {
@@ -26,7 +29,8 @@ fn pause(waited: u64) -> u64 {
 }
 
 /// Gets the configuration that the cloud of `config` has for this device. With `patient` a failed transport is tried
-/// again until it works; an answer, of whatever status, ends it.
+/// again until it works; an answer, of whatever status, ends it. Else it is tried again only when the clock was not confirmed
+/// yet and contradicts the certificate's dates, once it is.
 pub(crate) fn fetch(config: &Config, root: &Path, patient: bool) -> Result<Vec<u8>, String> {
     let endpoint = config.string("apiEndpoint").unwrap_or_default();
     let text = format!("{}/os/v1/config", endpoint.trim_end_matches('/'));
@@ -42,8 +46,9 @@ pub(crate) fn fetch(config: &Config, root: &Path, patient: bool) -> Result<Vec<u
         .with_deadline(ATTEMPT)
         .with_limit(LIMIT);
     outln!("Fetching service configuration from {text}...");
-    let (mut waited, mut told) = (0, String::new());
+    let (mut waited, mut told, mut again) = (0, String::new(), true);
     loop {
+        let is_doubtful = time::is_doubtful();
         match client.request("GET", url.target, &[("Authorization", &bearer)], Body::None) {
             Ok(answer) if answer.status == 200 => {
                 outln!("Service configuration retrieved");
@@ -51,12 +56,20 @@ pub(crate) fn fetch(config: &Config, root: &Path, patient: bool) -> Result<Vec<u
             }
             Ok(answer) => return Err(format!("{text} answered with status {}", answer.status)),
             Err(error) => {
+                let by_dates = matches!(&error, Error::Certificate(distrusted) if distrusted.is_by_dates());
                 let error = match error.is_timeout() {
                     true => format!("{text}: no answer in time"),
                     false => error.to_string(),
                 };
                 if !patient {
-                    return Err(error);
+                    if !(by_dates && is_doubtful && std::mem::take(&mut again)) {
+                        return Err(error);
+                    }
+                    errln!("{error}; trying again when another clock has confirmed that");
+                    if time::wait(time::is_synchronized, CLOCK_LIMIT, None) != Woken::Holds {
+                        return Err(error);
+                    }
+                    continue;
                 }
                 if error != told {
                     errln!("{error}; trying again");

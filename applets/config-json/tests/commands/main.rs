@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod boot_copies;
+mod clock;
 mod dispatch;
 mod os_config;
 mod root_ca;

@@ -13,17 +13,22 @@ const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../image/files/os-c
 const CONFIG: &str = "etc/openvpn/openvpn.conf";
 const CA: &str = "etc/openvpn/ca.crt";
 
-struct Cloud {
+pub(crate) struct Cloud {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Cloud {
     fn start(device: &Device, port: u16) -> Self {
+        Self::with(device, port, "server")
+    }
+
+    /// With a certificate and key of this name in the folder `authority`.
+    pub(crate) fn with(device: &Device, port: u16, certificate: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands/cloud.py");
         let mut child = Command::new("/usr/bin/python3")
             .arg(script)
-            .args(["server.pem", "server.key", &port.to_string()])
+            .args([format!("{certificate}.pem"), format!("{certificate}.key"), port.to_string()])
             .current_dir(device.0.0.join("authority"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -47,7 +52,7 @@ impl Drop for Cloud {
 }
 
 /// A device whose system knows the cloud's authority.
-fn device(name: &str) -> Device {
+pub(crate) fn device(name: &str) -> Device {
     let device = Device::new(name);
     let root = &device.0.0;
     for folder in ["authority", "etc/ssl/certs", "etc/openvpn"] {
@@ -67,7 +72,7 @@ fn device(name: &str) -> Device {
 }
 
 impl Device {
-    fn managed(&self, endpoint: &str, more: &str) {
+    pub(crate) fn managed(&self, endpoint: &str, more: &str) {
         self.put(format!(
             r#"{{"uuid":"{UUID}","apiEndpoint":"{endpoint}","deviceType":"pi","deviceApiKey":"k1"{more}}}"#
         ));

@@ -8,7 +8,7 @@ mod read;
 mod watch;
 
 pub(crate) use parse::{EXCLUSIVE_MARK, Reader, server};
-pub(crate) use read::{CONF_FLAG, LISTEN_FLAG, ROOT_FLAG, Source, UPSTREAM_FLAG};
+pub(crate) use read::{CONF_FLAG, LISTEN_FLAG, ROOT_FLAG, Source, UPSTREAM_FLAG, near};
 pub(crate) use watch::Watch;
 
 use minke_wire::dns::Name;
@@ -20,6 +20,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub(crate) const PORT: u16 = 53;
 /// The port of DNS over TLS (RFC 7858 §3.1).
 pub(crate) const TLS_PORT: u16 = 853;
+
+/// Where containers ask (spec os §7.3), and nobody else.
+pub(crate) const CONTAINERS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 114, 102, 1)), PORT);
 
 /// The most servers of a group; what is named after them is told in the log and left out.
 pub(crate) const MOST_SERVERS: usize = 16;
@@ -154,10 +157,7 @@ impl Default for Cache {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            listen: vec![
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), PORT),
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 114, 102, 1)), PORT),
-            ],
+            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), PORT), CONTAINERS],
             groups: vec![Vec::new()],
             fallback: vec![
                 Server::plain(IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))),

@@ -3,8 +3,8 @@
 use super::parse::Reader;
 use super::{Settings, Subnet, parse};
 use minke_applet::{Args, Flag, log};
-use minke_sys::file;
 use minke_sys::netlink::Route;
+use minke_sys::{Result as Outcome, file};
 use minke_wire::text;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -185,6 +185,19 @@ pub(super) fn interfaces() -> Vec<Subnet> {
         }
     }
     subnets
+}
+
+/// Where containers are, and this host itself: the subnets of its bridges, and each of its addresses alone.
+pub(crate) fn near() -> Outcome<Vec<Subnet>> {
+    let mut route = Route::new()?;
+    let links = route.links()?;
+    let mut subnets = Vec::new();
+    for found in route.addresses()? {
+        let bridge =
+            links.iter().any(|link| link.index == found.interface && link.kind.as_deref() == Some("bridge"));
+        subnets.push(Subnet { address: found.address, bits: if bridge { found.prefix } else { u8::MAX } });
+    }
+    Ok(subnets)
 }
 
 /// The index of an interface.

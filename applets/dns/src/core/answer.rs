@@ -76,7 +76,7 @@ pub(super) fn believe(
     let chain = Chain::of(&message, &question);
     let mut writer = Writer::new(out, usize::from(u16::MAX), 0, Flags::QR);
     writer.question(question.name, question.kind, question.class);
-    let mut kept = Kept { limits, least: u32::MAX, unrelated: 0 };
+    let mut kept = Kept { limits, least: u32::MAX, unrelated: 0, lost: false };
     let (mut positive, mut private) = (false, false);
     for record in message.answers() {
         if !chain.wants(&record, &question, key) {
@@ -116,6 +116,10 @@ pub(super) fn believe(
             denied = Some(record.ttl.min(soa.minimum));
         }
         kept.copy(&mut writer, Section::Authority, &record);
+    }
+    if kept.lost {
+        // Names that may not be compressed were, and written out they do not fit a message any more. A part is no answer.
+        return Err(Refusal::Failed(Rcode::SERVFAIL));
     }
     if referral && negative && denied.is_none() && !message.header.flags.has(Flags::RA) {
         // It names others instead of asking them: no server for us.
@@ -164,6 +168,8 @@ struct Kept<'a> {
     /// The least time to live.
     least: u32,
     unrelated: u32,
+    /// Some record had no room.
+    lost: bool,
 }
 
 impl Kept<'_> {
@@ -171,7 +177,7 @@ impl Kept<'_> {
         let (min, max) = (seconds(self.limits.min_ttl), seconds(self.limits.max_ttl));
         let ttl = record.ttl.max(min).min(max.max(min));
         self.least = self.least.min(ttl);
-        writer.copy(section, record, ttl);
+        self.lost |= !writer.copy(section, record, ttl);
     }
 }
 

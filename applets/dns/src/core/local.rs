@@ -102,6 +102,9 @@ impl Local {
         if let Some(known) = special(name) {
             return known;
         }
+        if address.as_ref().is_some_and(|address| address.link) {
+            return Known::Mdns;
+        }
         if settings.private_reverse && address.is_some_and(|address| address.private) {
             return Known::NoName;
         }
@@ -298,7 +301,7 @@ impl Wants {
 /// | name | | |
 /// |---|---|---|
 /// | `localhost` | this host | RFC 6761 §6.3 |
-/// | `local` | mDNS | RFC 6762 §3 |
+/// | `local` | mDNS, as for reverse names of link-local addresses | RFC 6762 §3, §4 |
 /// | `invalid`, `onion`, `alt` | do not exist | RFC 6761 §6.4, RFC 7686, RFC 9476 |
 /// | `resolver.arpa` | has no records: no server here is found that way | RFC 9462 §6.4 |
 ///
@@ -333,6 +336,8 @@ struct Reverse {
     whole: Option<IpAddr>,
     /// It lies in a zone that no server of the Internet has (RFC 6303 §4, RFC 7793).
     private: bool,
+    /// It lies in a zone of the link, which `mdns` knows (RFC 6762 §4).
+    link: bool,
 }
 
 /// What a reverse name stands for; `None` for any other name.
@@ -362,7 +367,8 @@ fn reverse(name: &Name) -> Option<Reverse> {
     });
     let first = bits.wrapping_shl(32u32.saturating_sub(known)) >> known.saturating_sub(32);
     let private = is_private(six, first as u32, known, false) || six && known == most && bits <= 1;
-    Some(Reverse { whole, private })
+    let link = known >= 12 && if six { first >> 22 == 0xFE80 >> 6 } else { first >> 16 == 0xA9FE };
+    Some(Reverse { whole, private, link })
 }
 
 fn digits(label: &[u8], base: u32) -> Option<u32> {

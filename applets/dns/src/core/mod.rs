@@ -87,10 +87,21 @@ pub(crate) enum Step {
     Refresh(Route),
     /// A server is to be asked.
     Forward(Route),
-    /// `mdns` is to be asked; what it says goes to [`Resolver::found`].
-    Mdns(Key),
+    /// `mdns` is to be asked; what it says goes to [`Resolver::found`]. The number is for [`Asked::search`].
+    Mdns(Key, u8),
     /// Nothing: it is no query.
     Drop,
+}
+
+impl Step {
+    /// For [`Asked::search`] of the client that waits.
+    pub(crate) fn search(&self) -> u8 {
+        match self {
+            Self::Forward(route) => route.search,
+            Self::Mdns(_, search) => *search,
+            Self::Answered | Self::Refresh(_) | Self::Drop => 0,
+        }
+    }
 }
 
 /// Who is asked for what.
@@ -229,7 +240,9 @@ impl Resolver {
         self.counters.queries = self.counters.queries.saturating_add(1);
         let step = self.step(now, asked, Mode::Ask, out);
         match &step {
-            Step::Forward(_) | Step::Mdns(_) => self.counters.misses = self.counters.misses.saturating_add(1),
+            Step::Forward(_) | Step::Mdns(..) => {
+                self.counters.misses = self.counters.misses.saturating_add(1);
+            }
             Step::Refresh(_) => self.counters.prefetches = self.counters.prefetches.saturating_add(1),
             Step::Answered | Step::Drop => {}
         }

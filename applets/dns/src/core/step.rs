@@ -46,6 +46,8 @@ enum Stand {
     Done(Step),
     /// It does not exist.
     Missing,
+    /// It is a name of the link, of which nobody has told such a record; others it may have.
+    Nothing,
 }
 
 impl Resolver {
@@ -74,6 +76,7 @@ impl Resolver {
             Known::Alias(target) => match self.stand_in(now, (asked, mode), &query, &target, 0, out) {
                 Stand::Done(step) => step,
                 Stand::Missing => self.tell(&query, Rcode::NXDOMAIN, out),
+                Stand::Nothing => self.tell(&query, Rcode::NOERROR, out),
             },
             Known::Addresses(addresses) => {
                 self.tell_records(&query, name.as_ref(), None, &addresses, &[], out)
@@ -103,7 +106,7 @@ impl Resolver {
         match (mode, group) {
             (Mode::Stale, _) => Step::Drop,
             (Mode::Reply, _) => self.tell(query, Rcode::SERVFAIL, out),
-            (Mode::Ask, None) => Step::Mdns(key.to_key()),
+            (Mode::Ask, None) => Step::Mdns(key.to_key(), asked.search),
             (Mode::Ask, Some(group)) => {
                 Step::Forward(Route { group, key: key.to_key(), stale, search: asked.search })
             }
@@ -121,6 +124,7 @@ impl Resolver {
         out: &mut Vec<u8>,
     ) -> Step {
         let count = self.settings.search.len();
+        let mut missing = Rcode::NXDOMAIN;
         for index in 0..count {
             let Some(target) = self.settings.search.get(index).and_then(|domain| name.join(domain)) else {
                 continue;
@@ -129,10 +133,12 @@ impl Resolver {
             match self.stand_in(now, (asked, mode), query, &target, place, out) {
                 Stand::Done(step) => return step,
                 Stand::Missing => {}
+                // "No such name" would be one too many for who asks for both kinds of addresses.
+                Stand::Nothing => missing = Rcode::NOERROR,
             }
         }
         let Some(group) = group else {
-            return if mode == Mode::Stale { Step::Drop } else { self.tell(query, Rcode::NXDOMAIN, out) };
+            return if mode == Mode::Stale { Step::Drop } else { self.tell(query, missing, out) };
         };
         let key = query.key(name.as_wire());
         let last = u8::try_from(count).unwrap_or(u8::MAX).saturating_add(1);
@@ -155,7 +161,8 @@ impl Resolver {
     ) -> Stand {
         let Some((name, _)) = NameRef::read(query.question, 0) else { return Stand::Missing };
         let group = match self.local.look(&self.settings, asked.from, target, query.kind) {
-            Known::Ask(group) => group,
+            Known::Ask(group) => Some(group),
+            Known::Mdns => None,
             Known::Addresses(addresses) => {
                 return Stand::Done(self.tell_records(query, name, Some(target), &addresses, &[], out));
             }
@@ -164,6 +171,7 @@ impl Resolver {
         let key = query.key(target.as_wire());
         match self.lookup(now, key.bytes(), mode) {
             Ok(hit) if Rcode(hit.meta.code.into()) == Rcode::NXDOMAIN => Stand::Missing,
+            Ok(hit) if group.is_none() && hit.meta.negative => Stand::Nothing,
             Ok(hit) if !hit.meta.is_answer() => {
                 let start = query.begin(out);
                 let saying = self.saying(&hit);
@@ -176,10 +184,14 @@ impl Resolver {
             }
             Err(_) if mode == Mode::Stale => Stand::Done(Step::Drop),
             // It was asked for, and the answer could not be kept: there was none.
+            Err(_) if place < asked.search && group.is_none() => Stand::Nothing,
             Err(_) if place < asked.search => Stand::Missing,
             Err(stale) => {
-                let search = place.saturating_add(1);
-                Stand::Done(Step::Forward(Route { group, key: key.to_key(), stale, search }))
+                let (key, search) = (key.to_key(), place.saturating_add(1));
+                Stand::Done(match group {
+                    Some(group) => Step::Forward(Route { group, key, stale, search }),
+                    None => Step::Mdns(key, search),
+                })
             }
         }
     }
@@ -260,12 +272,13 @@ impl Resolver {
             LOCAL_TTL,
             &Data::Cname(target.as_ref()),
         );
+        let mut whole_fits = true;
         if let Some(message) = Message::parse(&whole) {
             for record in message.answers() {
-                writer.copy(Section::Answer, &record, record.ttl);
+                whole_fits &= writer.copy(Section::Answer, &record, record.ttl);
             }
             for record in message.authorities() {
-                writer.copy(Section::Authority, &record, record.ttl);
+                whole_fits &= writer.copy(Section::Authority, &record, record.ttl);
             }
             for record in message.additionals() {
                 writer.copy(Section::Additional, &record, record.ttl);
@@ -273,6 +286,11 @@ impl Resolver {
         }
         saying.counts = [writer.count(1), writer.count(2), writer.count(3)];
         query.finish(out, start, &saying);
+        if !whole_fits {
+            // With the alias it is longer than a message may be. A part is no answer.
+            out.truncate(start);
+            query.error(Rcode::SERVFAIL, out);
+        }
         if whole.capacity() <= super::LARGE {
             self.scratch = whole;
         }

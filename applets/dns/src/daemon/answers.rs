@@ -28,7 +28,7 @@ impl Daemon {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
                     // The server's host says that nobody listens there, or a router that there is no way.
-                    self.end(token, token.part());
+                    self.end(token, token.part(), Sent::Over);
                     self.failed_at(token, server, false, now);
                     return self.advance(token, now);
                 }
@@ -49,9 +49,9 @@ impl Daemon {
         }
     }
 
-    fn end(&mut self, token: Token, part: usize) {
+    fn end(&mut self, token: Token, part: usize, end: Sent) {
         if let Some(attempt) = self.questions.get_mut(token).and_then(|one| one.attempts.get_mut(part)) {
-            attempt.way = Sent::Over;
+            attempt.way = end;
         }
     }
 
@@ -90,7 +90,7 @@ impl Daemon {
                     self.failed_at(token, server, true, now);
                     self.advance(token, now);
                 } else if attempt.strays >= MOST_STRAYS {
-                    self.change_way(token, part, now);
+                    self.change_way(token, part, Sent::Over, now);
                 }
             }
             // By TCP nobody could have guessed: the server does so.
@@ -104,10 +104,15 @@ impl Daemon {
                 self.failed_at(token, server, true, now);
                 self.advance(token, now);
             }
-            Err(Refusal::Letters) => self.change_way(token, part, now),
+            Err(Refusal::Letters) => {
+                // What its connection's silence says of it is told later.
+                health.lives(now);
+                let end = if dns::has_capitals(&attempt.sent) { Sent::Misspelt } else { Sent::Over };
+                self.change_way(token, part, end, now);
+            }
             Err(Refusal::Truncated) => {
                 health.has_spoken(now, sent);
-                self.change_way(token, part, now);
+                self.change_way(token, part, Sent::Over, now);
             }
             Err(Refusal::NoEdns) => {
                 let again = upstream.edns;
@@ -134,14 +139,15 @@ impl Daemon {
         }
     }
 
-    /// The same question to the same server, by a connection.
-    fn change_way(&mut self, token: Token, part: usize, now: Micros) {
+    /// The same question to the same server, by a connection; the attempt by datagram ends as `end`.
+    fn change_way(&mut self, token: Token, part: usize, end: Sent, now: Micros) {
         let attempt = self.questions.get_mut(token).and_then(|one| one.attempts.get(part));
         let Some(server) = attempt.map(|attempt| attempt.server) else { return };
-        self.end(token, part);
+        self.end(token, part, end);
         self.counts.by_tcp = self.counts.by_tcp.wrapping_add(1);
         if self.questions.get_mut(token).is_some_and(|question| !question.done)
             && !self.send_by_link(token, server, now)
+            && !self.send_small(token, server, now)
         {
             self.failed_at(token, server, true, now);
             self.advance(token, now);
@@ -163,6 +169,8 @@ impl Daemon {
         }
         let sent = if again {
             self.send_by_link(token, server, now)
+        } else if self.send_small(token, server, now) {
+            true
         } else {
             // Opportunistic TLS has the plain way.
             let way = self.upstreams.all.get(server).map_or(Way::None, |upstream| upstream.way(now));
@@ -179,6 +187,23 @@ impl Daemon {
         if !sent {
             self.failed_at(token, server, true, now);
             self.advance(token, now);
+        }
+    }
+
+    /// By datagram without capitals, where the server has answered with other letters than were asked with and there is no
+    /// connection to it: it writes all letters small, and from now on is asked so. `false`: that is not what is wrong.
+    fn send_small(&mut self, token: Token, server: usize, now: Micros) -> bool {
+        let misspelt =
+            |attempt: &&mut Attempt| attempt.server == server && matches!(attempt.way, Sent::Misspelt);
+        let question = self.questions.get_mut(token);
+        let attempt = question.and_then(|question| question.attempts.iter_mut().find(misspelt));
+        let Some(attempt) = attempt else { return false };
+        attempt.way = Sent::Over;
+        let Some(upstream) = self.upstreams.all.get_mut(server) else { return false };
+        upstream.letters = false;
+        match upstream.way(now) {
+            Way::Datagram(address) => self.send_datagram(token, server, address, now),
+            _ => false,
         }
     }
 }

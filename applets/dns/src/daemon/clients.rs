@@ -50,7 +50,10 @@ impl Daemon {
         for _ in 0..MOST_CLIENTS {
             let Some(listener) = self.listener(place) else { return };
             let Ok((socket, from)) = listener.tcp.accept() else { return };
-            if minke_sys::channel::set_nonblocking(&socket, true).is_err() || !self.make_room(from) {
+            if minke_sys::channel::set_nonblocking(&socket, true).is_err()
+                || !self.may_ask(place, from.ip(), now)
+                || !self.make_room(from)
+            {
                 continue;
             }
             let Some(token) = self.clients.next() else { continue };
@@ -125,7 +128,7 @@ impl Daemon {
                 // Nobody who means it sends such a thing.
                 Step::Drop => return drop(self.clients.remove(token)),
                 step => {
-                    let search = if let Step::Forward(route) = &step { route.search } else { 0 };
+                    let search = step.search();
                     self.wait(step, Waiter { via: Via::Connection(token), from, query, search }, now);
                 }
             }

@@ -95,7 +95,7 @@ impl Daemon {
         let upstream = self.upstreams.all.get(server);
         let provisional =
             upstream.and_then(|upstream| upstream.link.as_ref()).is_some_and(|link| link.provisional);
-        if provisional && time::is_sane() {
+        if provisional && time::is_synchronized() {
             self.end_link(server, &End::Closed, now);
         }
     }
@@ -214,7 +214,7 @@ impl Daemon {
 /// checked all the same, and the session ends when the time is known.
 fn moment(end: &End, provisional: bool) -> Option<Micros> {
     match end {
-        End::Tls(error) if !provisional && !time::is_sane() => match &**error {
+        End::Tls(error) if !provisional && !time::is_synchronized() => match &**error {
             Error::Certificate(distrusted) => {
                 distrusted.clock_to_try(build().time, LATEST).map(Micros::from_secs)
             }

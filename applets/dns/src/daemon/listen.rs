@@ -2,18 +2,22 @@
 
 use super::slots::{Owner, Token};
 use super::{Daemon, LONGEST_QUERY, Via, Waiter};
+use crate::config::{CONTAINERS, near};
 use crate::core::{Asked, Step};
 use minke_sys::batch::{BATCH, Datagram, Inbox, listen_tcp, listen_udp};
 use minke_sys::event::Interest;
 use minke_sys::{Result, socket};
 use minke_wire::micros::Micros;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 /// How many batches of one listener are answered in a row.
 const ROUNDS: usize = 8;
 /// Room for datagrams that wait while the loop is busy, in bytes of the kernel's memory.
 const QUEUE: usize = 1 << 20;
+
+/// How often the networks are looked at because of strangers.
+const NEAR: Micros = Micros::from_secs(1);
 
 /// An address where clients ask.
 #[derive(Debug)]
@@ -24,13 +28,10 @@ pub(super) struct Listening {
 }
 
 impl Daemon {
-    /// Listens at these addresses and no others. Sockets of addresses that stay are not touched. The error is the last
-    /// one; the other addresses are served all the same.
+    /// Listens at these addresses and no others. Sockets of addresses that stay are not touched. The error is the first
+    /// one; the other addresses are served all the same, and so are those that are not named any more.
     pub(super) fn listen(&mut self, addresses: &[SocketAddr]) -> Result<()> {
         self.flush_late();
-        for slot in &mut self.listeners {
-            *slot = slot.take().filter(|listener| addresses.contains(&listener.address));
-        }
         let mut result = Ok(());
         for address in addresses {
             if !self.listeners.iter().flatten().any(|listener| listener.address == *address) {
@@ -38,7 +39,11 @@ impl Daemon {
                 result = result.and(opened);
             }
         }
-        result
+        result?;
+        for slot in &mut self.listeners {
+            *slot = slot.take().filter(|listener| addresses.contains(&listener.address));
+        }
+        Ok(())
     }
 
     fn watch_listener(&mut self, listener: Listening) -> Result<()> {
@@ -55,6 +60,32 @@ impl Daemon {
 
     pub(super) fn listener(&self, place: usize) -> Option<&Listening> {
         self.listeners.get(place)?.as_ref()
+    }
+
+    /// Whether somebody at this address may ask there. The kernel takes what is for an address of this host by whatever
+    /// interface it comes, so a host of the network that has a route would reach the address of the containers; theirs are in
+    /// the subnets of bridges.
+    pub(super) fn may_ask(&mut self, place: usize, from: IpAddr, now: Micros) -> bool {
+        let guarded = self.watch.is_some()
+            && self.listener(place).is_some_and(|listener| listener.address == CONTAINERS);
+        if !guarded || from.is_loopback() || self.is_near(from) {
+            return true;
+        }
+        if now < self.near_until {
+            return false;
+        }
+        // It may be a container of a network that has just been made.
+        self.near_until = now.saturating_add(NEAR);
+        match near() {
+            Ok(near) => self.near = near,
+            // Names are worth more than a second wall.
+            Err(_) => return true,
+        }
+        self.is_near(from)
+    }
+
+    fn is_near(&self, from: IpAddr) -> bool {
+        self.near.iter().any(|subnet| subnet.holds(from))
     }
 
     /// Answers what has come to a listener.
@@ -90,6 +121,9 @@ impl Daemon {
 
     fn datagram(&mut self, place: usize, datagram: &Datagram<'_>, now: Micros) {
         let Datagram { bytes: query, from, to } = *datagram;
+        if !self.may_ask(place, from.ip(), now) {
+            return;
+        }
         let asked = Asked { from: from.ip(), query, udp: true, search: 0 };
         match self.resolver.ask(now, &asked, self.outbox.buffer()) {
             Step::Answered => self.outbox.push(from, to),
@@ -99,7 +133,7 @@ impl Daemon {
             }
             Step::Drop => {}
             step => {
-                let search = if let Step::Forward(route) = &step { route.search } else { 0 };
+                let search = step.search();
                 let waiter = Waiter { via: Via::Datagram(place, to), from, query: query.to_vec(), search };
                 self.wait(step, waiter, now);
             }

@@ -11,7 +11,7 @@ mod report;
 pub(crate) mod slots;
 pub(crate) mod stream;
 
-use crate::config::{Settings, Source, Watch};
+use crate::config::{Settings, Source, Subnet, Watch};
 use crate::core::{Asked, Resolver, Step};
 use crate::upstream::servers::Upstreams;
 use clients::Client;
@@ -103,6 +103,9 @@ struct Daemon {
     local: Slots<Local>,
     generation: u32,
     counts: report::Counts,
+    /// Who may ask where containers do, and until when others are not looked for among new networks.
+    near: Vec<Subnet>,
+    near_until: Micros,
 }
 
 /// `dns serve`.
@@ -194,6 +197,8 @@ impl Daemon {
             local: Slots::new(Owner::Local, MOST_LOCAL),
             generation: 0,
             counts: report::Counts::default(),
+            near: Vec::new(),
+            near_until: Micros::ZERO,
         };
         if let Err(error) = daemon.listen(&settings.listen) {
             // One address that somebody else has is no reason to leave the others alone.
@@ -255,6 +260,8 @@ impl Daemon {
     /// Reads the settings again. Clients that wait are looked after by the new ones.
     fn reload(&mut self, now: Micros) {
         let settings = Rc::new(self.source.read());
+        self.near.clear();
+        self.near_until = Micros::ZERO;
         self.apply(&settings, now);
     }
 
@@ -266,7 +273,10 @@ impl Daemon {
         self.resolver.apply(Rc::clone(settings));
         self.upstreams.set(settings);
         if let Err(error) = self.listen(&settings.listen) {
-            log::error(format_args!("{error}"));
+            // The right to listen at port 53 was given up at the start.
+            log::error(format_args!(
+                "{error}; restart dnsmasq.service for other addresses; until then the old ones are served"
+            ));
         }
         if !told {
             log_servers(settings);
@@ -307,7 +317,7 @@ impl Daemon {
     fn wait(&mut self, step: Step, waiter: Waiter, now: Micros) {
         let refused = match step {
             Step::Forward(route) => self.begin(route, Some(waiter), now),
-            Step::Mdns(key) => self.ask_local(key, waiter, now),
+            Step::Mdns(key, _) => self.ask_local(key, waiter, now),
             Step::Answered | Step::Refresh(_) | Step::Drop => None,
         };
         if let Some(waiter) = refused {
@@ -340,9 +350,7 @@ impl Daemon {
         }
         // Only now: what is asked next may be answered at once, and is another answer then.
         for (step, mut waiter) in further {
-            if let Step::Forward(route) = &step {
-                waiter.search = route.search;
-            }
+            waiter.search = step.search();
             self.wait(step, waiter, now);
         }
     }

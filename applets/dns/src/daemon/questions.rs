@@ -63,11 +63,13 @@ pub(super) enum Sent {
     Connection,
     /// It was answered or has failed.
     Over,
+    /// It was answered with other letters: unless the server says better by a connection, it writes all letters small.
+    Misspelt,
 }
 
 impl Attempt {
     fn is_open(&self) -> bool {
-        !matches!(self.way, Sent::Over)
+        !matches!(self.way, Sent::Over | Sent::Misspelt)
     }
 }
 
@@ -411,9 +413,7 @@ impl Daemon {
                 crate::core::Step::Answered | crate::core::Step::Refresh(_) => self.deliver(&waiter, now),
                 crate::core::Step::Drop => self.forget(&waiter),
                 step => {
-                    if let crate::core::Step::Forward(route) = &step {
-                        waiter.search = route.search;
-                    }
+                    waiter.search = step.search();
                     self.wait(step, waiter, now);
                 }
             }

@@ -77,6 +77,11 @@ impl Health {
         }
     }
 
+    /// It has said something, whatever that means: what it was asked before has not met silence.
+    pub(crate) fn lives(&mut self, now: Micros) {
+        self.answered = now;
+    }
+
     /// RFC 6298 §2, in integers.
     fn measure(&mut self, span: Micros) {
         let sample = u32::try_from(span.as_micros()).unwrap_or(u32::MAX).min(10_000_000);

@@ -1,15 +1,17 @@
 //! The list of the boot partition's files with their MD5 sums (spec os §1.8), as `md5sum -c` reads it.
 
 use super::plan::{self, FINGERPRINT};
+use minke_applet::log;
 use minke_boot::place;
 use minke_config::Md5;
-use minke_sys::{Result, file};
+use minke_sys::{Context, Result, file};
 use std::path::Path;
 
 /// What boot loaders write at each start of a trial, and the last step of an update.
 const SELECTION: [&str; 4] = ["grubenv", "bootenv", "resinOS_uEnv.txt", "bootcount.env"];
 
-/// Lists what is there now. A list that is right is not written.
+/// Lists what is there now. A list that is right is not written. A file that cannot be read is left out: the system
+/// needs none that it has not just written.
 pub fn write(boot: &Path) -> Result<()> {
     let mut names = Vec::new();
     for file in plan::walk(boot)? {
@@ -20,7 +22,13 @@ pub fn write(boot: &Path) -> Result<()> {
     names.sort_unstable();
     let mut text = String::new();
     for name in &names {
-        text.push_str(&sum(&boot.join(name))?);
+        match sum(&boot.join(name)) {
+            Ok(sum) => text.push_str(&sum),
+            Err(error) => {
+                log::warn(format_args!("{error}"));
+                continue;
+            }
+        }
         text.push_str("  ");
         text.push_str(name);
         text.push('\n');
@@ -37,7 +45,7 @@ pub fn sum(path: &Path) -> Result<String> {
     let mut sum = Md5::default();
     let file = file::open_to_read(path)?;
     let mut piece = Vec::new();
-    while file::read_some(&file, &mut piece).unwrap_or(false) {
+    while file::read_some(&file, &mut piece).on("read", path)? {
         sum.update(&piece);
         piece.clear();
     }

@@ -30,6 +30,7 @@ pub fn deploy(root: &Path, during_update: bool) -> Result<()> {
     if during_update {
         keep_development_mode(root, &to)?;
     }
+    plan::remove_leftovers(&to)?;
     let files = plan::make(&from, &to)?;
     if let Err(error) = fits(&files, &to) {
         if during_update {

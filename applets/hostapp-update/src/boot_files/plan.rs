@@ -1,6 +1,7 @@
 //! What is to be done on the boot partition, and whether there is room for it.
 
 use super::no_room;
+use minke_boot::Chain;
 use minke_sys::{Errno, Error, Result, file, status};
 use minke_wire::text::{number, split_once};
 use std::path::Path;
@@ -70,14 +71,24 @@ impl File {
     }
 }
 
-/// The files in the order in which they are written. What cuts have left of earlier writes is removed.
-pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
+/// Removes what cuts have left of earlier writes.
+pub fn remove_leftovers(to: &Path) -> Result<()> {
     for file in walk(to)? {
         if is_leftover(&file.path) {
             file::remove_all(&to.join(&file.path))?;
         }
     }
+    Ok(())
+}
+
+/// The files in the order in which they are written.
+pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
     let mut files = walk(from)?;
+    // All releases for ARM have U-Boot's record. Beside another chain's it would be taken for the one that counts.
+    let record = Chain::UBoot.path(Path::new(""));
+    if Chain::find(to).is_ok_and(|chain| chain != Chain::UBoot) {
+        files.retain(|file| Path::new(&file.path) != record);
+    }
     for file in &mut files {
         let (source, target) = (from.join(&file.path), to.join(&file.path));
         file.state = state(file, &target, &mut || is_same(&source, &target))?;
@@ -105,6 +116,9 @@ pub fn of_list(list: &str, to: &Path) -> Result<Vec<File>> {
             continue;
         };
         let Some(length) = number(length) else { continue };
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            continue;
+        }
         let target = to.join(path);
         let mut file = File { path: path.to_owned(), length, state: State::New };
         file.state =
@@ -249,6 +263,7 @@ mod tests {
         for name in ["boot.scr", "config.txt", ".gone.new", "EFI/IMAGE-~1.NEW", ".boot.scr.new"] {
             std::fs::write(to.join(name), "old").unwrap();
         }
+        remove_leftovers(&to).unwrap();
         let files = make(&from, &to).unwrap();
         assert_eq!(files, [file("boot.scr", 3, State::Other(3))]);
         let mut left: Vec<String> = walk(&to).unwrap().into_iter().map(|file| file.path).collect();
@@ -282,6 +297,9 @@ mod tests {
         }
         let abc = "900150983cd24fb0d6963f7d28e17f72";
         let mut list = String::from("no line\n\n");
+        for path in ["../longer", "/etc/passwd", "overlays/../same", "./same", "overlays/"] {
+            list.push_str(&format!("{abc} 3 {path}\n"));
+        }
         for name in ["same", "other", "longer", "overlays/new", "config.txt", "config.json"] {
             list.push_str(&format!("{abc} 3 {name}\n"));
         }

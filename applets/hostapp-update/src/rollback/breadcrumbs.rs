@@ -1,6 +1,6 @@
 //! The files on the state partition.
 
-use minke_boot::Chain;
+use minke_boot::{ALTBOOT_BREADCRUMB, Chain};
 use minke_sys::{Result, file, status};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ pub struct Mark(&'static str);
 /// The system that starts next is judged.
 pub const HEALTH: Mark = Mark("rollback-health-breadcrumb");
 /// A start of the other slot is noticed.
-pub const ALTBOOT: Mark = Mark("rollback-altboot-breadcrumb");
+pub const ALTBOOT: Mark = Mark(ALTBOOT_BREADCRUMB);
 /// A system was found unwell, and the old one selected.
 pub const HEALTH_TRIGGERED: Mark = Mark("rollback-health-triggered");
 /// A system did not start, and the old one was selected.

@@ -50,7 +50,7 @@ pub fn run_health(args: &Args) -> u8 {
     match (args.operand(0), args.operands().len()) {
         (None, 0) => report(health::run(root)),
         (Some("check"), 1) => check(root),
-        (Some("stop"), 1) => report(breadcrumbs::stop(root).map(|()| 0)),
+        (Some("stop"), 1) => report(stop(root).map(|()| 0)),
         (Some("pause"), 1) => report(pause(root).map(|()| 0)),
         (Some("report"), 1) => record::send(root),
         _ => {
@@ -92,6 +92,14 @@ fn check(root: &Path) -> u8 {
         outln!("{check}");
     }
     u8::from(checks.iter().any(checks::Check::failed))
+}
+
+/// The running system stays, also when the other slot is selected: for a trial that has not begun, or that failed.
+fn stop(root: &Path) -> minke_sys::Result<()> {
+    let boot = root.join(crate::BOOT);
+    let running = crate::devices::slot(root, "active")?;
+    Chain::find(&boot)?.select(&boot, running, false)?;
+    breadcrumbs::stop(root)
 }
 
 /// A shutdown that somebody asked for does not count as a failed start (spec os §15.10.7).

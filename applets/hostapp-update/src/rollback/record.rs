@@ -62,28 +62,48 @@ pub fn write(root: &Path, rollback: &Rollback<'_>) {
 
 /// Sends the record to the cloud, once. A device that no cloud knows has nothing to send.
 pub fn send(root: &Path) -> u8 {
-    let mut record = read(root);
-    let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
-    if UNREPORTED.is_there(root) && record.get("reported") == Some(&Value::Bool(false)) {
-        let Some(cloud) = Cloud::of(root) else {
-            log::info(format_args!("this device is not registered: the rollback is reported to nobody"));
-            return minke_applet::report(UNREPORTED.remove(root).map(|()| 0));
-        };
-        let state = format!("Rolled back from {} to {}: {}", text("from"), text("to"), text("reason"));
-        let told = json!({ "provisioning_state": state, "provisioning_progress": 100 });
-        if let Err(why) = cloud.patch(&told) {
-            log::warn(format_args!("the rollback is not reported yet: {why}"));
-            return 1;
-        }
-        log::info(format_args!(
-            "reported: {}",
-            told.get("provisioning_state").and_then(Value::as_str).unwrap_or("")
-        ));
-        if let Value::Object(members) = &mut record {
-            members.insert("reported", true.into());
-        }
+    if !UNREPORTED.is_there(root) {
+        return 0;
     }
-    minke_applet::report(finish(root, &record).map(|()| 0))
+    let mut record = read(root);
+    let done = match record.get("reported") {
+        Some(Value::Bool(false)) => match tell(root, &record) {
+            Ok(true) => {
+                if let Value::Object(members) = &mut record {
+                    members.insert("reported", true.into());
+                }
+                finish(root, &record)
+            }
+            Ok(false) => UNREPORTED.remove(root),
+            Err(why) => {
+                log::warn(format_args!("the rollback is not reported yet: {why}"));
+                return 1;
+            }
+        },
+        // A cut came between the two writes of `finish`.
+        Some(_) => UNREPORTED.remove(root),
+        None => {
+            log::error(format_args!(
+                "{} cannot be understood, and is reported to nobody",
+                path(root).display()
+            ));
+            UNREPORTED.remove(root)
+        }
+    };
+    minke_applet::report(done.map(|()| 0))
+}
+
+/// Whether there is a cloud, which has heard of it now.
+fn tell(root: &Path, record: &Value) -> std::result::Result<bool, String> {
+    let Some(cloud) = Cloud::of(root) else {
+        log::info(format_args!("this device is not registered: the rollback is reported to nobody"));
+        return Ok(false);
+    };
+    let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or("?");
+    let state = format!("Rolled back from {} to {}: {}", text("from"), text("to"), text("reason"));
+    cloud.patch(&json!({ "provisioning_state": state, "provisioning_progress": 100 }))?;
+    log::info(format_args!("reported: {state}"));
+    Ok(true)
 }
 
 fn finish(root: &Path, record: &Value) -> Result<()> {

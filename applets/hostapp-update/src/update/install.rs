@@ -10,17 +10,19 @@ use super::{Done, Update};
 use crate::boot_files;
 use minke_boot::Chain;
 use minke_config::{DeviceType, Paths, Store, os_release};
-use minke_control::time;
+use minke_control::time::{self, Woken};
 use minke_http::{BUNDLE, Trust};
 use minke_oci::hostapp::{self, Installed, PublicKey, Release, Source, Step, Task, Watch, read_keys};
 use minke_oci::registry::{Access, Credentials};
 use minke_oci::{Error, Platform, Reference};
+use minke_sys::clock;
 use minke_wire::base64;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a download waits for a clock that certificates' dates can be checked with.
+/// How long downloads wait in all for a clock that certificates' dates can be checked with; then the one that is there
+/// counts.
 const CLOCK_LIMIT: Duration = Duration::from_secs(300);
 /// Where the public keys of releases lie: the image's, the owner's.
 const KEYS: [&str; 2] = ["usr/share/minke/release-keys", "mnt/boot/release-keys"];
@@ -51,6 +53,7 @@ impl Update<'_> {
             writing: None,
             checked: false,
             came: false,
+            patience: clock::ahead(CLOCK_LIMIT),
             progress,
         };
         let installed = match self.args.value("file") {
@@ -96,6 +99,8 @@ struct Run<'a, 'b> {
     checked: bool,
     /// All has come, and is read back.
     came: bool,
+    /// Until when the clock is waited for, since boot.
+    patience: Duration,
     progress: &'b mut Progress,
 }
 
@@ -120,10 +125,17 @@ impl Run<'_, '_> {
             Ok(reference) => reference,
             Err(error) => refuse!("{text}: {error}"),
         };
-        if !time::wait_until_sane(CLOCK_LIMIT) {
-            self.progress.warn("the clock is not known to be right: certificates may be refused");
+        if !time::is_sane() {
+            self.progress.warn("waiting for the time: the clock is not known to be right");
+            if self.wait_for_clock(time::is_sane) != Woken::Holds {
+                self.progress.warn("the clock is not known to be right: certificates may be refused");
+            }
         }
         self.take(Source::Registry(&reference, &self.access(&reference)))
+    }
+
+    fn wait_for_clock(&self, state: fn() -> bool) -> Woken {
+        time::wait(state, self.patience.saturating_sub(clock::boottime()), None)
     }
 
     /// How the registry of a reference is reached: as the user that `docker login` has left here, or at the cloud's own
@@ -162,7 +174,15 @@ impl Run<'_, '_> {
         let (keys, platform) = (self.keys, &Platform::host());
         let task = Task { base: base.as_deref(), target: &target, keys, platform };
         let inactive = &self.slots.inactive;
-        hostapp::install(source, &task, self).map_err(|error| match error {
+        let is_doubtful = time::is_doubtful();
+        let mut installed = hostapp::install(source, &task, self);
+        if is_doubtful && let Err(Error::Dates(why)) = &installed {
+            self.progress.warn(&format!("{why}; trying again when another clock has confirmed that"));
+            if self.wait_for_clock(time::is_synchronized) == Woken::Holds {
+                installed = hostapp::install(source, &task, self);
+            }
+        }
+        installed.map_err(|error| match error {
             // What is written has short names there.
             Error::System(error)
                 if !error.object.starts_with('/')

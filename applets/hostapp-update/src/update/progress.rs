@@ -41,7 +41,7 @@ struct Reporter {
     next: Option<(u8, String)>,
     /// From now on without a thread.
     alone: bool,
-    /// Whether a request is under way; whether one has failed.
+    /// Whether a request is under way; whether the last that ended has failed.
     state: Arc<Mutex<(bool, bool)>>,
 }
 
@@ -187,12 +187,12 @@ impl Reporter {
     }
 }
 
-/// A request has ended. The first that fails is told of.
+/// A request has ended. The first that fails after one that did not is told of.
 fn note(state: &Mutex<(bool, bool)>, result: Result<(), String>) {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.0 = false;
+    let had_failed = std::mem::replace(&mut *state, (false, result.is_err())).1;
     if let Err(why) = result
-        && !std::mem::replace(&mut state.1, true)
+        && !had_failed
     {
         log::warn(format_args!("the cloud does not hear of this: {why}"));
     }
@@ -218,4 +218,59 @@ fn journal(priority: u8, text: &str) {
     let Ok(socket) = UnixDatagram::unbound() else { return };
     let _ = minke_sys::channel::set_nonblocking(&socket, true);
     let _ = socket.send_to(format!("<{priority}>hostapp-update: {text}").as_bytes(), "/dev/log");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_cloud_hears_the_last_word_when_it_has_heard_something_since_it_failed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let root = std::env::temp_dir().join(format!("minke-update-progress-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("mnt/boot")).unwrap();
+        let config = json!({
+            "apiEndpoint": format!("http://{address}"), "uuid": "u", "deviceApiKey": "k",
+            "deviceId": 7,
+        });
+        std::fs::write(root.join("mnt/boot/config.json"), config.to_text()).unwrap();
+        let cloud = Cloud::of(&root).unwrap();
+        std::fs::remove_dir_all(&root).unwrap();
+        let server = std::thread::spawn(move || {
+            let mut heard = Vec::new();
+            for status in ["500 X", "200 OK", "200 OK"] {
+                let (mut socket, _) = listener.accept().unwrap();
+                let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+                while !request.ends_with(b"}") {
+                    let count = socket.read(&mut buffer).unwrap();
+                    request.extend_from_slice(&buffer[..count]);
+                }
+                write!(socket, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
+                let text = String::from_utf8(request).unwrap();
+                heard.push(text.rsplit_once('\n').unwrap().1.to_owned());
+            }
+            heard
+        });
+        let mut progress = Progress::new(false, Some(cloud));
+        for (percent, failed) in [(25, true), (50, false)] {
+            progress.tell_cloud(percent, "on its way");
+            let reporter = progress.cloud.as_mut().unwrap();
+            while reporter.state().0 {
+                clock::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(reporter.state().1, failed);
+            // The pause is over.
+            reporter.sent = None;
+        }
+        progress.cloud.as_mut().unwrap().sent = Some(clock::boottime());
+        progress.tell_cloud(90, "the last word");
+        progress.settle();
+        // Where the last word did not come, this ends the server.
+        let _ = TcpStream::connect(address).and_then(|mut stray| stray.write_all(b"\n}"));
+        let heard = server.join().unwrap();
+        assert!(heard[0].contains("25") && heard[2].contains("the last word"), "{heard:?}");
+    }
 }

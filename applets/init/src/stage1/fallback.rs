@@ -9,7 +9,7 @@ use super::root::{Devices, is_boot, name_of};
 use super::system;
 use crate::log;
 use crate::why::Why;
-use minke_boot::{Chain, Slot, rule};
+use minke_boot::{ALTBOOT_BREADCRUMB, Chain, Slot, rule};
 use minke_config::os_release;
 use minke_sys::block::Found;
 use minke_sys::mount::{self, Flags};
@@ -18,8 +18,6 @@ use std::path::{Path, PathBuf};
 
 /// In `/run`, which goes along into the system, should that be the one that fails.
 const PLACES: &str = "/run/initramfs/fallback";
-/// By which `rollback-altboot` looks at the selection; it holds the version that fails.
-const BREADCRUMB: &str = "rollback-altboot-breadcrumb";
 
 /// Counts this start as one that failed, if the slot is selected for good and the other one holds a system.
 pub fn count(devices: &Devices) -> Result<(), Why> {
@@ -77,6 +75,6 @@ fn look_at(devices: &Devices, slot: Slot) -> Result<(), Why> {
 fn leave_breadcrumb(devices: &Devices, version: &str) -> Done<()> {
     let Some(state) = devices.labelled("state") else { return Ok(()) };
     let place = mounted(state, "ext4", Flags::empty())?;
-    file::write_durable(&place.join(BREADCRUMB), version.as_bytes(), 0o644)?;
+    file::write_durable(&place.join(ALTBOOT_BREADCRUMB), version.as_bytes(), 0o644)?;
     mount::unmount(&place)
 }

@@ -7,7 +7,7 @@
 
 use super::filter::{Estimate, Sample};
 use super::select::{Candidate, Verdict, select};
-use super::source::{SECOND, Source, exponent};
+use super::source::{Reference, SECOND, Source, exponent};
 use super::{Action, Beginning, Now, leap};
 use crate::nanos::{Nanos, nanos};
 use minke_wire::ntp::Leap;
@@ -83,8 +83,10 @@ pub(crate) struct Clock {
 /// What people ask for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Report {
-    /// The source that weighs most.
+    /// The source that weighs most; `None`: none is of use now.
     pub(crate) selected: Option<u64>,
+    /// Whom the clock follows, or what it goes on from when nobody answers any more.
+    pub(crate) reference: Option<Reference>,
     /// The last one that was selected.
     favourite: Option<u64>,
     pub(crate) leap: Leap,
@@ -226,6 +228,7 @@ impl Clock {
         self.base = now.ahead();
         self.report.leap = Leap::Unknown;
         self.report.selected = None;
+        self.report.reference = None;
     }
 
     /// The clock was set by us.
@@ -267,8 +270,9 @@ impl Clock {
         if !self.synchronized && patient && selection.truechimers.saturating_mul(2) <= total {
             return;
         }
-        self.report.selected =
-            candidates.get(selection.first).and_then(|one| sources.get(one.index)).map(|source| source.id);
+        let first = candidates.get(selection.first).and_then(|one| sources.get(one.index));
+        self.report.selected = first.map(|source| source.id);
+        self.report.reference = first.and_then(Reference::of);
         self.report.favourite = self.report.selected;
         self.adapt(&selection.verdicts, &candidates, sources);
         self.discipline(now, selection.estimate, selection.truechimers, sources, actions);
@@ -293,7 +297,7 @@ impl Clock {
         let mut candidates = Vec::new();
         for (index, source) in sources.iter().enumerate() {
             let Some(estimate) = source.filter.estimate() else { continue };
-            if source.reach == 0 || source.denied || !source.problem.is_empty() && source.failures == 0 {
+            if !source.is_usable() {
                 continue;
             }
             let estimate = estimate.at(now.time(), self.wander);
@@ -410,8 +414,9 @@ impl Clock {
     pub(crate) fn steering(&self, now: Now, left: i64, sources: &[Source]) -> Steering {
         let away = (left as f64 * 1e-9).clamp(-MOST_SLEW, MOST_SLEW);
         let selected = sources.iter().find(|source| Some(source.id) == self.report.selected);
+        // That of the last one still holds when nobody is selected any more.
         let distance =
-            selected.map_or(0.0, |source| source.root_distance() + source.filter.least_delay() / 2.0);
+            self.report.reference.map_or(0, |one| (one.delay / 2).after(one.dispersion)) as f64 * 1e-9;
         // Quickly when servers are asked often, and never faster than 5 % of time's pace.
         let quick = selected.is_none_or(|source| source.poll <= 5);
         let constant = if away.abs() > 0.2 || !quick { 2 } else { 0 };

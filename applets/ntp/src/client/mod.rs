@@ -168,6 +168,7 @@ impl Client {
         if self.clock.quorum_deadline().is_some_and(|deadline| deadline <= now.boot) {
             self.update(now);
         }
+        self.reselect(now);
     }
 
     /// Asks all servers whose time has come, and those whose time comes soon after: one waking for all.
@@ -193,7 +194,9 @@ impl Client {
     /// The question of a source, its address and whether it must be sealed; `None` when the source is gone. `random` must be unpredictable.
     pub(crate) fn ask(&mut self, id: u64, now: Now, random: [u64; 2]) -> Option<(SocketAddr, Vec<u8>)> {
         let source = self.source(id)?;
-        Some((source.address, source.ask(now, random)))
+        let question = (source.address, source.ask(now, random));
+        self.reselect(now);
+        Some(question)
     }
 
     /// The question was sent when the clock showed `real` nanoseconds.
@@ -254,12 +257,15 @@ impl Client {
     }
 
     /// The network is away: nobody is asked.
-    pub(crate) fn go_offline(&mut self) {
+    pub(crate) fn go_offline(&mut self, now: Now) {
         self.online = false;
         for source in &mut self.sources {
             source.forget_question();
+            // Nobody knows whether it can still be reached.
+            source.reach = 0;
             self.actions.push(Action::Close(source.id));
         }
+        self.reselect(now);
     }
 
     /// Whether somebody waits for a route.
@@ -333,6 +339,14 @@ impl Client {
     pub(crate) fn step_now(&mut self, now: Now) {
         if let Some(by) = self.clock.remaining(now) {
             self.actions.push(Action::Step(by));
+        }
+    }
+
+    /// The server that was followed may have fallen silent or be gone: the others are judged without it.
+    fn reselect(&mut self, now: Now) {
+        let Some(id) = self.clock.report.selected else { return };
+        if !self.sources.iter().any(|source| source.id == id && source.is_usable()) {
+            self.update(now);
         }
     }
 

@@ -3,10 +3,10 @@
 use super::Now;
 use super::filter::{Filter, Sample};
 use super::select::Verdict;
-use crate::nanos::Nanos;
+use crate::nanos::{Nanos, nanos};
 use crate::sources::{Line, Options};
-use minke_wire::ntp::{Extensions, Kiss, Leap, MAXSTRAT, Packet, Timestamp, mode};
-use std::net::SocketAddr;
+use minke_wire::ntp::{Extensions, Kiss, Leap, MAXSTRAT, Packet, Short, Timestamp, mode};
+use std::net::{IpAddr, SocketAddr};
 
 /// A second in nanoseconds.
 pub(crate) const SECOND: i64 = 1_000_000_000;
@@ -19,6 +19,8 @@ const RETRY: i64 = 4 * SECOND;
 const LONGEST_RETRY: i8 = 9;
 /// A server that is farther from its reference clock is of no use (spec os §5.6.2), in nanoseconds.
 const MAXDIST: u64 = 16_000_000_000;
+/// The longest between two bursts of questions that doubtful answers lead to: at intervals of hours each may have one.
+const DOUBT_PAUSE: i64 = 3600 * SECOND;
 /// Questions without answer until another server of the pool is tried.
 const PATIENCE: u32 = 4;
 
@@ -178,7 +180,6 @@ impl Source {
             packet.rec = rec;
             pending.rec = rec;
         }
-        packet.poll = self.interval();
         if self.pending.is_some() {
             self.failures = self.failures.saturating_add(1);
             // Bursts are for servers that answer.
@@ -227,6 +228,11 @@ impl Source {
             self.failures = self.failures.saturating_add(1);
         }
         self.next = Some(now.boot.after(self.retry()));
+    }
+
+    /// Whether what it said may count.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.reach != 0 && !self.denied && (self.problem.is_empty() || self.failures != 0)
     }
 
     /// Whether another server of its pool should take its place.
@@ -347,7 +353,7 @@ impl Source {
     /// Its answer contradicts the ones before. Whether that is an accident or a new truth is worth a few questions, but
     /// not all the time.
     pub(crate) fn doubt(&mut self, now: Now) {
-        let pause = (SECOND << self.interval().clamp(0, 17)).saturating_mul(4);
+        let pause = (SECOND << self.interval().clamp(0, 17)).saturating_mul(4).min(DOUBT_PAUSE);
         if self.burst == 0 && self.doubted.is_none_or(|at| now.boot.since(at) > pause) {
             self.doubted = Some(now.boot);
             self.burst = 3;
@@ -372,6 +378,29 @@ impl Source {
     /// Adds a sample to the filter; see [`Filter::add`].
     pub(crate) fn add(&mut self, sample: Sample, wander: f64) -> bool {
         self.filter.add(sample, wander)
+    }
+}
+
+/// A server that was selected, as its last good answer and the way to it showed it. Times in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reference {
+    pub(crate) address: IpAddr,
+    pub(crate) stratum: u8,
+    /// Of the way to its reference clock, and from us to it.
+    pub(crate) delay: i64,
+    pub(crate) dispersion: i64,
+}
+
+impl Reference {
+    pub(crate) fn of(source: &Source) -> Option<Self> {
+        let packet = source.last?.packet;
+        let time = |short: Short| i64::try_from(short.to_nanos()).unwrap_or(0);
+        Some(Self {
+            address: source.address.ip(),
+            stratum: packet.stratum,
+            delay: time(packet.rootdelay).after(nanos(source.filter.least_delay())),
+            dispersion: time(packet.rootdisp),
+        })
     }
 }
 

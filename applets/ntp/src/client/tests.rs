@@ -1,3 +1,7 @@
+//! What comes in and what is done about it, without sockets and clocks.
+
+mod following;
+
 use super::*;
 use crate::sources;
 use minke_wire::ntp::{Leap, Packet, Short, Timestamp, mode};
@@ -302,12 +306,22 @@ fn interleaved_answers_tell_when_the_one_before_was_sent() {
 
 #[test]
 fn a_leap_second_is_announced_late_and_survived() {
+    a_leap_second(Leap::Insert, -SECOND);
+}
+
+#[test]
+fn a_second_that_is_left_out_is_too() {
+    a_leap_second(Leap::Delete, SECOND);
+}
+
+/// `by`: what the kernel does to the clock.
+fn a_leap_second(kind: Leap, by: i64) {
     // 2026-12-31 11:00 UTC.
     let mut case = Case::at("server 10.0.0.1\nserver 10.0.0.2\nserver 10.0.0.3\n", 1_798_714_800 * SECOND, 0);
     let leap = |case: &mut Case, announced: usize| {
         let packets: Vec<_> = (0..case.asked.len())
             .map(|place| {
-                let leap = if place < announced { Leap::Insert } else { Leap::None };
+                let leap = if place < announced { kind } else { Leap::None };
                 (case.asked[place].0, Packet { leap, ..case.answer(place, 0) })
             })
             .collect();
@@ -319,7 +333,7 @@ fn a_leap_second_is_announced_late_and_survived() {
         case.perform();
     };
     leap(&mut case, 3);
-    assert_eq!(case.client.clock.report.leap, Leap::Insert);
+    assert_eq!(case.client.clock.report.leap, kind);
     assert_eq!(case.steered.unwrap().leap, Leap::None, "more than twelve hours before");
     case.pass(2 * 3600 * SECOND);
     case.client.burst(case.now, 1);
@@ -332,17 +346,25 @@ fn a_leap_second_is_announced_late_and_survived() {
     case.perform();
     case.asked.sort_by_key(|(id, ..)| *id);
     leap(&mut case, 2);
-    assert_eq!(case.steered.unwrap().leap, Leap::Insert);
-    // Midnight comes; the kernel puts the clock back by a second, and somebody looks in just that second.
+    assert_eq!(case.steered.unwrap().leap, kind);
+    // Midnight comes; the kernel puts the clock back by a second, and somebody looks in just that second. Or the day's last
+    // second does not come, and midnight is a second earlier.
     let left = 86_400 * SECOND - case.now.real.rem_euclid(86_400 * SECOND);
-    case.pass(left + SECOND / 4);
-    case.now.real -= SECOND;
+    case.pass(left - by.max(0) + SECOND / 4);
+    case.now.real += by;
     case.client.timer(case.now);
     assert!(case.client.clock.synchronized, "{:?}", case.log);
     assert!(case.client.clock.remaining(case.now).unwrap().abs() < SECOND / 10);
     case.pass(600 * SECOND);
     case.client.timer(case.now);
     assert!(case.client.clock.synchronized, "{:?}", case.log);
+    // The servers leapt as well, so nothing is left to correct.
+    case.asked.clear();
+    case.client.burst(case.now, 1);
+    case.perform();
+    case.reply_all(0);
+    assert!(case.client.clock.remaining(case.now).unwrap().abs() < SECOND / 10, "{:?}", case.log);
+    assert!(case.steps.is_empty() && case.log.is_empty(), "{:?}", case.log);
 }
 
 #[test]
@@ -405,7 +427,7 @@ fn without_a_route_nobody_is_asked_until_one_comes() {
 fn offline_and_online() {
     let mut case = Case::new("server 10.0.0.1 minpoll 10\n");
     case.reply(0, 0);
-    case.client.go_offline();
+    case.client.go_offline(case.now);
     case.perform();
     assert_eq!(case.client.deadline(), None);
     case.pass(10 * 3600 * SECOND);

@@ -167,6 +167,7 @@ mod tests {
         let small = steer(&steering(100e-6));
         assert_eq!((small.freq, small.tick, small.offset), (100 << 16, 10_000, -5));
         assert_eq!((small.maxerror, small.esterror, small.status), (10_000, 15_999_999, STA_INS));
+        assert_eq!(steer(&Steering { leap: Leap::Delete, ..steering(0.0) }).status, STA_DEL);
         for ppm in [-700.0, 450.0, 500.0, 2000.0] {
             let large = steer(&steering(ppm * 1e-6));
             let sum = (large.tick - 10_000) as f64 * 100.0 + large.freq as f64 / 65536.0;

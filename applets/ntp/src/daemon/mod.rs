@@ -432,9 +432,9 @@ impl Daemon {
                 self.nts.encourage();
                 self.client.go_online(now);
             }
-            Command::Offline => self.client.go_offline(),
+            Command::Offline => self.client.go_offline(now),
             Command::OnOffline if is_routed(&self.client) => self.client.go_online(now),
-            Command::OnOffline => self.client.go_offline(),
+            Command::OnOffline => self.client.go_offline(now),
             Command::Burst { good, .. } => {
                 self.client.burst(now, u8::try_from(good.clamp(1, 16)).unwrap_or(4));
             }

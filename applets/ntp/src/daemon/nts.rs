@@ -20,8 +20,9 @@ impl Daemon {
     /// Begins the exchanges that are due.
     pub(super) fn exchange_keys(&mut self) {
         if self.nts.deadline().is_some_and(|due| due <= clock::boottime()) && self.client.online {
-            let sane = minke_control::time::is_sane() || self.kernel.is_synchronized();
-            self.nts.begin(clock::boottime(), sane, build().time);
+            // A real-time clock's word does not do: with a wrong one there would be no time, for ever.
+            let confirmed = minke_control::time::is_synchronized() || self.kernel.is_synchronized();
+            self.nts.begin(clock::boottime(), confirmed, build().time);
         }
     }
 

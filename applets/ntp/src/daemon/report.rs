@@ -6,11 +6,11 @@ use crate::client::source::Source as Server;
 use crate::client::{Client, Now};
 use crate::nanos::{Nanos, nanos, whole};
 use minke_control::ntp::{Source, State, Status, Step};
+use std::net::IpAddr;
 
 pub(crate) fn status(client: &Client, kernel: &Kernel, now: Now) -> Box<Status> {
     let clock = &client.clock;
     let report = &clock.report;
-    let selected = client.sources.iter().find(|source| Some(source.id) == report.selected);
     let synchronized = clock.is_synchronized(now);
     let mut status = Box::new(Status {
         synchronized,
@@ -33,14 +33,12 @@ pub(crate) fn status(client: &Client, kernel: &Kernel, now: Now) -> Box<Status> 
         status.kernel_status = state.status.cast_unsigned();
         status.kernel_max_error_us = state.maxerror;
     }
-    if let Some((server, last)) = selected.and_then(|server| Some((server, server.last?))) {
-        status.stratum = last.packet.stratum.saturating_add(1);
-        status.refid = reference(server);
-        status.reference = server.address.ip().to_string();
-        let delay = nanos(server.filter.least_delay());
-        status.root_delay_ns = i64::try_from(last.packet.rootdelay.to_nanos()).unwrap_or(0).after(delay);
-        let dispersion = i64::try_from(last.packet.rootdisp.to_nanos()).unwrap_or(0);
-        status.root_dispersion_ns = dispersion.after(nanos(clock.error(now)));
+    if let Some(reference) = report.reference {
+        status.stratum = reference.stratum.saturating_add(1);
+        status.refid = refid(reference.address);
+        status.reference = reference.address.to_string();
+        status.root_delay_ns = reference.delay;
+        status.root_dispersion_ns = reference.dispersion.after(nanos(clock.error(now)));
     }
     for server in &client.sources {
         status.sources.push(source(server, client, now));
@@ -133,9 +131,9 @@ fn runs(server: &Server) -> u64 {
 
 /// The reference id of one who follows this server (RFC 5905 §7.3): its IPv4 address; of IPv6, where a hash is asked for,
 /// its last bytes.
-fn reference(server: &Server) -> u32 {
-    match server.address.ip() {
-        std::net::IpAddr::V4(address) => address.to_bits(),
-        std::net::IpAddr::V6(address) => address.to_bits() as u32,
+fn refid(server: IpAddr) -> u32 {
+    match server {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => address.to_bits() as u32,
     }
 }

@@ -106,9 +106,9 @@ impl Association {
         (wanted && !self.running).then_some(self.not_before)
     }
 
-    /// An exchange begins now, a time since boot. The answer is what its certificates are checked against; `sane`:
+    /// An exchange begins now, a time since boot. The answer is what its certificates are checked against; `confirmed`:
     /// something has confirmed this device's clock, else `earliest` and `latest` limit it, in seconds since 1970.
-    pub(crate) fn begin(&mut self, now: Duration, sane: bool, earliest: u64, latest: u64) -> Clock {
+    pub(crate) fn begin(&mut self, now: Duration, confirmed: bool, earliest: u64, latest: u64) -> Clock {
         self.running = true;
         self.unreached = false;
         let pause = FIRST_PAUSE << self.tries.min(DOUBLINGS);
@@ -117,7 +117,7 @@ impl Association {
         // A time that no clock can show is no candidate; its server begins anew.
         self.candidate = self.candidate.filter(|time| (earliest..=latest).contains(&time.as_secs()));
         match self.candidate {
-            _ if sane => Clock::System,
+            _ if confirmed => Clock::System,
             Some(time) => Clock::At(time),
             None => Clock::Doubtful { earliest, latest },
         }

@@ -84,14 +84,14 @@ impl Associations {
         self.items.iter().filter_map(|item| item.association.due()).min()
     }
 
-    /// Begins the exchanges that are due. `sane`: something has confirmed the clock; `build`: the build time in seconds
+    /// Begins the exchanges that are due. `confirmed`: something has confirmed the clock; `build`: the build time in seconds
     /// since 1970.
-    pub(crate) fn begin(&mut self, now: Duration, sane: bool, build: u64) {
+    pub(crate) fn begin(&mut self, now: Duration, confirmed: bool, build: u64) {
         for item in &mut self.items {
             if self.running >= AT_ONCE || item.association.due().is_none_or(|due| due > now) {
                 continue;
             }
-            let clock = item.association.begin(now, sane, build, build.saturating_add(LIFETIME));
+            let clock = item.association.begin(now, confirmed, build, build.saturating_add(LIFETIME));
             let asking = asking(item, &self.trust, clock);
             self.running = self.running.saturating_add(1);
             if let Err(error) = start(item.entry, asking, &self.waker, &self.done) {

@@ -34,6 +34,8 @@ pub const LABEL_TARGET: &str = "io.minke.delta.target";
 pub const LABEL_SIZE: &str = "io.minke.size";
 /// Label: the files of the boot partition, a line each: MD5 sum, bytes, path.
 pub const LABEL_BOOT_FILES: &str = "io.minke.boot.files";
+/// Label: the version.
+pub const LABEL_VERSION: &str = "org.opencontainers.image.version";
 /// Prefix of labels that repeat `/etc/os-release`.
 pub const LABEL_OS_RELEASE: &str = "io.balena.os-release.";
 /// Label that every host app has, with the value `hostapp`.
@@ -71,7 +73,7 @@ impl Release {
     /// The version.
     pub fn version(&self) -> &str {
         match self.os_release("VERSION") {
-            "" => self.label("org.opencontainers.image.version"),
+            "" => self.label(LABEL_VERSION),
             version => version,
         }
     }
@@ -171,7 +173,9 @@ pub fn install(source: Source<'_>, task: &Task<'_>, watch: &mut dyn Watch) -> Re
     let done = done.and_then(|()| writer.finish());
     // What is only cut off is of use another time; what cannot be read back is not.
     let done = match done {
-        Err(error @ (Error::Cancelled | Error::Registry(_) | Error::System(_))) => return Err(error),
+        Err(error @ (Error::Cancelled | Error::Registry(_) | Error::Dates(_) | Error::System(_))) => {
+            return Err(error);
+        }
         Err(error) => Err(error),
         Ok(files) => match files::read_back(task.target, &files, watch) {
             Err(Error::Cancelled) => return Err(Error::Cancelled),

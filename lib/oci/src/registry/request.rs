@@ -45,6 +45,9 @@ impl Failure {
 #[cold]
 pub(super) fn failed(host: &str, error: &minke_http::Error) -> Failure {
     let certain = match error {
+        minke_http::Error::Certificate(distrusted) if distrusted.is_by_dates() => {
+            return Failure::last(Error::Dates(format!("{host}: {error}").into()));
+        }
         minke_http::Error::Certificate(_) | minke_http::Error::Url(..) | minke_http::Error::TooLarge(_) => {
             true
         }

@@ -1,6 +1,6 @@
 //! What stands in records (RFC 1035 §3.3 and the RFCs of the types).
 
-use super::{Kind, NameRef};
+use super::{Class, Kind, NameRef};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -97,6 +97,13 @@ static LAYOUTS: &[(Kind, u8, u8, bool)] = &[
     (Kind::PX, 2, 2, false),
     (Kind::KX, 2, 1, false),
 ];
+
+/// The type by which the data of a record is read: some types are of the class IN alone (RFC 1035 §3.4, RFC 2163, RFC 2230,
+/// RFC 2782, RFC 3596), and what their numbers stand for in another class nobody knows (RFC 3597 §3).
+pub(super) fn meant(kind: Kind, class: Class) -> Kind {
+    let internet = matches!(kind, Kind::A | Kind::AAAA | Kind::SRV | Kind::PX | Kind::KX);
+    if internet && class.plain() != Class::IN { Kind(0) } else { kind }
+}
 
 /// The layout of a type's data, without names for those that have none or are not known.
 pub(super) fn layout(kind: Kind) -> Layout {

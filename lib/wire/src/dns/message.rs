@@ -89,7 +89,7 @@ impl<'a> Message<'a> {
             let mut records = Records { bytes, at, left: count };
             while records.left > 0 {
                 let record = records.next()?;
-                data::check(record.kind, bytes, record.start, record.end)?;
+                data::check(record.meant(), bytes, record.start, record.end)?;
                 if record.kind == Kind::OPT && opt.replace(Opt::of(&record)).is_some() {
                     return None;
                 }
@@ -168,6 +168,11 @@ impl<'a> Record<'a> {
         self.message.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// The type by which the data is read: one that is nobody's where the class has none of this number.
+    pub(super) fn meant(&self) -> Kind {
+        data::meant(self.kind, self.class)
+    }
+
     /// The message and where the data begins and ends in it.
     pub(super) fn place(&self) -> (&'a [u8], usize, usize) {
         (self.message, self.start, self.end)
@@ -175,7 +180,7 @@ impl<'a> Record<'a> {
 
     /// What the data means; `None` where it is not as its type wants it.
     pub fn data(&self) -> Option<Data<'a>> {
-        Data::read(self.kind, self.message, self.start, self.end)
+        Data::read(self.meant(), self.message, self.start, self.end)
     }
 }
 

@@ -7,7 +7,7 @@ impl Record<'_> {
     /// The data with its names written out: the form in which it can be kept and compared.
     pub fn plain(&self) -> Vec<u8> {
         let (message, start, end) = self.place();
-        let layout = layout(self.kind);
+        let layout = layout(self.meant());
         let mut plain = Vec::new();
         let mut at = start;
         if layout.names > 0 {

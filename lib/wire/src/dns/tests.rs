@@ -320,6 +320,30 @@ fn bitmaps_of_rfc_4034() {
     assert_eq!(types(b"\0\x06\x40").count() + types(b"\0").count(), 0);
 }
 
+/// What is an address, or a host and its port, in the class IN is anything in another one (RFC 3597 §3).
+#[test]
+fn types_of_the_internet_mean_nothing_in_other_classes() {
+    // Eleven bytes that are no address, and whose pointers lead nowhere.
+    const DATA: &[u8] = &[0xC0, 12, 0, 1, 0xFF, 0xFF, 0xC0, b'a', 0xC0, 0xFF, 0];
+    for kind in [Kind::A, Kind::AAAA, Kind::SRV, Kind::PX, Kind::KX] {
+        for class in [Class::CH, Class(4), Class(65_280), Class::IN, Class(0x8001)] {
+            let mut bytes = Vec::new();
+            let mut writer = Writer::new(&mut bytes, 512, 7, Flags::QR);
+            let owner = (name("a.test"), kind);
+            assert!(writer.record(Section::Answer, (owner.0.as_ref(), kind, class), 60, &Data::Other(DATA)));
+            let message = Message::parse(&bytes);
+            assert_eq!(message.is_some(), class.plain() != Class::IN, "{kind} {}", class.0);
+            let Some(record) = message.as_ref().and_then(|message| message.answers().next()) else {
+                continue;
+            };
+            assert_eq!((record.data(), record.plain()), (Some(Data::Other(DATA)), DATA.to_vec()), "{kind}");
+            let mut copy = Vec::new();
+            assert!(Writer::new(&mut copy, 512, 7, Flags::QR).copy(Section::Answer, &record, 60));
+            assert!(copy.ends_with(DATA), "{kind}");
+        }
+    }
+}
+
 #[test]
 fn only_the_matching_response_answers() {
     let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";

@@ -103,7 +103,7 @@ impl<'a> Writer<'a> {
         let mark = self.mark();
         let place = self.front(record.name, record.kind, record.class, ttl);
         let (message, start, end) = record.place();
-        let layout = layout(record.kind);
+        let layout = layout(record.meant());
         let mut at = start;
         if layout.names > 0 {
             at = at.saturating_add(layout.skip);

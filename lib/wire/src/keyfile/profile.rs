@@ -5,7 +5,7 @@ use super::Keyfile;
 use super::value::{self, Meaning};
 use crate::text::number;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A profile.
 #[derive(Debug, Clone, Copy)]
@@ -180,6 +180,25 @@ impl<'a> Profile<'a> {
             addresses.push(Address { address, prefix, gateway });
         }
         Ok(addresses)
+    }
+
+    /// The address that [`Profile::addresses`] begins with as a rule, for programs that set one only: with its network's
+    /// length and the gateway behind it. `None`: there is none, or it makes no sense.
+    pub fn first_address_v4(self) -> Option<(Ipv4Addr, u8, Option<Ipv4Addr>)> {
+        let keys = ["addresses", "address", "address0", "addresses1", "address1"];
+        let raw = keys.iter().find_map(|key| self.raw("ipv4", key))?;
+        let text = std::str::from_utf8(raw).ok()?;
+        let has_length = text.bytes().any(|byte| matches!(byte, b'/' | b';'));
+        let mut fields = text.split(['/', ',', ';']).map(str::trim_ascii);
+        let address = fields.next()?.parse().ok()?;
+        let prefix = match if has_length { fields.next() } else { None } {
+            None | Some("") => 24,
+            Some(length) => number(length).filter(|length| (1..=32).contains(length))?,
+        };
+        let gateway = fields.next().filter(|gateway| !gateway.is_empty());
+        let gateway =
+            gateway.map(|gateway| gateway.parse().ok()).map_or(Some(None), |gateway| gateway.map(Some))?;
+        fields.all(str::is_empty).then_some((address, prefix, gateway))
     }
 
     /// The gateway of the default route: `gateway`, else the first that an address has; none with `never-default`.

@@ -1,4 +1,4 @@
-use super::profile::{Family, Profile};
+use super::profile::{Address, Family, Profile};
 use super::value::{Escape, boolean, integer, list, text, variants, written};
 use super::*;
 
@@ -109,6 +109,7 @@ fn a_profile_says_what_the_network_needs() {
     let addresses = profile.addresses(Family::V4).unwrap();
     let shown: Vec<String> = addresses.iter().map(|one| format!("{}/{}", one.address, one.prefix)).collect();
     assert_eq!(shown, ["192.168.1.1/16", "10.0.0.2/24", "10.0.0.3/8"]);
+    assert_eq!(profile.first_address_v4(), Some(([192, 168, 1, 1].into(), 16, None)));
     assert_eq!(profile.gateway(Family::V4).unwrap().unwrap().to_string(), "10.0.0.1");
     assert_eq!(profile.gateway(Family::V6).unwrap().unwrap().to_string(), "fe80::2");
     let routes = profile.routes(Family::V4).unwrap();
@@ -149,6 +150,7 @@ fn wrong_addresses_and_names_are_errors_of_their_own() {
             profile.ssid().err(),
         ];
         assert!(wrong.iter().flatten().count() >= 1, "{line}");
+        assert_eq!(profile.first_address_v4(), None, "{line}");
     }
     for (value, name) in
         [("a b", "a b"), ("1;2", "1;2"), ("1\\;2\\;", "1;2;"), ("\\sx", " x"), ("300;1;", "300;1;")]
@@ -224,6 +226,15 @@ fn damaged_files() {
             );
         }
         let _ = (profile.ssid(), profile.kind());
+        // Where the short way finds an address, the long one has it too.
+        if let (Some((address, prefix, gateway)), Ok(all)) =
+            (profile.first_address_v4(), profile.addresses(Family::V4))
+        {
+            let is_it = |one: &Address| {
+                (one.address, one.prefix, one.gateway) == (address.into(), prefix, gateway.map(Into::into))
+            };
+            assert!(all.iter().any(is_it), "{bytes:?}");
+        }
     }
     assert!(good > 5_000, "{good}");
 }

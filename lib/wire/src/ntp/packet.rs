@@ -73,10 +73,10 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// A request that tells nothing but its version, its mode and `xmt`, a random number by which the answer is known
-    /// (draft-ietf-ntp-data-minimization).
+    /// A request that tells nothing but its version, its mode and `xmt`, a random number by which the answer is known. The
+    /// precision is what all clients say that tell nothing (draft-ietf-ntp-data-minimization-04 §3).
     pub fn request(xmt: Timestamp) -> Self {
-        Self { version: VERSION, mode: mode::CLIENT, xmt, ..Self::default() }
+        Self { version: VERSION, mode: mode::CLIENT, precision: 0x20, xmt, ..Self::default() }
     }
 
     /// The bytes of the header.

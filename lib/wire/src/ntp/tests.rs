@@ -31,7 +31,8 @@ fn a_header_reads_and_writes_back() {
 fn a_request_tells_nothing() {
     let bytes = Packet::request(Timestamp(0x1122_3344_5566_7788)).encode();
     assert_eq!(bytes[0], 0x23);
-    assert!(bytes[1..40].iter().all(|byte| *byte == 0));
+    assert_eq!(bytes[1..4], [0, 0, 0x20]);
+    assert!(bytes[4..40].iter().all(|byte| *byte == 0));
     assert_eq!(bytes[40..], 0x1122_3344_5566_7788_u64.to_be_bytes());
 }
 

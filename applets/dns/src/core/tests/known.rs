@@ -164,7 +164,7 @@ fn special_names_are_asked_from_no_server() {
     assert_eq!(code(&play.ask("_dns.resolver.arpa", Kind::SVCB)), Rcode::NOERROR);
     assert_eq!(play.lines("1.0.0.127.in-addr.arpa", Kind::PTR), ["1.0.0.127.in-addr.arpa 0 PTR localhost"]);
     let asked = query("Printer.local", Kind::A, None);
-    let Step::Mdns(key) = play.step(&asked).0 else { panic!() };
+    let Step::Mdns(key, _) = play.step(&asked).0 else { panic!() };
     assert_eq!(key.name().to_string(), "printer.local");
     let (owner, other) = (name("printer.local"), name("evil.local"));
     let found = |name, data| Found { name, kind: Kind::A, ttl: 120, data };
@@ -179,7 +179,7 @@ fn special_names_are_asked_from_no_server() {
     );
     // Nothing found, or what is of no use without its link: no such record, and not kept.
     let asked = query("printer.local", Kind::AAAA, None);
-    let Step::Mdns(key) = play.step(&asked).0 else { panic!() };
+    let Step::Mdns(key, _) = play.step(&asked).0 else { panic!() };
     let link_local = Found {
         name: &owner,
         kind: Kind::AAAA,
@@ -190,7 +190,7 @@ fn special_names_are_asked_from_no_server() {
         play.resolver.found(at(play.now), &key, Some(records));
         let response = play.reply(&asked, 0);
         assert_eq!((code(&response), shown(&response).len()), (Rcode::NOERROR, 0));
-        assert!(matches!(play.step(&asked).0, Step::Mdns(_)));
+        assert!(matches!(play.step(&asked).0, Step::Mdns(..)));
     }
     play.resolver.found(at(play.now), &key, None);
     assert_eq!(code(&play.reply(&asked, 0)), Rcode::NXDOMAIN);
@@ -211,7 +211,6 @@ fn private_reverse_zones_stay_here() {
         "1.16.172.in-addr.arpa",
         "1.31.172.in-addr.arpa",
         "1.1.168.192.in-addr.arpa",
-        "1.1.254.169.in-addr.arpa",
         "1.2.0.192.in-addr.arpa",
         "64.100.in-addr.arpa",
         "1.113.0.203.in-addr.arpa",
@@ -220,8 +219,8 @@ fn private_reverse_zones_stay_here() {
         "0.in-addr.arpa",
         "lb._dns-sd._udp.0.1.168.192.in-addr.arpa",
         "1.d.f.ip6.arpa",
-        "8.e.f.ip6.arpa",
-        "b.e.f.ip6.arpa",
+        "c.e.f.ip6.arpa",
+        "f.e.f.ip6.arpa",
         "8.b.d.0.1.0.0.2.ip6.arpa",
     ];
     for text in inside {

@@ -291,3 +291,70 @@ fn speed() {
     }
     println!("{} ns for a forwarded query, test's own part included", (on_processor() - begin) / 200_000);
 }
+
+/// Compressed, `count` services at one host of 250 bytes are a message; written out, as RFC 2782 wants it, they may be none.
+fn services(sent: &[u8], count: u16) -> Vec<u8> {
+    let mut out = sent.to_vec();
+    (out[2], out[3]) = (0x81, 0x80);
+    out[6..8].copy_from_slice(&count.to_be_bytes());
+    out[8..12].copy_from_slice(&[0; 4]);
+    let host = (0..4).flat_map(|_| [&[61][..], &[b'h'; 61]].concat()).chain([0]).collect::<Vec<u8>>();
+    let mut first = 0;
+    for port in 0..count {
+        out.extend([0xC0, 12, 0, 33, 0, 1, 0, 0, 0, 60, 0]);
+        out.push(if port == 0 { host.len() as u8 + 6 } else { 8 });
+        out.extend([0, 1, 0, 1]);
+        out.extend(port.to_be_bytes());
+        if port == 0 {
+            first = out.len() as u16;
+            out.extend_from_slice(&host);
+        } else {
+            out.extend((0xC000 | first).to_be_bytes());
+        }
+    }
+    out
+}
+
+#[test]
+fn an_answer_that_does_not_fit_when_written_out_is_none() {
+    for (count, fits) in [(200, true), (3_000, false)] {
+        let mut play = Play::new(standard());
+        let key = play.route("s.example", Kind::SRV).key;
+        let mut sent = Vec::new();
+        key.query(7, 0, false, &mut sent);
+        let response = services(&sent, count);
+        assert!(response.len() < 65_536 && Message::parse(&response).is_some());
+        let taken = play.resolver.answered(at(100), &key, &sent, &response, false);
+        assert_eq!(
+            taken,
+            if fits { Ok(Taken::Good) } else { Err(Refusal::Failed(Rcode::SERVFAIL)) },
+            "{count}"
+        );
+        if fits {
+            let asked = query("s.example", Kind::SRV, None);
+            let asked = Asked { from: HOST, query: &asked, udp: false, search: 0 };
+            let mut out = Vec::new();
+            assert_eq!(play.resolver.reply(at(100), &asked, &mut out), Step::Answered);
+            assert_eq!(shown(&out).len(), usize::from(count));
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_fit_behind_an_alias_is_none() {
+    for (texts, fits) in [(249, true), (250, false)] {
+        let aliases = vec![(name("x.example"), name("y.example"))];
+        let mut play = Play::new(resolver(Settings { aliases, ..plain_settings() }));
+        let text = [&[249][..], &[b't'; 249]].concat();
+        let lines: Vec<_> =
+            (0..texts).map(|_| (Section::Answer, "y.example", 60, Data::Txt(&text))).collect();
+        let asked = query("x.example", Kind::TXT, None);
+        let asked = Asked { from: HOST, query: &asked, udp: false, search: 0 };
+        let mut out = Vec::new();
+        let Step::Forward(route) = play.resolver.ask(at(100), &asked, &mut out) else { panic!() };
+        play.answer(&route.key, Flags::default(), Rcode::NOERROR, &lines).unwrap();
+        assert_eq!(play.resolver.reply(at(100), &asked, &mut out), Step::Answered);
+        let expected = if fits { (Rcode::NOERROR, texts + 1) } else { (Rcode::SERVFAIL, 0) };
+        assert_eq!((code(&out), shown(&out).len()), expected);
+    }
+}

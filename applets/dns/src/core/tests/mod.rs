@@ -9,6 +9,7 @@ mod cached;
 mod forged;
 mod known;
 mod limits;
+mod link;
 mod options;
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));

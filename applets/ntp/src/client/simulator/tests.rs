@@ -96,6 +96,42 @@ fn the_sun_shines_on_it() {
     assert!(rms < 2e-3 && worst < 11e-3, "{rms} {worst}");
 }
 
+/// The setting of the reference and of the image (spec os §5.6.1), and a board that is 20 K warmer at once: 5 ppm from one second
+/// to the next, and two days later back within ten minutes.
+#[test]
+fn a_step_of_temperature_at_intervals_of_hours() {
+    const JITTER: f64 = 1e-3;
+    const STEP: f64 = 5e-6;
+    // Up to 1/32 is added so that devices do not stay together.
+    const INTERVAL: f64 = 16_384.0 * 33.0 / 32.0;
+    // What weeks without a step have at most.
+    const USUAL: f64 = 5.0 * (2e-3 + JITTER / 5.0);
+    for seed in 20..28 {
+        let sign = if seed % 2 == 0 { 1.0 } else { -1.0 };
+        let mut simulation = start(seed, 2e-5, QUIET, 0.2, four(JITTER), "iburst minpoll 14 maxpoll 14");
+        simulation.world.warmths = vec![(4.0 * DAYS, sign * STEP, 1.0), (6.0 * DAYS, -sign * STEP, 600.0)];
+        simulation.run(4.0 * DAYS);
+        for _ in 0..2 {
+            // Nobody looks before the next answer: 84 ms, on top of what is usual. An answer that comes so early that nothing
+            // is seen in it puts the clock right, and the same may happen until the next one.
+            let before = simulation.servers[0].asked;
+            simulation.measure();
+            simulation.run(3.0 * INTERVAL);
+            let Outcome { worst, .. } = simulation.outcome();
+            assert!(worst > USUAL && worst < STEP * INTERVAL + USUAL, "{seed}: {worst}");
+            // By then the new frequency is known.
+            simulation.measure();
+            simulation.run(2.0 * DAYS - 3.0 * INTERVAL);
+            let Outcome { rms, worst, .. } = simulation.outcome();
+            assert!(rms < USUAL / 5.0 && worst < USUAL, "{seed}: {rms} {worst}");
+            // 10 in two days, some that ask again, and what learns a frequency.
+            let asked = simulation.servers[0].asked - before;
+            assert!(asked < 40, "{seed}: {asked}");
+        }
+        assert_eq!(simulation.steps.len(), 1, "{:?}", simulation.log);
+    }
+}
+
 #[test]
 fn one_and_two_liars_of_five() {
     for liars in [1, 2] {

@@ -1,0 +1,125 @@
+//! What tests of a clock that is wrong share, where the machine's clock cannot be set: certificates whose dates are the
+//! wrong ones, and a port behind which the server, and with it the certificate, can change.
+
+// A test's helper fails the test that calls it.
+#![allow(clippy::unwrap_used)]
+
+use crate::run;
+use std::io::copy;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const INSIDE: &str = "MINKE_TEST_INSIDE";
+
+/// Runs `body` in a mount namespace of its own, in which `/run` is empty: the test of this name starts itself again there.
+pub fn with_empty_run(name: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]));
+        return body();
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    let output = run(&mut command);
+    // A name of no test would pass.
+    assert!(crate::text(&output).contains("1 passed"), "{}", crate::text(&output));
+}
+
+/// Makes an authority `ca.pem` in a folder and certificates for `host`: `good.pem`, `expired.pem` and `early.pem`, which
+/// is not valid yet, with their keys.
+pub fn certificates(folder: &Path, host: &str) {
+    let script = format!(
+        "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\ndefault_md=sha256\\n\
+           policy=p\\nunique_subject=no\\n[p]\\ncommonName=supplied\\n[x]\\nsubjectAltName=DNS:{host}\\n' >ca.cnf
+         : >index; echo 01 >serial; key='ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+         openssl req -x509 -newkey $key -keyout ca.key -out ca.pem -days 99 -subj /CN=Root
+         day() {{ date -u -d \"$1 days\" +%Y%m%d%H%M%SZ; }}
+         issue() {{
+           openssl req -newkey $key -keyout $1.key -out $1.csr -subj /CN=$1
+           openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in $1.csr -out $1.pem -notext -extensions x \
+             -startdate $(day $2) -enddate $(day $3)
+         }}
+         issue good -9 +9; issue expired -9 -1; issue early +9 +99"
+    );
+    run(Command::new("sh").args(["-ec", &script]).current_dir(folder));
+}
+
+/// A port on loopback that leads to another one there, which can be changed. It is there as long as the test's process.
+#[derive(Debug)]
+pub struct Switch {
+    /// Where clients come.
+    pub port: u16,
+    target: Arc<AtomicU16>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Switch {
+    /// Leads to this port.
+    pub fn new(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let switch = Self { port, target: Arc::new(AtomicU16::new(target)), count: Arc::default() };
+        let (target, count) = (switch.target.clone(), switch.count.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let to = target.load(Ordering::SeqCst);
+                count.fetch_add(1, Ordering::SeqCst);
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else {
+                    continue;
+                };
+                // Who breaks off is no failure of ours.
+                for (mut from, mut to) in
+                    [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+                {
+                    std::thread::spawn(move || {
+                        let _ = copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Write);
+                    });
+                }
+            }
+        });
+        switch
+    }
+
+    /// Leads to this port from now on.
+    pub fn lead_to(&self, target: u16) {
+        self.target.store(target, Ordering::SeqCst);
+    }
+
+    /// How many connections came.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many connections have come, two minutes at most.
+    pub fn wait_for(&self, count: usize) {
+        let end = Instant::now() + Duration::from_secs(120);
+        while self.count() < count {
+            assert!(Instant::now() < end, "{} connections instead of {count}", self.count());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The marks of a clock that can be trusted, where the program has this root.
+#[derive(Debug)]
+pub struct Marks(PathBuf);
+
+impl Marks {
+    /// None yet, but their folder.
+    pub fn none(root: &Path) -> Self {
+        let folder = root.join("run/systemd/timesync");
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    /// Makes one: `rtc` or `synchronized`.
+    pub fn make(&self, name: &str) {
+        std::fs::write(self.0.join(name), "test").unwrap();
+    }
+}
