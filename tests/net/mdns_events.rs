@@ -103,7 +103,8 @@ fn first_answer_to_all() -> Duration {
     socket.join(index).unwrap();
     let mut buffer = [0; 9000];
     while begin.elapsed() < LIMIT {
-        socket.send(QUESTION, SocketAddr::new(group, 5353), index).unwrap();
+        // All namespaces share one table of neighbours: with many hosts of other tests it may be full for a moment.
+        let _ = socket.send(QUESTION, SocketAddr::new(group, 5353), index);
         std::thread::sleep(Duration::from_millis(20));
         while let Some(heard) = socket.receive(&mut buffer).unwrap() {
             let message = &buffer[..heard.length];

@@ -125,23 +125,39 @@ fn write_services(folder: &Path, whose: &str) {
     }
 }
 
-/// Whether one has asked with all services of the other as known answers, in several packets, and that one has told none
-/// of them in the two seconds after.
-fn is_spared(heard: &[Heard], asker: Ipv4Addr, teller: Ipv4Addr, whose: &str) -> bool {
+/// Who asked for pointers, and who could answer.
+struct Pair {
+    asker: Ipv4Addr,
+    teller: Ipv4Addr,
+    /// The type.
+    name: &'static str,
+    /// How the names of the other's services begin, and how many there are.
+    whose: &'static str,
+    count: usize,
+    /// They take several packets.
+    more: bool,
+}
+
+/// Whether one has asked with all services of the other as known answers, and that one has told none of them in the two
+/// seconds after.
+fn is_spared(heard: &[Heard], pair: &Pair) -> bool {
     const AFTER: Duration = Duration::from_secs(2);
+    let Pair { name, whose, .. } = pair;
     heard.iter().any(|question| {
-        let within = |time: Duration| {
-            heard.iter().filter(move |other| other.at >= question.at && other.at <= question.at + time)
-        };
-        let said = |from: Ipv4Addr| within(AFTER).filter(move |other| other.from == from);
-        let known: usize =
-            said(asker).filter(|other| !other.has(Flags::QR)).map(|other| other.points(HTTP, whose)).sum();
-        question.from == asker
-            && question.asks(HTTP).is_some()
-            && question.has(Flags::TC)
+        let within = heard.iter().filter(|other| other.at >= question.at && other.at <= question.at + AFTER);
+        let (mut known, mut told) = (0, false);
+        for other in within {
+            if other.from == pair.asker && !other.has(Flags::QR) {
+                known += other.points(name, whose);
+            }
+            told |= other.from == pair.teller && other.tells(name, whose);
+        }
+        question.from == pair.asker
+            && question.asks(name).is_some()
+            && question.has(Flags::TC) == pair.more
             && question.at.elapsed() > AFTER
-            && known >= MANY
-            && !said(teller).any(|other| other.tells(HTTP, whose))
+            && known >= pair.count
+            && !told
     })
 }
 
@@ -165,8 +181,16 @@ fn what_is_known_is_not_told_again_however_many_packets_it_takes() {
         |text: String, part: &str| (0..MANY).all(|number| text.contains(&format!("{part}-{number:02}-")));
     ear.until("all are found", |_| found(us.text(), "theirs") && found(them.text(), "ours"));
     // Both go on asking, ever more slowly, and say what they know.
-    ear.until("we are silent", |heard| is_spared(heard, THEIRS, OURS, "ours"));
-    ear.until("Avahi is silent", |heard| is_spared(heard, OURS, THEIRS, "theirs"));
+    let pair = Pair { asker: THEIRS, teller: OURS, name: HTTP, whose: "ours", count: MANY, more: true };
+    ear.until("we are silent", |heard| is_spared(heard, &pair));
+    let pair = Pair { asker: OURS, teller: THEIRS, whose: "theirs", ..pair };
+    ear.until("Avahi is silent", |heard| is_spared(heard, &pair));
+    // What fits one packet: the service that each of ours has.
+    let them = Background::start(&lab, "one", &mut avahi.command("avahi-browse", &["-pk", "_ssh._tcp"]));
+    them.until("ours");
+    let pair =
+        Pair { asker: THEIRS, teller: OURS, name: "_ssh._tcp.local", whose: "ours", count: 1, more: false };
+    ear.until("we are silent about one", |heard| is_spared(heard, &pair));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! the test; the guest reaches it at 10.0.2.2.
 
 use crate::guest::{FASTEST, direct, first_line, power_off, sh, start, try_sh, until};
+use crate::time::restart;
 use minke_tests::Daemon;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -72,12 +73,22 @@ fn a_clock_that_is_decades_wrong_does_not_stop_nts() {
     sh(&mut guest, "systemctl stop chronyd; rm -f /run/chrony/*.sources");
     let line = format!("server 10.0.2.2 nts ntsport {port} iburst minpoll 2 maxpoll 4");
     sh(&mut guest, &format!("echo '{line}' >/var/lib/chrony/chrony.conf"));
-    // As at the first boot of a board without a clock, and with one whose battery has failed upwards.
+    // Nobody else tells the time.
+    sh(&mut guest, "config-json set os.network.connectivity.uri null");
+    // As at the first boot of a board without a clock, and as with one whose battery has failed upwards: its time is
+    // plausible, so that nothing waits, and wrong.
     for wrong in ["1970-01-02", "2041-05-05"] {
-        sh(&mut guest, "systemctl stop chronyd; rm -f /run/systemd/timesync/* /var/lib/chrony/nts-*");
-        sh(&mut guest, &format!("date -s '{wrong} 00:00:00'; ntp status >/dev/null 2>&1; true"));
-        // The kernel's mark of a synchronised clock falls when the clock is set.
-        sh(&mut guest, "systemctl start chronyd");
+        let forget = "systemctl stop chronyd; rm -f /var/lib/chrony/nts-*";
+        if wrong.starts_with("1970") {
+            sh(&mut guest, &format!("{forget}; rm -f /run/systemd/timesync/*"));
+            sh(&mut guest, &format!("date -s '{wrong} 00:00:00'; ntp status >/dev/null 2>&1; true"));
+            // The kernel's mark of a synchronised clock falls when the clock is set.
+            sh(&mut guest, "systemctl start chronyd");
+        } else {
+            sh(&mut guest, forget);
+            restart(&mut guest, &format!("{wrong}T00:00:00"));
+            sh(&mut guest, "test -e /run/systemd/timesync/rtc && rm -f /run/chrony/*.sources && ntp reload");
+        }
         let near = |seconds: &str| {
             let now = host(&folder.0, "date +%s").parse::<i64>().unwrap();
             (seconds.parse::<i64>().unwrap_or(0) - now).abs() < 60
@@ -91,5 +102,7 @@ fn a_clock_that_is_decades_wrong_does_not_stop_nts() {
         assert!(near(&sh(&mut guest, "date +%s")), "{wrong}: {log}");
         sh(&mut guest, "ls /var/lib/chrony/nts-10.0.2.2_*.json");
     }
+    let boot = sh(&mut guest, "timesync status");
+    assert!(boot.contains("RTC: 2041-05-05") && boot.contains("synchronised, by NTP"), "{boot}");
     power_off(&mut guest);
 }
