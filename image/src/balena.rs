@@ -4,7 +4,6 @@
 
 use crate::error::{Context, Error, Result};
 use crate::hostapp::Tree;
-use crate::rootfs::fingerprint;
 use crate::tree::Root;
 use std::fs;
 use std::path::Path;
@@ -54,8 +53,7 @@ fn boot_files(root: &Root) -> Result<()> {
         }
     }
     root.file(BOOTENV, environment("A", "0", "0"))?;
-    let listed = fingerprint(root.top(), "", &|name| matches!(name, "balenaos.fingerprint" | "config.json"))?;
-    root.file("balenaos.fingerprint", listed)
+    crate::boot_files::list(root)
 }
 
 /// The record: a block as GRUB has it, with the slots' letters.

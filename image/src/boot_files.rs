@@ -51,7 +51,17 @@ pub fn make(root: &Root, release: &Release, parts: &Parts) -> Result<()> {
     root.file("system-connections/README.ignore", include_str!("../files/system-connections-README.ignore"))?;
     root.file("system-proxy/redsocks.conf.ignore", include_str!("../files/redsocks.conf.ignore"))?;
     root.file("system-proxy/README.ignore", include_str!("../files/system-proxy-README.ignore"))?;
-    let listed = fingerprint(root.top(), "", &|name| matches!(name, "balenaos.fingerprint" | "config.json"))?;
+    list(root)
+}
+
+/// What the list of the boot partition's files leaves out: itself, the owner's configuration, and what boot loaders write at
+/// each start of a trial, as on the device (`hostapp-update`).
+const UNLISTED: [&str; 6] =
+    ["balenaos.fingerprint", "config.json", "grubenv", "bootenv", "resinOS_uEnv.txt", "bootcount.env"];
+
+/// Writes the list of the boot partition's files (spec os §1.8).
+pub fn list(root: &Root) -> Result<()> {
+    let listed = fingerprint(root.top(), "", &|name| UNLISTED.contains(&name))?;
     root.file("balenaos.fingerprint", listed)
 }
 
