@@ -4,8 +4,8 @@
 use crate::liar::{Liar, Lie};
 use minke_tests::relay::{Counts, Jitter, Path, Way};
 use minke_tests::time_net::{
-    Client, Kind, LIAR, RELAY, Scratch, Seen, TRUE, address, honest, is_selected, is_used, ntpd_rs, openntpd,
-    relays, several,
+    Client, Kind, LIAR, RELAY, Scratch, Seen, TRUE, address, honest, is_selected, is_used, ntpd_rs,
+    ntpd_rs_program, openntpd, relays, several,
 };
 use minke_tests::{in_namespace, relay};
 use minke_wire::ntp::{Leap, Timestamp};
@@ -281,7 +281,7 @@ fn forgeries(kind: Kind) {
                 assert!(source.offset.abs() < 1.0, "{source:?}");
             }
         }
-        assert!(client.sources().iter().all(|source| source.reach & 7 == 7), "{:#?}", client.sources());
+        client.until("three answers of each", |sources| sources.iter().all(|source| source.reach & 7 == 7));
         assert!(relays.iter().all(|relay| Counts::get(&relay.counts.forged) > 4));
     });
 }
@@ -382,6 +382,7 @@ fn newer(kind: Kind) {
 
 /// A server of another make is followed like the others, and alone.
 fn other_makes(kind: Kind) {
+    ntpd_rs_program();
     in_namespace(|| {
         let scratch = Scratch::new(&format!("other-{kind:?}"));
         let _true = several(&scratch.0, 3);

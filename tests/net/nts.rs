@@ -298,6 +298,7 @@ fn ntpd_rs_signs_its_answers_for_us() {
 
 #[test]
 fn ntpd_rs_is_followed_by_signed_answers() {
+    ntpd_rs_program();
     in_namespace(|| {
         let scratch = Scratch::new("nts-rs-followed");
         let folder = &scratch.0;

@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The address of server `number` of `kind`: 10.77.KIND.NUMBER.
@@ -115,8 +116,15 @@ pub fn openntpd(folder: &Path, at: SocketAddr, source: SocketAddr) -> Daemon {
     Daemon::start(command.current_dir(folder))
 }
 
-/// ntpd-rs, from the cache; it is built there the first time.
+/// ntpd-rs, from the cache; it is built there the first time, which needs a network: to be called before [`in_namespace`].
+///
+/// [`in_namespace`]: crate::in_namespace
 pub fn ntpd_rs_program() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_ntpd_rs).clone()
+}
+
+fn build_ntpd_rs() -> PathBuf {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap());
     let cache = std::env::var_os("MINKE_CACHE").map_or(home.join(".cache/minke"), PathBuf::from);
     let program = cache.join("ntpd-rs/bin/ntp-daemon");
