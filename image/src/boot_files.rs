@@ -7,6 +7,7 @@ use crate::release::Release;
 use crate::rootfs::fingerprint;
 use crate::tool::Tool;
 use crate::tree::{Root, Scratch};
+use minke_boot::RECORDS;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
@@ -54,15 +55,14 @@ pub fn make(root: &Root, release: &Release, parts: &Parts) -> Result<()> {
     list(root)
 }
 
-/// What the list of the boot partition's files leaves out: itself, the owner's configuration, and what boot loaders write at
-/// each start of a trial, as on the device (`hostapp-update`).
-const UNLISTED: [&str; 6] =
-    ["balenaos.fingerprint", "config.json", "grubenv", "bootenv", "resinOS_uEnv.txt", "bootcount.env"];
+const FINGERPRINT: &str = "balenaos.fingerprint";
 
-/// Writes the list of the boot partition's files (spec os §1.8).
+/// Writes the list of the boot partition's files (spec os §1.8): without itself, the owner's configuration, and what boot
+/// loaders write, as on the device (`hostapp-update`).
 pub fn list(root: &Root) -> Result<()> {
-    let listed = fingerprint(root.top(), "", &|name| UNLISTED.contains(&name))?;
-    root.file("balenaos.fingerprint", listed)
+    let is_left_out = |name: &str| [FINGERPRINT, "config.json"].contains(&name) || RECORDS.contains(&name);
+    let listed = fingerprint(root.top(), "", &is_left_out)?;
+    root.file(FINGERPRINT, listed)
 }
 
 /// `config.json` of a new image. A development image's configuration must say so; a given file is otherwise taken as it

@@ -17,6 +17,9 @@ pub use chain::Chain;
 /// (spec os §15.10). It holds the version that is tried.
 pub const ALTBOOT_BREADCRUMB: &str = "rollback-altboot-breadcrumb";
 
+/// The files of the boot partition that hold the selection, of all chains: boot loaders write them at each start of a trial.
+pub const RECORDS: [&str; 4] = ["grubenv", "bootenv", "resinOS_uEnv.txt", "bootcount.env"];
+
 /// One of the two root partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {

@@ -7,9 +7,6 @@ use minke_config::Md5;
 use minke_sys::{Context, Result, file};
 use std::path::Path;
 
-/// What boot loaders write at each start of a trial, and the last step of an update.
-const SELECTION: [&str; 4] = ["grubenv", "bootenv", "resinOS_uEnv.txt", "bootcount.env"];
-
 /// Lists what is there now. A list that is right is not written. A file that cannot be read is left out: the system
 /// needs none that it has not just written.
 pub fn write(boot: &Path) -> Result<()> {
@@ -54,5 +51,5 @@ pub fn sum(path: &Path) -> Result<String> {
 
 fn is_listed(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    name != "config.json" && !SELECTION.contains(&name)
+    name != "config.json" && !minke_boot::RECORDS.contains(&name)
 }
