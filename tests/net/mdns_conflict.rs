@@ -138,7 +138,7 @@ fn networks_that_join_settle_it_again() {
 
 #[test]
 fn fifty_hosts_with_one_name_end_with_fifty() {
-    let lab = Lab::new("fifty");
+    let lab = Lab::large("fifty");
     let hosts: Vec<Host<'_>> = (1..=50).map(|number| lab.host(number)).collect();
     let all: Vec<Minke<'_>> = hosts.iter().map(|host| host.minke("board")).collect();
     let distinct = || {

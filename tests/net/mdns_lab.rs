@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes on a busy machine.
@@ -24,6 +25,18 @@ pub struct Lab {
     /// Where files are.
     pub folder: PathBuf,
     name: String,
+    _share: Share,
+}
+
+/// All network namespaces share the kernel's table of IPv6 neighbours (`gc_thresh3`, 1024 by default): many hosts at once
+/// fill it, and then nobody reaches a new neighbour. A test takes one network at a time, else it waits for itself.
+static NEIGHBOURS: RwLock<()> = RwLock::new(());
+
+/// A network's part of that table, until the network is gone.
+#[derive(Debug)]
+enum Share {
+    Some { _guard: RwLockReadGuard<'static, ()> },
+    Whole { _guard: RwLockWriteGuard<'static, ()> },
 }
 
 /// Which addresses a host has on the network.
@@ -40,6 +53,15 @@ pub enum Families {
 impl Lab {
     /// An empty network.
     pub fn new(test: &str) -> Self {
+        Self::with(test, Share::Some { _guard: NEIGHBOURS.read().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    /// An empty network for dozens of hosts: no other test of mDNS has one meanwhile.
+    pub fn large(test: &str) -> Self {
+        Self::with(test, Share::Whole { _guard: NEIGHBOURS.write().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    fn with(test: &str, share: Share) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("md{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("minke-mdns-{name}-{test}"));
@@ -47,7 +69,7 @@ impl Lab {
         fs::create_dir_all(&folder).unwrap();
         // Ours runs as another user, and makes its socket there.
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
-        let lab = Self { folder, name };
+        let lab = Self { folder, name, _share: share };
         // Snooping would need somebody who asks for members, and nobody does here.
         sh(&format!(
             "ip netns add {name}; ip -n {name} link add name br0 type bridge mcast_snooping 0; ip -n {name} link set br0 up
