@@ -21,7 +21,7 @@ fn many(asked: &Asked, kind: u16, count: u16, length: usize) -> Vec<u8> {
 }
 
 /// The play of a server whose answers are longer than a datagram may be.
-fn long(asked: &Asked, kind: u16, count: u16, length: usize) -> Vec<Act> {
+pub(super) fn long(asked: &Asked, kind: u16, count: u16, length: usize) -> Vec<Act> {
     let whole = many(asked, kind, count, length);
     let size = asked.message.opt().map_or(512, |opt| usize::from(opt.class));
     if asked.tcp || whole.len() <= size {

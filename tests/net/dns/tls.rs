@@ -1,9 +1,10 @@
 //! DNS over TLS to unbound, with certificates of an authority of the test's own.
 
-use super::message::{A, ANSWER, Reply};
+use super::carried::long;
+use super::message::{A, ANSWER, Message, Reply, SERVFAIL, query};
 use super::upstream::{Act, Upstream};
 use super::{GOOD, addresses, honest, look_up_in_system as look_up};
-use minke_tests::dns_lab::{Lab, dig, kdig, server, soon};
+use minke_tests::dns_lab::{Lab, ask_tcp, dig, in_system, kdig, server, soon};
 use minke_tests::{Daemon, in_namespace};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -148,6 +149,32 @@ fn without_a_name_any_certificate_is_better_than_none() {
         let _forwarder = lab.by_files("server=tls://10.77.1.1\n", "");
         assert_eq!(addresses(&look_up("plain.test", A))[0].octets()[3], 8);
         assert!(plain.asked().len() > before);
+    });
+}
+
+/// Where there is no TLS after all, what does not fit a datagram comes by TCP; and where there is no TCP either, the
+/// question ends, and does not go round.
+#[test]
+fn without_tls_long_answers_come_by_tcp() {
+    in_namespace(|| {
+        let lab = Lab::new("tls-long");
+        authority(&lab);
+        let plain = Upstream::start(server(1), |asked| match asked.name().as_str() {
+            "closed.test." if asked.tcp => vec![Act::Close],
+            _ => long(asked, 65_280, 200, 4),
+        });
+        let _forwarder = lab.by_files("server=tls://10.77.1.1\n", "");
+        for name in ["long.test", "longer.test"] {
+            let answer = Message::read(&ask_tcp(in_system(), &query(1, name, 65_280)));
+            assert_eq!(answer.answers(65_280).len(), 200, "{name}");
+        }
+        assert_eq!(plain.asked().iter().filter(|asked| asked.tcp).count(), 2);
+        let before = plain.asked().len();
+        let answer = Message::read(&ask_tcp(in_system(), &query(1, "closed.test", 65_280)));
+        assert_eq!((answer.rcode(), answer.answers(65_280).len()), (SERVFAIL, 0));
+        // By datagram and by TCP, and once more each for a connection that had been of use.
+        let asked = plain.asked().len() - before;
+        assert!((2..=6).contains(&asked), "{asked}");
     });
 }
 

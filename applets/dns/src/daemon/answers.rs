@@ -1,9 +1,9 @@
 //! What servers say to questions: it is believed or not, and the question ends, goes another way, or on to another server.
 
 use super::Daemon;
+use super::connections::Next;
 use super::questions::{Attempt, LONGEST, Sent};
 use super::slots::Token;
-use crate::config::Transport;
 use crate::core::{Refusal, Taken};
 use crate::upstream::servers::Way;
 use minke_applet::log;
@@ -154,8 +154,8 @@ impl Daemon {
         }
     }
 
-    /// A connection has ended before the answer came. `again`: it had been of use, and another one may be.
-    pub(super) fn lost_by_link(&mut self, token: Token, server: usize, id: u16, again: bool, now: Micros) {
+    /// A connection has ended before the answer came.
+    pub(super) fn lost_by_link(&mut self, token: Token, server: usize, id: u16, next: Next, now: Micros) {
         let Some(question) = self.questions.get_mut(token) else { return };
         let asked = |attempt: &&mut Attempt| {
             attempt.server == server
@@ -167,22 +167,11 @@ impl Daemon {
         if question.done {
             return self.tidy(token);
         }
-        let sent = if again {
-            self.send_by_link(token, server, now)
-        } else if self.send_small(token, server, now) {
-            true
-        } else {
-            // Opportunistic TLS has the plain way.
-            let way = self.upstreams.all.get(server).map_or(Way::None, |upstream| upstream.way(now));
-            let plain = self
-                .upstreams
-                .all
-                .get(server)
-                .is_some_and(|upstream| upstream.server.transport == Transport::Opportunistic);
-            match way {
-                Way::Datagram(address) if plain => self.send_datagram(token, server, address, now),
-                _ => false,
-            }
+        let sent = match next {
+            Next::Again => self.send_by_link(token, server, now),
+            _ if self.send_small(token, server, now) => true,
+            Next::Datagram(address) => self.send_datagram(token, server, address, now),
+            Next::Other => false,
         };
         if !sent {
             self.failed_at(token, server, true, now);

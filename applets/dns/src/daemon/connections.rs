@@ -12,6 +12,7 @@ use minke_sys::event::{Interest, Ready};
 use minke_sys::{clock, tcp};
 use minke_wire::dns;
 use minke_wire::micros::Micros;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long making a connection may take; where the plain way is allowed it is not waited for long.
@@ -22,6 +23,17 @@ const BLOCK: usize = 128;
 /// 2100: no certificate's dates are of later.
 const LATEST: u64 = 4_102_444_800;
 
+/// How a question goes on whose connection has ended without its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Next {
+    /// By another connection: the one that ended had been of use.
+    Again,
+    /// By datagram: there is no TLS, and it need not be.
+    Datagram(SocketAddr),
+    /// By another server.
+    Other,
+}
+
 impl Daemon {
     /// Sends a query by the server's connection; what was sent, with an id that is free there, and whether it went at once.
     pub(super) fn ask_link(
@@ -31,7 +43,7 @@ impl Daemon {
         token: Token,
         now: Micros,
     ) -> Option<(Vec<u8>, bool)> {
-        self.renew_provisional(server, now);
+        self.renew(server, now);
         if self.upstreams.all.get(server)?.link.is_none() {
             self.connect(server, None, now)?;
         }
@@ -39,7 +51,7 @@ impl Daemon {
         let link = upstream.link.as_deref_mut()?;
         let id = link.free_id(dns::id(&query)?)?;
         dns::set_id(&mut query, id);
-        if upstream.server.transport != Transport::Plain {
+        if link.tls {
             pad(&mut query);
         }
         let prompt = link.stream.is_ready() && link.useful;
@@ -54,19 +66,19 @@ impl Daemon {
     /// Begins to make a connection; `clock` is what a certificate is checked against if not this device's.
     fn connect(&mut self, server: usize, clock: Option<Micros>, now: Micros) -> Option<()> {
         let upstream = self.upstreams.all.get_mut(server)?;
-        let transport = &upstream.server.transport;
-        if *transport != Transport::Plain && !upstream.may_connect(now) {
+        let plain = upstream.plain_address(now);
+        if plain.is_none() && !upstream.may_secure(now) {
             return None;
         }
-        let socket = tcp::connect(upstream.server.address).ok()?;
+        let socket = tcp::connect(plain.unwrap_or(upstream.server.address)).ok()?;
         let time = clock.map_or_else(clock::realtime, Duration::from);
-        let (tls, limit) = match transport {
-            Transport::Plain => (None, LIMIT),
+        let (tls, limit) = match &upstream.server.transport {
             Transport::Strict(name) => (Some(Channel::new(name, Some(Trust::default()), time)), LIMIT),
-            Transport::Opportunistic => {
+            Transport::Opportunistic if plain.is_none() => {
                 let name = upstream.server.address.ip().to_string();
                 (Some(Channel::new(&name, None, time)), LIMIT_OPPORTUNISTIC)
             }
+            _ => (None, LIMIT),
         };
         let tls = match tls {
             None => None,
@@ -90,12 +102,12 @@ impl Daemon {
         Some(())
     }
 
-    /// A session whose certificate's dates could not be checked makes way when they can be.
-    fn renew_provisional(&mut self, server: usize, now: Micros) {
-        let upstream = self.upstreams.all.get(server);
-        let provisional =
-            upstream.and_then(|upstream| upstream.link.as_ref()).is_some_and(|link| link.provisional);
-        if provisional && time::is_synchronized() {
+    /// A connection makes way for a better one: where the dates of a certificate could not be checked and now can be, and
+    /// where TLS may be tried again.
+    fn renew(&mut self, server: usize, now: Micros) {
+        let Some(upstream) = self.upstreams.all.get(server) else { return };
+        let Some(link) = &upstream.link else { return };
+        if link.provisional && time::is_synchronized() || !link.tls && upstream.may_secure(now) {
             self.end_link(server, &End::Closed, now);
         }
     }
@@ -145,7 +157,9 @@ impl Daemon {
         let (Some(link), Some(id)) = (upstream.link.as_mut(), dns::id(answer)) else { return };
         link.useful = true;
         let token = link.answered(id, now);
-        upstream.was_open();
+        if link.tls {
+            upstream.was_open();
+        }
         if let Some(token) = token {
             self.heard_by_link(token, server, id, answer, now);
         }
@@ -155,30 +169,31 @@ impl Daemon {
         let Some(upstream) = self.upstreams.all.get_mut(server) else { return };
         let Some(link) = upstream.link.take() else { return };
         let again = link.useful || link.provisional && matches!(end, End::Closed);
-        if !again && upstream.server.transport != Transport::Plain {
+        let mut next = if again { Next::Again } else { Next::Other };
+        if !again && link.tls {
             if let Some(clock) = moment(end, link.provisional) {
                 let waiting = link.into_waiting();
                 if self.connect(server, Some(clock), now).is_some() {
-                    return self.lost(server, waiting, true, now);
+                    next = Next::Again;
                 }
-                return self.lost(server, waiting, false, now);
+                return self.lost(server, waiting, next, now);
             }
             let first = upstream.was_closed(now);
-            if upstream.server.transport != Transport::Opportunistic
-                && let Some(health) = self.upstreams.health.get_mut(server)
-            {
+            if let Some(address) = upstream.plain_address(now) {
+                next = Next::Datagram(address);
+            } else if let Some(health) = self.upstreams.health.get_mut(server) {
                 health.was_refused(now);
             }
             if first {
                 log::warn(format_args!("{}: {}", self.name_of(server), explain(end)));
             }
         }
-        self.lost(server, link.into_waiting(), again, now);
+        self.lost(server, link.into_waiting(), next, now);
     }
 
-    fn lost(&mut self, server: usize, waiting: Vec<(u16, Token)>, again: bool, now: Micros) {
+    fn lost(&mut self, server: usize, waiting: Vec<(u16, Token)>, next: Next, now: Micros) {
         for (id, token) in waiting {
-            self.lost_by_link(token, server, id, again, now);
+            self.lost_by_link(token, server, id, next, now);
         }
     }
 
@@ -193,7 +208,7 @@ impl Daemon {
                 } else if let Some(link) = self.upstreams.all.get_mut(server).and_then(|one| one.link.take())
                 {
                     // Whoever waits is not asked to wait for another one.
-                    self.lost(server, link.into_waiting(), false, now);
+                    self.lost(server, link.into_waiting(), Next::Other, now);
                 }
             }
         }

@@ -26,7 +26,8 @@ pub(crate) struct Link {
     heard: Option<Micros>,
     /// How long making it may take.
     limit: Micros,
-    tls: bool,
+    /// It is secured.
+    pub(crate) tls: bool,
     /// Answers have come: the server is one.
     pub(crate) useful: bool,
     /// The certificate's dates were not checked against a clock that is known to be right.

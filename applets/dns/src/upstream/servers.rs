@@ -33,9 +33,9 @@ pub(crate) struct Upstream {
     pub(crate) letters: bool,
     /// The connection, if there is one.
     pub(crate) link: Option<Box<Link>>,
-    /// The time since boot before which no connection is tried.
+    /// The time since boot before which no secured connection is tried.
     closed_until: Micros,
-    /// Connections in a row that failed.
+    /// Secured connections in a row that failed.
     failures: u8,
 }
 
@@ -46,21 +46,32 @@ impl Upstream {
 
     /// How a question goes.
     pub(crate) fn way(&self, now: Micros) -> Way {
-        let open = self.link.is_some() || now >= self.closed_until;
-        match self.server.transport {
-            Transport::Plain => Way::Datagram(self.server.address),
+        let open = self.link.as_ref().is_some_and(|link| link.tls) || self.may_secure(now);
+        match (&self.server.transport, self.plain_address(now)) {
+            (Transport::Plain, Some(address)) => Way::Datagram(address),
             _ if open => Way::Connection,
-            Transport::Strict(_) => Way::None,
-            Transport::Opportunistic => Way::Datagram(SocketAddr::new(self.server.address.ip(), PORT)),
+            (_, Some(address)) => Way::Datagram(address),
+            (_, None) => Way::None,
         }
     }
 
-    /// Whether a connection may be tried.
-    pub(crate) fn may_connect(&self, now: Micros) -> bool {
-        now >= self.closed_until
+    /// Whether a secured connection may be tried.
+    pub(crate) fn may_secure(&self, now: Micros) -> bool {
+        self.server.transport != Transport::Plain && now >= self.closed_until
     }
 
-    /// A connection could not be made; whether it is the first of its kind in a row.
+    /// Where it is asked without TLS, if that is allowed now.
+    pub(crate) fn plain_address(&self, now: Micros) -> Option<SocketAddr> {
+        match self.server.transport {
+            Transport::Plain => Some(self.server.address),
+            Transport::Opportunistic if !self.may_secure(now) => {
+                Some(SocketAddr::new(self.server.address.ip(), PORT))
+            }
+            _ => None,
+        }
+    }
+
+    /// A secured connection could not be made; whether it is the first of its kind in a row.
     pub(crate) fn was_closed(&mut self, now: Micros) -> bool {
         let pause = if self.server.transport == Transport::Opportunistic { PLAIN_PAUSE } else { PAUSE };
         let pause = pause.saturating_mul(1 << self.failures.min(DOUBLINGS));
@@ -69,7 +80,7 @@ impl Upstream {
         self.failures == 1
     }
 
-    /// A connection has brought an answer.
+    /// A secured connection has brought an answer.
     pub(crate) fn was_open(&mut self) {
         (self.failures, self.closed_until) = (0, Micros::ZERO);
     }
@@ -144,6 +155,8 @@ impl Upstreams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::slots::{Owner, Token};
+    use crate::daemon::stream::Stream;
 
     fn server(text: &str, transport: Transport) -> Server {
         Server { address: text.parse().unwrap(), transport }
@@ -179,8 +192,16 @@ mod tests {
         assert_eq!(strict.way(now + PAUSE * 2), Way::Connection);
         let mut other = Upstream::new(server("9.9.9.9:853", Transport::Opportunistic));
         assert_eq!(other.way(now), Way::Connection);
+        assert_eq!(other.plain_address(now), None);
         other.was_closed(now);
         assert_eq!(other.way(now), Way::Datagram("9.9.9.9:53".parse().unwrap()));
+        // A connection for an answer that is too long does not keep TLS from being tried later.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, token) = (Stream::new(socket, None, 512), Token::new(Owner::Link, 0));
+        other.link = Some(Box::new(Link::new(stream, token, false, PAUSE, now)));
+        assert_eq!(other.way(now), Way::Datagram("9.9.9.9:53".parse().unwrap()));
+        assert!(!other.may_secure(now) && other.may_secure(now + PLAIN_PAUSE));
         other.was_open();
         assert_eq!(other.way(now), Way::Connection);
     }
