@@ -16,6 +16,7 @@ use crate::table::{Layout, SECTOR, Sizes};
 use crate::tool::Tool;
 use crate::tree::{Root, Scratch, walk};
 use crate::units;
+use minke_boot::ROOT_IMAGE;
 use minke_wire::minisign;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -301,7 +302,7 @@ impl Work<'_> {
         {
             self.boot.copy(&app.content.at(&format!("boot/{name}")), name, false)?;
         }
-        self.boot.copy(&app.content.at("rootfs.squashfs"), "rootfs.squashfs", false)?;
+        self.boot.copy(&app.content.at(ROOT_IMAGE), ROOT_IMAGE, false)?;
         match self.options.boot_chain {
             BootChain::Balena => {
                 self.boot.copy(&app.boot_files.at(balena::BOOTENV), balena::BOOTENV, false)?;

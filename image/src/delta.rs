@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::hostapp::{LABELS, Signing, is_slot_content, tag};
 use crate::oci::{Archive, Compression, Image, gzip};
 use crate::tar::{Member, Tar};
+use minke_boot::ROOT_IMAGE;
 use minke_oci::hostapp::{
     LABEL_BASE, LABEL_BOOT_FILES, LABEL_OS_RELEASE, LABEL_SIZE, LABEL_TARGET, LABEL_VERSION,
 };
@@ -23,9 +24,6 @@ use std::collections::BTreeMap;
 
 /// What stands before paths of files that were written before, in `from`.
 const NEW: &str = "new/";
-
-/// The root image is made first: the initramfs has the same program.
-const FIRST: &str = "rootfs.squashfs";
 
 /// A delta that was made, applied and compared.
 #[derive(Debug)]
@@ -125,7 +123,8 @@ fn plan(base: &Archive, target: &Archive) -> Result<(Value, Pieces, Vec<Row>)> {
     let (mut files, mut folders, mut links, mut pieces, mut rows) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut members = of_slot(&target.members);
-    members.sort_by_key(|(name, _)| (name != FIRST, name.clone()));
+    // The root image is made first: the initramfs has the same program.
+    members.sort_by_key(|(name, _)| (name != ROOT_IMAGE, name.clone()));
     for (path, member) in members {
         match member.kind {
             Kind::Folder => folders.push(path),
@@ -197,7 +196,7 @@ fn piece(path: &str, content: &[u8], old: &Files, new: &Files) -> Result<Piece> 
     let mut best = Piece { kind: "whole", from: Vec::new(), bytes: content.to_vec(), packed };
     let mut choices = vec![vec![path.to_owned()]];
     if path == "boot/initramfs" {
-        choices.push(vec![path.to_owned(), format!("{NEW}{FIRST}")]);
+        choices.push(vec![path.to_owned(), format!("{NEW}{ROOT_IMAGE}")]);
     }
     for from in choices {
         let mut data = Vec::new();

@@ -21,6 +21,7 @@ use crate::tar::Tar;
 use crate::tree::{Root, Scratch, walk};
 use crate::units;
 use crate::verity;
+use minke_boot::{HASH_TREE, ROOT_IMAGE};
 use minke_oci::hostapp::{
     ANNOTATION_SIGNATURE, LABEL_BOOT_FILES, LABEL_CLASS, LABEL_OS_RELEASE, LABEL_SIZE, LABEL_VERSION,
 };
@@ -136,14 +137,14 @@ pub fn build(from: &Ingredients<'_>, scratch: &Scratch) -> Result<HostApp> {
     };
     rootfs::fill(&root, &ingredients)?;
     (from.change)(&Tree::Root(&root))?;
-    let squashfs = content.at("rootfs.squashfs");
+    let squashfs = content.at(ROOT_IMAGE);
     rootfs::squash(root.top(), &squashfs, stamp)?;
-    let tree = content.at("rootfs.verity");
+    let tree = content.at(HASH_TREE);
     let root_hash = verity::format(&squashfs, &tree)?;
     for (name, bytes) in boot_files::slot_arguments(arch, &format!("roothash={root_hash}"))? {
         content.file(&format!("boot/{name}"), bytes)?;
     }
-    for name in ["rootfs.squashfs", "rootfs.verity"] {
+    for name in [ROOT_IMAGE, HASH_TREE] {
         content.mode(name, 0o644)?;
     }
     step.done(&format!("{}, hash tree {}", kib(size(&squashfs)?), kib(size(&tree)?)));

@@ -17,6 +17,11 @@ pub use chain::Chain;
 /// (spec os §15.10). It holds the version that is tried.
 pub const ALTBOOT_BREADCRUMB: &str = "rollback-altboot-breadcrumb";
 
+/// A host app's root file system, a SquashFS image.
+pub const ROOT_IMAGE: &str = "rootfs.squashfs";
+/// The hash tree of dm-verity for it.
+pub const HASH_TREE: &str = "rootfs.verity";
+
 /// The files of the boot partition that hold the selection, of all chains: boot loaders write them at each start of a trial.
 pub const RECORDS: [&str; 4] = ["grubenv", "bootenv", "resinOS_uEnv.txt", "bootcount.env"];
 

@@ -1,6 +1,7 @@
 //! The root image of a host app, mounted to be looked into.
 
 use super::why::Result;
+use minke_boot::ROOT_IMAGE;
 use minke_config::{OsRelease, os_release};
 use minke_sys::mount::{self, Flags, Propagation};
 use minke_sys::namespace::{self, Namespace};
@@ -12,7 +13,7 @@ const PLACE: &str = "run/minke/hostapp-update";
 
 /// The root image of the host app in the folder `app`.
 pub fn image_of(app: &Path) -> PathBuf {
-    app.join("rootfs.squashfs")
+    app.join(ROOT_IMAGE)
 }
 
 /// Whether boot loader and stage 1 find a system in the host app.

@@ -4,11 +4,12 @@
 //! program shows the host app's layers as `/` and starts `/sbin/init` there. Both places hold no system but a root
 //! image, which becomes `/` here; the next program is the `/sbin/init` in it.
 
-use super::system::{self, IMAGE};
+use super::system;
 use super::{layers, mount_api_file_systems, start_log};
 use crate::cmdline::Cmdline;
 use crate::why::Why;
 use crate::{log, mounts};
+use minke_boot::ROOT_IMAGE;
 use minke_sys::mount::{self, move_mount, pivot_root};
 use minke_sys::status::{exists, is_dir, of_link};
 use minke_sys::{Context, file, process};
@@ -22,7 +23,7 @@ const SYSROOT: &str = "/run/minke/sysroot";
 
 /// Whether this PID 1 runs in such a place.
 pub fn is_here() -> bool {
-    !exists("/etc/os-release") && (exists(Path::new(ROOT).join(IMAGE)) || of_link("/current").is_ok())
+    !exists("/etc/os-release") && (exists(Path::new(ROOT).join(ROOT_IMAGE)) || of_link("/current").is_ok())
 }
 
 /// Enters the root image. It ends in the next program or in a restart of the machine.
@@ -36,7 +37,7 @@ pub fn run() -> u8 {
 
 fn enter(cmdline: &Cmdline) -> Result<Infallible, Why> {
     let root = Path::new(ROOT);
-    let own = root.join(IMAGE);
+    let own = root.join(ROOT_IMAGE);
     let in_host_app = exists(&own);
     let image = if in_host_app { Some(own.clone()) } else { system::image_of(root) };
     let image = image.ok_or_else(|| system::no_system(&own))?;
@@ -86,7 +87,7 @@ pub fn sysroot(slot: &Path) -> Result<PathBuf, Why> {
         }
         return Ok(place);
     }
-    let layers = layers::of(slot, &app).ok_or_else(|| system::no_system(&app.join(IMAGE)))?;
+    let layers = layers::of(slot, &app).ok_or_else(|| system::no_system(&app.join(ROOT_IMAGE)))?;
     if !shown(&layers.merged) {
         file::make_folder(&layers.merged, 0o755)?;
         layers.mount()?;

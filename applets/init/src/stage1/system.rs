@@ -5,6 +5,7 @@ use super::{layers, verity};
 use crate::cmdline::Cmdline;
 use crate::log;
 use crate::why::Why;
+use minke_boot::ROOT_IMAGE;
 use minke_sys::mount::{self, Flags};
 use minke_sys::status::{exists, is_dir};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,6 @@ use std::path::{Path, PathBuf};
 const SLOT: &str = "/sysroot/slot";
 /// Where that system is mounted.
 const SYSTEM: &str = "/sysroot/system";
-/// The root image's name in a host app.
-pub const IMAGE: &str = "rootfs.squashfs";
 
 /// Mounts the slot read-only, and the root image in it, and puts the slot at `/mnt/sysroot/active` there. A
 /// slot that is a root file system itself is used as it is. Returns where the next system is mounted.
@@ -33,7 +32,7 @@ pub fn mount_system(devices: &Devices, cmdline: &Cmdline) -> Result<&'static Pat
         if is_dir(slot.join("dev")) && exists(slot.join("sbin/init")) {
             return Ok(slot);
         }
-        return Err(no_system(&current(slot).join(IMAGE)));
+        return Err(no_system(&current(slot).join(ROOT_IMAGE)));
     };
     minke_sys::file::make_folder(system, 0o755)?;
     mount_image(&image, system, cmdline)?;
@@ -58,12 +57,12 @@ pub fn current(slot: &Path) -> PathBuf {
 /// reference system's update does.
 pub fn image_of(slot: &Path) -> Option<PathBuf> {
     let app = current(slot);
-    let mut image = app.join(IMAGE);
+    let mut image = app.join(ROOT_IMAGE);
     if exists(&image) {
         return Some(image);
     }
     for layer in layers::of(slot, &app)?.folders {
-        image = layer.join(IMAGE);
+        image = layer.join(ROOT_IMAGE);
         if exists(&image) {
             return Some(image);
         }

@@ -5,13 +5,12 @@ use crate::cmdline::Cmdline;
 use crate::log;
 use crate::modules::Modules;
 use crate::why::Why;
+use minke_boot::HASH_TREE;
 use minke_sys::dm::{self, Target};
 use minke_sys::{file, mount};
 use minke_wire::verity::Superblock;
 use std::path::{Path, PathBuf};
 
-/// The tree's name beside the root image.
-const TREE: &str = "rootfs.verity";
 /// The mapped device's name.
 const NAME: &str = "rootfs";
 /// What the boot loader passes while it counts the starts of a new system.
@@ -31,7 +30,7 @@ pub fn map(data: &Path, image: &Path, root_hash: &str, cmdline: &Cmdline) -> Res
         log::line(log::WARNING, format_args!("the kernel has no dm-verity: the root image is not checked"));
         return Ok(None);
     }
-    let path = image.with_file_name(TREE);
+    let path = image.with_file_name(HASH_TREE);
     let mut head = Vec::new();
     // One read brings 4096 bytes, and the file is not shorter.
     if let Ok(tree) = file::open_to_read(&path) {

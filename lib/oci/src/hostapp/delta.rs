@@ -10,6 +10,7 @@ use crate::documents::{list, text};
 use crate::layer::{Sink, verify};
 use crate::unpack::{normal, split};
 use crate::{Digest, Error, Result};
+use minke_boot::ROOT_IMAGE;
 use minke_sys::tree::{Folder, Tree};
 use minke_sys::{Context, file};
 use minke_wire::delta;
@@ -274,7 +275,7 @@ impl Writer for Delta {
             self.same(planned)?;
         }
         let has = |path: &str| self.files.iter().any(|file| file.path.starts_with(path));
-        if !has("rootfs.squashfs") || !has("boot/") {
+        if !has(ROOT_IMAGE) || !has("boot/") {
             return Err(bad(&"it makes no boot or no rootfs.squashfs"));
         }
         Ok(std::mem::take(&mut self.files))

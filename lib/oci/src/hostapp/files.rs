@@ -4,6 +4,7 @@ use super::{Step, Watch};
 use crate::hash::Hash;
 use crate::unpack::{components, split};
 use crate::{Digest, Error, Result};
+use minke_boot::{HASH_TREE, ROOT_IMAGE};
 use minke_sys::tree::{Folder, Tree, set_owner_and_mode};
 use minke_sys::{Context, file};
 use std::fs::File;
@@ -97,7 +98,8 @@ const FOREIGN: &[u8] = b"boot/init";
 
 /// Whether a path belongs into a slot.
 pub(super) fn is_kept(path: &[u8]) -> bool {
-    let ours = matches!(path, b"rootfs.squashfs" | b"rootfs.verity" | b"boot") || path.starts_with(b"boot/");
+    let images = [ROOT_IMAGE.as_bytes(), HASH_TREE.as_bytes()];
+    let ours = images.contains(&path) || path == b"boot" || path.starts_with(b"boot/");
     ours && path != FOREIGN
 }
 

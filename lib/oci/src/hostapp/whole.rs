@@ -7,6 +7,7 @@ use crate::gunzip::Place;
 use crate::layer::Sink;
 use crate::unpack::{normal, split};
 use crate::{Digest, Error, Result};
+use minke_boot::ROOT_IMAGE;
 use minke_sys::tree::Tree;
 use minke_wire::tar::{Decoder, Entry, Event, Kind};
 use std::path::{Path, PathBuf};
@@ -169,7 +170,7 @@ impl Writer for Whole {
     fn finish(&mut self) -> Result<Vec<Written>> {
         self.decoder.finish().map_err(|error| Error::bad("layer", &error))?;
         let has = |path: &str| self.files.iter().any(|file| file.path.starts_with(path));
-        if !has("rootfs.squashfs") || !has("boot/") {
+        if !has(ROOT_IMAGE) || !has("boot/") {
             return Err(foreign(&"it has no boot or no rootfs.squashfs"));
         }
         Ok(std::mem::take(&mut self.files))
