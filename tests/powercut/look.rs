@@ -63,6 +63,11 @@ pub struct Look<'a> {
     pub settings: &'a (dyn Fn(&Path) -> Settings + Sync),
 }
 
+/// How many disks of an operation boot, if usually so many do.
+pub fn boots(usually: usize) -> usize {
+    std::env::var("MINKE_POWERCUT_BOOTS").ok().and_then(|number| number.parse().ok()).unwrap_or(usually)
+}
+
 impl<'a> Look<'a> {
     pub fn new(
         before: &'a Path,
@@ -70,8 +75,7 @@ impl<'a> Look<'a> {
         folder: &'a Path,
         read: &'a dyn Fn(&str, &Path) -> Files,
     ) -> Self {
-        let boots = std::env::var("MINKE_POWERCUT_BOOTS").ok().and_then(|number| number.parse().ok());
-        Self { before, log, from, folder, read, boots: boots.unwrap_or(BOOTS), settings: &crate::on }
+        Self { before, log, from, folder, read, boots: boots(BOOTS), settings: &crate::on }
     }
 
     /// Looks at the disk after each cut: no file system may have a fault after stage 1's checks, and `check` holds. Some

@@ -4,7 +4,7 @@
 use crate::disk::files;
 use crate::length;
 use crate::log::{self, Entry};
-use crate::look::{Files, Look, State};
+use crate::look::{Files, Look, State, boots};
 use crate::replay::{Content, Cut, Fate, Replay};
 use minke_image::arch::Arch;
 use minke_image::guest::Settings;
@@ -21,6 +21,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+/// How many of the disks boot, without `MINKE_POWERCUT_BOOTS`.
+const BOOTS: usize = 30;
 /// Of those that boot, every so many is updated once more.
 const AGAIN: usize = 5;
 /// Files of the boot partition that belong to the device or change with the selection.
@@ -114,6 +116,7 @@ fn update(arch: Arch) {
     let settings = |disk: &Path| Settings { image: disk.to_path_buf(), ..recorded.settings.clone() };
     let mut look = Look::new(&recorded.before, (&recorded.log, recorded.from), scratch.path(), &of_boot);
     look.settings = &settings;
+    look.boots = boots(BOOTS);
     let again = archive(arch, "8.2.0", Fault::None);
     look.at_all(&mut |state| known.check(state), &|guest, foretold, number| {
         // What the real boot loader did is what we took it to do.
