@@ -10,9 +10,11 @@ pub mod device;
 pub mod disk;
 #[path = "net/dns_lab.rs"]
 pub mod dns_lab;
+pub mod foreign;
 pub mod guest;
 #[path = "net/mdns_lab.rs"]
 pub mod mdns_lab;
+pub mod netem;
 pub mod program;
 mod random;
 pub mod registry;

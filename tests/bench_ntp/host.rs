@@ -6,7 +6,7 @@ use minke_image::guest::Guest;
 use minke_tests::guest::{BOOT, booted, direct, sh, start};
 use minke_tests::relay::{Counts, Path, Relay, Warp};
 use minke_tests::time_net::{Scratch, TRUE, address, several};
-use minke_tests::{Daemon, run as run_command, text};
+use minke_tests::{foreign, netem, run as run_command, text};
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::process::Command;
@@ -16,8 +16,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const SERVERS: u8 = 4;
 /// Where the sampler reports, beside the bad network.
 const PROBE: &str = "10.77.9.9:9000";
-const FILES: &str = "10.77.9.9:8080";
-const HERE: &str = "/mnt/data/bench";
 
 /// A report of the guest's clocks, and when it came.
 #[derive(Debug, Clone, Copy)]
@@ -51,10 +49,9 @@ pub fn run(plan: &Plan) {
     let relays: Vec<Vec<Relay>> = (0..2).map(|guest| relays(guest, path)).collect();
     let all: All = Arc::default();
     listen(warp, Arc::clone(&all));
-    let files = scratch.0.join("files");
-    pack(&files);
-    let mut server = Command::new("busybox");
-    let _files = Daemon::start(server.args(["httpd", "-f", "-p", FILES, "-h"]).arg(&files));
+    let mut programs = vec![std::env::current_exe().unwrap(), "chronyd".into()];
+    programs.extend(netem::PROGRAMS.map(Into::into));
+    let _files = foreign::serve(&scratch.0, &programs);
     let mut guests: Vec<Guest> = (0..2).map(boot).collect();
     for (number, (guest, name)) in guests.iter_mut().zip(names).enumerate() {
         prepare(guest, plan, number as u8);
@@ -84,29 +81,13 @@ fn relays(guest: u8, path: Path) -> Vec<Relay> {
         .collect()
 }
 
-/// What the guests need: this program, chronyd, tc, with their libraries.
-fn pack(files: &std::path::Path) {
-    std::fs::create_dir_all(files).unwrap();
-    let script = "mkdir bench; cp \"$1\" bench/bench-ntp; cp $(command -v chronyd) $(command -v tc) $(command -v ip) bench/; \
-        for f in bench/bench-ntp bench/chronyd bench/tc bench/ip; do ldd $f; done | grep -o '/[^ ]*' | sort -u | \
-        xargs -I{} cp -L {} bench/; cp $(dirname $(ldd bench/tc | grep -o '/[^ ]*libc.so.6'))/../../lib64/ld-linux-x86-64.so.2 bench/ld.so \
-        2>/dev/null || cp /lib64/ld-linux-x86-64.so.2 bench/ld.so; tar cf bench.tar bench";
-    let own = std::env::current_exe().unwrap();
-    run_command(Command::new("sh").args(["-ec", script, "sh"]).arg(own).current_dir(files));
-}
-
 fn boot(number: u8) -> Guest {
-    let tap = format!(
-        "ip tuntap add tap{number} mode tap; ip addr add 10.99.{number}.1/24 dev tap{number}; \
-         ip link set tap{number} up; ip route add 10.98.{number}.0/24 via 10.99.{number}.2"
-    );
-    run_command(Command::new("sh").args(["-ec", &tap]));
     let mut settings = direct(Arch::X86_64);
     // The emulated timer that is exact; the time stamp counter is calibrated at each boot.
     settings.arguments = "clocksource=hpet tsc=unstable".to_owned();
     let more = format!(
-        "-netdev user,id=net1,net=10.0.3.0/24 -device virtio-net-pci,netdev=net1,romfile= \
-         -netdev tap,id=net2,ifname=tap{number},script=no,downscript=no -device virtio-net-pci,netdev=net2,romfile="
+        "-netdev user,id=net1,net=10.0.3.0/24 -device virtio-net-pci,netdev=net1,romfile= {}",
+        netem::tap(number)
     );
     settings.options = more.split_whitespace().map(str::to_owned).collect();
     settings.config =
@@ -116,18 +97,9 @@ fn boot(number: u8) -> Guest {
     guest
 }
 
-const RUN: &str = "/mnt/data/bench/ld.so --library-path /mnt/data/bench";
-
-/// A router in the guest, in a network namespace of its own, holds packets up in both directions: netem on the client's
-/// own device would delay them before the kernel stamps their time.
-const NETWORK: &str = "set -e; ip() { $RUN/ip \"$@\"; }; tc() { $RUN/ip netns exec wan $RUN/tc \"$@\"; }
-    ip netns add wan; ip link add lan type veth peer name port netns wan; ip link set eth2 netns wan
-    ip addr add 10.98.$N.2/24 dev lan; ip link set lan up; ip route add 10.77.0.0/16 via 10.98.$N.1
-    ip -n wan addr add 10.98.$N.1/24 dev port; ip -n wan addr add 10.99.$N.2/24 dev eth2
-    ip -n wan link set port up; ip -n wan link set eth2 up; ip -n wan route add default via 10.99.$N.1
-    ip netns exec wan sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
-    for device in port eth2; do tc qdisc add dev $device root netem delay 20ms 5ms loss 1%; done
-    ping -c 3 10.77.0.1";
+/// Where a client's files are in the guest, and how a program from here starts there.
+const HERE: &str = foreign::FOLDER;
+const RUN: &str = "env LD_LIBRARY_PATH=/mnt/data/foreign";
 
 fn prepare(guest: &mut Guest, plan: &Plan, number: u8) {
     sh(
@@ -142,8 +114,9 @@ fn prepare(guest: &mut Guest, plan: &Plan, number: u8) {
         guest,
         "ip route add 10.77.9.0/24 via 10.0.3.2 dev eth1; grep -q hpet /sys/devices/system/clocksource/clocksource0/current_clocksource",
     );
-    sh(guest, &format!("cd /mnt/data && wget -q -O - http://{FILES}/bench.tar | tar x"));
-    sh(guest, &NETWORK.replace("$RUN", &format!("{RUN} {HERE}")).replace("$N", &number.to_string()));
+    foreign::fetch(guest);
+    netem::begin(guest, number, "eth2", "10.77.0.0/16", "delay 20ms 5ms loss 1%");
+    sh(guest, "ping -c 3 10.77.0.1");
     let net = 3 + number;
     let lines: String = (1..=SERVERS)
         .map(|server| format!("server 10.77.{net}.{server} iburst minpoll {0} maxpoll {0}\n", plan.poll))
@@ -167,7 +140,7 @@ fn begin(guest: &mut Guest, plan: &Plan, name: &str) {
             "/usr/bin/ntp run --config /dev/null --sources {HERE}/lists --state {HERE}/state --socket {HERE}/sock"
         )
     } else {
-        format!("{RUN} {HERE}/chronyd -d -u root -f {HERE}/chrony.conf")
+        format!("{HERE}/chronyd -d -u root -f {HERE}/chrony.conf")
     };
     let seconds = plan.length.as_secs();
     let sampler =

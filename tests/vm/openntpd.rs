@@ -1,10 +1,9 @@
 //! OpenNTPD in a guest, where it may steer a clock: it serves nobody before it has.
 
-use crate::foreign;
 use crate::guest::{booted, direct, power_off, sh, start};
 use minke_image::arch::Arch;
-use minke_tests::in_namespace;
 use minke_tests::time_net::{Scratch, TRUE, address, several};
+use minke_tests::{foreign, in_namespace};
 use std::time::Duration;
 
 /// Its user and folders. It looks for them, and for the service's number, in files that the image has read-only or not

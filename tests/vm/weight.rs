@@ -1,10 +1,9 @@
 //! What names weigh: `dns` and `mdns` as the system runs them, beside dnsmasq and avahi-daemon in the same guest.
 
-use crate::foreign;
 use crate::guest::{booted, direct, power_off, sh, start, until};
 use minke_image::arch::Arch;
-use minke_tests::in_namespace;
 use minke_tests::time_net::Scratch;
+use minke_tests::{foreign, in_namespace};
 
 /// As Debian runs them; Avahi without its D-Bus interface and the daemon behind that, which would weigh more.
 const BEGIN: &str = "set -e; cd /mnt/data/foreign; mkdir -p /run/avahi-daemon; export LD_LIBRARY_PATH=$PWD

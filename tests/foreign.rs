@@ -2,19 +2,23 @@
 //! from a web server in the test's network namespace.
 
 use crate::guest::sh;
+use crate::{Daemon, run};
 use minke_image::guest::Guest;
-use minke_tests::{Daemon, run};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
 const SERVER: &str = "10.77.9.9:8080";
+/// Where they are in the guest.
+pub const FOLDER: &str = "/mnt/data/foreign";
 
-/// Packs programs that are on `PATH` in `folder`, and serves that until the result is dropped. The loader's name in a program
-/// has room for another one.
-pub fn serve(folder: &Path, programs: &[&str]) -> Daemon {
+/// Packs programs, named by paths or found on `PATH`, in `folder`, and serves that until the result is dropped. The loader's
+/// name in a program has room for another one.
+pub fn serve<P: AsRef<OsStr>>(folder: &Path, programs: &[P]) -> Daemon {
     let pack = "mkdir foreign
-        for name; do
-            cp $(command -v $name) foreign/
+        for program; do
+            cp $(command -v $program) foreign/
+            name=$(basename $program)
             ldd foreign/$name | grep -o '/[^ ]*' | xargs -I{} cp -L {} foreign/
             sed -i 's|/lib64/ld-linux-x86-64.so.2|/mnt/data/foreign/ld.so\\x0\\x0\\x0\\x0|' foreign/$name
         done
@@ -24,7 +28,7 @@ pub fn serve(folder: &Path, programs: &[&str]) -> Daemon {
     Daemon::start(server.args(["httpd", "-f", "-p", SERVER, "-h"]).arg(folder))
 }
 
-/// Brings them into the guest's `/mnt/data/foreign`, where they find their libraries by `LD_LIBRARY_PATH`, where the network may just be coming up.
+/// Brings them into the guest's [`FOLDER`], where they find their libraries by `LD_LIBRARY_PATH`, where the network may just be coming up.
 pub fn fetch(guest: &mut Guest) {
     let script = format!(
         "set -e; cd /mnt/data; i=0
