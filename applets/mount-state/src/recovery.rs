@@ -7,9 +7,13 @@ use minke_applet::log;
 use minke_sys::process::{Ending, end_system};
 use minke_sys::{file, status};
 use std::path::Path;
+use std::time::Duration;
 
 /// The mark on the boot partition that a restart was tried.
 const MARK: &str = "resin_attempting_fsck_recovery";
+
+/// How long the journal has for the last line before a restart.
+const JOURNAL: Duration = Duration::from_secs(1);
 
 /// The data partition is missing: restarts the system, unless that was tried before.
 pub fn data_missing(root: &Path) {
@@ -24,6 +28,8 @@ pub fn data_missing(root: &Path) {
     }
     log::error(format_args!("the data partition is missing: the system restarts to check the disk"));
     file::sync_all();
+    // Nothing but this line tells why, and the journal has yet to bring it to the console.
+    std::thread::sleep(JOURNAL);
     if let Err(error) = end_system(Ending::Restart) {
         log::error(format_args!("{error}"));
     }

@@ -353,7 +353,8 @@ fn state_and_data_keep_a_reserve() {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
         let ours = mounts.lines().filter(|line| line.contains(&device.text("mnt")) && line.contains("data"));
         assert!(
-            ours.clone().count() > 0 && ours.clone().all(|line| line.contains("resuid=4294967294")),
+            ours.clone().count() > 0
+                && ours.clone().all(|line| line.contains("resuid=4294967294,resgid=4294967294")),
             "{mounts}"
         );
         // State is filled to its last block by somebody who may: the next boot has what it needs.

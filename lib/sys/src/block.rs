@@ -22,9 +22,11 @@ use std::path::{Path, PathBuf};
 /// or `unchecked`.
 pub const CHECKS: &str = "/run/minke/fsck";
 
-/// How state and data are mounted: the blocks that ext4 keeps back are for a user that nobody is, not for the root of
-/// a container, which is user 0 as well. It takes CAP_SYS_RESOURCE to use them.
-pub const RESERVE_OPTIONS: &str = "resuid=4294967294";
+/// How state and data are mounted: the blocks that ext4 keeps back are for a user and a group that nobody is in, not for
+/// the root of a container, which is user 0 as well. It takes CAP_SYS_RESOURCE to use them, or the group.
+pub const RESERVE_OPTIONS: &str = "resuid=4294967294,resgid=4294967294";
+/// That group.
+pub const RESERVE_GROUP: u32 = 4_294_967_294;
 
 /// Where devices are found; a test has its own.
 #[derive(Debug, Clone)]

@@ -155,6 +155,12 @@ pub fn no_new_privileges() -> Result<()> {
     rustix::thread::set_no_new_privs(true).context("set", "no_new_privs")
 }
 
+/// Sets this thread's supplementary groups.
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    let groups: Vec<_> = groups.iter().map(|group| rustix::thread::Gid::from_raw(*group)).collect();
+    rustix::thread::set_thread_groups(&groups).context("set", "supplementary groups")
+}
+
 /// Changes this thread's user, group and supplementary groups, real, effective and saved. A process that has
 /// one thread, that is, as the kernel knows these per thread.
 pub fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {

@@ -14,6 +14,8 @@ pub struct Reason {
     pub code: i32,
     /// What happened.
     pub text: String,
+    /// A file system had no room.
+    pub is_full: bool,
 }
 
 impl Failure {
@@ -26,7 +28,7 @@ impl Failure {
     #[cold]
     #[inline(never)]
     pub fn with_code(code: i32, text: fmt::Arguments<'_>) -> Self {
-        Self(Box::new(Reason { code, text: text.to_string() }))
+        Self(Box::new(Reason { code, text: text.to_string(), is_full: false }))
     }
 
     /// A failure to execute `program`.
@@ -65,7 +67,12 @@ pub trait Step<T> {
 
 impl<T> Step<T> for minke_sys::Result<T> {
     fn step(self, what: &str) -> Result<T, Failure> {
-        self.map_err(|error| failed(what, error))
+        self.map_err(|error| {
+            let is_full = error.errno == Errno::NOSPC;
+            let mut failure = failed(what, error);
+            failure.0.is_full = is_full;
+            failure
+        })
     }
 }
 

@@ -3,6 +3,8 @@
 use super::devices;
 use super::failure::{Failure, Step};
 use crate::fields::Fields;
+use minke_sys::block::RESERVE_GROUP;
+use minke_sys::capability;
 use minke_sys::rootfs::{self, Propagation, Restrictions, Root, Tree};
 use minke_wire::json::Value;
 use std::os::fd::OwnedFd;
@@ -11,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// Kernel interfaces below /proc that would tell about or change the host: they read as empty.
 const MASKED_PATHS: &str = "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats \
     /proc/sched_debug /proc/scsi /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware";
+
+/// Where file systems of the kernel are in every container.
+const KERNEL_MOUNTS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Kernel interfaces that may be read and not written.
 const READ_ONLY_PATHS: &str = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger";
@@ -28,15 +33,15 @@ pub fn build(spec: &Value) -> Result<(), Failure> {
     let privileged = spec.flag("privileged");
     rootfs::set_propagation(Path::new("/"), Propagation::Slave).step("isolate mounts")?;
     let place = PathBuf::from(spec.text("root"));
-    let layers: Vec<PathBuf> = spec.texts("layers").into_iter().map(PathBuf::from).collect();
-    let (upper, work) = (Path::new(spec.text("upper")), Path::new(spec.text("work")));
-    rootfs::mount_overlay(&place, &layers, upper, work).step("mount the root file system")?;
-    let root = Root::open(&place).step("open the root file system")?;
-    kernel_file_systems(&root, spec, privileged)?;
-    devices::populate(&root, spec)?;
-    attach_all(&root, spec.items("mounts"))?;
-    // While the root can still be written to, whatever user and read-only flag come later.
-    root.folder(Path::new(spec.text("cwd")), 0o755).step("working directory")?;
+    let root = match assemble(spec, &place, privileged) {
+        Err(failure) if failure.is_full => {
+            // Not even this may have been mounted.
+            let _ = rootfs::detach(&place);
+            places_from_reserve(spec, &place)?;
+            assemble(spec, &place, privileged)
+        }
+        other => other,
+    }?;
     write_sysctls(spec)?;
     if !privileged {
         hide(&root, spec)?;
@@ -47,6 +52,60 @@ pub fn build(spec: &Value) -> Result<(), Failure> {
         minke_sys::mount::remount_bind(Path::new("/"), flags).step("make the root read-only")?;
     }
     Ok(())
+}
+
+/// The root file system with all that is mounted in it.
+fn assemble(spec: &Value, place: &Path, privileged: bool) -> Result<Root, Failure> {
+    let root = mount_root(spec, place)?;
+    kernel_file_systems(&root, spec, privileged)?;
+    devices::populate(&root, spec)?;
+    attach_all(&root, spec.items("mounts"))?;
+    // While the root can still be written to, whatever user and read-only flag come later.
+    root.folder(Path::new(spec.text("cwd")), 0o755).step("working directory")?;
+    Ok(root)
+}
+
+fn mount_root(spec: &Value, place: &Path) -> Result<Root, Failure> {
+    let layers: Vec<PathBuf> = spec.texts("layers").into_iter().map(PathBuf::from).collect();
+    let (upper, work) = (Path::new(spec.text("upper")), Path::new(spec.text("work")));
+    rootfs::mount_overlay(place, &layers, upper, work).step("mount the root file system")?;
+    Root::open(place).step("open the root file system")
+}
+
+/// On a full file system: makes the folders and files that [`assemble`] mounts on. An overlay writes as who mounted it, and
+/// never with CAP_SYS_RESOURCE (`ovl_fill_super`), so it is mounted once by a member of the group that may use the reserve;
+/// the container's own is not. Thus a container that was replaced on a full disk still starts.
+fn places_from_reserve(spec: &Value, place: &Path) -> Result<(), Failure> {
+    capability::set_groups(&[RESERVE_GROUP]).step("use the reserve")?;
+    let root = mount_root(spec, place);
+    capability::set_groups(&[]).step("leave the reserve")?;
+    let root = root?;
+    for path in KERNEL_MOUNTS {
+        root.folder(Path::new(path), 0o755).step(path)?;
+    }
+    let mounts = spec.items("mounts");
+    for mount in mounts {
+        let target = Path::new(mount.text("target"));
+        // Below another mount it is not this file system's.
+        let is_below = |path: &Path| target != path && target.starts_with(path);
+        if KERNEL_MOUNTS.iter().any(|path| is_below(Path::new(path)))
+            || mounts.iter().any(|other| is_below(Path::new(other.text("target"))))
+        {
+            continue;
+        }
+        place_for(&root, mount).step("mount point")?;
+    }
+    root.folder(Path::new(spec.text("cwd")), 0o755).step("working directory")?;
+    drop(root);
+    rootfs::detach(place).step("unmount the root file system")
+}
+
+/// The place that a mount goes to, made when missing.
+fn place_for(root: &Root, mount: &Value) -> minke_sys::Result<OwnedFd> {
+    let target = Path::new(mount.text("target"));
+    let is_folder =
+        mount.text("type") == "tmpfs" || minke_sys::status::is_dir(Path::new(mount.text("source")));
+    if is_folder { root.folder(target, 0o755) } else { root.file(target) }
 }
 
 fn kernel_file_systems(root: &Root, spec: &Value, privileged: bool) -> Result<(), Failure> {
@@ -100,15 +159,12 @@ fn attach_all(root: &Root, mounts: &[Value]) -> Result<(), Failure> {
 }
 
 fn attach(root: &Root, mount: &Value) -> Result<(), Failure> {
-    let target = Path::new(mount.text("target"));
     if mount.text("type") == "tmpfs" {
-        return attach_tmpfs(root, target, mount.text("options"));
+        return attach_tmpfs(root, mount);
     }
     let source = Path::new(mount.text("source"));
     let tree = Tree::bind(source, true).step("bind")?;
-    let place =
-        if minke_sys::status::is_dir(source) { root.folder(target, 0o755) } else { root.file(target) };
-    let place = place.step("mount point")?;
+    let place = place_for(root, mount).step("mount point")?;
     if mount.flag("copy") {
         super::volume_copy::fill(source, &place, Path::new(mount.text("marker")))?;
     }
@@ -123,10 +179,10 @@ fn attach(root: &Root, mount: &Value) -> Result<(), Failure> {
 }
 
 /// Options as the command line's `--tmpfs` writes them: `rw,noexec,nosuid,nodev,size=64m,mode=1777`.
-fn attach_tmpfs(root: &Root, target: &Path, options: &str) -> Result<(), Failure> {
+fn attach_tmpfs(root: &Root, mount: &Value) -> Result<(), Failure> {
     let mut limits = NOTHING_SPECIAL;
     let mut data = Vec::new();
-    for option in options.split(',') {
+    for option in mount.text("options").split(',') {
         match option.split_once('=') {
             Some((key @ ("size" | "mode" | "uid" | "gid" | "nr_inodes"), value)) => data.push((key, value)),
             Some(_) => {}
@@ -139,7 +195,7 @@ fn attach_tmpfs(root: &Root, target: &Path, options: &str) -> Result<(), Failure
             },
         }
     }
-    let place = root.folder(target, 0o755).step("mount point")?;
+    let place = place_for(root, mount).step("mount point")?;
     Tree::file_system("tmpfs", &data, limits).and_then(|tree| tree.attach(place)).step("tmpfs")
 }
 
