@@ -165,9 +165,8 @@ pub fn set_groups(groups: &[u32]) -> Result<()> {
 /// one thread, that is, as the kernel knows these per thread.
 pub fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     use rustix::thread::{Gid, Uid};
-    let groups: Vec<Gid> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
     let (uid_raw, gid_raw) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    rustix::thread::set_thread_groups(&groups).context("set groups of", uid)?;
+    set_groups(groups)?;
     rustix::thread::set_thread_res_gid(gid_raw, gid_raw, gid_raw).context("change to group", gid)?;
     rustix::thread::set_thread_res_uid(uid_raw, uid_raw, uid_raw).context("change to user", uid)
 }

@@ -84,18 +84,20 @@ fn places_from_reserve(spec: &Value, place: &Path) -> Result<(), Failure> {
         root.folder(Path::new(path), 0o755).step(path)?;
     }
     let mounts = spec.items("mounts");
+    // Below another mount it is not this file system's.
+    let is_ours = |path: &Path| {
+        let mut covers = KERNEL_MOUNTS.into_iter().chain(mounts.iter().map(|mount| mount.text("target")));
+        covers.all(|cover| path == Path::new(cover) || !path.starts_with(cover))
+    };
     for mount in mounts {
-        let target = Path::new(mount.text("target"));
-        // Below another mount it is not this file system's.
-        let is_below = |path: &Path| target != path && target.starts_with(path);
-        if KERNEL_MOUNTS.iter().any(|path| is_below(Path::new(path)))
-            || mounts.iter().any(|other| is_below(Path::new(other.text("target"))))
-        {
-            continue;
+        if is_ours(Path::new(mount.text("target"))) {
+            place_for(&root, mount).step("mount point")?;
         }
-        place_for(&root, mount).step("mount point")?;
     }
-    root.folder(Path::new(spec.text("cwd")), 0o755).step("working directory")?;
+    let folder = Path::new(spec.text("cwd"));
+    if is_ours(folder) {
+        root.folder(folder, 0o755).step("working directory")?;
+    }
     drop(root);
     rootfs::detach(place).step("unmount the root file system")
 }
