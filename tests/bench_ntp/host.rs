@@ -97,9 +97,8 @@ fn boot(number: u8) -> Guest {
     guest
 }
 
-/// Where a client's files are in the guest, and how a program from here starts there.
+/// Where a client's files are in the guest.
 const HERE: &str = foreign::FOLDER;
-const RUN: &str = "env LD_LIBRARY_PATH=/mnt/data/foreign";
 
 fn prepare(guest: &mut Guest, plan: &Plan, number: u8) {
     sh(
@@ -143,8 +142,10 @@ fn begin(guest: &mut Guest, plan: &Plan, name: &str) {
         format!("{HERE}/chronyd -d -u root -f {HERE}/chrony.conf")
     };
     let seconds = plan.length.as_secs();
-    let sampler =
-        format!("{RUN} {HERE}/bench-ntp sample {name} {PROBE} {seconds} {} -- {client}", plan.offset);
+    let sampler = format!(
+        "env LD_LIBRARY_PATH={HERE} {HERE}/bench-ntp sample {name} {PROBE} {seconds} {} -- {client}",
+        plan.offset
+    );
     let output =
         guest.run(&format!("cd {HERE}; setsid {sampler} > sampler.log 2>&1 < /dev/null &"), BOOT).unwrap();
     assert_eq!(output.status, 0);
