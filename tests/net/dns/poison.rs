@@ -37,7 +37,7 @@ type Attack = (&'static str, fn(&Asked) -> Vec<Act>);
 
 const ATTACKS: &[Attack] = &[
     ("wrong-id", |asked| first(evil(&asked.query).id(asked.message.id ^ 1).0, asked)),
-    ("id-turned", |asked| first(evil(&asked.query).id(asked.message.id.swap_bytes() ^ 0x0101).0, asked)),
+    ("id-inverted", |asked| first(evil(&asked.query).id(!asked.message.id).0, asked)),
     ("wrong-port", |asked| {
         vec![Act::From(SocketAddr::new(server(1).ip(), 5300), evil(&asked.query).0), good(asked)]
     }),
