@@ -48,6 +48,8 @@ pub(crate) struct Resolver {
     latest: Latest,
     /// For a response that is put together from another name's.
     scratch: Vec<u8>,
+    /// Hashes of the keys that are asked for next.
+    expected: Vec<u32>,
     counters: Counters,
 }
 
@@ -196,6 +198,7 @@ impl Resolver {
             settings,
             latest: Latest::default(),
             scratch: Vec::new(),
+            expected: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -233,6 +236,19 @@ impl Resolver {
     /// The settings.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Tells which queries will be asked next, so that memory is read for all of them at once.
+    pub(crate) fn expect<'a>(&mut self, queries: impl Iterator<Item = &'a [u8]>) {
+        self.expected.clear();
+        for query in queries {
+            let asked = Asked { from: IpAddr::V6(Ipv6Addr::UNSPECIFIED), query, udp: true, search: 0 };
+            if let Some(query) = Query::read(&asked, &mut self.scratch) {
+                self.expected.push(self.store.hash(query.key(query.name).bytes()));
+            }
+        }
+        self.store.expect(&mut self.expected);
+        self.scratch.clear();
     }
 
     /// What to do with a query; what is answered is appended to `out`.

@@ -302,7 +302,7 @@ impl Resolver {
             return;
         };
         self.store.copy(at, out);
-        self.store.touch(at);
+        self.store.touch(at, hit.meta.stored.saturating_add(hit.age));
         let counters = &mut self.counters;
         counters.hits = counters.hits.saturating_add(1);
         counters.negative_hits = counters.negative_hits.saturating_add(hit.meta.negative.into());

@@ -52,6 +52,8 @@ struct Entry {
     key: u16,
     body: u16,
     protected: bool,
+    /// The second since boot in which it became the newest one of its segment.
+    linked: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +133,22 @@ impl Store {
         }
     }
 
+    /// Reads a little of all that belongs to keys with these hashes, which are forgotten. Memory is slow to answer, but
+    /// answers many at a time: who looks for one key after the other waits for its index, entry and records each time.
+    pub(super) fn expect(&self, hashes: &mut [u32]) {
+        for hash in &mut *hashes {
+            let first = self.bucket(*hash).and_then(|bucket| self.index.get(bucket));
+            *hash = first.copied().unwrap_or(NONE);
+        }
+        for place in &mut *hashes {
+            *place = self.entries.get(*place as usize).map_or(NONE, |entry| entry.cell);
+        }
+        for place in &mut *hashes {
+            *place = self.cells.get(*place as usize).map_or(NONE, |cell| cell.next);
+        }
+        std::hint::black_box(hashes);
+    }
+
     /// What is remembered of an entry.
     pub(super) fn meta(&self, at: u32) -> Meta {
         self.entries.get(at as usize).map(|entry| entry.meta).unwrap_or_default()
@@ -153,14 +171,15 @@ impl Store {
         self.append(entry.cell, 0, entry.key.into(), out);
     }
 
-    /// Notes that an entry was used: it becomes the newest of the protected ones.
-    pub(super) fn touch(&mut self, at: u32) {
+    /// Notes that an entry was used in this second since boot: it becomes the newest of the protected ones.
+    pub(super) fn touch(&mut self, at: u32, now: u32) {
         let Some(entry) = self.entries.get_mut(at as usize) else { return };
         entry.meta.used = entry.meta.used.saturating_add(1);
-        let [_, protected] = self.segments;
-        if protected.newest == at {
+        // Which use of a second came last is not worth three entries' change each time.
+        if entry.protected && entry.linked == now {
             return;
         }
+        entry.linked = now;
         self.unlink(at);
         self.link(at, true);
         // Who was not used for longest is on probation again.
@@ -212,6 +231,7 @@ impl Store {
             key: key_length,
             body: body_length,
             protected,
+            linked: 0,
         };
         self.count = self.count.saturating_add(1);
         self.link(at, protected);
@@ -303,6 +323,7 @@ impl Store {
             key: 0,
             body: 0,
             protected: false,
+            linked: 0,
         };
         for _ in 0..more {
             let at = self.entries.len() as u32;

@@ -100,6 +100,10 @@ impl Daemon {
                 // all time; it is not watched while this goes on.
                 watched = self.poller.remove(&listener.udp).is_err();
             }
+            if count > 1 {
+                let datagrams = (0..count).filter_map(|number| inbox.get(number));
+                self.resolver.expect(datagrams.map(|datagram| datagram.bytes));
+            }
             for number in 0..count {
                 if let Some(datagram) = inbox.get(number) {
                     self.datagram(place, &datagram, now);

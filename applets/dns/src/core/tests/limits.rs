@@ -127,7 +127,7 @@ fn the_store_does_what_a_map_does() {
                 store.copy(found, &mut body);
                 store.copy_key(found, &mut copied);
                 assert_eq!((&copied, Some(&(store.meta(found).stored, body))), (&key, map.get(&key)));
-                store.touch(found);
+                store.touch(found, round / 100);
             }
         }
         assert!(store.bytes() <= 40 << 10);
@@ -144,6 +144,36 @@ fn the_store_does_what_a_map_does() {
         store.remove_if(&mut |_, _| true);
     }
     assert!(map.keys().all(|key| store.find(key).is_none()));
+}
+
+#[test]
+fn who_was_used_in_a_later_second_stays_longer() {
+    let mut store = Store::new(16 << 10, [1 << 40, 2]);
+    let used = |store: &mut Store, number: u8, now: u32| {
+        let key = [number; 8];
+        if store.find(&key).is_none() {
+            assert!(store.insert(&key, Meta::default(), &[0; 200]));
+        }
+        let at = store.find(&key).unwrap();
+        store.touch(at, now);
+    };
+    for number in 0..20 {
+        used(&mut store, number, 1);
+    }
+    // Of one second's uses the order does not count, of two seconds' it does.
+    for (number, now) in [(0, 1), (3, 2), (4, 2), (3, 2), (19, 2)] {
+        used(&mut store, number, now);
+    }
+    let mut longest = 0;
+    for number in 20..=u8::MAX {
+        used(&mut store, number, 3);
+        let stay = |from: &[u8]| from.iter().filter(|number| store.find(&[**number; 8]).is_some()).count();
+        let (later, others) =
+            (stay(&[3, 4, 19]), stay(&[0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]));
+        assert!(later == 3 || others == 0, "{number}: {later} {others}");
+        longest = longest.max(if later == 3 { number } else { 0 });
+    }
+    assert!(longest < u8::MAX, "nobody gave way");
 }
 
 #[test]
