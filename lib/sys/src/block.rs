@@ -22,11 +22,18 @@ use std::path::{Path, PathBuf};
 /// or `unchecked`.
 pub const CHECKS: &str = "/run/minke/fsck";
 
+/// A user and a group that nobody is in, as a number and for texts.
+macro_rules! nobody {
+    () => {
+        4_294_967_294
+    };
+}
+
 /// How state and data are mounted: the blocks that ext4 keeps back are for a user and a group that nobody is in, not for
 /// the root of a container, which is user 0 as well. It takes CAP_SYS_RESOURCE to use them, or the group.
-pub const RESERVE_OPTIONS: &str = "resuid=4294967294,resgid=4294967294";
+pub const RESERVE_OPTIONS: &str = concat!("resuid=", nobody!(), ",resgid=", nobody!());
 /// That group.
-pub const RESERVE_GROUP: u32 = 4_294_967_294;
+pub const RESERVE_GROUP: u32 = nobody!();
 
 /// Where devices are found; a test has its own.
 #[derive(Debug, Clone)]
