@@ -15,15 +15,17 @@ pub const FOLDER: &str = "/mnt/data/foreign";
 /// Packs programs, named by paths or found on `PATH`, in `folder`, and serves that until the result is dropped. The loader's
 /// name in a program has room for another one.
 pub fn serve<P: AsRef<OsStr>>(folder: &Path, programs: &[P]) -> Daemon {
-    let pack = "mkdir foreign
+    let pack = format!(
+        "mkdir foreign
         for program; do
             cp $(command -v $program) foreign/
             name=$(basename $program)
-            ldd foreign/$name | grep -o '/[^ ]*' | xargs -I{} cp -L {} foreign/
-            sed -i 's|/lib64/ld-linux-x86-64.so.2|/mnt/data/foreign/ld.so\\x0\\x0\\x0\\x0|' foreign/$name
+            ldd foreign/$name | grep -o '/[^ ]*' | xargs -I{{}} cp -L {{}} foreign/
+            sed -i 's|/lib64/ld-linux-x86-64.so.2|{FOLDER}/ld.so\\x0\\x0\\x0\\x0|' foreign/$name
         done
-        mv foreign/ld-linux* foreign/ld.so; tar cf foreign.tar foreign";
-    run(Command::new("sh").args(["-ec", pack, "sh"]).args(programs).current_dir(folder));
+        mv foreign/ld-linux* foreign/ld.so; tar cf foreign.tar foreign"
+    );
+    run(Command::new("sh").args(["-ec", &pack, "sh"]).args(programs).current_dir(folder));
     let mut server = Command::new("busybox");
     Daemon::start(server.args(["httpd", "-f", "-p", SERVER, "-h"]).arg(folder))
 }
@@ -31,7 +33,7 @@ pub fn serve<P: AsRef<OsStr>>(folder: &Path, programs: &[P]) -> Daemon {
 /// Brings them into the guest's [`FOLDER`], where they find their libraries by `LD_LIBRARY_PATH`, where the network may just be coming up.
 pub fn fetch(guest: &mut Guest) {
     let script = format!(
-        "set -e; cd /mnt/data; i=0
+        "set -e; cd $(dirname {FOLDER}); i=0
         until wget -q -O foreign.tar http://{SERVER}/foreign.tar; do sleep 1; i=$((i+1)); [ $i -lt 30 ]; done
         tar xf foreign.tar; rm foreign.tar"
     );

@@ -2,11 +2,12 @@
 
 use crate::guest::{booted, direct, power_off, sh, start, until};
 use minke_image::arch::Arch;
+use minke_tests::foreign::{self, FOLDER};
+use minke_tests::in_namespace;
 use minke_tests::time_net::Scratch;
-use minke_tests::{foreign, in_namespace};
 
 /// As Debian runs them; Avahi without its D-Bus interface and the daemon behind that, which would weigh more.
-const BEGIN: &str = "set -e; cd /mnt/data/foreign; mkdir -p /run/avahi-daemon; export LD_LIBRARY_PATH=$PWD
+const BEGIN: &str = "mkdir -p /run/avahi-daemon; export LD_LIBRARY_PATH=$PWD
     printf '[server]\\nhost-name=peer\\nenable-dbus=no\\n' > avahi.conf
     setsid ./dnsmasq -k -C /dev/null -p 5300 -a 127.0.0.9 -z -u root --pid-file --log-facility=- > dnsmasq.log 2>&1 < /dev/null &
     setsid ./avahi-daemon --no-drop-root --no-chroot --no-rlimits -f $PWD/avahi.conf > avahi.log 2>&1 < /dev/null &";
@@ -33,15 +34,17 @@ fn names_weigh_at_most_a_third_of_what_avahi_and_dnsmasq_do() {
         let mut guest = start(settings);
         booted(&mut guest);
         foreign::fetch(&mut guest);
-        sh(&mut guest, BEGIN);
+        sh(&mut guest, &format!("set -e; cd {FOLDER}; {BEGIN}"));
         // Each knows its interfaces; those of one host need not agree on names.
         until(
             &mut guest,
-            "grep 'Registering new address record' /mnt/data/foreign/avahi.log || { cat /mnt/data/foreign/avahi.log; false; }",
+            &format!(
+                "cd {FOLDER}; grep 'Registering new address record' avahi.log || {{ cat avahi.log; false; }}"
+            ),
         );
         until(
             &mut guest,
-            "grep 'started' /mnt/data/foreign/dnsmasq.log || { cat /mnt/data/foreign/dnsmasq.log; false; }",
+            &format!("cd {FOLDER}; grep 'started' dnsmasq.log || {{ cat dnsmasq.log; false; }}"),
         );
         until(&mut guest, "mdns resolve ours.local && dns query ours");
         let ours = weigh(&mut guest, "dns mdns");
