@@ -8,6 +8,7 @@ use minke_image::arch::Arch;
 use minke_image::demo;
 use minke_image::guest::{Guest, Settings};
 use minke_image::machine::Start;
+use minke_wire::json::{Value, parse_str};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -90,6 +91,13 @@ pub fn sh(guest: &mut Guest, command: &str) -> String {
 pub fn try_sh(guest: &mut Guest, command: &str) -> (String, u8) {
     let output = guest.run(command, BOOT).unwrap_or_else(|error| panic!("{command}: {error}"));
     (output.text(), output.status)
+}
+
+/// A number in the JSON that a command prints.
+pub fn number(guest: &mut Guest, command: &str, member: &str) -> i64 {
+    let text = sh(guest, command);
+    let value = parse_str(&text).unwrap_or_else(|_| panic!("{text}"));
+    value.get(member).and_then(Value::as_i64).unwrap_or_else(|| panic!("{text}"))
 }
 
 /// Runs a command in the guest again and again until it succeeds.

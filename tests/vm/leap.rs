@@ -1,7 +1,7 @@
 //! A leap second: the kernel of a guest inserts it, told by the time client, which heard of it from its servers; those
 //! insert it as well. Neither is this machine's clock touched nor any that somebody relies on.
 
-use crate::guest::{FASTEST, booted, direct, power_off, sh, start, until};
+use crate::guest::{FASTEST, booted, direct, number, power_off, sh, start, until};
 use minke_tests::in_namespace;
 use minke_tests::time_net::{TRUE, address};
 use minke_wire::ntp::{Leap, Packet, Timestamp};
@@ -136,9 +136,8 @@ fn the_kernel_inserts_an_announced_leap_second_and_nothing_else_happens() {
         assert_eq!(sh(&mut guest, set), before, "{log}");
         assert!(!log.contains("somebody"), "{log}");
         sh(&mut guest, "ntp status | grep -q '^Synchronised to 10.77.0.'");
-        let answer = sh(&mut guest, &format!("ntp query {} --count 3 --json", address(TRUE, 1).ip()));
-        let answer = minke_wire::json::parse_str(&answer).unwrap_or_else(|_| panic!("{answer}"));
-        let offset = answer.get("offset_ns").and_then(minke_wire::json::Value::as_i64).unwrap();
+        let query = format!("ntp query {} --count 3 --json", address(TRUE, 1).ip());
+        let offset = number(&mut guest, &query, "offset_ns");
         assert!(offset.abs() < SECOND / 10, "{offset} ns\n{log}");
         power_off(&mut guest);
     });

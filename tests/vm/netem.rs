@@ -1,11 +1,9 @@
 //! A guest whose servers are behind a bad network: the kernel's own netem delays, loses, doubles and reorders.
 
-use crate::guest::{booted, direct, power_off, sh, start};
+use crate::guest::{booted, direct, number, power_off, sh, start};
 use minke_image::arch::Arch;
-use minke_image::guest::Guest;
 use minke_tests::time_net::{RELAY, Scratch, TRUE, address, honest, several};
 use minke_tests::{foreign, in_namespace, netem};
-use minke_wire::json::{Value, parse_str};
 
 const SERVERS: u8 = 4;
 /// The guest's device that leads to the bad network.
@@ -19,12 +17,6 @@ const PATHS: [(&str, &str, i64); 3] = [
     ("delay 30ms 10ms 25% loss 20% 25% duplicate 10% reorder 25%", "delay 30ms 10ms loss 20% corrupt 1%", 40),
     ("delay 120ms 5ms", "delay 20ms 5ms", 100),
 ];
-
-fn number(guest: &mut Guest, command: &str, member: &str) -> i64 {
-    let text = sh(guest, command);
-    let value = parse_str(&text).unwrap_or_else(|_| panic!("{text}"));
-    value.get(member).and_then(Value::as_i64).unwrap_or_else(|| panic!("{text}"))
-}
 
 #[test]
 fn time_comes_through_what_netem_does_to_packets() {

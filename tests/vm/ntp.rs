@@ -2,7 +2,7 @@
 //! test. Guest and servers are in a network namespace of their own: QEMU's user network leads from the guest to the
 //! namespace's addresses, port 123 included.
 
-use crate::guest::{FASTEST, booted, direct, power_off, sh, start, until};
+use crate::guest::{FASTEST, booted, direct, number, power_off, sh, start, until};
 use minke_image::guest::Guest;
 use minke_tests::in_namespace;
 use minke_tests::relay::{Jitter, Path, Relay, Way};
@@ -20,9 +20,7 @@ fn now() -> i64 {
 /// Nanoseconds that the guest's clock lacks, by a question of its own. Waiting for a processor makes up for no more
 /// than some tens of milliseconds of the answer.
 fn offset(guest: &mut Guest) -> i64 {
-    let text = sh(guest, &format!("ntp query {} --count 3 --json", address(RELAY, 1).ip()));
-    let answer = minke_wire::json::parse_str(&text).unwrap_or_else(|_| panic!("{text}"));
-    answer.get("offset_ns").and_then(minke_wire::json::Value::as_i64).unwrap_or_else(|| panic!("{text}"))
+    number(guest, &format!("ntp query {} --count 3 --json", address(RELAY, 1).ip()), "offset_ns")
 }
 
 fn assert_right(guest: &mut Guest) {
