@@ -5,6 +5,7 @@
 #![allow(clippy::panic)]
 
 pub mod artefact;
+pub mod authority;
 pub mod boot_loader;
 pub mod device;
 pub mod disk;

@@ -4,6 +4,7 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::unwrap_used)]
 
+use crate::authority::Authority;
 use crate::run;
 use std::io::copy;
 use std::net::{TcpListener, TcpStream};
@@ -32,20 +33,10 @@ pub fn with_empty_run(name: &str, body: impl FnOnce()) {
 /// Makes an authority `ca.pem` in a folder and certificates for `host`: `good.pem`, `expired.pem` and `early.pem`, which
 /// is not valid yet, with their keys.
 pub fn certificates(folder: &Path, host: &str) {
-    let script = format!(
-        "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\ndefault_md=sha256\\n\
-           policy=p\\nunique_subject=no\\n[p]\\ncommonName=supplied\\n[x]\\nsubjectAltName=DNS:{host}\\n' >ca.cnf
-         : >index; echo 01 >serial; key='ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
-         openssl req -x509 -newkey $key -keyout ca.key -out ca.pem -days 99 -subj /CN=Root
-         day() {{ date -u -d \"$1 days\" +%Y%m%d%H%M%SZ; }}
-         issue() {{
-           openssl req -newkey $key -keyout $1.key -out $1.csr -subj /CN=$1
-           openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in $1.csr -out $1.pem -notext -extensions x \
-             -startdate $(day $2) -enddate $(day $3)
-         }}
-         issue good -9 +9; issue expired -9 -1; issue early +9 +99"
-    );
-    run(Command::new("sh").args(["-ec", &script]).current_dir(folder));
+    let authority = Authority::new(folder, 0..99);
+    for (name, days) in [("good", -9..9), ("expired", -9..-1), ("early", 9..99)] {
+        authority.issue(name, &format!("DNS:{host}"), days);
+    }
 }
 
 /// A port on loopback that leads to another one there, which can be changed. It is there as long as the test's process.

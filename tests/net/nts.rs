@@ -1,5 +1,6 @@
 //! NTS and the server for the local network, with chronyd, ntpd-rs and ntpdig, in network namespaces.
 
+use minke_tests::authority::Authority;
 use minke_tests::relay::{Path as NetPath, Relay, Way};
 use minke_tests::time_net::{RELAY, Scratch, TRUE, address, honest, ntpd_rs, ntpd_rs_program};
 use minke_tests::{Daemon, errors, in_namespace, release, run, text};
@@ -12,23 +13,9 @@ use std::time::{Duration, Instant};
 /// Far longer than anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
-fn sh(folder: &Path, script: &str) {
-    run(Command::new("sh").args(["-ec", script]).current_dir(folder));
-}
-
 /// Makes the authority `ca.pem` and, issued by it for these names, `server.pem` with `server.key`.
 fn certificates(folder: &Path, names: &str) {
-    sh(
-        folder,
-        &format!(
-            "key='ec -pkeyopt ec_paramgen_curve:P-256 -nodes'; \
-             openssl req -x509 -newkey $key -keyout ca.key -out ca.pem -days 99 -subj /CN=Root 2>/dev/null; \
-             openssl req -newkey $key -keyout server.key -out server.csr -subj /CN=server 2>/dev/null; \
-             echo subjectAltName={names} >server.ext; \
-             openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 50 -CAcreateserial -extfile server.ext \
-               -out server.pem 2>/dev/null"
-        ),
-    );
+    Authority::new(folder, 0..99).issue("server", names, 0..50);
 }
 
 /// chronyd with NTS at address `number`; its NTP server is said to be at `named`.
@@ -134,10 +121,7 @@ fn three_servers_with_nts_and_a_restart_without_key_exchange() {
         drop(client);
 
         // Nobody trusts the servers any more; the kept keys still prove who they are.
-        sh(
-            folder,
-            "mv ca.pem was.pem; openssl req -x509 -newkey rsa:2048 -nodes -keyout x.key -out ca.pem -days 9 -subj /CN=X",
-        );
+        Authority::new(folder, 0..9);
         let client = Client::start(folder, &list, &[]);
         client.until("all are authenticated without an exchange", all_good);
         assert!(!client.log().contains("issuer is unknown"), "{}", client.log());
@@ -201,10 +185,7 @@ fn nts_over_ipv6_with_key_exchange_and_time() {
         client.until("both are authenticated", good);
         drop(client);
         // Keys and cookies are kept for these addresses too: nobody trusts the servers any more, and nobody asks them.
-        sh(
-            folder,
-            "mv ca.pem was.pem; openssl req -x509 -newkey rsa:2048 -nodes -keyout x.key -out ca.pem -days 9 -subj /CN=X",
-        );
+        Authority::new(folder, 0..9);
         let client = Client::start(folder, list, &[]);
         client.until("both are authenticated without an exchange", good);
         assert!(!client.log().contains("issuer is unknown"), "{}", client.log());

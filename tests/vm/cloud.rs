@@ -1,8 +1,8 @@
 //! A device joins a cloud of its owner's, with a certificate authority of the owner's own, and leaves it again (spec os
 //! §4.6, §4.7). The cloud is Python's web server on the machine that runs the test; the guest reaches it at 10.0.2.2.
 
-use crate::authority;
 use crate::guest::{FASTEST, booted, direct, first_line, power_off, sh, start, try_sh, until};
+use minke_tests::authority::Authority;
 use minke_tests::project;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -11,14 +11,15 @@ use std::process::{Child, Command, Stdio};
 struct Cloud {
     child: Child,
     folder: PathBuf,
+    authority: Authority,
     port: u16,
 }
 
 impl Cloud {
     fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("minke-cloud-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        authority::make(&folder);
+        let authority = Authority::new(&folder, 0..3650);
+        authority.issue("server", "IP:10.0.2.2", 0..3650);
         let mut child = Command::new("/usr/bin/python3")
             .arg(project().join("applets/config-json/tests/commands/cloud.py"))
             .args(["server.pem", "server.key", "0"])
@@ -29,7 +30,7 @@ impl Cloud {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, folder, port: line.trim().parse().unwrap() }
+        Self { child, folder, authority, port: line.trim().parse().unwrap() }
     }
 }
 
@@ -55,7 +56,7 @@ fn a_device_joins_a_cloud_with_an_authority_of_its_own_and_leaves_it() {
     let fleet = |kind: &str| {
         format!(
             r#"{{"apiEndpoint":"{endpoint}","deviceType":"{kind}","balenaRootCA":"{}"}}"#,
-            authority::base64(&cloud.folder)
+            cloud.authority.base64()
         )
     };
     let (text, status) = try_sh(&mut guest, &format!("os-config join '{}'", fleet("other")));

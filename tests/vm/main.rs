@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-mod authority;
 mod automount;
 mod broken_slot;
 mod chain;

@@ -5,6 +5,7 @@
 use crate::guest::{FASTEST, direct, first_line, power_off, sh, start, try_sh, until};
 use crate::time::restart;
 use minke_tests::Daemon;
+use minke_tests::authority::Authority;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,22 +25,8 @@ fn host(folder: &Path, script: &str) -> String {
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
-/// chronyd with NTS, a certificate that is valid from two days ago for ten years, and no hand on this machine's clock.
-/// Its port of key exchanges.
+/// chronyd with NTS, the certificate `server.pem`, and no hand on this machine's clock. Its port of key exchanges.
 fn server(folder: &Path) -> (Daemon, u16) {
-    host(
-        folder,
-        "key='ec -pkeyopt ec_paramgen_curve:P-256 -nodes'; touch index; \
-         printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nnew_certs_dir=.\\nrand_serial=yes\\ndefault_md=sha256\\n\
-           policy=p\\n[p]\\ncommonName=supplied\\n[x]\\nsubjectAltName=IP:10.0.2.2\\n\
-           [r]\\nbasicConstraints=critical,CA:TRUE\\n' >ca.cnf; \
-         openssl req -newkey $key -keyout ca.key -out ca.csr -subj /CN=Root; \
-         openssl ca -batch -selfsign -config ca.cnf -keyfile ca.key -in ca.csr -out ca.pem -notext -extensions r \
-           -startdate 19600101000000Z -enddate 21000101000000Z; \
-         openssl req -newkey $key -keyout server.key -out server.csr -subj /CN=server; \
-         openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in server.csr -out server.pem -notext \
-           -extensions x -startdate $(date -u -d '2 days ago' +%Y%m%d%H%M%SZ) -enddate $(date -u -d '10 years' +%Y%m%d%H%M%SZ)",
-    );
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let exchange = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let here = folder.display();
@@ -60,15 +47,16 @@ fn server(folder: &Path) -> (Daemon, u16) {
 #[test]
 fn a_clock_that_is_decades_wrong_does_not_stop_nts() {
     let folder = Folder(std::env::temp_dir().join(format!("minke-vm-nts-{}", std::process::id())));
-    std::fs::create_dir_all(&folder.0).unwrap();
+    // The authority is valid at every time that the guest believes in.
+    let authority = Authority::new(&folder.0, -25_000..25_000);
+    authority.issue("server", "IP:10.0.2.2", -2..3650);
     let (_server, port) = server(&folder.0);
-    let authority = host(&folder.0, "base64 -w0 ca.pem");
     let mut guest = start(direct(FASTEST));
     first_line(&mut guest);
     // The authority is the owner's; the server is the only one.
     let certificates = "grep -c BEGIN /etc/ssl/certs/ca-certificates.crt";
     let count: u32 = sh(&mut guest, certificates).parse().unwrap();
-    sh(&mut guest, &format!("config-json set balenaRootCA {authority}"));
+    sh(&mut guest, &format!("config-json set balenaRootCA {}", authority.base64()));
     until(&mut guest, &format!("[ $({certificates}) = {} ]", count + 1));
     sh(&mut guest, "systemctl stop chronyd; rm -f /run/chrony/*.sources");
     let line = format!("server 10.0.2.2 nts ntsport {port} iburst minpoll 2 maxpoll 4");

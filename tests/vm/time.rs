@@ -1,19 +1,22 @@
 //! The clock at the boot and by HTTPS (spec os §5.1 to §5.5), with a real-time clock that says anything, and servers that
 //! do. The servers are Python's on the machine that runs the test; the guest reaches them at 10.0.2.2.
 
-use crate::guest::{FASTEST, booted, direct, first_line, power_off, sh, start, try_sh, until};
+use crate::guest::{FASTEST, booted, direct, first_line, number, power_off, sh, start, try_sh, until};
 use minke_image::arch::Arch;
 use minke_image::guest::{Guest, Settings};
+use minke_tests::authority::Authority;
 use minke_tests::project;
 use minke_tests::relay::{Path as NetPath, Relay, Warp};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// A folder with an authority, and servers of its own.
 struct Servers {
+    authority: Authority,
     folder: PathBuf,
     children: Vec<Child>,
 }
@@ -22,16 +25,7 @@ impl Servers {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("minke-time-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let servers = Self { folder, children: Vec::new() };
-        servers.sh(
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem \
-               -days 36500 -subj /CN=Root; mkdir certs; touch index; \
-             printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nnew_certs_dir=certs\\nrand_serial=yes\\n\
-               default_md=sha256\\npolicy=p\\nunique_subject=no\\n[p]\\ncommonName=supplied\\n\
-               [x]\\nsubjectAltName=IP:10.0.2.2\\n' > ca.cnf",
-        );
-        servers
+        Self { authority: Authority::new(&folder, 0..36_500), folder, children: Vec::new() }
     }
 
     fn sh(&self, script: &str) -> String {
@@ -40,17 +34,10 @@ impl Servers {
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     }
 
-    /// A server whose certificate is valid between these dates, as date(1) reads them; its URL.
-    fn tls(&mut self, from: &str, to: &str) -> String {
+    /// A server whose certificate is valid between these days, counted from now; its URL.
+    fn tls(&mut self, days: Range<i64>) -> String {
         let name = format!("s{}", self.children.len());
-        let date = |text: &str| format!("$(date -u -d '{text}' +%Y%m%d%H%M%SZ)");
-        let (from, to) = (date(from), date(to));
-        self.sh(&format!(
-            "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr \
-               -subj /CN={name}; \
-             openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in {name}.csr -out {name}.pem -notext \
-               -extensions x -startdate {from} -enddate {to}"
-        ));
+        self.authority.issue(&name, "IP:10.0.2.2", days);
         format!("https://10.0.2.2:{}", self.serve(&[&format!("{name}.pem"), &format!("{name}.key")]))
     }
 
@@ -96,7 +83,7 @@ impl Servers {
 
     /// A `config.json` with this connectivity URI.
     fn config(&self, uri: &str) -> Vec<u8> {
-        let authority = self.sh("base64 -w0 ca.pem");
+        let authority = self.authority.base64();
         format!(r#"{{"balenaRootCA":"{authority}","os":{{"network":{{"connectivity":{{"uri":"{uri}"}}}}}}}}"#)
             .into_bytes()
     }
@@ -265,9 +252,9 @@ fn moment(guest: &mut Guest, unit: &str, text: &str) -> f64 {
 #[test]
 fn an_https_server_s_date_sets_the_clock_and_no_server_holds_the_boot() {
     let mut servers = Servers::new("https");
-    let now = servers.tls("1 day ago", "30 days");
-    let expired = servers.tls("30 days ago", "1 day ago");
-    let second = servers.tls("1 day ago", "30 days");
+    let now = servers.tls(-1..30);
+    let expired = servers.tls(-30..-1);
+    let second = servers.tls(-1..30);
     let plain = servers.plain();
     let mut settings = direct(FASTEST);
     set_rtc(&mut settings, "2033-01-01T00:00:00");
@@ -371,8 +358,9 @@ fn an_https_server_s_date_sets_the_clock_and_no_server_holds_the_boot() {
 #[test]
 fn a_32_bit_board_goes_on_after_2038() {
     let mut servers = Servers::new("2038");
-    let later = servers.tls("2039-01-01", "2041-01-01");
     let at = seconds(&servers.sh("date -u -d '2039-06-07 08:09:10' +%s"));
+    let days = (at - seconds(&servers.sh("date +%s"))) / 86_400;
+    let later = servers.tls(days - 150..days + 500);
     let mut settings = direct(Arch::Armv6);
     settings.config = Some(servers.config("null"));
     let mut guest = start(settings);
@@ -417,10 +405,9 @@ fn a_32_bit_board_goes_on_after_2038() {
     let ahead = (at + 7_200 - seconds(&servers.sh("date +%s"))) * 1_000_000_000;
     let warp = Some(Warp { began: Instant::now(), ahead, ppb: 0 });
     let _relay = Relay::start(front, there, NetPath { warp, ..NetPath::default() }, 1);
-    let text = sh(&mut guest, &format!("ntp query 10.0.2.2:{} --json", front.port()));
-    let answer = minke_wire::json::parse_str(&text).unwrap_or_else(|_| panic!("{text}"));
-    let offset = answer.get("offset_ns").and_then(minke_wire::json::Value::as_i64).unwrap() / 1_000_000_000;
-    assert!((6_900..7_500).contains(&offset), "{text}");
+    let query = format!("ntp query 10.0.2.2:{} --json", front.port());
+    let offset = number(&mut guest, &query, "offset_ns") / 1_000_000_000;
+    assert!((6_900..7_500).contains(&offset), "{offset} s");
     sh(
         &mut guest,
         &format!(

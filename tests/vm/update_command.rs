@@ -2,9 +2,9 @@
 //! from a registry behind TLS that the device trusts by its owner's authority; `-r` while an application has its update
 //! lock; `rollback` by hand; and an update of a device whose partitions are full.
 
-use crate::authority;
 use minke_image::tree::Scratch;
 use minke_tests::artefact::{Fault, archive};
+use minke_tests::authority::Authority;
 use minke_tests::device::{Device, Way};
 use minke_tests::guest::{FASTEST, try_sh};
 use minke_tests::project;
@@ -138,7 +138,8 @@ fn hold() -> Vec<u8> {
 /// reboots once it is free. Its memory and what is free on the data partition meanwhile are looked at once a second.
 fn by_tls_with_a_lock(device: &mut Device, release: &Path) {
     let scratch = Scratch::new("front").unwrap();
-    authority::make(scratch.path());
+    let authority = Authority::new(scratch.path(), 0..3650);
+    authority.issue("server", "IP:10.0.2.2", 0..3650);
     let plain = device.registry.offer("os", release);
     let front = Front::start(scratch.path(), device.registry.port());
     let reference = plain.replace(&device.registry.port().to_string(), &front.port.to_string());
@@ -150,7 +151,7 @@ fn by_tls_with_a_lock(device: &mut Device, release: &Path) {
     ));
     let (said, status) = try_sh(&mut device.guest, &format!("hostapp-update -i {reference}"));
     assert!(status == 1 && said.contains("the certificate's issuer is unknown; see balenaRootCA"), "{said}");
-    device.sh(&format!("config-json set balenaRootCA {}", authority::base64(scratch.path())));
+    device.sh(&format!("config-json set balenaRootCA {}", authority.base64()));
     let looked = device.sh(&format!(
         "least=$(stat -f -c %f /mnt/data); first=$least; hostapp-update -i {reference} -r </dev/null >/run/said 2>&1 & pid=$!; \
          while [ -e /proc/$pid/exe ] && ! grep -q 'busy waiting' /run/said; do \

@@ -4,7 +4,7 @@
 
 mod lab;
 
-use lab::{DAY, Lab, now};
+use lab::{HERE, Lab};
 use minke_wire::json::{Value, parse_str};
 use minke_wire::ntp::{Leap, Packet, Timestamp};
 use std::net::{TcpListener, UdpSocket};
@@ -117,11 +117,11 @@ fn the_time_of_chronyd_plain_and_signed() {
         line,
         "NTS key exchange with localhost: the certificate's issuer is unknown; see balenaRootCA"
     );
-    lab.issue("expired", "x", now() - 9 * DAY, now() - DAY);
+    lab.authority.issue("expired", HERE, -9..-1);
     let expired = lab.chronyd("expired", "");
     let line = refused(&format!("--nts localhost:{} --trust {trust}", expired.ke));
     assert!(line.starts_with("NTS key exchange with localhost: the certificate expired at 20"), "{line}");
-    lab.issue("other", "y", now() - DAY, now() + DAY);
+    lab.authority.issue("other", "DNS:other.test", -1..1);
     let other = lab.chronyd("other", "");
     let line = refused(&format!("--nts localhost:{} --trust {trust}", other.ke));
     assert_eq!(line, "NTS key exchange with localhost: the certificate is for another name");
@@ -142,7 +142,7 @@ fn chronyd_as_client(lab: &Lab, port: u16) -> i64 {
     let config = format!(
         "server localhost nts ntsport {port} iburst\nntstrustedcerts {0}/ca.pem\ncmdport 0\nbindcmdaddress /\n\
          pidfile {0}/q.pid\nport 0\n",
-        lab.0.display()
+        lab.folder.display()
     );
     std::fs::write(lab.path("q.conf"), config).unwrap();
     let mut command = Command::new("chronyd");

@@ -6,7 +6,7 @@
 #[allow(dead_code)]
 mod common;
 
-use common::{DAY, Lab, YEAR, now};
+use common::{Lab, YEAR, now};
 use minke_tests::switch::Switch;
 use minke_tests::{in_namespace, program, run};
 use std::io::Write;
@@ -179,7 +179,7 @@ fn nothing_that_hangs_holds_an_attempt_for_long() {
         let mut last = lab("all");
         let network = network(&last);
         let far = now() + 6 * YEAR;
-        let tls = last.tls(now() - DAY, now() + 9 * YEAR);
+        let tls = last.tls(-1..9 * 365);
         let others = format!(
             r#","apiEndpoint":"https://lost.test","deltaEndpoint":"https://host.test:{port}","registryEndpoint":"unknown.test""#
         );

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{DAY, Lab, YEAR, now};
+use minke_tests::authority::Authority;
 use minke_tests::program;
 use std::process::Command;
 
@@ -69,10 +70,9 @@ fn plain_http_is_asked_and_everything_but_204_is_somebody_else() {
 fn a_certificate_must_hold_at_the_date_that_it_vouches_for() {
     let mut lab = Lab::new("tls");
     let now = now();
-    let (valid, later) = (lab.tls(now - DAY, now + 30 * DAY), lab.tls(now + YEAR, now + 2 * YEAR));
-    let expired = lab.tls(now - 30 * DAY, now - 60);
-    let (ancient, remote) =
-        (lab.tls(now - 3 * YEAR, now - 2 * YEAR), lab.tls(now + 30 * YEAR, now + 31 * YEAR));
+    let (valid, later) = (lab.tls(-1..30), lab.tls(365..2 * 365));
+    let expired = lab.tls(-30..-1);
+    let (ancient, remote) = (lab.tls(-3 * 365..-2 * 365), lab.tls(30 * 365..31 * 365));
     let ask = |port: u16, path: &str| lab.ask(&format!("https://host.test:{port}{path}"), "");
     let at = |time: i64| format!("/at/{time}");
     // The usual case.
@@ -90,8 +90,8 @@ fn a_certificate_must_hold_at_the_date_that_it_vouches_for() {
     fails_by(&ask(ancient, &at(now - 2 * YEAR - DAY)), "the certificate expired at");
     fails_by(&ask(remote, &at(now + 30 * YEAR + DAY)), "the certificate is valid from");
     // An unknown issuer is no matter of the clock.
-    lab.sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout o.key -out o.pem -days 9 \
-        -subj /CN=Other; cp o.pem etc/ssl/certs/ca-certificates.crt");
+    Authority::new(&lab.root.0, 0..9);
+    lab.sh("cp ca.pem etc/ssl/certs/ca-certificates.crt");
     for port in [valid, later, expired] {
         fails_by(&ask(port, &at(now + 20 * DAY)), "issuer is unknown");
     }
@@ -102,8 +102,7 @@ fn a_long_jump_is_confirmed_by_a_second_server() {
     let mut lab = Lab::new("second");
     let now = now();
     lab.built(now - 2 * YEAR);
-    let long = (now - 5 * YEAR, now + 40 * YEAR);
-    let (first, second) = (lab.tls(long.0, long.1), lab.tls(long.0, long.1));
+    let (first, second) = (lab.tls(-5 * 365..40 * 365), lab.tls(-5 * 365..40 * 365));
     let plain = lab.serve(&[]);
     let ask = |time: i64, other: &str| {
         lab.ask(&format!("https://host.test:{first}/at/{time}"), &format!(r#","apiEndpoint":"{other}""#))

@@ -4,6 +4,7 @@ use super::carried::long;
 use super::message::{A, ANSWER, Message, Reply, SERVFAIL, query};
 use super::upstream::{Act, Upstream};
 use super::{GOOD, addresses, honest, look_up_in_system as look_up};
+use minke_tests::authority::Authority;
 use minke_tests::dns_lab::{Lab, ask_tcp, dig, in_system, kdig, server, soon};
 use minke_tests::{Daemon, in_namespace};
 use std::net::{SocketAddr, TcpListener};
@@ -12,27 +13,23 @@ use std::time::{Duration, Instant};
 /// An authority, believed by the forwarder, and certificates for `dns.test` and 10.77.1.1: one that is good, one that
 /// has expired, one that is not valid yet, one for another name, one that nobody has signed.
 fn authority(lab: &Lab) {
-    lab.sh(
-        "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\ndefault_md=sha256\\npolicy=p\\n\
-         unique_subject=no\\n[p]\\ncommonName=supplied\\n[r]\\nbasicConstraints=critical,CA:TRUE\\n\
-         keyUsage=critical,keyCertSign\\n[x]\\nsubjectAltName=DNS:dns.test,IP:10.77.1.1\\n[y]\\nsubjectAltName=DNS:other.test\\n' >ca.cnf
-         : >index; echo 01 >serial
-         key() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $1.key -out $1.csr -subj /CN=$1 2>/dev/null; }
-         day() { date -u -d \"$1 days\" +%Y%m%d%H%M%SZ; }
-         key ca
-         openssl ca -batch -selfsign -config ca.cnf -keyfile ca.key -in ca.csr -out ca.pem -notext -extensions r \
-           -startdate $(day -99) -enddate $(day +99) 2>/dev/null
-         issue() {
-           key $1
-           openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in $1.csr -out $1.pem -notext -extensions $2 \
-             -startdate $(day $3) -enddate $(day $4) 2>/dev/null
-         }
-         issue good x -9 +9; issue expired x -9 -1; issue early x +9 +90; issue other y -9 +9
-         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own.key -out own.pem -subj /CN=own \
-           -addext subjectAltName=DNS:dns.test,IP:10.77.1.1 -days 9 2>/dev/null
+    let folder = lab.path("");
+    let authority = Authority::new(&folder, -99..99);
+    let names = "DNS:dns.test,IP:10.77.1.1";
+    for (name, names, days) in [
+        ("good", names, -9..9),
+        ("expired", names, -9..-1),
+        ("early", names, 9..90),
+        ("other", "DNS:other.test", -9..9),
+    ] {
+        authority.issue(name, names, days);
+    }
+    lab.sh(&format!(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own.key -out own.pem -subj /CN=own \
+           -addext subjectAltName={names} -days 9 2>/dev/null
          cp ca.pem etc/ssl/certs/ca-certificates.crt
-         mkdir -p run/systemd/timesync; echo test >run/systemd/timesync/synchronized",
-    );
+         mkdir -p run/systemd/timesync; echo test >run/systemd/timesync/synchronized"
+    ));
 }
 
 /// unbound at port 853 of 10.77.1.1 with this certificate, which gives every name below `test` the usual address.

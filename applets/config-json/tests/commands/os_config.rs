@@ -2,6 +2,7 @@
 
 use crate::{Device, UUID, outcome, program};
 use minke_control::{Event, Limits, Server, init};
+use minke_tests::authority::Authority;
 use minke_wire::json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -55,16 +56,12 @@ impl Drop for Cloud {
 pub(crate) fn device(name: &str) -> Device {
     let device = Device::new(name);
     let root = &device.0.0;
-    for folder in ["authority", "etc/ssl/certs", "etc/openvpn"] {
+    for folder in ["etc/ssl/certs", "etc/openvpn"] {
         std::fs::create_dir_all(root.join(folder)).unwrap();
     }
-    let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 9 -subj /CN=Root; \
-        openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=cloud; \
-        echo subjectAltName=DNS:cloud.test > extensions; \
-        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 9 -extfile extensions -out server.pem; \
-        cp ca.pem ../etc/ssl/certs/ca-certificates.crt";
-    let made = Command::new("sh").args(["-ec", script]).current_dir(root.join("authority")).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let authority = root.join("authority");
+    Authority::new(&authority, 0..9).issue("server", "DNS:cloud.test", 0..9);
+    std::fs::copy(authority.join("ca.pem"), root.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
     std::fs::write(root.join("etc/hosts"), "127.0.0.1 cloud.test\n").unwrap();
     std::fs::write(root.join("etc/resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
     std::fs::copy(TABLE, root.join("etc/os-config.json")).unwrap();

@@ -1,6 +1,7 @@
 //! `config-json root-ca` with a real bind mount, in a mount namespace of the test's own.
 
 use crate::{Device, outcome, program};
+use minke_tests::authority::Authority;
 use std::process::Command;
 
 fn sh(script: &str) -> String {
@@ -26,10 +27,9 @@ fn the_owners_authority_comes_changes_and_goes() {
     let root = device.0.0.display();
     sh(&format!(
         "mkdir -p {root}/etc/ssl/certs {root}/usr/share/ca-certificates/balena {root}/run; cd {root}; \
-         for name in one two; do openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out $name -days 9 -subj /CN=$name; \
-         base64 -w0 $name > $name.64; done; echo system | tee etc/ssl/certs/ca-certificates.crt \
-         > usr/share/ca-certificates/ca-certificates.crt"
+         echo system | tee etc/ssl/certs/ca-certificates.crt > usr/share/ca-certificates/ca-certificates.crt"
     ));
+    let [one, two] = ["one", "two"].map(|name| Authority::new(&device.0.0.join(name), 0..9));
     let read = |path: &str| device.read(path).unwrap();
     let apply = |config: &str| {
         device.put(config);
@@ -43,13 +43,13 @@ fn the_owners_authority_comes_changes_and_goes() {
 
     assert_eq!(apply("{}"), (0, String::new(), String::new()));
     assert_eq!((bundle(), bound()), ("system\n".to_owned(), "0".to_owned()));
-    let (status, _, log) = apply(&with(&read("one.64")));
+    let (status, _, log) = apply(&with(&one.base64()));
     assert_eq!((status, log.trim()), (0, "[config-json][INFO] balenaRootCA is installed"));
     assert_eq!(
         (read(custom), bundle(), bound()),
-        (read("one"), format!("system\n{}", read("one")), "1".to_owned())
+        (read("one/ca.pem"), format!("system\n{}", read("one/ca.pem")), "1".to_owned())
     );
-    assert_eq!(apply(&with(&read("one.64"))), (0, String::new(), String::new()));
+    assert_eq!(apply(&with(&one.base64())), (0, String::new(), String::new()));
 
     // What cannot be used is told, and changes nothing.
     for (bad, problem) in [
@@ -61,27 +61,27 @@ fn the_owners_authority_comes_changes_and_goes() {
         let (status, _, log) = apply(&format!(r#"{{"balenaRootCA":{bad}}}"#));
         assert_eq!((status, log.lines().count()), (1, 1), "{log}");
         assert!(log.contains(&format!("balenaRootCA {problem}; the authority of before stays")), "{log}");
-        assert_eq!((read(custom), bundle()), (read("one"), format!("system\n{}", read("one"))));
+        assert_eq!((read(custom), bundle()), (read("one/ca.pem"), format!("system\n{}", read("one/ca.pem"))));
     }
 
     // At the next boot the system may be another one, with other authorities.
     sh(&format!(
         "cd {root}; umount etc/ssl/certs; rm -r run/minke; echo newer > usr/share/ca-certificates/ca-certificates.crt"
     ));
-    assert_eq!(apply(&with(&read("one.64"))).0, 0);
-    assert_eq!(bundle(), format!("newer\n{}", read("one")));
+    assert_eq!(apply(&with(&one.base64())).0, 0);
+    assert_eq!(bundle(), format!("newer\n{}", read("one/ca.pem")));
     // A container that has the folder sees the change.
     sh(&format!("mkdir {root}/container; mount --bind {root}/etc/ssl/certs {root}/container"));
-    assert_eq!(apply(&with(&read("two.64"))).0, 0);
-    assert_eq!((bundle(), bound()), (format!("newer\n{}", read("two")), "1".to_owned()));
+    assert_eq!(apply(&with(&two.base64())).0, 0);
+    assert_eq!((bundle(), bound()), (format!("newer\n{}", read("two/ca.pem")), "1".to_owned()));
     assert_eq!(read("container/ca-certificates.crt"), bundle());
     let (status, _, log) = apply("{}");
     assert_eq!((status, log.trim()), (0, "[config-json][INFO] balenaRootCA is removed"));
     assert_eq!(bundle(), "newer\n");
     assert!(!device.0.0.join(custom).exists());
     // A configuration that cannot be read says nothing about the key.
-    apply(&with(&read("one.64")));
+    apply(&with(&one.base64()));
     apply("{");
-    assert_eq!(bundle(), format!("newer\n{}", read("one")));
+    assert_eq!(bundle(), format!("newer\n{}", read("one/ca.pem")));
     sh(&format!("umount {root}/container {root}/etc/ssl/certs"));
 }

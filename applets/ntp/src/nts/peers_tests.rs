@@ -4,7 +4,7 @@ use super::association::{Association, Judgement};
 use super::exchange::{Asking, Clock, Granted, exchange};
 use super::session::{RANDOM, Session, Verdict};
 use super::store;
-use crate::lab::{DAY, Lab, now};
+use crate::lab::{HERE, Lab, now};
 use minke_http::Trust;
 use minke_wire::ntp::{HEADER, Packet, Timestamp};
 use std::net::UdpSocket;
@@ -114,10 +114,10 @@ fn a_server_that_lost_its_keys_is_asked_for_new_ones() {
     };
     assert_eq!(ask(&mut association), Judgement::Authentic);
     let kept = association.reserve(second).unwrap();
-    store::put(&lab.0, "localhost", chronyd.ke, &kept).unwrap();
+    store::put(&lab.folder, "localhost", chronyd.ke, &kept).unwrap();
 
     // What is kept serves after a restart of ours, without an exchange.
-    let mut again = Association::new(store::take(&lab.0, "localhost", chronyd.ke));
+    let mut again = Association::new(store::take(&lab.folder, "localhost", chronyd.ke));
     assert_eq!((again.due(), again.cookies()), (None, (3, 0)));
     assert_eq!(ask(&mut again), Judgement::Authentic);
     assert_eq!(again.cookies(), (8, 0));
@@ -152,18 +152,16 @@ fn the_exchange_may_name_another_server() {
 #[test]
 fn certificates_and_the_clock() {
     let lab = Lab::new("clock");
-    let year = 365 * DAY;
+    let day = 86_400;
+    let year = 365 * day;
     let (build, latest) = ((now() - 2 * year) as u64, (now() + 18 * year) as u64);
     let doubtful = Clock::Doubtful { earliest: build, latest };
-    for (name, from, to) in [
-        ("expired", -9 * DAY, -DAY),
-        ("early", 300 * DAY, 400 * DAY),
-        ("old", -5 * year, -3 * year),
-        ("far", 19 * year, 20 * year),
-    ] {
-        lab.issue(name, "x", now() + from, now() + to);
+    for (name, days) in
+        [("expired", -9..-1), ("early", 300..400), ("old", -5 * 365..-3 * 365), ("far", 19 * 365..20 * 365)]
+    {
+        lab.authority.issue(name, HERE, days);
     }
-    lab.issue("other", "y", now() - DAY, now() + DAY);
+    lab.authority.issue("other", "DNS:other.test", -1..1);
     let try_with = |certificate: &str, clock: Clock| {
         let chronyd = lab.chronyd(certificate, "");
         let granted = exchange(&Asking { clock, ..asking(&lab, chronyd.ke) });
@@ -189,7 +187,7 @@ fn certificates_and_the_clock() {
     fails("far", doubtful, "is valid from ");
     // The server has told its time: now the certificate must hold at it.
     let at = |time: i64| Clock::At(Duration::from_secs(time as u64));
-    assert_eq!(try_with("expired", at(now() - 5 * DAY)), Ok(false));
+    assert_eq!(try_with("expired", at(now() - 5 * day)), Ok(false));
     fails("expired", at(now()), "expired at ");
     fails("early", at(now()), "is valid from ");
     // Nothing else is forgiven.
@@ -205,7 +203,7 @@ fn certificates_and_the_clock() {
 fn a_server_with_doubtful_dates_is_believed_after_it_told_its_time() {
     let lab = Lab::new("doubtful");
     // Not valid yet by this clock; and the server's time is this clock's, so that the certificate does not hold at it.
-    lab.issue("early", "x", now() + 300 * DAY, now() + 400 * DAY);
+    lab.authority.issue("early", HERE, 300..400);
     let chronyd = lab.chronyd("early", "");
     let (second, build, latest) = (Duration::from_secs(1), now() as u64 - 1000, now() as u64 + 1_000_000_000);
     let mut association = Association::new(None);

@@ -1,70 +1,47 @@
 //! Certificates by `openssl`, and NTS servers of others on loopback: chronyd (without control of the clock), and what
 //! `ke.py` pretends to be. Needs chrony, openssl and /usr/bin/python3.
 
+use minke_tests::authority::Authority;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Seconds of a day.
-pub const DAY: i64 = 86_400;
+/// The names of this machine in a certificate.
+pub const HERE: &str = "DNS:localhost,IP:127.0.0.1";
 
-/// A folder with an authority, `ca.pem`.
-pub struct Lab(pub PathBuf);
+/// A folder with an authority.
+pub struct Lab {
+    pub folder: PathBuf,
+    pub authority: Authority,
+}
 
 impl Lab {
     pub fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("minke-nts-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\n\
-             policy=p\nunique_subject=no\n[p]\ncommonName=supplied\n\
-             [x]\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n[y]\nsubjectAltName=DNS:other.test\n";
-        for (file, content) in [("ca.cnf", config), ("index", ""), ("serial", "01\n")] {
-            std::fs::write(folder.join(file), content).unwrap();
-        }
-        let lab = Self(folder);
-        // Valid for a century, from 2000 on.
-        lab.sh("openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.csr -subj /CN=Root; \
-                printf '[r]\\nbasicConstraints=critical,CA:TRUE\\nkeyUsage=critical,keyCertSign\\n' >>ca.cnf; \
-                openssl ca -batch -selfsign -config ca.cnf -keyfile ca.key -in ca.csr -out ca.pem -notext -extensions r \
-                  -startdate 20000101000000Z -enddate 21000101000000Z");
-        lab.issue("good", "x", now() - DAY, now() + 50 * DAY);
-        lab
+        // Valid for about a century.
+        let authority = Authority::new(&folder, -9_000..27_000);
+        authority.issue("good", HERE, -1..50);
+        Self { folder, authority }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub fn sh(&self, script: &str) {
-        let done = Command::new("sh").args(["-ec", script]).current_dir(&self.0).output().unwrap();
-        assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-
-    /// Makes `NAME.pem` and `NAME.key`, valid between two times since 1970, for `localhost` (extensions `x`) or
-    /// `other.test` (`y`).
-    pub fn issue(&self, name: &str, extensions: &str, from: i64, to: i64) {
-        self.sh(&format!(
-            "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr \
-               -subj /CN={name}; \
-             openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in {name}.csr -out {name}.pem -notext \
-               -extensions {extensions} -startdate $(date -u -d @{from} +%Y%m%d%H%M%SZ) \
-               -enddate $(date -u -d @{to} +%Y%m%d%H%M%SZ)"
-        ));
+        self.folder.join(name)
     }
 
     /// chronyd with NTS and the certificate `NAME.pem`, as NTP server on 127.0.0.1; `more` is further configuration.
     pub fn chronyd(&self, certificate: &str, more: &str) -> Chronyd {
-        let mut chronyd = Chronyd { child: None, ntp: free_udp(), ke: free_tcp(), folder: self.0.clone() };
+        let mut chronyd =
+            Chronyd { child: None, ntp: free_udp(), ke: free_tcp(), folder: self.folder.clone() };
         let config = format!(
             "local stratum 3\nport {ntp}\nntsport {ke}\nbindaddress 127.0.0.1\ncmdport 0\nbindcmdaddress /\n\
              pidfile {folder}/chronyd-{ntp}.pid\nntsserverkey {folder}/{certificate}.key\n\
              ntsservercert {folder}/{certificate}.pem\nallow 127.0.0.0/8\n{more}\n",
             ntp = chronyd.ntp,
             ke = chronyd.ke,
-            folder = self.0.display()
+            folder = self.folder.display()
         );
         std::fs::write(chronyd.config(), config).unwrap();
         chronyd.start();
@@ -77,7 +54,7 @@ impl Lab {
         let mut child = Command::new("/usr/bin/python3")
             .arg(script)
             .arg(mode)
-            .current_dir(&self.0)
+            .current_dir(&self.folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -90,7 +67,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

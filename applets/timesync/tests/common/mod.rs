@@ -1,7 +1,9 @@
 //! A device's root, and web servers (Python's) with certificates that `openssl` makes.
 
+use minke_tests::authority::Authority;
 use minke_tests::program;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,6 +18,7 @@ pub fn now() -> i64 {
 /// A root folder with an authority, and web servers.
 pub struct Lab {
     pub root: program::Root,
+    authority: Authority,
     servers: Vec<Child>,
 }
 
@@ -23,11 +26,9 @@ impl Lab {
     pub fn new(name: &str) -> Self {
         let root = program::Root::new("timesync", name, &["etc/ssl/certs"]);
         std::fs::write(root.0.join("etc/hosts"), "127.0.0.1 host.test\n").unwrap();
-        let lab = Self { root, servers: Vec::new() };
-        lab.sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem \
-            -days 36500 -subj /CN=Root; cp ca.pem etc/ssl/certs/ca-certificates.crt; mkdir certs; touch index; \
-            printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nnew_certs_dir=certs\\nrand_serial=yes\\ndefault_md=sha256\\n\
-            policy=p\\nunique_subject=no\\n[p]\\ncommonName=supplied\\n[x]\\nsubjectAltName=DNS:host.test\\n' > ca.cnf");
+        let authority = Authority::new(&root.0, 0..36_500);
+        std::fs::copy(root.0.join("ca.pem"), root.0.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
+        let lab = Self { root, authority, servers: Vec::new() };
         lab.built(now() - YEAR);
         lab
     }
@@ -41,15 +42,10 @@ impl Lab {
         self.sh(&format!("date -u -d @{time} +%Y%m%d%H%M%S > etc/timestamp"));
     }
 
-    /// A TLS server whose certificate is valid between these two times; its port.
-    pub fn tls(&mut self, from: i64, to: i64) -> u16 {
+    /// A TLS server whose certificate is valid between these days, counted from now; its port.
+    pub fn tls(&mut self, days: Range<i64>) -> u16 {
         let name = format!("s{}", self.servers.len());
-        self.sh(&format!(
-            "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr \
-               -subj /CN={name}; \
-             openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in {name}.csr -out {name}.pem -notext \
-               -extensions x -startdate $(date -u -d @{from} +%Y%m%d%H%M%SZ) -enddate $(date -u -d @{to} +%Y%m%d%H%M%SZ)"
-        ));
+        self.authority.issue(&name, "DNS:host.test", days);
         self.serve(&[&format!("{name}.pem"), &format!("{name}.key")])
     }
 
