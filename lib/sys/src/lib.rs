@@ -55,3 +55,15 @@ pub mod watchdog;
 pub use error::{Context, Error, Result};
 /// Error numbers, as in errno(3).
 pub use rustix::io::Errno;
+
+/// What `look` finds: at once, but while the kernel is busy with other things.
+#[cfg(test)]
+fn soon<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("nothing has come");
+}

@@ -192,15 +192,9 @@ mod tests {
         thread.join().unwrap();
     }
 
-    /// What one of these sockets hears: at once, but for a kernel that is busy with other things.
+    /// What one of these sockets hears.
     fn heard(sockets: &[&Group], buffer: &mut [u8]) -> Heard {
-        for _ in 0..1000 {
-            if let Some(heard) = sockets.iter().find_map(|socket| socket.receive(buffer).unwrap()) {
-                return heard;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        panic!("nothing is heard");
+        crate::soon(|| sockets.iter().find_map(|socket| socket.receive(buffer).unwrap()))
     }
 
     fn two_share_a_port(link: u32, group: &str, own: &str) {
