@@ -2,6 +2,7 @@ use super::load::{Folders, Loaded, Warning};
 use super::*;
 use minke_sys::capability::Capabilities;
 use minke_sys::process::{Exit, Limit};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -178,25 +179,59 @@ fn paths_and_timers() {
     std::fs::remove_dir_all(lib).unwrap();
 }
 
+/// The units that ship, each with what is wrong with it.
+fn shipped() -> Vec<(Box<Unit>, Vec<String>)> {
+    let folders = Folders::new(vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image/units")]);
+    let names = folders.names();
+    assert!(names.len() > 10, "{names:?}");
+    let load = |name: &String| {
+        let mut warnings = Vec::new();
+        match folders.load(name, &mut warnings) {
+            Loaded::Unit(unit) => (unit, warnings.iter().map(ToString::to_string).collect()),
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    names.iter().map(load).collect()
+}
+
 /// Every unit that ships is free of faults (decision 11).
 #[test]
 fn the_units_that_ship_have_no_faults() {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image/units");
-    let folders = Folders::new(vec![shipped]);
-    let names = folders.names();
-    assert!(names.len() > 10, "{names:?}");
-    for name in names {
-        let mut warnings = Vec::new();
-        match folders.load(&name, &mut warnings) {
-            Loaded::Unit(unit) => assert_eq!(bad_setting(&unit), None, "{name}"),
-            other => panic!("{name}: {other:?}"),
-        }
-        assert!(
-            warnings.is_empty(),
-            "{}",
-            warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        );
+    for (unit, warnings) in shipped() {
+        assert_eq!(bad_setting(&unit), None, "{}", unit.name);
+        assert!(warnings.is_empty(), "{}", warnings.join("\n"));
     }
+}
+
+/// One that waits for itself is started in the end, but at a moment that nobody has chosen.
+#[test]
+fn the_units_that_ship_do_not_wait_for_themselves() {
+    let mut waits: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (unit, _) in shipped() {
+        for later in &unit.relations.before {
+            waits.entry(later.clone()).or_default().insert(unit.name.clone());
+        }
+        waits.entry(unit.name.clone()).or_default().extend(unit.relations.after);
+    }
+    // Whoever waits for none of those that are left goes as well.
+    loop {
+        let count = waits.len();
+        let names: BTreeSet<String> = waits.keys().cloned().collect();
+        waits.retain(|_, others| !others.is_disjoint(&names));
+        if waits.len() == count {
+            break;
+        }
+    }
+    // Those that nobody of them waits for are in no circle.
+    loop {
+        let count = waits.len();
+        let awaited: BTreeSet<String> = waits.values().flatten().cloned().collect();
+        waits.retain(|name, _| awaited.contains(name));
+        if waits.len() == count {
+            break;
+        }
+    }
+    assert!(waits.is_empty(), "{waits:#?}");
 }
 
 #[test]
