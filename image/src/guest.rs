@@ -35,6 +35,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Starts of QEMU before we give up finding ports that stay free.
 const PORT_TRIES: u32 = 3;
 
+/// How long QEMU may take to write down what it knows of a card.
+const CARD_LIMIT: Duration = Duration::from_secs(30);
+
 /// The emulated Pi's U-Boot stops now and then right before the kernel, so its start has a limit and one retry.
 const PI_KERNEL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -189,8 +192,13 @@ impl Guest {
         Some(SocketAddr::from((Ipv4Addr::LOCALHOST, forward.here)))
     }
 
-    /// Cuts the power: QEMU is killed, and what the guest had not handed to its disk is lost.
+    /// Cuts the power: what the guest had not handed to its disk is lost.
     pub fn kill(&mut self) {
+        // Nothing makes an SD card flush what it was given, so QEMU writes down where on the card it lies when it ends in
+        // order, and not before: killed, it would leave the card as it was at first.
+        if self.settings.arch == Arch::Armv6 {
+            self.power.process.terminate(CARD_LIMIT);
+        }
         self.power.process.kill();
     }
 
@@ -240,7 +248,7 @@ impl Guest {
     }
 
     fn restart_once(&mut self) -> Result<()> {
-        self.power.process.kill();
+        self.kill();
         self.session = None;
         self.power = power_on(&self.settings, &self.folder, self.overlay.path())?;
         Ok(())
@@ -251,10 +259,10 @@ impl Guest {
         if self.settings.arch != Arch::Armv6 || self.settings.start != Start::Firmware {
             return Ok(());
         }
-        if let Err(Error::Timeout { .. }) = self.power.console.wait_for("Booting Linux", PI_KERNEL_LIMIT) {
+        if let Err(Error::Timeout { .. }) = self.power.console.wait_ever("Booting Linux", PI_KERNEL_LIMIT) {
             eprintln!("the emulated Pi did not come to its kernel; once more");
             self.restart_once()?;
-            self.power.console.wait_for("Booting Linux", PI_KERNEL_LIMIT)?;
+            self.power.console.wait_ever("Booting Linux", PI_KERNEL_LIMIT)?;
         }
         Ok(())
     }

@@ -69,6 +69,14 @@ impl Process {
         self.status
     }
 
+    /// Asks it to end (SIGTERM), and waits for that.
+    pub fn terminate(&mut self, limit: Duration) {
+        if self.ended().is_none() {
+            let _ = Command::new("kill").args(["-TERM", &self.id().to_string()]).status();
+            self.wait(limit);
+        }
+    }
+
     /// Ends it at once.
     pub fn kill(&mut self) {
         if self.ended().is_none() {
