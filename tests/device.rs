@@ -183,6 +183,10 @@ impl Device {
             self.sh(". /etc/os-release; echo $VERSION; basename $(readlink -f /dev/disk/by-state/active)");
         assert_eq!(found.split_whitespace().next(), Some(version));
         assert!(found.ends_with(partition), "{found}");
+        let console = self.guest.console();
+        for flaw in ["ordering cycle", "mnt-sysroot-inactive.service: failed"] {
+            assert!(!console.contains(flaw), "{console}");
+        }
         let about = self.sh("cd /mnt/state; ls -d rollback-* | grep -vx -e rollback-health.conf -e rollback-unreported || true");
         assert_eq!(about.split_whitespace().collect::<Vec<_>>(), files);
         self.keeps();
