@@ -74,6 +74,8 @@ pub(crate) struct Clock {
     /// How far the clock was ahead of the oscillator at the last look, and when.
     ahead: i64,
     looked: i64,
+    /// How far apart the clocks may have been read then.
+    spread: i64,
     /// The frequency that the kernel was told.
     told: f64,
     /// For people: see `minke_control::ntp::Status`.
@@ -120,6 +122,7 @@ impl Clock {
             first_heard: None,
             ahead: now.ahead(),
             looked: now.raw,
+            spread: now.spread,
             told: frequency.0,
             report: Report { leap: Leap::Unknown, ..Report::default() },
         }
@@ -192,11 +195,13 @@ impl Clock {
         let elapsed = now.raw.since(self.looked) as f64 * 1e-9;
         let moved = now.ahead().since(self.ahead);
         let expected = nanos(elapsed * self.told);
-        (self.ahead, self.looked) = (now.ahead(), now.raw);
+        let spread = self.spread.max(now.spread) as f64 * 1e-9;
+        (self.ahead, self.looked, self.spread) = (now.ahead(), now.raw, now.spread);
         let jump = moved.since(expected);
-        // What was given to be worked off, and what another program may do to a clock that we only watch.
+        // What was given to be worked off, what another program may do to a clock that we only watch, and what is not known
+        // of the moments at which the clocks were read: a process may be made to wait between two of them.
         let rate = if self.beginning.watch_only { 1e-3 } else { 2e-5 };
-        let allowed = self.report.last_offset.abs() + elapsed * rate + 0.005;
+        let allowed = self.report.last_offset.abs() + elapsed * rate + spread + 0.005;
         if nanos(allowed) >= jump.saturating_abs() {
             return None;
         }
@@ -233,7 +238,7 @@ impl Clock {
 
     /// The clock was set by us.
     pub(crate) fn stepped(&mut self, now: Now) {
-        (self.ahead, self.looked) = (now.ahead(), now.raw);
+        (self.ahead, self.looked, self.spread) = (now.ahead(), now.raw, now.spread);
         self.report.last_step = Some((now.real, self.report.stepping));
     }
 

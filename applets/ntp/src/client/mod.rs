@@ -40,6 +40,8 @@ pub(crate) struct Now {
     pub(crate) raw: i64,
     /// Since 1970 UTC, by the clock that is steered.
     pub(crate) real: i64,
+    /// How long it took to read these two: they may be of moments so far from each other.
+    pub(crate) spread: i64,
     /// For what must not be the same on all devices; no secret.
     pub(crate) random: u64,
 }

@@ -30,7 +30,7 @@ impl Case {
     }
 
     fn at(list: &str, real: i64, build_before: i64) -> Self {
-        let now = Now { boot: 5 * SECOND, suspended: 0, raw: 4 * SECOND, real, random: 1 << 15 };
+        let now = Now { boot: 5 * SECOND, raw: 4 * SECOND, real, random: 1 << 15, ..Now::default() };
         let build = TODAY - 10 * DAY - build_before;
         let beginning = Beginning { drift: None, build, synchronized: false, watch_only: false };
         let client = Client::new(now, beginning);
@@ -365,6 +365,25 @@ fn a_leap_second(kind: Leap, by: i64) {
     case.reply_all(0);
     assert!(case.client.clock.remaining(case.now).unwrap().abs() < SECOND / 10, "{:?}", case.log);
     assert!(case.steps.is_empty() && case.log.is_empty(), "{:?}", case.log);
+}
+
+#[test]
+fn a_clock_that_was_read_late_was_not_set() {
+    let mut case = Case::new("server 10.0.0.1\nserver 10.0.0.2\nserver 10.0.0.3\n");
+    case.reply_all(0);
+    let told = |case: &mut Case, moved: i64, spread: i64| {
+        case.log.clear();
+        case.pass(SECOND);
+        (case.now.real, case.now.spread) = (case.now.real + moved, spread);
+        case.client.watch(case.now);
+        case.perform();
+        case.log.iter().any(|line| line.starts_with("somebody set the clock"))
+    };
+    let ms = SECOND / 1000;
+    // The process waited between the two clocks, now or the last time.
+    assert!(!told(&mut case, 8 * ms, 9 * ms));
+    assert!(!told(&mut case, -8 * ms, 0));
+    assert!(told(&mut case, 8 * ms, ms));
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Kernel {
         let noise = self.noise.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.noise.set(noise);
         let random = (noise ^ (noise >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16;
-        Now { boot, suspended, raw, real, random }
+        Now { boot, suspended, raw, real, spread: best, random }
     }
 
     pub(crate) fn watches_only(&self) -> bool {

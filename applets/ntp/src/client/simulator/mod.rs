@@ -245,5 +245,5 @@ impl Simulation {
 
 /// All clocks, for the client.
 pub(super) fn now_of(raw: i64, suspended: i64, real: i64, random: u64) -> Now {
-    Now { boot: raw + suspended, suspended, raw, real, random }
+    Now { boot: raw + suspended, suspended, raw, real, spread: 0, random }
 }
