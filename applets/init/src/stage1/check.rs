@@ -90,7 +90,8 @@ fn fat(found: &Found) {
 
 fn ext4(label: &str, device: &Path, careful: &std::ffi::CStr) {
     let mut result = "unchecked";
-    for option in [careful, c"-y"] {
+    // Twice, where a superblock was written in part: the first run takes the copy of it and the journal, and goes no further.
+    for option in [careful, c"-y", c"-y"] {
         let exit = match run(device, option) {
             Ok(exit) => exit,
             Err(error) => {
