@@ -90,7 +90,7 @@ fn fat(found: &Found) {
 
 fn ext4(label: &str, device: &Path, careful: &std::ffi::CStr) {
     let mut result = "unchecked";
-    // Twice, where a superblock was written in part: the first run takes the copy of it and the journal, and goes no further.
+    // Twice: after a superblock that was written in part the first run took its copy and the journal, and left errors.
     for option in [careful, c"-y", c"-y"] {
         let exit = match run(device, option) {
             Ok(exit) => exit,
