@@ -239,7 +239,7 @@ impl Resolver {
     }
 
     /// Tells which queries will be asked next, so that memory is read for all of them at once.
-    pub(crate) fn expect<'a>(&mut self, queries: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn warm<'a>(&mut self, queries: impl Iterator<Item = &'a [u8]>) {
         self.expected.clear();
         for query in queries {
             let asked = Asked { from: IpAddr::V6(Ipv6Addr::UNSPECIFIED), query, udp: true, search: 0 };
@@ -247,7 +247,7 @@ impl Resolver {
                 self.expected.push(self.store.hash(query.key(query.name).bytes()));
             }
         }
-        self.store.expect(&mut self.expected);
+        self.store.warm(&mut self.expected);
         self.scratch.clear();
     }
 

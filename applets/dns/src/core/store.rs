@@ -135,7 +135,7 @@ impl Store {
 
     /// Reads a little of all that belongs to keys with these hashes, which are forgotten. Memory is slow to answer, but
     /// answers many at a time: who looks for one key after the other waits for its index, entry and records each time.
-    pub(super) fn expect(&self, hashes: &mut [u32]) {
+    pub(super) fn warm(&self, hashes: &mut [u32]) {
         for hash in &mut *hashes {
             let first = self.bucket(*hash).and_then(|bucket| self.index.get(bucket));
             *hash = first.copied().unwrap_or(NONE);

@@ -102,7 +102,7 @@ impl Daemon {
             }
             if count > 1 {
                 let datagrams = (0..count).filter_map(|number| inbox.get(number));
-                self.resolver.expect(datagrams.map(|datagram| datagram.bytes));
+                self.resolver.warm(datagrams.map(|datagram| datagram.bytes));
             }
             for number in 0..count {
                 if let Some(datagram) = inbox.get(number) {
