@@ -23,17 +23,20 @@ fn an_answer_is_asked_for_once_and_ages() {
         let _forwarder = lab.by_hand(&[server(1)]);
         let begun = Instant::now();
         assert_eq!(look_up("kept.test").answers(A)[0].ttl, 300);
+        let kept = Instant::now();
+        // More than one where the first was repeated.
+        let once = upstream.count("kept.test.");
         for name in ["kept.test", "KEPT.test", "kEpT.tEsT"] {
             let again = look_up(name);
             assert_eq!((addresses(&again), again.name.trim_end_matches('.')), (vec![GOOD], name));
         }
-        until(begun, Duration::from_millis(2_100));
+        until(kept, Duration::from_millis(2_100));
         let (ttl, age) = (look_up("kept.test").answers(A)[0].ttl, begun.elapsed().as_secs() as u32);
         assert!((300 - age - 1..=298).contains(&ttl), "{ttl} s after {age} s");
-        assert_eq!(upstream.count("kept.test."), 1);
+        assert_eq!(upstream.count("kept.test."), once);
         // Another kind is another question.
         ask(here(), &query(1, "kept.test", AAAA));
-        assert_eq!(upstream.count("kept.test."), 2);
+        assert!(upstream.count("kept.test.") > once);
     });
 }
 
@@ -76,15 +79,17 @@ fn no_time_no_keeping() {
         let _forwarder = lab.by_hand(&[server(1)]);
         for name in ["zero.test.", "beyond.test.", "never.test."] {
             for _ in 0..2 {
+                let before = upstream.count(name);
                 look_up(name);
+                assert!(upstream.count(name) > before, "{name}");
             }
-            assert_eq!(upstream.count(name), 2, "{name}");
         }
         for _ in 0..2 {
+            let before = upstream.count("class.test.");
             let answer = Message::read(&ask(here(), &query_of(9, &wire("class.test"), TXT, 3)));
             assert_eq!((answer.class, answer.answers(TXT).len()), (3, 1));
+            assert!(upstream.count("class.test.") > before);
         }
-        assert_eq!(upstream.count("class.test."), 2);
     });
 }
 
@@ -103,6 +108,7 @@ fn what_does_not_exist_is_kept_as_its_zone_says() {
         });
         let _forwarder = lab.by_hand(&[server(1)]);
         for (name, code) in [("none.test.", NXDOMAIN), ("empty.test.", 0)] {
+            let mut counts = Vec::new();
             for _ in 0..3 {
                 let answer = look_up(name);
                 assert_eq!((answer.rcode(), answer.answers(A).len()), (code, 0), "{name}");
@@ -110,14 +116,17 @@ fn what_does_not_exist_is_kept_as_its_zone_says() {
                     answer.records.iter().any(|record| record.kind == 6 && record.section == 2),
                     "SOA for {name}"
                 );
+                counts.push(upstream.count(name));
             }
-            assert_eq!(upstream.count(name), 1, "{name}");
+            assert_eq!(counts[0], counts[2], "{name}");
         }
         // The name does not exist: neither does it with another kind.
         assert_eq!(Message::read(&ask(here(), &query(3, "none.test", AAAA))).rcode(), NXDOMAIN);
+        look_up("short.test");
+        let once = upstream.count("short.test.");
         assert!(soon(|| {
             look_up("short.test");
-            upstream.count("short.test.") > 1
+            upstream.count("short.test.") > once
         }));
     });
 }
@@ -152,20 +161,23 @@ fn security_bits_are_questions_of_their_own() {
             vec![Act::Say(if signed { reply.own(46, 300, &[0; 24]).0 } else { reply.0 })]
         });
         let _forwarder = lab.by_hand(&[server(1)]);
+        let mut counts = Vec::new();
         for _ in 0..2 {
             let plain = look_up("signed.test");
             assert_eq!((plain.answers(A).len(), plain.answers(46).len()), (1, 0), "{plain:?}");
             let bytes = ask(here(), &with_opt(query(4, "signed.test", A), 1232, 0, true, &[]));
             let signed = Message::read(&bytes);
             assert_eq!((signed.answers(A).len(), signed.answers(46).len()), (1, 1), "{signed:?}");
+            counts.push(upstream.count("signed.test."));
         }
-        assert!(upstream.count("signed.test.") <= 2);
+        assert_eq!(counts[0], counts[1], "from the cache then");
     });
 }
 
 #[test]
 fn a_name_in_use_is_asked_for_before_its_time_is_over() {
-    const TTL: u64 = 20;
+    // Its last tenth is long enough for a busy machine to look within.
+    const TTL: u64 = 40;
     in_namespace(|| {
         let lab = Lab::new("prefetch");
         let upstream = Upstream::start(server(1), |asked| {
@@ -173,14 +185,15 @@ fn a_name_in_use_is_asked_for_before_its_time_is_over() {
         });
         let _forwarder = lab.by_hand(&[server(1)]);
         look_up("busy.test");
+        let first = upstream.count("busy.test.");
         let begun = upstream.asked().iter().find(|asked| asked.name() == "busy.test.").unwrap().at;
-        while upstream.count("busy.test.") < 2 && begun.elapsed() < Duration::from_secs(TTL + 5) {
+        while upstream.count("busy.test.") == first && begun.elapsed() < Duration::from_secs(TTL + 5) {
             look_up("busy.test");
             std::thread::sleep(Duration::from_millis(50));
         }
         let all: Vec<Asked> =
             upstream.asked().into_iter().filter(|asked| asked.name() == "busy.test.").collect();
-        let age = all[1].at.duration_since(begun);
+        let age = all[first].at.duration_since(begun);
         assert!(age < Duration::from_secs(TTL), "asked again after {age:?}");
         assert!(age > Duration::from_secs(TTL / 2), "asked again after {age:?} already");
     });
@@ -254,20 +267,22 @@ fn a_chain_is_kept_as_it_came_and_as_long_as_its_shortest_link() {
         let lab = Lab::new("links");
         let upstream = Upstream::start(server(1), |asked| {
             let reply = Reply::to(&asked.query, ANSWER).own(CNAME, 300, &wire("middle.test"));
-            let reply = reply.answer("middle.test", CNAME, 2, &wire("end.test"));
+            let reply = reply.answer("middle.test", CNAME, 5, &wire("end.test"));
             vec![Act::Say(reply.answer("end.test", A, 300, &[192, 0, 2, 7]).0)]
         });
         let _forwarder = lab.by_hand(&[server(1)]);
+        let mut counts = Vec::new();
         for _ in 0..2 {
             let answer = look_up("begin.test");
             let names: Vec<&str> =
                 answer.records.iter().filter(|record| record.section == 1).map(|r| &*r.name).collect();
             assert_eq!(names, ["begin.test.", "middle.test.", "end.test."]);
+            counts.push(upstream.count("begin.test."));
         }
-        assert_eq!(upstream.count("begin.test."), 1);
+        assert_eq!(counts[0], counts[1], "from the cache then");
         assert!(soon(|| {
             look_up("begin.test");
-            upstream.count("begin.test.") > 1
+            upstream.count("begin.test.") > counts[1]
         }));
     });
 }

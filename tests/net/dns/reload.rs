@@ -18,6 +18,8 @@ fn a_reload_loses_no_question_and_keeps_the_cache() {
         let (first, second) = (Upstream::start(server(1), slow), Upstream::start(server(2), slow));
         let forwarder = lab.by_files("server=10.77.1.1\n", "");
         assert_eq!(addresses(&look_up("kept.test", A)), [GOOD]);
+        let asked = || first.count("kept.test.") + second.count("kept.test.");
+        let once = asked();
         // Each once, so that none is answered by the cache.
         let names: Vec<String> = (0..5_000).map(|number| format!("host-{number}.test A")).collect();
         lab.write("names", names.join("\n") + "\n");
@@ -47,7 +49,7 @@ fn a_reload_loses_no_question_and_keeps_the_cache() {
         assert!(both > 100, "{both} questions were on their way");
         assert!(!first.asked().is_empty() && !second.asked().is_empty());
         look_up("kept.test", A);
-        assert_eq!(first.count("kept.test.") + second.count("kept.test."), 1, "the cache is kept");
+        assert_eq!(asked(), once, "the cache is kept");
         forwarder.lives();
     });
 }
@@ -113,10 +115,12 @@ fn what_was_learned_in_a_domain_is_forgotten_with_its_servers() {
         assert!(soon(|| last("a.corp.test") == Some(2)));
         assert_eq!(last("a.other.test"), Some(1));
         assert_eq!(second.count("a.other.test."), 0);
-        lab.dns("flush");
-        lab.dns("flush a.corp.test");
-        last("a.corp.test");
-        assert_eq!(second.count("a.corp.test."), 2);
+        for words in ["flush", "flush a.corp.test"] {
+            let before = second.count("a.corp.test.");
+            lab.dns(words);
+            last("a.corp.test");
+            assert!(second.count("a.corp.test.") > before, "{words}");
+        }
     });
 }
 

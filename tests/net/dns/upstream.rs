@@ -1,9 +1,10 @@
 //! A server that says what a test wants, to whom and when a test wants it, and remembers what it was asked.
 
 use super::message::Message;
+use minke_tests::dns_lab::soon;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,10 @@ type Play = Arc<dyn Fn(&Asked) -> Vec<Act> + Send + Sync>;
 
 /// The server. It ends with the value.
 pub struct Upstream {
+    address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// The latest mark that came ([`Upstream::asked`]).
+    mark: Arc<AtomicU64>,
     play: Arc<Mutex<Play>>,
     stop: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -73,12 +77,17 @@ impl Upstream {
         let udp = UdpSocket::bind(address).unwrap_or_else(|error| panic!("UDP {address}: {error}"));
         udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let play: Arc<Mutex<Play>> = Arc::new(Mutex::new(Arc::new(play)));
-        let (asked, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let part = Part { asked: Arc::clone(&asked), play: Arc::clone(&play), stop: Arc::clone(&stop) };
+        let (asked, mark, stop) = (Arc::default(), Arc::default(), Arc::new(AtomicBool::new(false)));
+        let part = Part {
+            asked: Arc::clone(&asked),
+            mark: Arc::clone(&mark),
+            play: Arc::clone(&play),
+            stop: Arc::clone(&stop),
+        };
         let other = part.clone();
         let mut threads = vec![std::thread::spawn(move || part.datagrams(udp))];
         threads.extend(tcp.map(|tcp| std::thread::spawn(move || other.listen(&tcp))));
-        Self { asked, play, stop, threads }
+        Self { address, asked, mark, play, stop, threads }
     }
 
     /// Another play from now on.
@@ -86,8 +95,18 @@ impl Upstream {
         *self.play.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(play);
     }
 
-    /// What it was asked so far.
+    /// What it was asked so far, with every datagram that was sent to it before: a question that is repeated while its
+    /// answer takes its time may still wait to be read when the answer has long been there. So a mark goes behind them.
     pub fn asked(&self) -> Vec<Asked> {
+        static MARKS: AtomicU64 = AtomicU64::new(1);
+        let mark = MARKS.fetch_add(1, Ordering::Relaxed);
+        let any = if self.address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).unwrap();
+        let has_come = || {
+            socket.send_to(&mark.to_be_bytes(), self.address).unwrap();
+            self.mark.load(Ordering::Acquire) >= mark
+        };
+        assert!(soon(has_come), "the upstream does not read");
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -109,6 +128,7 @@ impl Drop for Upstream {
 #[derive(Clone)]
 struct Part {
     asked: Arc<Mutex<Vec<Asked>>>,
+    mark: Arc<AtomicU64>,
     play: Arc<Mutex<Play>>,
     stop: Arc<AtomicBool>,
 }
@@ -133,6 +153,10 @@ impl Part {
         let mut bytes = vec![0; 65_536];
         while !self.stopped() {
             let Ok((length, from)) = socket.recv_from(&mut bytes) else { continue };
+            if let Ok(mark) = <[u8; 8]>::try_from(&bytes[..length]) {
+                self.mark.fetch_max(u64::from_be_bytes(mark), Ordering::AcqRel);
+                continue;
+            }
             for act in self.acts(&bytes[..length], from, false) {
                 match act {
                     Act::Say(answer) => {
