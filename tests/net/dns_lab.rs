@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// Where the forwarder listens.
 pub const HERE: &str = "10.77.0.53";
 
+/// A question that the forwarder answers by itself.
+const LOCALHOST: &[u8] = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x09localhost\0\0\x01\0\x01";
+
 /// The address of server `number`, over IPv4.
 pub fn server(number: u8) -> SocketAddr {
     (Ipv4Addr::new(10, 77, 1, number), 53).into()
@@ -132,6 +135,9 @@ impl Lab {
         let forwarder =
             Forwarder { daemon: Daemon::start(&mut self.inside("dns", &program)), log: self.path("dns.log") };
         listens(at, &forwarder.daemon, || forwarder.log());
+        // It listens at one address after the other, and answers when it does at all.
+        let answers = || ask_within(at, LOCALHOST, Duration::from_secs(1)).is_some();
+        assert!(soon(answers), "no answer from {at}: {}", forwarder.log());
         forwarder
     }
 
@@ -252,8 +258,17 @@ pub fn soon(mut what: impl FnMut() -> bool) -> bool {
 
 /// What a process takes of the memory, in KiB, its share of what it has in common with others included.
 pub fn pss(process: u32) -> u64 {
+    memory(process, "Pss:")
+}
+
+/// What it has of the memory for itself alone, in KiB, whoever else runs the same program meanwhile.
+pub fn own_memory(process: u32) -> u64 {
+    memory(process, "Anonymous:")
+}
+
+fn memory(process: u32, kind: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
-    let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(kind)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
