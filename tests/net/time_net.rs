@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The address of server `number` of `kind`: 10.77.KIND.NUMBER.
@@ -34,7 +35,10 @@ pub struct Scratch(pub PathBuf);
 impl Scratch {
     /// Makes it.
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("minke-ntp-{}-{name}", std::process::id()));
+        // Tests of one process may have the same name for theirs.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(format!("minke-ntp-{process}-{count}-{name}"));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         // chronyd wants no others in the folder of its socket.
