@@ -33,7 +33,10 @@ fn a_change_of_the_host_name_is_told() {
     let mut command = std::process::Command::new("unshare");
     command.arg("--uts").arg(std::env::current_exe().unwrap());
     command.args(["--exact", "--ignored", "config::watch::tests::the_host_name"]);
-    assert!(command.status().unwrap().success());
+    let output = command.output().unwrap();
+    // A name of no test would pass.
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
 }
 
 #[test]

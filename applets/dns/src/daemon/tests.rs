@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Server as Upstream, Transport};
 use minke_wire::dns::{Class, Flags, Kind, Message, Name, Writer, id};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 
@@ -43,11 +43,12 @@ impl Lab {
         Self { daemon, root }
     }
 
-    /// Turns the loop until nothing happens any more.
+    /// Turns the loop until nothing happens any more. A busy kernel may bring the first datagram late.
     fn turn(&mut self) {
-        let mut ready = Vec::new();
+        let (mut ready, mut patience) = (Vec::new(), std::time::Duration::from_secs(1));
         loop {
-            self.daemon.poller.wait(&mut ready, Some(std::time::Duration::from_millis(50))).unwrap();
+            self.daemon.poller.wait(&mut ready, Some(patience)).unwrap();
+            patience = std::time::Duration::from_millis(50);
             let now = super::now();
             for event in &ready {
                 assert!(!self.daemon.handle(*event, now).unwrap());
@@ -176,7 +177,12 @@ fn the_same_question_goes_out_once_and_the_answer_is_kept() {
     lab.turn();
     assert_eq!(told(&read_framed(&mut stream)), (10, 0, ONE.to_vec()));
     assert_eq!(lab.daemon.resolver.counters().hits, 2);
-    assert_eq!((lab.daemon.questions.len(), lab.daemon.waiting), (0, 0));
+    // On a slow machine it came twice, and the second answer is waited for.
+    while lab.daemon.questions.len() > 0 {
+        assert!(lab.daemon.questions.iter().all(|(_, question)| question.done));
+        lab.turn();
+    }
+    assert_eq!(lab.daemon.waiting, 0);
 }
 
 #[test]
@@ -237,8 +243,13 @@ fn a_server_that_refuses_or_is_not_there_gives_way_at_once() {
 
 #[test]
 fn what_was_cut_off_is_asked_by_tcp_and_the_connection_is_used_again() {
-    let server = udp();
-    let listener = TcpListener::bind(server.local_addr().unwrap()).unwrap();
+    // The port of the one may be taken for the other.
+    let both = || {
+        let server = udp();
+        let listener = TcpListener::bind(server.local_addr().unwrap()).ok()?;
+        Some((server, listener))
+    };
+    let (server, listener) = (0..100).find_map(|_| both()).unwrap();
     let mut lab = Lab::new("tcp", &settings(&[&server]));
     let client = lab.client();
     let mut connection = None;
@@ -318,7 +329,9 @@ fn connections_are_bounded_and_idle_ones_make_room() {
         let mut stream = streams.pop().unwrap();
         stream.write_all(bytes).unwrap();
         lab.turn();
-        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+        let end = stream.read(&mut [0]);
+        let reset = matches!(&end, Err(error) if error.kind() == ErrorKind::ConnectionReset);
+        assert!(reset || matches!(end, Ok(0)), "{bytes:?}: {end:?}");
     }
 }
 
