@@ -115,15 +115,11 @@ impl Daemon {
                 self.change_way(token, part, Sent::Over, now);
             }
             Err(Refusal::NoEdns) => {
-                let again = upstream.edns;
+                // Several questions may have been on their way to it, or this one twice.
                 upstream.edns = false;
                 attempt.way = Sent::Over;
                 health.has_answered(now, sent);
-                if again {
-                    self.send(token, server, now);
-                } else {
-                    self.failed_at(token, server, true, now);
-                }
+                self.send(token, server, now);
                 self.advance(token, now);
             }
             Err(Refusal::Failed(code)) => {

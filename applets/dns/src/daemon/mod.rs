@@ -122,8 +122,10 @@ pub(crate) fn run(args: &Args) -> u8 {
 }
 
 fn serve(mut source: Source, socket: Option<PathBuf>) -> Result<()> {
+    // First, so that nothing can change unseen after it was read.
+    let watch = Watch::new(&source)?;
     let settings = Rc::new(source.read());
-    let mut daemon = Daemon::new(source, &settings, socket)?;
+    let mut daemon = Daemon::new(source, watch, &settings, socket)?;
     crate::confine::confine();
     notify::ready();
     let mut ready = Vec::new();
@@ -146,11 +148,15 @@ fn now() -> Micros {
 }
 
 impl Daemon {
-    fn new(source: Source, settings: &Rc<Settings>, socket: Option<PathBuf>) -> Result<Self> {
+    fn new(
+        source: Source,
+        watch: Option<Watch>,
+        settings: &Rc<Settings>,
+        socket: Option<PathBuf>,
+    ) -> Result<Self> {
         let poller = Poller::new()?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         poller.add(&signals, SIGNALS, Interest::Read)?;
-        let watch = Watch::new(&source)?;
         if let Some(watch) = &watch {
             poller.add(watch, WATCH, Interest::Read)?;
         }

@@ -37,6 +37,8 @@ pub(super) struct Question {
     pub(super) code: Rcode,
     /// It is answered, and only late answers are waited for, to know how quick their servers are.
     pub(super) done: bool,
+    /// The servers, as bits, that were told that they are silent: each once for a question, however often it was sent.
+    silent: u32,
 }
 
 /// The question was sent to a server.
@@ -113,6 +115,7 @@ impl Daemon {
             attempts: Vec::new(),
             code: Rcode::SERVFAIL,
             done: false,
+            silent: 0,
         });
         self.questions.put(token, question);
         self.advance(token, now);
@@ -380,16 +383,13 @@ impl Daemon {
 
     fn note_silence(&mut self, token: Token, now: Micros) {
         let Some(question) = self.questions.get_mut(token) else { return };
-        let mut told = 0u32;
         for attempt in &mut question.attempts {
             if attempt.is_open() && !attempt.silent && attempt.at.saturating_add(SILENCE) <= now {
                 attempt.silent = true;
                 let bit = crate::upstream::health::bit(attempt.server);
-                // Once for each question, however often it was sent.
-                if let Some(health) =
-                    self.upstreams.health.get_mut(attempt.server).filter(|_| told & bit == 0)
-                {
-                    told |= bit;
+                let told = question.silent & bit != 0;
+                if let Some(health) = self.upstreams.health.get_mut(attempt.server).filter(|_| !told) {
+                    question.silent |= bit;
                     health.was_silent(now, attempt.at);
                 }
             }

@@ -5,7 +5,7 @@ use crate::config::{Server as Upstream, Transport};
 use minke_wire::dns::{Class, Flags, Kind, Message, Name, Writer, id};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 struct Lab {
     daemon: Daemon,
@@ -34,12 +34,18 @@ fn settings(servers: &[&UdpSocket]) -> Settings {
     Settings { listen, groups: vec![servers], fallback: Vec::new(), ..Settings::default() }
 }
 
+fn daemon(root: &Path, settings: &Settings, socket: PathBuf) -> Result<Daemon> {
+    let source = Source::below(root);
+    let watch = Watch::new(&source)?;
+    Daemon::new(source, watch, &settings.clone().into(), Some(socket))
+}
+
 impl Lab {
     fn new(test: &str, settings: &Settings) -> Self {
         let root = std::env::temp_dir().join(format!("minke-dns-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
         let socket = root.join("control.sock");
-        let daemon = Daemon::new(Source::below(&root), &settings.clone().into(), Some(socket)).unwrap();
+        let daemon = daemon(&root, settings, socket).unwrap();
         Self { daemon, root }
     }
 
@@ -213,8 +219,8 @@ fn an_address_that_somebody_else_has_is_left_out() {
     let lab = Lab::new("taken", &both);
     assert_eq!(lab.daemon.listeners.len(), 1);
     let one = Settings { listen: vec![taken], ..both };
-    let socket = Some(lab.root.join("other.sock"));
-    let error = Daemon::new(Source::below(&lab.root), &one.into(), socket).err();
+    let socket = lab.root.join("other.sock");
+    let error = daemon(&lab.root, &one, socket).err();
     assert!(error.unwrap().to_string().starts_with(&format!("listen on UDP {taken}: ")));
 }
 
