@@ -59,40 +59,45 @@ fn a_download_waits_for_the_clock_that_certificates_need() {
         let [good, early] = ["good", "early"].map(|name| Server::start(&folder, name));
         let start = |front: &Switch| {
             let mut program = device.program(&format!("-n -i reg.test:{}/os:1", front.port));
-            program.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+            let log = fs::File::create(device.path("tmp/log")).unwrap();
+            program.stdout(Stdio::null()).stderr(log).spawn().unwrap()
         };
-        let waits = || std::thread::sleep(Duration::from_secs(2));
+        // Until it says that it waits, and then two seconds in which nothing happens.
+        let waits = |part: &str| {
+            let said = |_| {
+                std::thread::sleep(Duration::from_millis(50));
+                device.read("tmp/log").contains(part)
+            };
+            assert!((0..1200).any(said), "'{part}' in\n{}", device.read("tmp/log"));
+            std::thread::sleep(Duration::from_secs(2));
+        };
         // The release that it has not: it was asked, and believed.
-        let asked = |child: Child| {
-            let output = child.wait_with_output().unwrap();
-            let log = String::from_utf8(output.stderr).unwrap();
+        let asked = |mut child: Child| {
+            child.wait().unwrap();
+            let log = device.read("tmp/log");
             assert!(log.contains("No such image: ") && log.contains("status 404"), "{log}");
-            log
         };
 
         let marks = Marks::none(&device.path(""));
         let front = Switch::new(good.1);
         let mut child = start(&front);
-        waits();
+        waits("waiting for the time: the clock is not known to be right");
         assert!(front.count() == 0 && child.try_wait().unwrap().is_none());
         marks.make("rtc");
-        let log = asked(child);
-        assert!(log.contains("waiting for the time: the clock is not known to be right"), "{log}");
+        asked(child);
 
         let marks = Marks::none(&device.path(""));
         marks.make("rtc");
         let front = Switch::new(early.1);
         let mut child = start(&front);
-        front.wait_for(1);
-        waits();
+        waits("trying again when another clock has confirmed that");
         assert!(front.count() == 1 && child.try_wait().unwrap().is_none());
         front.lead_to(good.1);
         marks.make("synchronized");
-        let log = asked(child);
-        assert!(log.contains("trying again when another clock has confirmed that"), "{log}");
+        asked(child);
         // Now it is a verdict.
-        let child = start(&Switch::new(early.1));
-        let log = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        start(&Switch::new(early.1)).wait().unwrap();
+        let log = device.read("tmp/log");
         assert!(log.contains("the certificate is valid from") && !log.contains("trying again"), "{log}");
     });
 }

@@ -340,19 +340,21 @@ fn a_rollback_is_reported_once_and_a_record_is_never_lost() {
     assert_eq!(device.read("mnt/state/rollback.json"), "{ no record");
     assert_eq!(device.state(), ["rollback.json"]);
 
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    device.config(&format!(
-        r#"{{"apiEndpoint":"http://{address}","uuid":"0123abcd","deviceApiKey":"secret","deviceId":7}}"#
-    ));
+    let cloud = |address: &str| {
+        device.config(&format!(
+            r#"{{"apiEndpoint":"http://{address}","uuid":"0123abcd","deviceApiKey":"secret","deviceId":7}}"#
+        ));
+    };
+    // Nobody listens there.
+    cloud("127.0.0.1:1");
     device.put("mnt/state/rollback-unreported", "");
     device.put("mnt/state/rollback.json", record(false));
     let (status, _, log) = report();
     assert!(status == 1 && log.contains("not reported yet"), "{log}");
     assert_eq!(device.state(), ["rollback-unreported", "rollback.json"]);
 
-    let listener = TcpListener::bind(address).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    cloud(&listener.local_addr().unwrap().to_string());
     let server = std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
         let mut request = String::new();

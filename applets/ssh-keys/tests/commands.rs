@@ -334,9 +334,11 @@ fn with_a_broken_file_the_server_s_user_asks_with_what_there_was() {
     let access = root.join("var/volatile/cache/ssh-keys/.access");
     let status = access.metadata().unwrap();
     assert_eq!((status.uid(), status.mode() & 0o777), (105, 0o600));
-    // The test's executable is not everybody's to read where it lies.
+    // The test's executable is not everybody's to read where it lies. One that this process writes could not be executed
+    // while another test's child has the open file.
     let own = root.join("program");
-    std::fs::copy(std::env::current_exe().unwrap(), &own).unwrap();
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&own).status();
+    assert!(copied.unwrap().success());
     let ask = || {
         let words = ["--root", root.to_str().unwrap(), "authorized", "jane"];
         let plain = program::command("ssh-keys", &words);

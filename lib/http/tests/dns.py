@@ -24,8 +24,10 @@ def respond(query, tcp):
     return head + query[12 : at + 5] + b"".join(answers)
 
 
+listener = socket.create_server(("127.0.0.2", 53))
+
+
 def tcp():
-    listener = socket.create_server(("127.0.0.2", 53))
     while True:
         connection, _ = listener.accept()
         query = connection.recv(512)[2:]

@@ -54,6 +54,6 @@ fn a_name_is_looked_up_past_dead_servers_and_over_tcp() {
     server.wait().unwrap();
     let begun = Instant::now();
     assert_eq!(get("both.test", 2).unwrap_err(), "both.test: no DNS server answers; is there a network?");
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     std::fs::remove_dir_all(etc).unwrap();
 }

@@ -5,7 +5,6 @@
 use minke_http::client::Body;
 use minke_http::{Client, Dial, Distrust, Error, Response, Session, Trust, Url, count_authorities, resolve};
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -198,15 +197,17 @@ fn slow_cut_and_endless_answers_end() {
     let fails = |client: Client, path: &str| client.request("GET", path, &[], Body::None).unwrap_err();
     let begun = Instant::now();
     assert!(fails(client().with_timeout(Some(Duration::from_millis(300))), "/never").is_timeout());
-    let error = fails(client().with_deadline(Duration::from_millis(1200)), "/drip");
+    // What has a deadline here may be silent for longer than all of this may take.
+    let patient = |url: &str| folder.client(url).with_timeout(Some(Duration::from_secs(55)));
+    let error = fails(patient(&url).with_deadline(Duration::from_millis(1200)), "/drip");
     assert!(error.is_timeout(), "{error}");
     let silent = folder.serve("silent", "", "");
     let silent_url = format!("https://host.test:{}", silent.1);
     assert!(
         fails(folder.client(&silent_url).with_timeout(Some(Duration::from_millis(300))), "/").is_timeout()
     );
-    assert!(fails(folder.client(&silent_url).with_deadline(Duration::from_millis(300)), "/").is_timeout());
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(fails(patient(&silent_url).with_deadline(Duration::from_millis(300)), "/").is_timeout());
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     for path in ["/cut", "/open"] {
         let error = fails(client(), path).to_string();
         assert_eq!(error, "the peer closed the connection in the middle of a message", "{path}");
@@ -248,9 +249,8 @@ fn bodies_go_up_whole() {
 
 /// OpenSSL's server, told by its arguments; it says on its standard output what it exports.
 fn s_server(folder: &Folder, arguments: &str) -> (Server, std::process::ChildStdout) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut child = Command::new("openssl")
-        .args(["s_server", "-accept", &port.to_string(), "-cert", "good.pem", "-key", "good.key"])
+        .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "good.pem", "-key", "good.key"])
         .args(arguments.split(' '))
         .current_dir(&folder.0)
         .stdin(Stdio::piped())
@@ -259,13 +259,19 @@ fn s_server(folder: &Folder, arguments: &str) -> (Server, std::process::ChildStd
         .spawn()
         .unwrap();
     let mut output = child.stdout.take().unwrap();
-    // It says "ACCEPT" when it listens.
-    let mut begun = Vec::new();
-    while !begun.ends_with(b"ACCEPT\n") {
+    // It says "ACCEPT 127.0.0.1:PORT" when it listens.
+    let mut line = String::new();
+    let port = loop {
         let mut byte = [0];
         output.read_exact(&mut byte).unwrap();
-        begun.extend(byte);
-    }
+        if byte != [b'\n'] {
+            line.push(byte[0].into());
+        } else if let Some(address) = line.strip_prefix("ACCEPT ") {
+            break address.rsplit_once(':').unwrap().1.parse().unwrap();
+        } else {
+            line.clear();
+        }
+    };
     (Server(child, port), output)
 }
 

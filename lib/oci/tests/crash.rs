@@ -6,6 +6,7 @@ mod common;
 
 use common::{Scratch, TestImage, docker_save, load, tar};
 use minke_oci::{ImageStore, Reference};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -45,17 +46,22 @@ fn a_killed_process_leaves_a_whole_store() {
     }
     let mut seed = 0x1234_5678_9abc_def1_u64;
     let mut survived = 0;
-    for _ in 0..25 {
+    for round in 0..25 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture"])
             .env(FOLDER, &scratch.0)
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        std::thread::sleep(Duration::from_millis(20 + seed % 60));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Every second one is killed while it opens the store, perhaps.
+        assert!(round % 2 == 0 || lines.any(|line| line.unwrap().ends_with("ready")), "no child");
+        // On a slow disk it needs longer to get anywhere.
+        let more = if survived == 0 { 40 * round } else { 0 };
+        std::thread::sleep(Duration::from_millis(20 + seed % 60 + more));
         child.kill().unwrap();
         child.wait().unwrap();
         let (store, problems) = ImageStore::open(&scratch.path("store")).unwrap();

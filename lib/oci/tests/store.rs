@@ -185,7 +185,7 @@ fn a_damaged_record_costs_its_image_only_and_is_told_once() {
     truncate(&record("layer", &sha256(&images[1].layers[1])));
     truncate(&record("image", &images[2].id()));
     {
-        let (store, problems) = ImageStore::open(&scratch.path("store")).unwrap();
+        let (store, problems) = scratch.open();
         assert_eq!(problems.len(), 4, "image a, a layer and so image b, a copy of c: {problems:?}");
         assert!(store.get("a:1").is_err() && store.get("b:1").is_err());
         assert_eq!(store.get("c:1").unwrap().layers, store.get("c:1").unwrap().layers);
@@ -223,7 +223,7 @@ fn what_a_power_cut_leaves_at_each_step_is_tidied() {
     let image = record("image", &two.id());
     std::fs::rename(&image, path("image").join(format!(".{}.json.previous", two.id().hex()))).unwrap();
     {
-        let (store, problems) = ImageStore::open(&scratch.path("store")).unwrap();
+        let (store, problems) = scratch.open();
         assert_eq!(problems.len(), 1, "the missing newest copy: {problems:?}");
         assert_eq!(store.get("app").unwrap().id, two.id(), "a name is with its new owner");
         assert!(store.get(one.id().short()).unwrap().tags.is_empty());

@@ -277,7 +277,8 @@ mod tests {
         let received = receive(&ours, &mut buffer).unwrap().unwrap();
         assert_eq!((received.length, received.credentials), (1, None));
         drop(theirs);
-        assert_eq!(receive(&ours, &mut buffer).unwrap().unwrap().length, 0);
+        // A child that another test starts right now holds a copy of it until it executes.
+        assert_eq!(crate::soon(|| receive(&ours, &mut buffer).unwrap()).length, 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{Device, UUID, outcome, program};
 use minke_control::{Event, Limits, Server, init};
 use minke_tests::authority::Authority;
 use minke_wire::json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -189,10 +189,13 @@ fn a_cloud_that_accepts_and_never_answers_holds_nobody() {
     // Thirty seconds of silence each, at once; the limit is for a busy machine.
     let waited = began.elapsed();
     assert!((Duration::from_secs(20)..Duration::from_secs(120)).contains(&waited), "{waited:?}");
+    let (mut said, mut log) = (BufReader::new(update.stderr.take().unwrap()), String::new());
+    said.read_line(&mut log).unwrap();
     assert!(update.try_wait().unwrap().is_none(), "an update gives nothing up");
     std::thread::sleep(Duration::from_secs(5));
     update.kill().unwrap();
-    let log = String::from_utf8(update.wait_with_output().unwrap().stderr).unwrap();
+    update.wait().unwrap();
+    said.read_to_string(&mut log).unwrap();
     assert!(log.ends_with("/never/os/v1/config: no answer in time; trying again\n"), "{log}");
     assert_eq!(log.lines().count(), 1, "{log}");
     assert_eq!(device.state(), before);
@@ -200,7 +203,7 @@ fn a_cloud_that_accepts_and_never_answers_holds_nobody() {
 
 #[test]
 fn wrong_types_and_endpoints_are_one_line() {
-    let device = device("types");
+    let device = device("endpoints");
     for (key, value, problem) in [
         ("apiEndpoint", "5", "apiEndpoint is a number and should be a string"),
         ("deviceType", "[]", "deviceType is an array and should be a string"),
@@ -245,16 +248,21 @@ fn wrong_types_and_endpoints_are_one_line() {
 #[test]
 fn an_update_waits_for_its_cloud() {
     let device = device("waits");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Below those that the kernel gives out, as nobody has it until the cloud comes.
+    let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
     device.managed(&format!("https://cloud.test:{port}"), "");
     let root = device.0.0.to_str().unwrap();
     let update = program("os-config", &["--root", root, "update"])
         .stderr(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn();
+    let mut update = update.unwrap();
+    let (mut said, mut log) = (BufReader::new(update.stderr.take().unwrap()), String::new());
+    said.read_line(&mut log).unwrap();
     std::thread::sleep(Duration::from_millis(2500));
     let _cloud = Cloud::start(&device, port);
-    let (status, text, log) = outcome(update.unwrap().wait_with_output().unwrap());
+    let (status, text, _) = outcome(update.wait_with_output().unwrap());
+    said.read_to_string(&mut log).unwrap();
     assert_eq!(status, 0);
     assert!(text.contains("Service configuration retrieved\n"), "{text}");
     // The same failure again is not told again.

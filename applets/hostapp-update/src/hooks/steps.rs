@@ -179,7 +179,7 @@ mod tests {
             .unwrap();
         std::fs::write(root.join(FOLDER).join("60-next"), "touch $HOOKS_DIR/../over").unwrap();
         let mut request = Request::of(&root, Phase::Forward, true);
-        (request.own, request.limit) = (false, Duration::from_secs(2));
+        (request.own, request.limit) = (false, Duration::from_secs(5));
         let begun = clock::boottime();
         let error = run(&request).unwrap_err();
         assert!(error.to_string().contains("50-hangs: Timer expired"), "{error}");

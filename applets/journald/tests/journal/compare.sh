@@ -3,6 +3,8 @@
 programs=$1 folder=$2
 export TZ=UTC
 mount -t tmpfs tmpfs /run
+# Both print the same date: not a minute before midnight.
+while [ $(($(date +%s) % 86400)) -ge 86340 ]; do sleep 1; done
 
 # Sends everything, one socket after the other, as nothing orders messages on different sockets. The arguments
 # are the journalctl that shows what has arrived. A sender stays until then, so that its name can be looked up.
@@ -31,7 +33,7 @@ for message in [
     b"MESSAGE=end of native\nSYSLOG_IDENTIFIER=native\n",
 ]:
     s.send(message)
-time.sleep(60)
+time.sleep(300)
 PYTHON
   wait_for "end of native" "$@"
   kill $!
@@ -48,7 +50,7 @@ for message in [
     b"<13>end of syslog",
 ]:
     s.send(message)
-time.sleep(60)
+time.sleep(300)
 PYTHON
   wait_for "end of syslog" "$@"
   kill $!
@@ -70,7 +72,7 @@ show() {
 wait_for() {
   local text=$1
   shift
-  for _ in $(seq 200); do
+  for _ in $(seq 600); do
     ! "$@" -q --no-pager -o cat 2>/dev/null | grep -aqx "$text" || return 0
     sleep 0.05
   done
@@ -78,14 +80,15 @@ wait_for() {
 }
 
 wait_socket() {
-  for _ in $(seq 200); do [ ! -S "$1" ] || return 0; sleep 0.05; done
+  for _ in $(seq 600); do [ ! -S "$1" ] || return 0; sleep 0.05; done
   return 1
 }
 
 mkdir -p /run/log/journal
 /lib/systemd/systemd-journald 2>/dev/null & daemon=$!
 trap 'kill $daemon' EXIT
-wait_socket /run/systemd/journal/dev-log && sleep 0.3
+for name in stdout socket dev-log; do wait_socket /run/systemd/journal/$name; done
+sleep 0.3
 messages journalctl
 show journalctl >"$folder/real"
 kill $daemon; wait $daemon || true

@@ -4,7 +4,7 @@
 pub mod hostapp;
 pub mod registry;
 
-use minke_oci::{Digest, ImageStore, LoadedImage, Platform, Progress, layer::sha256};
+use minke_oci::{Digest, ImageStore, LoadedImage, Platform, Problem, Progress, layer::sha256};
 use minke_wire::json::{Value, json};
 use minke_wire::tar::{Encoder, Entry, Kind};
 use std::io::Write;
@@ -24,14 +24,17 @@ impl Scratch {
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
-    /// Opens the store. A child that another test forks holds our lock until it executes its program.
+    /// Opens the store, which has no problems.
     pub fn store(&self) -> ImageStore {
-        for _ in 0..100 {
+        let (store, problems) = self.open();
+        assert!(problems.is_empty(), "{problems:?}");
+        store
+    }
+    /// Opens the store. A child that another test forks holds our lock until it executes its program.
+    pub fn open(&self) -> (ImageStore, Vec<Problem>) {
+        for _ in 0..600 {
             match ImageStore::open(&self.path("store")) {
-                Ok((store, problems)) => {
-                    assert!(problems.is_empty(), "{problems:?}");
-                    return store;
-                }
+                Ok(opened) => return opened,
                 Err(minke_oci::Error::Conflict(_)) => {
                     std::thread::sleep(std::time::Duration::from_millis(50));
                 }

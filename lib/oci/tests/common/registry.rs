@@ -36,6 +36,24 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Whether it is this child that listens at the port, and not another test's server that was faster.
+fn listens(child: &Child, port: u16) -> bool {
+    let (table, address) =
+        (std::fs::read_to_string("/proc/net/tcp").unwrap(), format!("0100007F:{port:04X}"));
+    let Some(socket) = table.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // 0A: it listens (proc_pid_net(5)).
+        (words[1] == address && words[3] == "0A").then(|| format!("socket:[{}]", words[9]))
+    }) else {
+        return false;
+    };
+    let files = std::fs::read_dir(format!("/proc/{}/fd", child.id()));
+    files.is_ok_and(|files| {
+        let mut links = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+        links.any(|link| link.as_os_str() == socket.as_str())
+    })
+}
+
 impl Server {
     pub fn start(scratch: &Path, kind: &Kind<'_>) -> Self {
         for _ in 0..20 {
@@ -68,7 +86,7 @@ impl Server {
                 .spawn()
                 .unwrap();
             for _ in 0..200 {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                if listens(&child, port) {
                     return Self { child, port };
                 }
                 if child.try_wait().unwrap().is_some() {
