@@ -15,9 +15,12 @@ use minke_image::guest::{Guest, Settings};
 use minke_image::kernel::Parts;
 use minke_image::machine::Start;
 use minke_image::shell::SHELL_SIGN;
+use minke_image::tree::Scratch;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Attempts that suffice for a system that is well, however busy the machine is.
 pub const PATIENT: u32 = 60;
@@ -43,6 +46,8 @@ pub struct Device {
     pub guest: Guest,
     /// Where updates come from.
     pub registry: Registry,
+    /// Its disk, where it is not the image that all devices share.
+    _card: Option<Scratch>,
 }
 
 /// The image of a development device whose container has a volume below its web pages.
@@ -50,8 +55,16 @@ pub fn image(arch: Arch) -> PathBuf {
     image_of(arch, "keep", &[])
 }
 
-/// As [`image`], with a name and options of its own.
+/// As [`image`], with a name and options of its own. Built once in a test process, and one at a time: all are made from
+/// the same files.
 fn image_of(arch: Arch, name: &str, more: &[&str]) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let image = format!("minke-test-{name}-{}.img", arch.name());
+    built.entry(image).or_insert_with_key(|image| make_image(arch, image, more)).clone()
+}
+
+fn make_image(arch: Arch, image: &str, more: &[&str]) -> PathBuf {
     let out = project().join("out");
     std::fs::create_dir_all(&out).unwrap();
     let (archive, apps) =
@@ -67,7 +80,7 @@ fn image_of(arch: Arch, name: &str, more: &[&str]) -> PathBuf {
     std::fs::write(&apps, target.to_string()).unwrap();
     let options = ["--preload", archive.to_str().unwrap(), "--app", apps.to_str().unwrap()];
     let options = [options.as_slice(), more].concat();
-    build(arch, &format!("minke-test-{name}-{}.img", arch.name()), &options)
+    build(arch, image, &options)
 }
 
 impl Device {
@@ -84,7 +97,9 @@ impl Device {
 
     /// Starts a device for the first time with archives on its data partition.
     pub fn with(arch: Arch, archives: &[&Path]) -> Self {
-        let disk = image(arch);
+        let (image, card) = (image(arch), Scratch::new("card").unwrap());
+        let disk = card.join("disk.img");
+        run(Command::new("cp").arg("--sparse=always").arg(&image).arg(&disk));
         let data = Partition::labelled(&disk, "resin-data");
         let file = data.extract(&disk);
         for archive in archives {
@@ -93,7 +108,8 @@ impl Device {
         }
         data.put_back(&disk, &file);
         std::fs::remove_file(file).unwrap();
-        Self::on(Settings { start: Start::Firmware, ..Settings::new(arch, &disk) })
+        let settings = Settings { start: Start::Firmware, image: disk, ..Settings::new(arch, &image) };
+        Self { _card: Some(card), ..Self::on(settings) }
     }
 
     /// Starts it with settings of the test's own.
@@ -102,12 +118,14 @@ impl Device {
         first_line(&mut device.guest);
         device.trial(PATIENT, 3);
         device.sh(&format!("echo '{KEPT}' > $(echo /var/lib/docker/volumes/*keep*/_data)/marker && sync"));
+        // The network may come later than the container.
+        device.keeps();
         device
     }
 
     /// A guest that runs.
     pub fn of(guest: Guest) -> Self {
-        Self { guest, registry: Registry::start() }
+        Self { guest, registry: Registry::start(), _card: None }
     }
 
     /// Sets how often a system on trial is asked, three seconds apart, and after how many seconds first.

@@ -34,7 +34,7 @@ pub fn serve<P: AsRef<OsStr>>(folder: &Path, programs: &[P]) -> Daemon {
 pub fn fetch(guest: &mut Guest) {
     let script = format!(
         "set -e; cd $(dirname {FOLDER}); i=0
-        until wget -q -O foreign.tar http://{SERVER}/foreign.tar; do sleep 1; i=$((i+1)); [ $i -lt 30 ]; done
+        until wget -q -O foreign.tar http://{SERVER}/foreign.tar; do sleep 1; i=$((i+1)); [ $i -lt 120 ]; done
         tar xf foreign.tar; rm foreign.tar"
     );
     sh(guest, &script);

@@ -15,11 +15,11 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// An emulated boot may take this long on a busy machine.
-pub const BOOT: Duration = Duration::from_secs(240);
-/// One command in the guest.
+/// An emulated boot, or a command in the guest, may take this long on a busy machine.
+pub const BOOT: Duration = Duration::from_secs(600);
+/// One answer on a forwarded port.
 pub const COMMAND: Duration = Duration::from_secs(60);
 /// The architecture whose guest boots fastest under emulation.
 pub const FASTEST: Arch = Arch::Aarch64;
@@ -102,7 +102,7 @@ pub fn number(guest: &mut Guest, command: &str, member: &str) -> i64 {
 
 /// Runs a command in the guest again and again until it succeeds.
 pub fn until(guest: &mut Guest, command: &str) -> String {
-    sh(guest, &format!("for i in $(seq 60); do ({command}) && exit 0; sleep 1; done; exit 1"))
+    sh(guest, &format!("for i in $(seq 240); do ({command}) && exit 0; sleep 1; done; exit 1"))
 }
 
 /// Powers the guest off in order and waits until it is off.
@@ -126,14 +126,14 @@ pub fn get(guest: &Guest, port: u16, path: &str) -> std::io::Result<String> {
 
 /// As [`get`], again and again until the answer contains `text`.
 pub fn get_until(guest: &Guest, port: u16, path: &str, text: &str) -> String {
-    let mut last = String::new();
-    for _ in 0..120 {
-        match get(guest, port, path) {
+    let end = Instant::now() + BOOT;
+    loop {
+        let last = match get(guest, port, path) {
             Ok(answer) if answer.contains(text) => return answer,
-            Ok(answer) => last = answer,
-            Err(error) => last = error.to_string(),
-        }
+            Ok(answer) => answer,
+            Err(error) => error.to_string(),
+        };
+        assert!(Instant::now() < end, "no '{text}' from port {port}{path}: {last}");
         std::thread::sleep(Duration::from_millis(500));
     }
-    panic!("no '{text}' from port {port}{path}: {last}");
 }

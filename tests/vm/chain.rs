@@ -1,6 +1,6 @@
 //! From power-on to the container's first line, on every boot chain.
 
-use crate::guest::{firmware, first_line, get_until, power_off, sh, start};
+use crate::guest::{firmware, first_line, get_until, power_off, sh, start, until};
 use minke_image::arch::Arch;
 use minke_image::demo;
 
@@ -15,11 +15,12 @@ fn boots(arch: Arch, machine: &str) {
     get_until(&guest, 48484, "/v1/healthy", "OK");
     // The forwarder answers behind its filter of system calls, whose lists differ between architectures.
     for way in ["", "--tcp"] {
-        sh(&mut guest, &format!("dns query {way} $(hostname) A | grep -q ' A 10.0.2.15$'"));
+        until(&mut guest, &format!("dns query {way} $(hostname) A | grep -q ' A 10.0.2.15$'"));
     }
-    sh(&mut guest, "dns flush && dns status && network status && ntp status --json");
+    // The time client comes with the network, which no container waits for.
+    until(&mut guest, "dns flush && dns status && network status && ntp status --json");
     for service in ["dnsmasq", "avahi-daemon", "chronyd", "NetworkManager"] {
-        sh(
+        until(
             &mut guest,
             &format!("grep -q 'Seccomp:.2' /proc/$(systemctl show -p MainPID --value {service})/status"),
         );

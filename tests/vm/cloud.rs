@@ -51,7 +51,7 @@ fn a_device_joins_a_cloud_with_an_authority_of_its_own_and_leaves_it() {
     first_line(&mut guest);
     let system: u32 = sh(&mut guest, COUNT).parse().unwrap();
     assert!(system > 100, "{system}");
-    assert_eq!(sh(&mut guest, "systemctl show -p ActiveState --value os-config.timer"), "active");
+    until(&mut guest, "[ $(systemctl show -p ActiveState --value os-config.timer) = active ]");
     let endpoint = format!("https://10.0.2.2:{}", cloud.port);
     let fleet = |kind: &str| {
         format!(

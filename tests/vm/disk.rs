@@ -138,7 +138,9 @@ fn a_missing_data_partition_is_looked_for_by_one_restart() {
     first_line(&mut guest);
     until(
         &mut guest,
-        "journalctl -b -u mount-state -o cat --no-pager | grep -q 'the data partition is back'",
+        &format!(
+            "journalctl -b -u mount-state -o cat --no-pager | grep -q 'the data partition is back' && ! test -e {mark}"
+        ),
     );
-    sh(&mut guest, &format!("! test -e {mark} && mount-state check && balena ps | grep -q demo"));
+    sh(&mut guest, "mount-state check && balena ps | grep -q demo");
 }

@@ -116,11 +116,13 @@ fn the_kernel_inserts_an_announced_leap_second_and_nothing_else_happens() {
         until(&mut guest, "chronyc tracking | grep -q '^Leap status *: Insert second'");
         // Their clocks go on by hours, and so does the guest's; the rest is waited for.
         sh(&mut guest, "systemctl stop chronyd");
-        servers.set(100 * SECOND);
+        servers.set(160 * SECOND);
         sh(&mut guest, "systemctl start chronyd");
         until(&mut guest, "chronyc tracking | grep -q '^Leap status *: Insert second'");
         until(&mut guest, "[ $(date +%H:%M) = 23:59 ]");
         assert!(servers.left() > 2 * SECOND, "the guest was too slow: {} ns", servers.left());
+        // What set it is in the log by then.
+        std::thread::sleep(Duration::from_nanos(servers.left().max(0).unsigned_abs() / 2));
         let set = "journalctl -b -u chronyd -o cat --no-pager | grep -c 'the clock is set'; true";
         let before = sh(&mut guest, set);
         let wait = Duration::from_nanos(servers.left().max(0).unsigned_abs()) + Duration::from_secs(3);
@@ -135,10 +137,11 @@ fn the_kernel_inserts_an_announced_leap_second_and_nothing_else_happens() {
         let log = sh(&mut guest, "ntp status; journalctl -b -u chronyd -o short-monotonic --no-pager");
         assert_eq!(sh(&mut guest, set), before, "{log}");
         assert!(!log.contains("somebody"), "{log}");
-        sh(&mut guest, "ntp status | grep -q '^Synchronised to 10.77.0.'");
-        let query = format!("ntp query {} --count 3 --json", address(TRUE, 1).ip());
+        until(&mut guest, "ntp status | grep -q '^Synchronised to 10.77.0.'");
+        let query = format!("ntp query {} --count 3 --timeout 30 --json", address(TRUE, 1).ip());
         let offset = number(&mut guest, &query, "offset_ns");
-        assert!(offset.abs() < SECOND / 10, "{offset} ns\n{log}");
+        // A leap second too few or too many is a whole one.
+        assert!(offset.abs() < SECOND / 4, "{offset} ns\n{log}");
         power_off(&mut guest);
     });
 }

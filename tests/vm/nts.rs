@@ -83,14 +83,15 @@ fn a_clock_that_is_decades_wrong_does_not_stop_nts() {
         };
         let signed = "ntp status --json | grep -q '\"authenticated\": true'";
         let (text, status) =
-            try_sh(&mut guest, &format!("for i in $(seq 60); do {signed} && exit 0; sleep 1; done; exit 1"));
+            try_sh(&mut guest, &format!("for i in $(seq 240); do {signed} && exit 0; sleep 1; done; exit 1"));
         let log = sh(&mut guest, "journalctl -u chronyd -o cat --no-pager | tail -30; ntp status; date");
         assert_eq!(status, 0, "{wrong}: {text}\n{log}");
         until(&mut guest, "chronyc tracking | grep -q '^Leap status *: Normal'");
         assert!(near(&sh(&mut guest, "date +%s")), "{wrong}: {log}");
         sh(&mut guest, "ls /var/lib/chrony/nts-10.0.2.2_*.json");
     }
+    until(&mut guest, "timesync status | grep 'synchronised, by NTP'");
     let boot = sh(&mut guest, "timesync status");
-    assert!(boot.contains("RTC: 2041-05-05") && boot.contains("synchronised, by NTP"), "{boot}");
+    assert!(boot.contains("RTC: 2041-05-05"), "{boot}");
     power_off(&mut guest);
 }

@@ -1,6 +1,6 @@
 //! OpenNTPD in a guest, where it may steer a clock: it serves nobody before it has.
 
-use crate::guest::{booted, direct, power_off, sh, start};
+use crate::guest::{booted, direct, power_off, sh, start, until};
 use minke_image::arch::Arch;
 use minke_tests::foreign::{self, FOLDER};
 use minke_tests::in_namespace;
@@ -32,7 +32,7 @@ fn openntpd_that_steers_a_clock_is_asked_and_followed() {
         let mut guest = start(settings);
         booted(&mut guest);
         // From half a second it would slew for twenty minutes, and serve nobody meanwhile.
-        sh(&mut guest, "chronyc waitsync 60 0.1 0 1 > /dev/null");
+        until(&mut guest, "chronyc waitsync 1 0.1 > /dev/null");
         foreign::fetch(&mut guest);
         println!("{}", sh(&mut guest, &format!("set -e; cd {FOLDER}; {BEGIN}")));
         // It answers, and says itself that it is not to be believed.

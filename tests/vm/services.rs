@@ -20,11 +20,14 @@ fn a_crashing_service_does_not_spin(guest: &mut Guest) {
          > /run/systemd/system/crash.service && systemctl daemon-reload && systemctl start --no-block crash.service; true",
     );
     until(guest, "test $(wc -l < /run/starts) -ge 3");
+    // Its start and what happened before are not counted.
+    let ticks = "awk '{print $14 + $15}' /proc/1/stat";
+    let before: u32 = sh(guest, ticks).parse().unwrap();
     sh(guest, "sleep 20");
+    let ticks = sh(guest, ticks).parse::<u32>().unwrap() - before;
     let starts: u32 = sh(guest, "wc -l < /run/starts").parse().unwrap();
     assert!((3..60).contains(&starts), "{starts} starts");
-    let ticks: u32 = sh(guest, "awk '{print $14 + $15}' /proc/1/stat").parse().unwrap();
-    assert!(ticks < 1000, "PID 1 used {ticks} ticks");
+    assert!(ticks < 500, "PID 1 used {ticks} ticks");
     sh(guest, "systemctl stop crash.service; true");
 }
 
@@ -37,7 +40,7 @@ fn orphans_are_reaped_and_pid_1_stays(guest: &mut Guest) {
     until(guest, "systemctl is-active balena");
     // After a fault it has executed itself anew.
     assert_eq!(sh(guest, "readlink /proc/1/exe"), "/usr/bin/minke");
-    sh(guest, "systemctl list-units >/dev/null");
+    until(guest, "systemctl list-units >/dev/null");
 }
 
 /// Daemons come back after they are killed, and the container goes on running under a new engine.

@@ -251,13 +251,15 @@ fn a_broken_file_takes_nothing_down() {
     let mut guest = start(settings);
     first_line(&mut guest);
     let good = sh(&mut guest, "cat /mnt/boot/config.json");
-    let up = "( set -ex; for u in balena balena-supervisor NetworkManager systemd-journald os-sshkeys os-udevrules \
-              balena-hostname balena-net-config development-features; do systemctl is-active -q $u; done; \
-              [ $(hostname) = steady ]; grep -q me@home /home/root/.ssh/authorized_keys; \
-              test -e /etc/udev/rules.d/56.rules; test -e /var/volatile/development-features; \
+    // Without `set -e`, which a shell ignores where it asks for the status.
+    let up = "( set -x; for u in balena balena-supervisor NetworkManager systemd-journald os-sshkeys os-udevrules \
+              balena-hostname balena-net-config development-features; do systemctl is-active -q $u || exit 1; done; \
+              [ $(hostname) = steady ] && grep -q me@home /home/root/.ssh/authorized_keys && \
+              test -e /etc/udev/rules.d/56.rules && test -e /var/volatile/development-features && \
               grep -qx server=9.9.9.9 /run/dnsmasq.servers ) 2>&1";
     let processes =
         "for u in balena balena-supervisor NetworkManager; do systemctl show -p MainPID --value $u; done";
+    within(&mut guest, 60, "the boot", up);
     let before = sh(&mut guest, processes);
     let uuid = sh(&mut guest, "config-json get uuid");
     // At run time: nothing changes, and one line says where.

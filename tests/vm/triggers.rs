@@ -31,17 +31,21 @@ fn mounts_and_a_clock_that_is_set() {
 
     // Nothing happens, and PID 1 sleeps.
     let switches = "awk '/^voluntary/ {print $2}' /proc/1/status";
-    let before: u64 = sh(&mut guest, switches).parse().unwrap();
-    sh(&mut guest, "sleep 20");
-    let after: u64 = sh(&mut guest, switches).parse().unwrap();
-    assert!(after - before < 20, "PID 1 woke up {} times", after - before);
+    // Once the boot is really over.
+    sh(
+        &mut guest,
+        &format!(
+            "for i in $(seq 6); do a=$({switches}); sleep 20; b=$({switches}); [ $((b - a)) -lt 20 ] && exit 0; done; \
+             echo PID 1 woke up $((b - a)) times; exit 1"
+        ),
+    );
 
     // The boot partition goes away and comes back: that alone is at most one run, and later writes are seen.
     let device = sh(&mut guest, "awk '$2 == \"/mnt/boot\" {print $1}' /proc/mounts");
     sh(&mut guest, "umount /mnt/boot && sleep 1 && test ! -e /run/w");
     sh(
         &mut guest,
-        &format!("mount -t vfat {device} /mnt/boot; sleep 2; rm -f /run/w; test -e /mnt/boot/config.json"),
+        &format!("mount -t vfat {device} /mnt/boot; sleep 10; rm -f /run/w; test -e /mnt/boot/config.json"),
     );
     sh(&mut guest, "cat /mnt/boot/config.json > /run/copy; cat /run/copy > /mnt/boot/config.json");
     until(&mut guest, &runs("w", 1));
@@ -49,15 +53,14 @@ fn mounts_and_a_clock_that_is_set() {
     until(&mut guest, &runs("w", 2));
 
     // Midnight is jumped over, there and back.
-    sh(&mut guest, "test ! -e /run/daily; test ! -e /run/kept; date -s '2031-05-05 23:59:57'");
+    sh(&mut guest, "test ! -e /run/daily; test ! -e /run/kept; date -s '2031-05-05 23:59:20'");
     until(&mut guest, &runs("daily", 1));
     until(&mut guest, &runs("kept", 1));
     let shown = sh(&mut guest, "systemctl list-timers --no-legend daily.timer");
     assert!(shown.contains("2031-05-06 00:00:00 UTC") && shown.contains("daily.service"), "{shown}");
     until(&mut guest, &runs("daily", 2));
-    sh(&mut guest, "date -s '2031-05-01 12:00:00'; sleep 1");
-    let shown = sh(&mut guest, "systemctl status daily.timer -n 0");
-    assert!(shown.contains("Trigger: Fri 2031-05-02 00:00:00 UTC"), "{shown}");
+    sh(&mut guest, "date -s '2031-05-01 12:00:00'");
+    until(&mut guest, "systemctl status daily.timer -n 0 | grep -q 'Trigger: Fri 2031-05-02 00:00:00 UTC'");
 
     // The stamp is on the state partition.
     sh(

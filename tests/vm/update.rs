@@ -186,7 +186,7 @@ fn cuts(arch: Arch) {
     device.starts(3, "upgrade_available=1 bootcount=1");
     for _ in 0..2 {
         device.up();
-        device.sh("systemctl is-active rollback-health || systemctl status rollback-health");
+        device.until("systemctl is-active -q rollback-health");
         device.reboot();
         device.starts(3, "upgrade_available=1 bootcount=1");
     }
@@ -244,6 +244,7 @@ fn kexec(arch: Arch) {
         device.starts(3, "upgrade_available=1 bootcount=1");
         device.up();
         device.sh("ls /mnt/state/rollback-health-breadcrumb /mnt/state/rollback-altboot-breadcrumb");
+        device.until("systemctl is-active -q rollback-health");
         // In order, it is no failed start.
         device.reboot();
     }

@@ -47,6 +47,8 @@ fn a_bad_card_and_a_download_that_breaks_off() {
     device.guest.settings_mut().bad_sectors = Vec::new();
     device.guest.restart().unwrap();
     device.up();
+    // With its network.
+    device.keeps();
     // The rest never comes. From a registry it is waited for, two and a half minutes in all.
     let all = std::env::var("MINKE_UPDATE").is_ok_and(|all| all == "all");
     let ways = [
