@@ -30,7 +30,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 /// QEMU opens its console socket within milliseconds; a machine under load may need more.
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Starts of QEMU before we give up finding ports that stay free.
 const PORT_TRIES: u32 = 3;
@@ -38,8 +38,9 @@ const PORT_TRIES: u32 = 3;
 /// How long QEMU may take to write down what it knows of a card.
 const CARD_LIMIT: Duration = Duration::from_secs(30);
 
-/// The emulated Pi's U-Boot stops now and then right before the kernel, so its start has a limit and one retry.
-const PI_KERNEL_LIMIT: Duration = Duration::from_secs(60);
+/// The emulated Pi's U-Boot stops now and then right before the kernel, so its start has a limit and some retries.
+const PI_KERNEL_LIMIT: Duration = Duration::from_secs(120);
+const PI_KERNEL_TRIES: u32 = 3;
 
 /// How to run a guest.
 #[derive(Debug, Clone)]
@@ -259,12 +260,16 @@ impl Guest {
         if self.settings.arch != Arch::Armv6 || self.settings.start != Start::Firmware {
             return Ok(());
         }
-        if let Err(Error::Timeout { .. }) = self.power.console.wait_ever("Booting Linux", PI_KERNEL_LIMIT) {
-            eprintln!("the emulated Pi did not come to its kernel; once more");
-            self.restart_once()?;
-            self.power.console.wait_ever("Booting Linux", PI_KERNEL_LIMIT)?;
+        for _ in 1..PI_KERNEL_TRIES {
+            match self.power.console.wait_ever("Booting Linux", PI_KERNEL_LIMIT) {
+                Err(Error::Timeout { .. }) => {
+                    eprintln!("the emulated Pi did not come to its kernel; once more");
+                    self.restart_once()?;
+                }
+                seen => return seen,
+            }
         }
-        Ok(())
+        self.power.console.wait_ever("Booting Linux", PI_KERNEL_LIMIT)
     }
 
     /// Adds QEMU's own messages to an error about a guest that is gone.

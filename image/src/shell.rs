@@ -19,7 +19,7 @@ pub const SHELL_SIGN: &str = "built-in shell (ash)";
 const CALL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the shell may take for one line of ours.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// Bytes of output that come over in one go, so that one garbled line costs little.
 const BLOCK: u64 = 48 << 10;

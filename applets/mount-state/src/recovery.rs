@@ -13,7 +13,7 @@ use std::time::Duration;
 const MARK: &str = "resin_attempting_fsck_recovery";
 
 /// How long the journal has for the last line before a restart.
-const JOURNAL: Duration = Duration::from_secs(1);
+const JOURNAL: Duration = Duration::from_secs(5);
 
 /// The data partition is missing: restarts the system, unless that was tried before.
 pub fn data_missing(root: &Path) {

@@ -167,11 +167,13 @@ impl Worker {
             let now = boottime();
             let crashed = self.crashes.due(now);
             let plan = plan(&current, &target, &crashed);
+            // Before anybody is told that all is applied.
+            let settled = plan.steps.is_empty().then(|| self.settle(&target));
             self.publish(&current, &target, &plan);
             self.say(&target, &plan);
             self.crashes.acted(now);
-            if plan.steps.is_empty() {
-                return self.settled(&target);
+            if let Some(settled) = settled {
+                return settled;
             }
             self.execute(&plan)?;
         }
@@ -209,7 +211,7 @@ impl Worker {
         first
     }
 
-    fn settled(&mut self, target: &Target) -> Result<(), Failure> {
+    fn settle(&mut self, target: &Target) -> Result<(), Failure> {
         for app in &target.apps {
             if app.services.iter().all(|service| service.image_ready.is_some()) {
                 self.state.set_commit(app.id, &app.commit)?;

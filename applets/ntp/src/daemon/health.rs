@@ -2,7 +2,7 @@
 
 /// The farthest from true time that counts as synchronised, in nanoseconds.
 pub(crate) const MOST_LEFT: i64 = 100_000_000;
-/// How long a forced poll may take, in nanoseconds.
+/// How long a forced poll may take at most, in nanoseconds.
 const PATIENCE: i64 = 60_000_000_000;
 
 /// The watchdog's side of the client.
@@ -62,7 +62,8 @@ impl Health {
             return Finding::Well;
         }
         self.forced = true;
-        self.next = now.saturating_add(PATIENCE.min(period));
+        // The watchdog was fed a period ago: what is well after all must be told before its second one ends.
+        self.next = now.saturating_add(PATIENCE.min(period / 2));
         Finding::NoSource
     }
 }
@@ -94,6 +95,15 @@ mod tests {
         assert_eq!(health.check(360 * SECOND, false, true, &|| true), Finding::Well);
         assert_eq!(health.check(480 * SECOND, false, false, &|| true), Finding::NoSource);
         assert_eq!(health.check(540 * SECOND, true, false, &|| true), Finding::Well);
+    }
+
+    #[test]
+    fn a_forced_poll_ends_before_a_short_watchdog_bites() {
+        let mut health = Health::new(0, Some(16 * SECOND));
+        assert_eq!(health.check(8 * SECOND, true, true, &|| true), Finding::Well);
+        assert_eq!(health.check(16 * SECOND, false, true, &|| true), Finding::NoSource);
+        assert_eq!(health.deadline(), Some(20 * SECOND));
+        assert_eq!(health.check(20 * SECOND, false, true, &|| true), Finding::Well);
     }
 
     #[test]
