@@ -10,6 +10,7 @@ use crate::{Daemon, release, run, text};
 use minke_wire::json::{Value, parse_str};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -235,7 +236,7 @@ impl Host<'_> {
         command.arg("--services").arg(&services).args(options).stderr(log);
         let daemon = Daemon::start(&mut command);
         let minke = Minke { host: self, daemon };
-        until("the socket is there", || self.path("sock").exists());
+        until("it listens", || listens(&self.path("sock")));
         minke
     }
 
@@ -263,7 +264,7 @@ impl Host<'_> {
                 .arg(folder.join("bus.conf"))
                 .stderr(log()),
         );
-        until("the bus is there", || folder.join("bus").exists());
+        until("the bus is there", || listens(&folder.join("bus")));
         // Its user and its runtime folder, in a mount namespace of its own.
         let script = "mount --make-rprivate /; cp /etc/passwd /etc/group .
             grep -q ^avahi: passwd || echo avahi:x:613:613::/:/bin/false >> passwd
@@ -281,6 +282,11 @@ impl Host<'_> {
         until("Avahi answers", || avahi.command("avahi-browse", &["-V"]).output().unwrap().status.success());
         avahi
     }
+}
+
+/// Whether somebody listens at a socket: its file is there a moment before.
+fn listens(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
 }
 
 /// Ours on a host.

@@ -44,10 +44,12 @@ fn falsetickers(kind: Kind) {
             let told = |sources: &[Seen]| {
                 all[..wrong.into()].iter().all(|at| state_of(sources, *at) == "x")
                     && sources.iter().any(is_selected)
+                    && sources
+                        .iter()
+                        .filter(|source| is_used(source))
+                        .all(|source| source.offset.abs() < BUSY)
             };
-            let sources = client.until("the majority wins", told);
-            let used: Vec<&Seen> = sources.iter().filter(|source| is_used(source)).collect();
-            assert!(used.iter().all(|source| source.offset.abs() < BUSY), "{sources:#?}");
+            client.until("the majority wins", told);
         });
     }
 }
@@ -190,11 +192,17 @@ fn bad_paths(kind: Kind) {
         client.until("all have answered", |sources| sources.iter().all(|source| source.reach != 0));
         std::thread::sleep(Duration::from_secs(8));
         let sources = client.sources();
-        for source in sources.iter().filter(|source| is_used(source)) {
-            // 20 ms more in one direction than in the other are 10 ms of error, 5 ms of jitter 2.5.
-            assert!(source.offset.abs() < 0.0125 + BUSY, "{sources:#?}");
+        for at in all.iter().filter(|at| matches!(state_of(&sources, **at), "*" | "+")) {
+            let (offset, delay) = match kind {
+                Kind::Minke => measured(&client, *at),
+                Kind::Chrony => (client.source(*at).unwrap().offset, 0.0),
+            };
+            // 20 ms more in one direction than in the other are 10 ms of error, 5 ms of jitter 2.5. What takes longer than
+            // 60 ms there and back has waited for a processor, perhaps in one direction alone.
+            let waited = (delay - 0.060).max(0.0);
+            assert!(offset.abs() < 0.0125 + BUSY + waited / 2.0, "{offset} s, {delay} s: {sources:#?}");
         }
-        assert!(client.sources().iter().any(is_selected));
+        client.selected();
         if kind == Kind::Chrony {
             // It counts from a clock of its own, which it corrects.
             return;
@@ -255,10 +263,11 @@ fn reticence(kind: Kind) {
             assert!(numbers.iter().filter(|number| is_time(**number)).count() < 3, "{numbers:x?}");
             numbers.sort_unstable();
             assert!(numbers.windows(2).all(|two| two[0] != two[1]), "{numbers:x?}");
-            // Of 28,000 ports two in a row are near each other once in 1,700 times, and two of 24 the same once in 100 runs.
+            // Of 28,000 ports two in a row are near each other once in 1,700 times, three of 23 pairs once in two million runs;
+            // two of 24 are the same once in 100 runs.
             let mut ports: Vec<u16> = heard[..24].iter().map(|(port, _)| *port).collect();
             let near = ports.windows(2).filter(|two| two[0].abs_diff(two[1]) < 8).count();
-            assert!(near < 2, "{ports:?}");
+            assert!(near < 3, "{ports:?}");
             ports.sort_unstable();
             ports.dedup();
             assert!(ports.len() >= 22 && ports[ports.len() - 1] - ports[0] > 2000, "{ports:?}");
@@ -323,7 +332,7 @@ fn floods(kind: Kind) {
         for source in client.sources() {
             assert!(source.offset.abs() < 1.0, "{source:?}");
         }
-        assert!(client.sources().iter().any(is_selected));
+        client.selected();
         let after = client.peak();
         assert!(after <= before + 256, "{before} KiB, then {after} KiB");
     });
@@ -374,9 +383,10 @@ fn newer(kind: Kind) {
                 sources.iter().all(|source| source["interleaved"].as_bool() == Some(true))
             });
         }
-        client.until("all answer", |sources| sources.iter().all(|source| source.reach == 0o377));
-        let sources = client.sources();
-        assert!(sources.iter().all(|source| source.offset.abs() < BUSY && is_used(source)), "{sources:#?}");
+        let is_good = |source: &Seen| source.reach == 0o377 && source.offset.abs() < BUSY && is_used(source);
+        client.until("all answer and are followed", |sources| {
+            sources.len() == 3 && sources.iter().all(is_good)
+        });
     });
 }
 
@@ -389,9 +399,11 @@ fn other_makes(kind: Kind) {
         let other = address(TRUE, 4);
         let _other = ntpd_rs(&scratch.0, other, &list(TRUE, 3), "");
         let client = Client::asking(kind, &scratch.0, &[other, address(TRUE, 1), address(TRUE, 2)]);
-        let sources =
-            client.until("ntpd-rs is used", |sources| matches!(state_of(sources, other), "*" | "+"));
-        assert!(sources.iter().all(|source| source.offset.abs() < BUSY), "{sources:#?}");
+        // Its answers wait for strace, which waits for a processor now and then.
+        client.until("ntpd-rs is used", |sources| {
+            matches!(state_of(sources, other), "*" | "+")
+                && sources.iter().all(|source| source.offset.abs() < BUSY)
+        });
         drop(client);
         let client = Client::asking(kind, &scratch.0, &[other]);
         assert_eq!(client.selected().address, other.ip().to_string());

@@ -13,7 +13,7 @@ def changed(zeroconf, service_type, name, state_change):
     if state_change is ServiceStateChange.Removed:
         print("removed", name, flush=True)
         return
-    info = zeroconf.get_service_info(service_type, name)
+    info = zeroconf.get_service_info(service_type, name, timeout=30_000)
     if info:
         addresses = " ".join(info.parsed_addresses())
         print("added", name, info.server, info.port, addresses, flush=True)

@@ -104,7 +104,8 @@ fn the_time_of_chronyd_plain_and_signed() {
         "{said}"
     );
     assert!(said.contains("authenticated   by NTS, AEAD_AES_SIV_CMAC_256\n"), "{said}");
-    let answer = json(&query(&format!("--nts --json 127.0.0.1:{} --trust {trust}", chronyd.ke)));
+    // Of three answers the quickest: one may wait for a processor.
+    let answer = json(&query(&format!("--nts --json --count 3 127.0.0.1:{} --trust {trust}", chronyd.ke)));
     assert_eq!(answer["aead"].as_str(), Some("AEAD_AES_SIV_CMAC_256"));
 
     let ours = answer["offset_ns"].as_i64().unwrap();
@@ -159,7 +160,7 @@ fn each_reason_has_its_line() {
     let port = server(|request, _| vec![good(request).encode().to_vec()]);
     let answer = json(&query(&format!("127.0.0.1:{port} --json")));
     let offset = answer["offset_ns"].as_i64().unwrap();
-    assert!((1_900_000_000..2_100_000_000).contains(&offset), "{offset}");
+    assert!((1_500_000_000..2_500_000_000).contains(&offset), "{offset}");
     assert_eq!(answer["refid"].as_str(), Some("PPS"));
     let said = text(&query(&format!("127.0.0.1:{port}")));
     assert!(said.contains(" behind\n") && said.contains("reference       PPS\n"), "{said}");

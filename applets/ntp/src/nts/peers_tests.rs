@@ -29,10 +29,10 @@ fn random() -> [u8; RANDOM] {
     random
 }
 
-/// What comes back for a request, for at most 2 s.
+/// What comes back for a request, for at most 20 s.
 fn send(port: u16, request: &[u8]) -> Option<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket.send_to(request, ("127.0.0.1", port)).unwrap();
     let mut buffer = vec![0; 4096];
     let length = socket.recv(&mut buffer).ok()?;

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The names of this machine in a certificate.
@@ -141,9 +142,22 @@ pub fn now() -> i64 {
 }
 
 pub fn free_udp() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    free(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
 }
 
 pub fn free_tcp() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    free(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// A port that nobody has: below 32768, where the kernel takes none for who wants any, and each time another one, so that it
+/// stays free until its server comes.
+fn free(is_free: impl Fn(u16) -> bool) -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (number % 20_000) as u16;
+        if is_free(port) {
+            return port;
+        }
+    }
 }
