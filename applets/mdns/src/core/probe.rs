@@ -181,12 +181,15 @@ impl Mdns {
             let probing = matches!(progress.phase, Phase::Probing(_));
             let same_kind = |own: &Own| own.record.kind == record.kind && own.record.kind != Kind::NSEC;
             if probing || probed(&side.own, group).any(same_kind) {
-                found = Some((group.id, probing));
+                // The first probe goes out next: who has the name says so then. The other records of the packet that made us
+                // probe again are no answer to it.
+                let asking = progress.phase == Phase::Probing(0) && progress.at <= now;
+                found = Some((group.id, probing, asking));
                 break;
             }
         }
-        let Some((id, probing)) = found else { return };
-        if self.is_ours(record) {
+        let Some((id, probing, asking)) = found else { return };
+        if asking || self.is_ours(record) {
             return;
         }
         count(&mut self.counters.conflicts, 1);

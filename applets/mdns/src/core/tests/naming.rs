@@ -41,6 +41,15 @@ fn rfc6762_9_a_conflict_makes_us_probe_again() {
 }
 
 #[test]
+fn a_packet_with_several_records_is_one_conflict() {
+    let mut case = Case::settled();
+    case.receive(PEER, &response(&["box.local A 120! 10.0.0.9", "box.local AAAA 120! fe80::9"]));
+    assert_eq!(case.mdns.counters.conflicts, 1);
+    assert_eq!(case.sent_within(10_000)[0].questions, ["box.local ANY?"]);
+    assert_eq!(case.mdns.host(), "box", "nobody has defended it");
+}
+
+#[test]
 fn rfc6762_9_who_defends_a_name_keeps_it() {
     let mut case = Case::with_ssh();
     case.receive(PEER, &response(&["box.local A 120! 10.0.0.9"]));
