@@ -248,6 +248,53 @@ fn a_server_that_refuses_or_is_not_there_gives_way_at_once() {
 }
 
 #[test]
+fn a_server_without_edns_is_asked_without_also_for_what_was_on_its_way() {
+    let server = udp();
+    let mut lab = Lab::new("edns", &settings(&[&server]));
+    let client = lab.client();
+    let names = ["a.example", "b.example"];
+    for (number, name) in (1..).zip(names) {
+        client.send(&query(number, name)).unwrap();
+    }
+    lab.turn();
+    let has_opt = |question: &[u8]| Message::parse(question).unwrap().opt().is_some();
+    for name in names {
+        let (question, from) = asked(&server, name);
+        assert!(has_opt(&question));
+        server.send_to(&answer(&question, 1, ONE), from).unwrap();
+        lab.turn();
+    }
+    for (number, name) in (1..).zip(names) {
+        let (question, from) = loop {
+            let (question, from) = asked(&server, name);
+            if !has_opt(&question) {
+                break (question, from);
+            }
+        };
+        server.send_to(&answer(&question, 0, TWO), from).unwrap();
+        lab.turn();
+        assert_eq!(received(&client), (number, 0, TWO.to_vec()));
+    }
+}
+
+#[test]
+fn one_question_does_not_hold_a_lone_server_back_however_often_it_is_sent() {
+    let server = udp();
+    let mut lab = Lab::new("silent", &settings(&[&server]));
+    lab.client().send(&query(1, "a.example")).unwrap();
+    lab.turn();
+    let begun = lab.daemon.questions.iter().next().unwrap().1.attempts[0].at;
+    let mut last = begun;
+    for tenth in 1..40 {
+        last = begun.saturating_add(std::time::Duration::from_millis(100 * tenth).into());
+        lab.daemon.expire_questions(last);
+    }
+    let question = lab.daemon.questions.iter().next().unwrap().1;
+    assert!(question.attempts.len() > 1 && !question.done);
+    assert!(!lab.daemon.upstreams.health[0].is_held(last));
+}
+
+#[test]
 fn what_was_cut_off_is_asked_by_tcp_and_the_connection_is_used_again() {
     // The port of the one may be taken for the other.
     let both = || {
