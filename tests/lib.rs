@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The folder of the project.
 pub fn project() -> PathBuf {
@@ -122,9 +123,15 @@ pub fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// A port that nobody used a moment ago, on loopback.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
-    let address = listener.and_then(|listener| listener.local_addr());
-    address.unwrap_or_else(|error| panic!("a free port on loopback: {error}")).port()
+/// A port that nobody has: below 32768, where the kernel takes none for who wants any, and each time another one, so that it
+/// stays free until its server comes.
+pub fn free_port(is_free: impl Fn(u16) -> bool) -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (number % 20_000) as u16;
+        if is_free(port) {
+            return port;
+        }
+    }
 }

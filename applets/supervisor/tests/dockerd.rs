@@ -262,10 +262,8 @@ fn a_preloaded_app_runs_and_keeps_running() {
     assert_eq!(machine.containers(), both);
     assert_eq!(std::fs::read_to_string(machine.folder.join("apps.json")).unwrap(), "{}\n");
     assert!(machine.folder.join("apps.json.preloaded").exists());
-    let is_told = |status: Value| {
-        status["release"] == "c0ffee" && status["containers"].as_array().is_some_and(|list| list.len() == 2)
-    };
-    wait("the release", || machine.status().is_some_and(is_told));
+    let status = machine.status().unwrap();
+    assert_eq!((&status["release"], status["containers"].as_array().unwrap().len()), (&json!("c0ffee"), 2));
 
     let inspect = |format: &str| machine.docker(&["inspect", "-f", format, "web_31_11_c0ffee"]);
     assert!(inspect("{{.Config.Env}}").contains("BALENA_DEVICE_NAME_AT_INIT="));

@@ -248,8 +248,7 @@ fn wrong_types_and_endpoints_are_one_line() {
 #[test]
 fn an_update_waits_for_its_cloud() {
     let device = device("waits");
-    // Below those that the kernel gives out, as nobody has it until the cloud comes.
-    let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    let port = minke_tests::free_port(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
     device.managed(&format!("https://cloud.test:{port}"), "");
     let root = device.0.0.to_str().unwrap();
     let update = program("os-config", &["--root", root, "update"])

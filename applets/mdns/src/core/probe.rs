@@ -183,13 +183,15 @@ impl Mdns {
             if probing || probed(&side.own, group).any(same_kind) {
                 // The first probe goes out next: who has the name says so then. The other records of the packet that made us
                 // probe again are no answer to it.
-                let asking = progress.phase == Phase::Probing(0) && progress.at <= now;
-                found = Some((group.id, probing, asking));
+                if progress.phase == Phase::Probing(0) && progress.at <= now {
+                    return;
+                }
+                found = Some((group.id, probing));
                 break;
             }
         }
-        let Some((id, probing, asking)) = found else { return };
-        if asking || self.is_ours(record) {
+        let Some((id, probing)) = found else { return };
+        if self.is_ours(record) {
             return;
         }
         count(&mut self.counters.conflicts, 1);

@@ -2,11 +2,11 @@
 //! `ke.py` pretends to be. Needs chrony, openssl and /usr/bin/python3.
 
 use minke_tests::authority::Authority;
+use minke_tests::free_port;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The names of this machine in a certificate.
@@ -142,22 +142,9 @@ pub fn now() -> i64 {
 }
 
 pub fn free_udp() -> u16 {
-    free(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
+    free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
 }
 
 pub fn free_tcp() -> u16 {
-    free(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-}
-
-/// A port that nobody has: below 32768, where the kernel takes none for who wants any, and each time another one, so that it
-/// stays free until its server comes.
-fn free(is_free: impl Fn(u16) -> bool) -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + (number % 20_000) as u16;
-        if is_free(port) {
-            return port;
-        }
-    }
+    free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
