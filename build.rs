@@ -62,12 +62,18 @@ fn main() {
     println!("cargo::rerun-if-changed=src/usage.txt");
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/logs/HEAD");
-    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    for name in BUILD_TIME {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
 }
 
-/// `SOURCE_DATE_EPOCH`, else the time of the commit, else 0 (a source archive without either).
+/// Who says when this was built: `release/build`, or whoever calls Cargo himself.
+const BUILD_TIME: [&str; 2] = ["MINKE_STAMP", "SOURCE_DATE_EPOCH"];
+
+/// What the environment says, else the time of the commit, else 0 (a source archive without either).
 fn build_time() -> u64 {
-    if let Some(time) = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()) {
+    let said = BUILD_TIME.iter().filter_map(|name| std::env::var(name).ok());
+    if let Some(time) = said.filter_map(|text| text.parse().ok()).next() {
         return time;
     }
     let git = Command::new("git").args(["log", "-1", "--format=%ct"]).output().ok();

@@ -185,7 +185,7 @@ fn u_boot(root: &Root, arch: Arch, parts: &Parts, development: bool, stamp: u64)
         let binary = parts.path("u-boot.bin");
         root.copy(&binary, "kernel.img", false)?;
         root.file("config.txt", pi_config(development))?;
-        make_environment(&binary, "mmc0", PI_ENVIRONMENT_BYTES, &root.at("uboot.env"))?;
+        make_environment(&binary, "mmc0", "", PI_ENVIRONMENT_BYTES, &root.at("uboot.env"))?;
     }
     Ok(())
 }
@@ -195,8 +195,9 @@ fn pi_config(development: bool) -> String {
     format!("{}{more}", include_str!("../files/config.txt"))
 }
 
-/// Writes a stored environment for this U-Boot: its own defaults, but no boot delay and only these boot targets.
-pub fn make_environment(binary: &Path, targets: &str, size: &str, to: &Path) -> Result<()> {
+/// Writes a stored environment for this U-Boot: its own defaults, but no boot delay, only these boot targets, and this to do
+/// first.
+pub fn make_environment(binary: &Path, targets: &str, first: &str, size: &str, to: &Path) -> Result<()> {
     let bytes = fs::read(binary).on("reading", binary)?;
     let defaults = default_environment(&bytes)
         .ok_or_else(|| Error::Invalid(format!("{} holds no default environment", binary.display())))?;
@@ -206,6 +207,9 @@ pub fn make_environment(binary: &Path, targets: &str, size: &str, to: &Path) -> 
     };
     let mut text: String = defaults.lines().filter(kept).fold(String::new(), |text, line| text + line + "\n");
     text.push_str(&format!("bootdelay=0\nboot_targets={targets} \n"));
+    if !first.is_empty() {
+        text.push_str(&format!("preboot={first}\n"));
+    }
     Tool::new("mkenvimage").args(["-s", size, "-o"]).arg(to).arg("-").input(text).run()
 }
 

@@ -361,7 +361,7 @@ impl Work<'_> {
         let binary = PathBuf::from(format!("/usr/lib/u-boot/{flavour}/u-boot.bin"));
         self.boot.copy(&binary, machine::U_BOOT, false)?;
         let environment = self.boot.at(machine::U_BOOT_ENVIRONMENT);
-        boot_files::make_environment(&binary, "virtio0", "0x40000", &environment)?;
+        boot_files::make_environment(&binary, "virtio0", machine::U_BOOT_FIRST, "0x40000", &environment)?;
         // A flash bank of the virt machine.
         File::options()
             .write(true)
