@@ -89,6 +89,10 @@ pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
     if Chain::find(to).is_ok_and(|chain| chain != Chain::UBoot) {
         files.retain(|file| Path::new(&file.path) != record);
     }
+    // A reference system has GRUB's record elsewhere, and its hooks take no second one.
+    if Chain::Grub.path(to) != to.join("grubenv") {
+        files.retain(|file| file.path != "grubenv");
+    }
     for file in &mut files {
         let (source, target) = (from.join(&file.path), to.join(&file.path));
         file.state = state(file, &target, &mut || is_same(&source, &target))?;
@@ -269,6 +273,22 @@ mod tests {
         let mut left: Vec<String> = walk(&to).unwrap().into_iter().map(|file| file.path).collect();
         left.sort();
         assert_eq!(left, ["boot.scr", "config.txt"]);
+        std::fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn a_reference_systems_record_stays_the_only_one() {
+        let top = std::env::temp_dir().join(format!("minke-plan-grub-{}", std::process::id()));
+        let (from, to) = (top.join("from"), top.join("to"));
+        for folder in [&from, &to.join("EFI/BOOT")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(from.join("grubenv"), "record").unwrap();
+        assert_eq!(make(&from, &to).unwrap(), [file("grubenv", 6, State::New)]);
+        std::fs::write(to.join("EFI/BOOT/grubenv"), "theirs").unwrap();
+        assert_eq!(make(&from, &to).unwrap(), []);
+        std::fs::write(to.join("grubenv"), "ours").unwrap();
+        assert_eq!(make(&from, &to).unwrap(), [file("grubenv", 6, State::Same)]);
         std::fs::remove_dir_all(top).unwrap();
     }
 
