@@ -84,15 +84,15 @@ pub fn remove_leftovers(to: &Path) -> Result<()> {
 /// The files in the order in which they are written.
 pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
     let mut files = walk(from)?;
-    // All releases for ARM have U-Boot's record. Beside another chain's it would be taken for the one that counts.
+    // All releases for ARM have U-Boot's record. Beside another chain's it would be taken for the one that counts. And a
+    // reference system has GRUB's elsewhere, where its hooks expect no second one.
     let record = Chain::UBoot.path(Path::new(""));
-    if Chain::find(to).is_ok_and(|chain| chain != Chain::UBoot) {
-        files.retain(|file| Path::new(&file.path) != record);
-    }
-    // A reference system has GRUB's record elsewhere, and its hooks take no second one.
-    if Chain::Grub.path(to) != to.join("grubenv") {
-        files.retain(|file| file.path != "grubenv");
-    }
+    let other_chain = Chain::find(to).is_ok_and(|chain| chain != Chain::UBoot);
+    let other_place = Chain::Grub.path(to) != to.join("grubenv");
+    files.retain(|file| {
+        let second = other_chain && Path::new(&file.path) == record;
+        !(second || other_place && file.path == "grubenv")
+    });
     for file in &mut files {
         let (source, target) = (from.join(&file.path), to.join(&file.path));
         file.state = state(file, &target, &mut || is_same(&source, &target))?;
