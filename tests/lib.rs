@@ -11,6 +11,7 @@ pub mod device;
 pub mod disk;
 #[path = "net/dns_lab.rs"]
 pub mod dns_lab;
+pub mod dockerd;
 pub mod foreign;
 pub mod guest;
 #[path = "net/mdns_lab.rs"]

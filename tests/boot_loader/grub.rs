@@ -134,6 +134,8 @@ impl Commands for Grub<'_> {
                 let (partition, path) = place(kernel);
                 let found = self.volume.exists(partition, path);
                 self.kernel = found.then(|| (partition, arguments.join(" ")));
+                // A kernel that is given none has its own, or none that is missing.
+                self.initramfs = Some(partition);
                 found
             }
             ["initrd", file] => {

@@ -6,4 +6,5 @@
 mod dispatch;
 mod layering;
 mod licences;
+mod reference_update;
 mod targets;

@@ -1,6 +1,5 @@
-//! The supervisor against a real engine: Debian's dockerd, unpacked and run by hand in mount and network
-//! namespaces of its own. What the supervisor relies on is the API, so what holds here holds with any engine
-//! that keeps to it.
+//! The supervisor against a real engine, Debian's dockerd. What the supervisor relies on is the API, so what holds here holds
+//! with any engine that keeps to it.
 
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
@@ -8,9 +7,11 @@
 use minke_engine_api::Engine;
 use minke_http::Client;
 use minke_http::client::Body;
+use minke_tests::dockerd::Dockerd;
+use minke_tests::run;
 use minke_wire::json::{Value, json};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,54 +30,9 @@ fn the_supervisor_itself() {
     std::process::exit(minke_applet::run(&minke_supervisor::APPLET.programs[0], arguments, build).into());
 }
 
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// dockerd and what it needs, unpacked once into the cache.
-fn unpacked() -> PathBuf {
-    const PACKAGES: [&str; 12] = [
-        "docker.io",
-        "containerd",
-        "runc",
-        "tini",
-        "iptables",
-        "libip6tc2",
-        "libip4tc2",
-        "libxtables12",
-        "libnfnetlink0",
-        "libnetfilter-conntrack3",
-        "libnftnl11",
-        "busybox-static",
-    ];
-    let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
-    let cache = std::env::var("MINKE_CACHE").unwrap_or_else(|_| format!("{home}/.cache/minke"));
-    let root = Path::new(&cache).join("dockerd");
-    if root.join("usr/sbin/dockerd").exists() {
-        return root;
-    }
-    let fresh = Path::new(&cache).join(format!("dockerd.{}", std::process::id()));
-    std::fs::create_dir_all(&fresh).unwrap();
-    run(Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&fresh));
-    for entry in std::fs::read_dir(&fresh).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|kind| kind == "deb") {
-            run(Command::new("dpkg-deb").arg("-x").arg(&path).arg(&fresh));
-            std::fs::remove_file(path).unwrap();
-        }
-    }
-    // Another test may have been faster.
-    let _ = std::fs::rename(&fresh, &root);
-    let _ = std::fs::remove_dir_all(&fresh);
-    root
-}
-
 struct Machine {
     folder: PathBuf,
-    tools: PathBuf,
-    engine: Option<Child>,
+    engine: Dockerd,
     supervisor: Option<Child>,
     port: u16,
 }
@@ -89,56 +45,21 @@ impl Machine {
         std::fs::write(folder.join("config.json"), json!({ "uuid": "d".repeat(32) }).to_string()).unwrap();
         // Below those that the kernel gives out: the supervisor has it several times, and no other test in between.
         let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-        let mut machine = Self { folder, tools: unpacked(), engine: None, supervisor: None, port };
-        for name in ["iptables", "ip6tables"] {
-            let program = machine.tools.join("usr/sbin/xtables-nft-multi");
-            std::os::unix::fs::symlink(program, machine.folder.join("bin").join(name)).unwrap();
-        }
-        machine.start_engine();
+        let mut engine = Dockerd::new(&folder, &folder.join("data"));
+        engine.start();
+        let machine = Self { folder, engine, supervisor: None, port };
         machine.import_image();
         machine
     }
 
-    fn socket(&self) -> PathBuf {
-        self.folder.join("engine.sock")
-    }
-
     fn api(&self) -> Engine {
-        Engine::unix(self.socket())
-    }
-
-    fn start_engine(&mut self) {
-        let (folder, tools) = (self.folder.display(), self.tools.display());
-        let libraries = format!("{tools}/usr/lib/x86_64-linux-gnu");
-        let script = format!(
-            "ip link set lo up; exec dockerd --data-root {folder}/data --exec-root {folder}/exec \
-             --pidfile {folder}/pid -H unix://{folder}/engine.sock >>{folder}/engine.log 2>&1"
-        );
-        let path = std::env::var("PATH").unwrap();
-        let child = Command::new("unshare")
-            .args(["-m", "-n", "timeout", "300", "sh", "-c", &script])
-            .env("PATH", format!("{folder}/bin:{tools}/usr/sbin:{tools}/usr/bin:{path}"))
-            .env("LD_LIBRARY_PATH", &libraries)
-            .env("XTABLES_LIBDIR", format!("{libraries}/xtables"))
-            .spawn()
-            .unwrap();
-        self.engine = Some(child);
-        let ping = || self.api().ping().is_ok();
-        wait("the engine to answer", ping);
-    }
-
-    fn stop_engine(&mut self) {
-        if let Ok(pid) = std::fs::read_to_string(self.folder.join("pid")) {
-            // The program of that name is not everywhere.
-            run(Command::new("sh").args(["-c", &format!("kill {}", pid.trim())]));
-        }
-        self.engine.take().unwrap().wait().unwrap();
+        Engine::unix(self.engine.socket())
     }
 
     fn import_image(&self) {
         let root = self.folder.join("image/bin");
         std::fs::create_dir_all(&root).unwrap();
-        std::fs::copy(self.tools.join("bin/busybox"), root.join("busybox")).unwrap();
+        std::fs::copy(self.engine.busybox(), root.join("busybox")).unwrap();
         for name in ["sh", "sleep", "true", "false", "echo"] {
             std::os::unix::fs::symlink("busybox", root.join(name)).unwrap();
         }
@@ -148,11 +69,7 @@ impl Machine {
     }
 
     fn docker(&self, arguments: &[&str]) -> String {
-        let program = self.tools.join("usr/bin/docker");
-        run(Command::new(program)
-            .arg("-H")
-            .arg(format!("unix://{}", self.socket().display()))
-            .args(arguments))
+        self.engine.docker(arguments)
     }
 
     fn start_supervisor(&mut self) {
@@ -212,20 +129,12 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.kill_supervisor();
         if std::thread::panicking() {
-            for log in ["supervisor.log", "engine.log"] {
-                let text = std::fs::read_to_string(self.folder.join(log)).unwrap_or_default();
-                eprintln!("--- {log}\n{}", text.get(text.len().saturating_sub(4000)..).unwrap_or(&text));
+            let supervisor = std::fs::read_to_string(self.folder.join("supervisor.log")).unwrap_or_default();
+            for (name, text) in [("supervisor", supervisor), ("engine", self.engine.log())] {
+                eprintln!("--- {name}\n{}", text.get(text.len().saturating_sub(4000)..).unwrap_or(&text));
             }
         }
-        if self.engine.is_some() {
-            let _ = Command::new(self.tools.join("usr/bin/docker"))
-                .arg("-H")
-                .arg(format!("unix://{}", self.socket().display()))
-                .args(["rm", "-f"])
-                .args(["web_31_11_c0ffee", "db_32_11_c0ffee"])
-                .output();
-            self.stop_engine();
-        }
+        self.engine.stop();
         let _ = std::fs::remove_dir_all(&self.folder);
         let _ = std::fs::remove_dir_all(format!("/tmp/balena-supervisor/services/{APP}"));
         let _ = std::fs::remove_dir("/tmp/balena-supervisor/services");
@@ -294,9 +203,9 @@ fn a_preloaded_app_runs_and_keeps_running() {
     machine.docker(&["start", "db_32_11_c0ffee"]);
 
     // An engine that restarts is found again, and what was missed meanwhile is made good.
-    machine.stop_engine();
+    machine.engine.stop();
     wait("the supervisor to notice", || !machine.is_applied());
-    machine.start_engine();
+    machine.engine.start();
     wait("the target", || machine.is_applied() && machine.containers() == both);
     machine.docker(&["rm", "-f", "web_31_11_c0ffee"]);
     wait("the container to come again", || machine.containers() == both);

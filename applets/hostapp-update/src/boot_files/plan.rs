@@ -84,11 +84,15 @@ pub fn remove_leftovers(to: &Path) -> Result<()> {
 /// The files in the order in which they are written.
 pub fn make(from: &Path, to: &Path) -> Result<Vec<File>> {
     let mut files = walk(from)?;
-    // All releases for ARM have U-Boot's record. Beside another chain's it would be taken for the one that counts.
+    // All releases for ARM have U-Boot's record. Beside another chain's it would be taken for the one that counts. And a
+    // reference system has GRUB's elsewhere, where its hooks expect no second one.
     let record = Chain::UBoot.path(Path::new(""));
-    if Chain::find(to).is_ok_and(|chain| chain != Chain::UBoot) {
-        files.retain(|file| Path::new(&file.path) != record);
-    }
+    let other_chain = Chain::find(to).is_ok_and(|chain| chain != Chain::UBoot);
+    let other_place = Chain::Grub.path(to) != to.join("grubenv");
+    files.retain(|file| {
+        let second = other_chain && Path::new(&file.path) == record;
+        !(second || other_place && file.path == "grubenv")
+    });
     for file in &mut files {
         let (source, target) = (from.join(&file.path), to.join(&file.path));
         file.state = state(file, &target, &mut || is_same(&source, &target))?;
@@ -269,6 +273,22 @@ mod tests {
         let mut left: Vec<String> = walk(&to).unwrap().into_iter().map(|file| file.path).collect();
         left.sort();
         assert_eq!(left, ["boot.scr", "config.txt"]);
+        std::fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn a_reference_systems_record_stays_the_only_one() {
+        let top = std::env::temp_dir().join(format!("minke-plan-grub-{}", std::process::id()));
+        let (from, to) = (top.join("from"), top.join("to"));
+        for folder in [&from, &to.join("EFI/BOOT")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(from.join("grubenv"), "record").unwrap();
+        assert_eq!(make(&from, &to).unwrap(), [file("grubenv", 6, State::New)]);
+        std::fs::write(to.join("EFI/BOOT/grubenv"), "theirs").unwrap();
+        assert_eq!(make(&from, &to).unwrap(), []);
+        std::fs::write(to.join("grubenv"), "ours").unwrap();
+        assert_eq!(make(&from, &to).unwrap(), [file("grubenv", 6, State::Same)]);
         std::fs::remove_dir_all(top).unwrap();
     }
 
