@@ -4,12 +4,11 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-use crate::{project, release, run, text};
+use crate::{parts, project, release, run, text};
 use minke_image::arch::Arch;
 use minke_image::cache::{Cache, Key, file_digest};
 use minke_image::error::Result;
 use minke_image::hostapp::{self, Ingredients, Signing, Tree};
-use minke_image::kernel::Parts;
 use minke_image::release::Release;
 use minke_image::tree::{Root, Scratch, walk};
 use std::collections::BTreeMap;
@@ -67,7 +66,7 @@ pub fn archive(arch: Arch, version: &str, fault: Fault) -> PathBuf {
 pub fn signed(arch: Arch, version: &str, fault: Fault, signing: &Signing) -> PathBuf {
     let minke = release(arch.name());
     let cache = Cache::open().unwrap();
-    let parts = Parts::get(&cache, arch, false).unwrap();
+    let parts = parts(arch);
     let number = FAULTS.iter().position(|known| *known == fault).unwrap_or_default();
     let mut key = Key::new().with(file_digest(&minke).unwrap()).with(parts.key()).with(version);
     key = key.with([number as u8]).with(include_str!("artefact.rs"));

@@ -7,12 +7,10 @@
 use crate::disk::Partition;
 use crate::guest::{BOOT, build, first_line, get_until, sh, start, try_sh, until};
 use crate::registry::Registry;
-use crate::{project, run};
+use crate::{parts, project, run};
 use minke_image::arch::Arch;
-use minke_image::cache::Cache;
 use minke_image::demo;
 use minke_image::guest::{Guest, Settings};
-use minke_image::kernel::Parts;
 use minke_image::machine::Start;
 use minke_image::shell::SHELL_SIGN;
 use minke_image::tree::Scratch;
@@ -69,7 +67,7 @@ fn make_image(arch: Arch, image: &str, more: &[&str]) -> PathBuf {
     std::fs::create_dir_all(&out).unwrap();
     let (archive, apps) =
         (out.join(format!("test-keep-{}.tar", arch.name())), out.join("test-keep-apps.json"));
-    let parts = Parts::get(&Cache::open().unwrap(), arch, false).unwrap();
+    let parts = parts(arch);
     let content = demo::image(arch, &parts, 1_700_000_000).unwrap();
     std::fs::write(&archive, content).unwrap();
     let mut target = demo::apps();

@@ -3,7 +3,7 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-use crate::{given, project, run};
+use crate::{given, outside, project, run};
 use minke_image::arch::Arch;
 use minke_image::demo;
 use minke_image::guest::{Guest, Settings};
@@ -40,7 +40,7 @@ pub fn build(arch: Arch, name: &str, options: &[&str]) -> PathBuf {
     if let Some(minke) = given(arch.name()) {
         command.arg("--minke").arg(minke);
     }
-    run(&mut command);
+    outside(|| run(&mut command));
     path
 }
 

@@ -25,6 +25,9 @@ pub mod switch;
 #[path = "net/time_net.rs"]
 pub mod time_net;
 
+use minke_image::arch::Arch;
+use minke_image::cache::Cache;
+use minke_image::kernel::Parts;
 pub use random::Random;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +57,7 @@ pub fn release(target: &str) -> PathBuf {
     static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let build = || {
-        let output = run(Command::new(project().join("release/build")).arg(target));
+        let output = outside(|| run(Command::new(project().join("release/build")).arg(target)));
         PathBuf::from(text(&output).trim())
     };
     built.entry(target.to_owned()).or_insert_with(build).clone()
@@ -121,6 +124,29 @@ pub fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         });
         thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why))
     })
+}
+
+/// Runs `work`, which builds and may download for that, where `tests/run` is: it gives tests with guests a network of their
+/// own, and `MINKE_OUTSIDE` names the one outside.
+pub fn outside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let Some(path) = std::env::var_os("MINKE_OUTSIDE") else { return work() };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let entered = std::fs::File::open(&path).map_err(|error| error.to_string()).and_then(|network| {
+                let kind = minke_sys::namespace::Namespace::Network;
+                minke_sys::namespace::enter(&network, kind).map_err(|error| error.to_string())
+            });
+            entered.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()));
+            work()
+        });
+        thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why))
+    })
+}
+
+/// What images of `arch` are made of.
+pub fn parts(arch: Arch) -> Parts {
+    let parts = outside(|| Cache::open().and_then(|cache| Parts::get(&cache, arch, false)));
+    parts.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A port that nobody has: below 32768, where the kernel takes none for who wants any, and each time another one, so that it

@@ -2,7 +2,7 @@
 
 use crate::guest::{FASTEST, direct, first_line, settings, sh, start, until, wait};
 use minke_image::machine::Start;
-use minke_tests::{project, run};
+use minke_tests::{outside, project, run};
 use std::process::Command;
 
 /// Asks the engine on its TCP port. (BusyBox on aarch64 crashes with a time limit, `-T`.)
@@ -80,7 +80,7 @@ fn the_mode_is_left_and_entered_at_run_time() {
 #[test]
 fn a_production_image_has_a_shell_in_development_mode_alone() {
     let image = project().join("out").join(format!("minke-{}-production.img", FASTEST.name()));
-    run(Command::new(project().join("image/build")).arg(FASTEST.name()).arg("-o").arg(&image));
+    outside(|| run(Command::new(project().join("image/build")).arg(FASTEST.name()).arg("-o").arg(&image)));
     let mut settings = settings(FASTEST, &image, Start::Firmware);
     settings.config = Some(br#"{"developmentMode":true}"#.to_vec());
     let mut guest = start(settings);

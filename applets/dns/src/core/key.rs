@@ -6,8 +6,6 @@ use minke_wire::dns::{Class, Flags, Kind, Name, Opt, Writer};
 pub(crate) const UDP_SIZE: u16 = 1232;
 /// Flags, type and class before the name.
 pub(super) const FRONT: usize = 5;
-/// The longest key.
-pub(super) const LONGEST: usize = FRONT + minke_wire::dns::LONGEST;
 
 /// DO: DNSSEC records are wanted.
 const DNSSEC_OK: u8 = 1;
@@ -20,10 +18,14 @@ const NOT_RECURSIVE: u8 = 4;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key(Box<[u8]>);
 
-/// A key on the stack: nothing is allocated for a query that the cache answers.
-pub(super) struct KeyBuffer {
-    bytes: [u8; LONGEST],
-    length: usize,
+/// A key as a query has it: nothing is copied for one that the cache answers. [`super::store::Store::key`] makes them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyRef<'a> {
+    pub(super) front: [u8; FRONT],
+    /// In wire form without compression, of large and small letters.
+    pub(super) name: &'a [u8],
+    /// Of the name in small letters and what stands before it.
+    pub(super) hash: u32,
 }
 
 impl Key {
@@ -107,48 +109,98 @@ fn number(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |two| u16::from_be_bytes(*two))
 }
 
-impl KeyBuffer {
-    /// The key of a question, `name` in wire form without compression.
-    pub(super) fn new(name: &[u8], kind: Kind, class: Class, header: Flags, dnssec_ok: bool) -> Self {
-        let mut bytes = [0; LONGEST];
-        let mut flags = u8::from(dnssec_ok) * DNSSEC_OK;
-        if header.has(Flags::CD) {
-            flags |= CHECKING_DISABLED;
-        }
-        if !header.has(Flags::RD) {
-            flags |= NOT_RECURSIVE;
-        }
-        let [a, b] = kind.0.to_be_bytes();
-        let [c, d] = class.0.to_be_bytes();
-        let front = [flags, a, b, c, d];
-        if let Some(place) = bytes.first_chunk_mut() {
-            *place = front;
-        }
-        let length = name.len().saturating_add(FRONT);
-        if let Some(place) = bytes.get_mut(FRONT..length) {
-            place.copy_from_slice(name);
-            // Lengths of labels are below the capitals.
-            place.make_ascii_lowercase();
-        }
-        Self { bytes, length }
+/// What stands before the name.
+pub(super) fn front(kind: Kind, class: Class, header: Flags, dnssec_ok: bool) -> [u8; FRONT] {
+    let mut flags = u8::from(dnssec_ok) * DNSSEC_OK;
+    if header.has(Flags::CD) {
+        flags |= CHECKING_DISABLED;
+    }
+    if !header.has(Flags::RD) {
+        flags |= NOT_RECURSIVE;
+    }
+    let [a, b] = kind.0.to_be_bytes();
+    let [c, d] = class.0.to_be_bytes();
+    [flags, a, b, c, d]
+}
+
+/// What stands before the name where it is remembered that there is no such name, whatever the type (RFC 2308 §5).
+pub(super) fn nameless([flags, _, _, c, d]: [u8; FRONT]) -> [u8; FRONT] {
+    [flags, 0, 0, c, d]
+}
+
+/// Takes the bytes of a key apart: what stands before the name, and the name.
+pub(super) fn parts(bytes: &[u8]) -> ([u8; FRONT], &[u8]) {
+    bytes.split_first_chunk().map_or(([0; FRONT], &[]), |(front, name)| (*front, name))
+}
+
+impl KeyRef<'_> {
+    /// Bytes of the key.
+    pub(super) fn len(&self) -> usize {
+        self.name.len().saturating_add(FRONT)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+    pub(super) fn to_key(self) -> Key {
+        let mut bytes = Vec::with_capacity(self.len());
+        bytes.extend_from_slice(&self.front);
+        // Lengths of labels are below the capitals.
+        bytes.extend(self.name.iter().map(u8::to_ascii_lowercase));
+        Key(bytes.into())
     }
+}
 
-    /// The key under which it is remembered that there is no such name, whatever the type (RFC 2308 §5).
-    pub(super) fn nameless(bytes: &[u8]) -> Self {
-        let mut buffer = Self { bytes: [0; LONGEST], length: bytes.len().min(LONGEST) };
-        if let Some(place) = buffer.bytes.get_mut(..bytes.len()) {
-            place.copy_from_slice(bytes);
-        }
-        let [_, high, low, ..] = &mut buffer.bytes;
-        (*high, *low) = (0, 0);
-        buffer
+impl PartialEq<[u8]> for KeyRef<'_> {
+    fn eq(&self, other: &[u8]) -> bool {
+        let (front, name) = parts(other);
+        self.front == front && self.name.eq_ignore_ascii_case(name)
     }
+}
 
-    pub(super) fn to_key(&self) -> Key {
-        Key(self.bytes().into())
+/// A hash that nobody can foresee who does not know the seed: products of 32 bits, as in wyhash32.
+pub(super) fn hash([seed, secret]: [u64; 2], front: [u8; FRONT], name: &[u8]) -> u32 {
+    let [one, two] = [secret as u32, (secret >> 32) as u32];
+    let mix = |state: u64, word: u64| {
+        let product = u64::from(state as u32 ^ word as u32 ^ one);
+        product.wrapping_mul(u64::from((state >> 32) as u32 ^ (word >> 32) as u32 ^ two))
+    };
+    let [flags, a, b, c, d] = front;
+    let mut state = mix(seed, u64::from_le_bytes([a, b, c, d, flags, 0, 0, name.len() as u8]));
+    let (words, rest) = name.as_chunks();
+    for word in words {
+        // What a product of nothing forgets is added again.
+        state = mix(state, small(*word)).wrapping_add(seed).rotate_left(11);
     }
+    state = mix(state, small(last(rest)));
+    state = mix(state, 0);
+    state as u32 ^ (state >> 32) as u32
+}
+
+/// Whether `kept` begins with `name` in small letters.
+pub(super) fn is_small_of(kept: &[u8], name: &[u8]) -> bool {
+    let (words, rest) = name.as_chunks();
+    let (kept_words, _) = kept.as_chunks();
+    let same = words.iter().zip(kept_words).all(|(word, kept)| small(*word) == u64::from_le_bytes(*kept));
+    let tail = name.len().saturating_sub(rest.len());
+    let tail = kept.get(tail..).and_then(|kept| kept.get(..rest.len()));
+    same && tail.is_some_and(|kept| small(last(rest)) == u64::from_le_bytes(last(kept)))
+}
+
+/// Fewer than eight bytes, with zeros behind them.
+fn last(rest: &[u8]) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    for (place, byte) in bytes.iter_mut().zip(rest) {
+        *place = *byte;
+    }
+    bytes
+}
+
+/// Eight bytes of a name at once, in small letters. Lengths of labels are below the capitals.
+pub(super) fn small(bytes: [u8; 8]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(bytes);
+    // The high bit of a byte tells of its lower seven: 'A' or more, more than 'Z'. No sum reaches the next byte.
+    let low = word & (EACH * 0x7F);
+    let from_a = low.wrapping_add(EACH * 0x3F);
+    let above_z = low.wrapping_add(EACH * 0x25);
+    let capitals = from_a & !above_z & !word & (EACH * 0x80);
+    word | capitals >> 2
 }

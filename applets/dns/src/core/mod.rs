@@ -17,7 +17,7 @@ pub(crate) use key::Key;
 
 use crate::config::{Settings, Target};
 use answer::seconds;
-use key::KeyBuffer;
+use key::KeyRef;
 use local::{Known, Local};
 use minke_wire::dns::{Class, Data, Flags, Kind, Name, Rcode, Section, Writer};
 use minke_wire::micros::Micros;
@@ -49,7 +49,7 @@ pub(crate) struct Resolver {
     /// For a response that is put together from another name's.
     scratch: Vec<u8>,
     /// Hashes of the keys that are asked for next.
-    expected: Vec<u32>,
+    expected: Vec<(u32, u32)>,
     counters: Counters,
 }
 
@@ -78,6 +78,14 @@ pub(crate) struct Asked<'a> {
     /// How many search domains were tried for it: 0 at first, then what [`Route::search`] says. A waiting client's
     /// query keeps it.
     pub(crate) search: u8,
+}
+
+/// A client's query that was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    asked: Asked<'a>,
+    query: Query<'a>,
+    key: KeyRef<'a>,
 }
 
 /// What becomes of a query.
@@ -238,23 +246,31 @@ impl Resolver {
         &self.settings
     }
 
-    /// Tells which queries will be asked next, so that memory is read for all of them at once.
-    pub(crate) fn warm<'a>(&mut self, queries: impl Iterator<Item = &'a [u8]>) {
+    /// Reads a query. An error is what becomes of one that is none, or that cannot be asked: what it is answered is
+    /// appended to `out`.
+    pub(crate) fn read<'a>(&mut self, asked: Asked<'a>, out: &mut Vec<u8>) -> Result<Asking<'a>, Step> {
+        self.counters.queries = self.counters.queries.saturating_add(1);
+        self.parse(asked, out)
+    }
+
+    /// Tells which queries will be answered next, so that memory is read for all of them at once.
+    pub(crate) fn warm<'a>(&mut self, queries: impl Iterator<Item = &'a Asking<'a>>) {
         self.expected.clear();
-        for query in queries {
-            let asked = Asked { from: IpAddr::V6(Ipv6Addr::UNSPECIFIED), query, udp: true, search: 0 };
-            if let Some(query) = Query::read(&asked, &mut self.scratch) {
-                self.expected.push(self.store.hash(query.key(query.name).bytes()));
-            }
-        }
+        self.expected.extend(queries.map(|asking| (asking.key.hash, 0)));
         self.store.warm(&mut self.expected);
-        self.scratch.clear();
+    }
+
+    /// [`Resolver::read`] and [`Resolver::answer`] in one.
+    pub(crate) fn ask(&mut self, now: Micros, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
+        match self.read(*asked, out) {
+            Ok(asking) => self.answer(now, &asking, out),
+            Err(step) => step,
+        }
     }
 
     /// What to do with a query; what is answered is appended to `out`.
-    pub(crate) fn ask(&mut self, now: Micros, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
-        self.counters.queries = self.counters.queries.saturating_add(1);
-        let step = self.step(now, asked, Mode::Ask, out);
+    pub(crate) fn answer(&mut self, now: Micros, asking: &Asking<'_>, out: &mut Vec<u8>) -> Step {
+        let step = self.step(now, asking, Mode::Ask, out);
         match &step {
             Step::Forward(_) | Step::Mdns(..) => {
                 self.counters.misses = self.counters.misses.saturating_add(1);
@@ -304,7 +320,7 @@ impl Resolver {
     pub(crate) fn failed(&mut self, now: Micros, key: &Key, code: Rcode) {
         self.begin_latest();
         let now = seconds(now);
-        if let Some(at) = self.find(key.bytes())
+        if let Some(at) = self.find(&self.key(key))
             && let Some(meta) = self.store.meta_mut(at)
             && meta.is_answer()
         {
@@ -357,12 +373,12 @@ impl Resolver {
     /// [`Resolver::found`] told. To be called for all waiting clients before the next of those calls. A plain name that
     /// one search domain does not have may be [`Step::Forward`] to the next one.
     pub(crate) fn reply(&mut self, now: Micros, asked: &Asked<'_>, out: &mut Vec<u8>) -> Step {
-        self.step(now, asked, Mode::Reply, out)
+        self.step_of(now, asked, Mode::Reply, out)
     }
 
     /// The old answer to a client that has waited [`STALE_AFTER`]; `false` if there is none. The question goes on.
     pub(crate) fn stale(&mut self, now: Micros, asked: &Asked<'_>, out: &mut Vec<u8>) -> bool {
-        self.step(now, asked, Mode::Stale, out) == Step::Answered
+        self.step_of(now, asked, Mode::Stale, out) == Step::Answered
     }
 
     /// The response SERVFAIL to a query that cannot be looked after, for want of memory or time; nothing is appended
@@ -413,26 +429,37 @@ impl Resolver {
             return;
         }
         let body = self.latest.message.get(self.latest.records..).unwrap_or_default();
-        let nameless = KeyBuffer::nameless(key.bytes());
+        let key = self.key(key);
+        let nameless = self.nameless(&key);
         // That the end of a chain of aliases does not exist says nothing about its beginning (RFC 2308 §2.1).
         let [answers, ..] = meta.counts;
         let gone = if Rcode(meta.code.into()) == Rcode::NXDOMAIN && answers == 0 {
-            self.store.insert(nameless.bytes(), meta, body);
-            key.bytes()
+            self.store.insert(&nameless, meta, body);
+            key
         } else {
-            self.store.insert(key.bytes(), meta, body);
-            nameless.bytes()
+            self.store.insert(&key, meta, body);
+            nameless
         };
         if meta.is_answer()
-            && let Some(at) = self.store.find(gone)
+            && let Some(at) = self.store.find(&gone)
         {
             self.store.remove(at);
         }
     }
 
     /// The entry of a key, or the one that says that there is no such name.
-    fn find(&self, key: &[u8]) -> Option<u32> {
-        self.store.find(key).or_else(|| self.store.find(KeyBuffer::nameless(key).bytes()))
+    fn find(&self, key: &KeyRef<'_>) -> Option<u32> {
+        self.store.find(key).or_else(|| self.store.find(&self.nameless(key)))
+    }
+
+    /// The key that says that there is no such name.
+    fn nameless<'a>(&self, key: &KeyRef<'a>) -> KeyRef<'a> {
+        self.store.key(key::nameless(key.front), key.name)
+    }
+
+    fn key<'a>(&self, key: &'a Key) -> KeyRef<'a> {
+        let (front, name) = key::parts(key.bytes());
+        self.store.key(front, name)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A client's query, and the response to it.
 
 use super::Asked;
-use super::key::{KeyBuffer, UDP_SIZE};
+use super::key::{self, FRONT, UDP_SIZE};
 use minke_wire::dns::{Class, Flags, Header, Kind, Message, NameRef, Opt, Rcode, Writer};
 
 /// Bytes of the header.
@@ -116,9 +116,9 @@ impl<'a> Query<'a> {
         None
     }
 
-    /// The same question for another name.
-    pub(super) fn key(&self, name: &[u8]) -> KeyBuffer {
-        KeyBuffer::new(name, self.kind, self.class, self.header.flags, self.dnssec_ok())
+    /// What stands before the name in the key of the question.
+    pub(super) fn front(&self) -> [u8; FRONT] {
+        key::front(self.kind, self.class, self.header.flags, self.dnssec_ok())
     }
 
     /// Whether the client wants DNSSEC records.

@@ -1,11 +1,11 @@
 //! The way of one query: the cache, what is known here, servers.
 
 use super::answer::seconds;
-use super::key::KeyBuffer;
+use super::key::KeyRef;
 use super::local::Known;
 use super::query::{Query, Saying, reason};
 use super::store::Meta;
-use super::{Asked, FAILURE_TTL, Resolver, Route, Step};
+use super::{Asked, Asking, FAILURE_TTL, Resolver, Route, Step};
 use crate::config::Cache;
 use minke_wire::dns::{Class, Data, Flags, Kind, Message, Name, NameRef, Rcode, Section, Writer};
 use minke_wire::micros::Micros;
@@ -51,17 +51,38 @@ enum Stand {
 }
 
 impl Resolver {
-    pub(super) fn step(&mut self, now: Micros, asked: &Asked<'_>, mode: Mode, out: &mut Vec<u8>) -> Step {
+    /// Reads a query; an error as that of [`Resolver::read`].
+    pub(super) fn parse<'a>(&self, asked: Asked<'a>, out: &mut Vec<u8>) -> Result<Asking<'a>, Step> {
         let start = out.len();
-        let Some(query) = Query::read(asked, out) else {
-            return if out.len() > start { Step::Answered } else { Step::Drop };
-        };
+        match Query::read(&asked, out) {
+            Some(query) => {
+                let key = self.store.key(query.front(), query.name);
+                Ok(Asking { asked, query, key })
+            }
+            None if out.len() > start => Err(Step::Answered),
+            None => Err(Step::Drop),
+        }
+    }
+
+    pub(super) fn step_of(&mut self, now: Micros, asked: &Asked<'_>, mode: Mode, out: &mut Vec<u8>) -> Step {
+        match self.parse(*asked, out) {
+            Ok(asking) => self.step(now, &asking, mode, out),
+            Err(step) => step,
+        }
+    }
+
+    pub(super) fn step(
+        &mut self,
+        now: Micros,
+        Asking { asked, query, key }: &Asking<'_>,
+        mode: Mode,
+        out: &mut Vec<u8>,
+    ) -> Step {
         let internet = query.class == Class::IN;
-        let key = query.key(query.name);
         let here_first = internet && self.local.is_before_cache(&self.settings, query.name, asked.from);
-        if !here_first && let Ok(hit) = self.lookup(now, key.bytes(), mode) {
-            self.give(&query, &hit, out);
-            return if hit.refresh { self.refresh(asked.from, &key) } else { Step::Answered };
+        if !here_first && let Ok(hit) = self.lookup(now, key, mode) {
+            self.give(query, &hit, out);
+            return if hit.refresh { self.refresh(asked.from, key) } else { Step::Answered };
         }
         let Some(name) = Name::from_wire(query.name) else { return Step::Drop };
         let known = if internet {
@@ -70,19 +91,19 @@ impl Resolver {
             Known::Ask(0)
         };
         match known {
-            Known::Mdns => self.elsewhere(now, (asked, mode), &query, &key, None, out),
-            Known::Ask(group) => self.elsewhere(now, (asked, mode), &query, &key, Some(group), out),
-            Known::Plain(group) => self.search(now, (asked, mode), &query, &name, group, out),
-            Known::Alias(target) => match self.stand_in(now, (asked, mode), &query, &target, 0, out) {
+            Known::Mdns => self.elsewhere(now, (asked, mode), query, key, None, out),
+            Known::Ask(group) => self.elsewhere(now, (asked, mode), query, key, Some(group), out),
+            Known::Plain(group) => self.search(now, (asked, mode), query, &name, group, out),
+            Known::Alias(target) => match self.stand_in(now, (asked, mode), query, &target, 0, out) {
                 Stand::Done(step) => step,
-                Stand::Missing => self.tell(&query, Rcode::NXDOMAIN, out),
-                Stand::Nothing => self.tell(&query, Rcode::NOERROR, out),
+                Stand::Missing => self.tell(query, Rcode::NXDOMAIN, out),
+                Stand::Nothing => self.tell(query, Rcode::NOERROR, out),
             },
             Known::Addresses(addresses) => {
-                self.tell_records(&query, name.as_ref(), None, &addresses, &[], out)
+                self.tell_records(query, name.as_ref(), None, &addresses, &[], out)
             }
-            Known::Names(names) => self.tell_records(&query, name.as_ref(), None, &[], &names, out),
-            Known::NoName => self.tell(&query, Rcode::NXDOMAIN, out),
+            Known::Names(names) => self.tell_records(query, name.as_ref(), None, &[], &names, out),
+            Known::NoName => self.tell(query, Rcode::NXDOMAIN, out),
         }
     }
 
@@ -92,11 +113,11 @@ impl Resolver {
         now: Micros,
         (asked, mode): (&Asked<'_>, Mode),
         query: &Query<'_>,
-        key: &KeyBuffer,
+        key: &KeyRef<'_>,
         group: Option<usize>,
         out: &mut Vec<u8>,
     ) -> Step {
-        let stale = match self.lookup(now, key.bytes(), mode) {
+        let stale = match self.lookup(now, key, mode) {
             Ok(hit) => {
                 self.give(query, &hit, out);
                 return if hit.refresh { self.refresh(asked.from, key) } else { Step::Answered };
@@ -140,7 +161,7 @@ impl Resolver {
         let Some(group) = group else {
             return if mode == Mode::Stale { Step::Drop } else { self.tell(query, missing, out) };
         };
-        let key = query.key(name.as_wire());
+        let key = self.store.key(query.front(), name.as_wire());
         let last = u8::try_from(count).unwrap_or(u8::MAX).saturating_add(1);
         let mode = if mode == Mode::Reply && asked.search < last { Mode::Ask } else { mode };
         let asked = &Asked { search: last, ..*asked };
@@ -168,8 +189,8 @@ impl Resolver {
             }
             _ => return Stand::Missing,
         };
-        let key = query.key(target.as_wire());
-        match self.lookup(now, key.bytes(), mode) {
+        let key = self.store.key(query.front(), target.as_wire());
+        match self.lookup(now, &key, mode) {
             Ok(hit) if Rcode(hit.meta.code.into()) == Rcode::NXDOMAIN => Stand::Missing,
             Ok(hit) if group.is_none() && hit.meta.negative => Stand::Nothing,
             Ok(hit) if !hit.meta.is_answer() => {
@@ -197,8 +218,8 @@ impl Resolver {
     }
 
     /// What the cache has; an error tells whether an old answer is there.
-    fn lookup(&mut self, now: Micros, key: &[u8], mode: Mode) -> Result<Hit, bool> {
-        if mode == Mode::Reply && self.latest.key == key {
+    fn lookup(&mut self, now: Micros, key: &KeyRef<'_>, mode: Mode) -> Result<Hit, bool> {
+        if mode == Mode::Reply && *key == self.latest.key[..] {
             return Ok(Hit { entry: None, meta: self.latest.meta, age: 0, stale: false, refresh: false });
         }
         let at = self.find(key).ok_or(false)?;
@@ -231,7 +252,7 @@ impl Resolver {
         Ok(Hit { entry: Some(at), meta, age, stale, refresh })
     }
 
-    fn refresh(&self, from: IpAddr, key: &KeyBuffer) -> Step {
+    fn refresh(&self, from: IpAddr, key: &KeyRef<'_>) -> Step {
         let key = key.to_key();
         match self.local.look(&self.settings, from, &key.name(), key.kind()) {
             Known::Ask(group) => Step::Refresh(Route { group, key, stale: false, search: 0 }),

@@ -7,6 +7,7 @@
 //! Who gives way is found as in a segmented LRU list: entries begin on probation, and those that were used there are
 //! protected, up to three quarters of the memory. Names that are asked once, however many, only push out each other.
 
+use super::key::{FRONT, KeyRef, hash, is_small_of};
 use std::mem::size_of;
 
 /// No entry, no cell.
@@ -120,33 +121,52 @@ impl Store {
         index.saturating_add(entries).saturating_add(cells)
     }
 
+    /// The key of what stands before a name, and the name.
+    pub(super) fn key<'a>(&self, front: [u8; FRONT], name: &'a [u8]) -> KeyRef<'a> {
+        KeyRef { front, name, hash: hash(self.seed, front, name) }
+    }
+
     /// The entry of a key.
-    pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
-        let hash = self.hash(key);
-        let mut at = *self.index.get(self.bucket(hash)?)?;
+    pub(super) fn find(&self, key: &KeyRef<'_>) -> Option<u32> {
+        let mut at = *self.index.get(self.bucket(key.hash)?)?;
         loop {
             let entry = self.entries.get(at as usize)?;
-            if entry.hash == hash && usize::from(entry.key) == key.len() && self.has_key(entry.cell, key) {
+            if entry.hash == key.hash && usize::from(entry.key) == key.len() && self.has_key(entry.cell, key)
+            {
                 return Some(at);
             }
             at = entry.next;
         }
     }
 
-    /// Reads a little of all that belongs to keys with these hashes, which are forgotten. Memory is slow to answer, but
-    /// answers many at a time: who looks for one key after the other waits for its index, entry and records each time.
-    pub(super) fn warm(&self, hashes: &mut [u32]) {
-        for hash in &mut *hashes {
+    /// Reads a little of all that belongs to keys with these hashes; the second numbers are for this alone. Memory is slow
+    /// to answer, but answers many at a time: who looks for one key after the other waits for its index, entry and records
+    /// each time.
+    pub(super) fn warm(&self, keys: &mut [(u32, u32)]) {
+        for (hash, place) in &mut *keys {
             let first = self.bucket(*hash).and_then(|bucket| self.index.get(bucket));
-            *hash = first.copied().unwrap_or(NONE);
+            *place = first.copied().unwrap_or(NONE);
         }
-        for place in &mut *hashes {
-            *place = self.entries.get(*place as usize).map_or(NONE, |entry| entry.cell);
+        // Few share their place of the index with more than two others.
+        for _ in 0..2 {
+            for (hash, place) in &mut *keys {
+                *place = match self.entries.get(*place as usize) {
+                    Some(entry) if entry.hash != *hash => entry.next,
+                    _ => *place,
+                };
+            }
         }
-        for place in &mut *hashes {
-            *place = self.cells.get(*place as usize).map_or(NONE, |cell| cell.next);
+        for (_, place) in &mut *keys {
+            *place = self.entries.get(*place as usize).map_or(NONE, |entry| {
+                std::hint::black_box((entry.key, entry.linked));
+                entry.cell
+            });
         }
-        std::hint::black_box(hashes);
+        // A cell may lie across two lines of the processor's cache.
+        for (_, place) in &*keys {
+            let ends = self.cells.get(*place as usize).map(|cell| (cell.next, cell.content.last()));
+            std::hint::black_box(ends);
+        }
     }
 
     /// What is remembered of an entry.
@@ -194,7 +214,7 @@ impl Store {
     }
 
     /// Keeps an answer; others give way to it. `false` when it is too large. An entry of the same key is replaced.
-    pub(super) fn insert(&mut self, key: &[u8], meta: Meta, body: &[u8]) -> bool {
+    pub(super) fn insert(&mut self, key: &KeyRef<'_>, meta: Meta, body: &[u8]) -> bool {
         let size = key.len().saturating_add(body.len());
         let (Ok(key_length), Ok(body_length)) = (u16::try_from(key.len()), u16::try_from(body.len())) else {
             return false;
@@ -215,15 +235,14 @@ impl Store {
         }
         self.grow_index();
         let cell = self.fill(key, body);
-        let hash = self.hash(key);
         let at = self.free_entry;
-        let Some(bucket) = self.bucket(hash) else { return false };
+        let Some(bucket) = self.bucket(key.hash) else { return false };
         let Some(head) = self.index.get_mut(bucket) else { return false };
         let Some(entry) = self.entries.get_mut(at as usize) else { return false };
         self.free_entry = entry.next;
         *entry = Entry {
             meta,
-            hash,
+            hash: key.hash,
             next: std::mem::replace(head, at),
             newer: NONE,
             older: NONE,
@@ -381,9 +400,10 @@ impl Store {
     }
 
     /// Takes cells for a key and a body; [`Self::has_cells`] has made sure that there are enough.
-    fn fill(&mut self, key: &[u8], body: &[u8]) -> u32 {
+    fn fill(&mut self, key: &KeyRef<'_>, body: &[u8]) -> u32 {
         let first = self.free_cell;
-        let (mut key, mut body) = (key, body);
+        let key = key.to_key();
+        let (mut key, mut body) = (key.bytes(), body);
         let mut at = first;
         loop {
             let Some(cell) = self.cells.get_mut(at as usize) else { return first };
@@ -422,39 +442,24 @@ impl Store {
         }
     }
 
-    fn has_key(&self, cell: u32, key: &[u8]) -> bool {
-        let mut at = cell;
-        for part in key.chunks(CONTENT) {
-            let Some(cell) = self.cells.get(at as usize) else { return false };
-            if cell.content.get(..part.len()) != Some(part) {
+    fn has_key(&self, cell: u32, key: &KeyRef<'_>) -> bool {
+        let (mut at, mut skip, mut name) = (cell, FRONT, key.name);
+        let Some(first) = self.cells.get(cell as usize) else { return false };
+        if first.content.first_chunk() != Some(&key.front) {
+            return false;
+        }
+        while let Some(cell) = self.cells.get(at as usize) {
+            let content = cell.content.get(skip..).unwrap_or_default();
+            let (now, later) = name.split_at(name.len().min(content.len()));
+            if !is_small_of(content, now) {
                 return false;
             }
-            at = cell.next;
+            if later.is_empty() {
+                return true;
+            }
+            (at, skip, name) = (cell.next, 0, later);
         }
-        true
-    }
-
-    /// A hash that nobody can foresee who does not know the seed: products of 32 bits, as in wyhash32.
-    pub(super) fn hash(&self, key: &[u8]) -> u32 {
-        let [seed, secret] = self.seed;
-        let [one, two] = [secret as u32, (secret >> 32) as u32];
-        let mix = |state: u64, low: u32, high: u32| {
-            let product = u64::from(state as u32 ^ low ^ one);
-            product.wrapping_mul(u64::from((state >> 32) as u32 ^ high ^ two))
-        };
-        let mut state = mix(seed, key.len() as u32, 0);
-        let (words, rest) = key.as_chunks::<4>();
-        for word in words {
-            // What a product of nothing forgets is added again.
-            state = mix(state, u32::from_le_bytes(*word), 0).wrapping_add(seed).rotate_left(11);
-        }
-        let mut last = [0; 4];
-        for (place, byte) in last.iter_mut().zip(rest) {
-            *place = *byte;
-        }
-        state = mix(state, u32::from_le_bytes(last), 0);
-        state = mix(state, 0, 0);
-        state as u32 ^ (state >> 32) as u32
+        false
     }
 
     fn bucket(&self, hash: u32) -> Option<usize> {

@@ -3,7 +3,7 @@
 use super::slots::{Owner, Token};
 use super::{Daemon, LONGEST_QUERY, Via, Waiter};
 use crate::config::{CONTAINERS, near};
-use crate::core::{Asked, Step};
+use crate::core::{Asked, Asking, Step};
 use minke_sys::batch::{BATCH, Datagram, Inbox, listen_tcp, listen_udp};
 use minke_sys::event::Interest;
 use minke_sys::{Result, socket};
@@ -100,14 +100,15 @@ impl Daemon {
                 // all time; it is not watched while this goes on.
                 watched = self.poller.remove(&listener.udp).is_err();
             }
-            if count > 1 {
-                let datagrams = (0..count).filter_map(|number| inbox.get(number));
-                self.resolver.warm(datagrams.map(|datagram| datagram.bytes));
+            let mut read = [const { None }; BATCH];
+            for (number, read) in read.iter_mut().enumerate().take(count) {
+                *read = inbox.get(number).and_then(|datagram| self.read(place, datagram, now));
             }
-            for number in 0..count {
-                if let Some(datagram) = inbox.get(number) {
-                    self.datagram(place, &datagram, now);
-                }
+            if count > 1 {
+                self.resolver.warm(read.iter().flatten().map(|(_, asking)| asking));
+            }
+            for (datagram, asking) in read.iter().flatten() {
+                self.datagram(place, datagram, asking, now);
             }
             if let Some(Some(listener)) = self.listeners.get(place) {
                 self.outbox.flush(&listener.udp);
@@ -123,13 +124,29 @@ impl Daemon {
         self.inbox = Some(inbox);
     }
 
-    fn datagram(&mut self, place: usize, datagram: &Datagram<'_>, now: Micros) {
-        let Datagram { bytes: query, from, to } = *datagram;
+    /// Reads a query; `None` for one that has its answer already, or gets none.
+    fn read<'a>(
+        &mut self,
+        place: usize,
+        datagram: Datagram<'a>,
+        now: Micros,
+    ) -> Option<(Datagram<'a>, Asking<'a>)> {
+        let Datagram { bytes: query, from, to } = datagram;
         if !self.may_ask(place, from.ip(), now) {
-            return;
+            return None;
         }
         let asked = Asked { from: from.ip(), query, udp: true, search: 0 };
-        match self.resolver.ask(now, &asked, self.outbox.buffer()) {
+        match self.resolver.read(asked, self.outbox.buffer()) {
+            Ok(asking) => return Some((datagram, asking)),
+            Err(Step::Answered) => self.outbox.push(from, to),
+            Err(_) => {}
+        }
+        None
+    }
+
+    fn datagram(&mut self, place: usize, datagram: &Datagram<'_>, asking: &Asking<'_>, now: Micros) {
+        let Datagram { bytes: query, from, to } = *datagram;
+        match self.resolver.answer(now, asking, self.outbox.buffer()) {
             Step::Answered => self.outbox.push(from, to),
             Step::Refresh(route) => {
                 self.outbox.push(from, to);

@@ -37,7 +37,9 @@ fn a_million_random_names_take_no_more_than_allowed_and_push_out_nobody() {
     let (mut sent, mut before) = (Vec::new(), 0);
     for round in 0..100_000u32 {
         let text = format!("{round:x}-{:x}.flood.example", random.below(1 << 30));
-        let key = key::KeyBuffer::new(name(&text).as_wire(), Kind::A, Class::IN, Flags::RD, false).to_key();
+        let wire = name(&text);
+        let key = play.resolver.store.key(key::front(Kind::A, Class::IN, Flags::RD, false), wire.as_wire());
+        let key = key.to_key();
         sent.clear();
         key.query(7, 0, true, &mut sent);
         // Some exist, most do not, and some have much to say.
@@ -68,7 +70,7 @@ fn a_million_random_names_take_no_more_than_allowed_and_push_out_nobody() {
             *place = b'a' + random.below(26) as u8;
         }
         let body = [round as u8; 400];
-        let kept = play.resolver.store.insert(&text, Meta::default(), &body[..random.below(400)]);
+        let kept = put(&mut play.resolver.store, &text, Meta::default(), &body[..random.below(400)]);
         assert!(kept && play.resolver.cached().1 <= LIMIT);
     }
     // Names that are used stay, all of them.
@@ -97,6 +99,16 @@ fn memory_of_a_few_names_is_small_and_none_means_no_cache() {
     assert!(play.is_asked("a.example", Kind::A));
 }
 
+fn find(store: &Store, key: &[u8]) -> Option<u32> {
+    let (front, name) = key::parts(key);
+    store.find(&store.key(front, name))
+}
+
+fn put(store: &mut Store, key: &[u8], meta: Meta, body: &[u8]) -> bool {
+    let (front, name) = key::parts(key);
+    store.insert(&store.key(front, name), meta, body)
+}
+
 #[test]
 fn the_store_does_what_a_map_does() {
     let mut random = Random(3);
@@ -108,7 +120,7 @@ fn the_store_does_what_a_map_does() {
         let key = vec![b'a' + (number % 26) as u8; 6 + number / 26 * 3];
         match random.below(8) {
             0 => {
-                if let Some(found) = store.find(&key) {
+                if let Some(found) = find(&store, &key) {
                     store.remove(found);
                 }
                 map.remove(&key);
@@ -116,12 +128,17 @@ fn the_store_does_what_a_map_does() {
             1..=3 => {
                 let length = if random.below(50) == 0 { random.below(8_000) } else { random.below(200) };
                 let body = vec![round as u8; length];
-                let kept = store.insert(&key, Meta { stored: round, ..Meta::default() }, &body);
+                let kept = put(&mut store, &key, Meta { stored: round, ..Meta::default() }, &body);
                 assert_eq!(kept, key.len() + length <= (40 << 10) / 8);
                 map.insert(key, (round, body));
             }
             _ => {
-                let Some(found) = store.find(&key) else { continue };
+                // Of large and small letters, as clients ask.
+                let mut asked = key.clone();
+                for letter in asked.iter_mut().skip(key::FRONT) {
+                    *letter ^= (random.below(2) as u8) << 5;
+                }
+                let Some(found) = find(&store, &asked) else { continue };
                 hits += 1;
                 let (mut body, mut copied) = (Vec::new(), Vec::new());
                 store.copy(found, &mut body);
@@ -143,7 +160,7 @@ fn the_store_does_what_a_map_does() {
     while store.len() > 0 {
         store.remove_if(&mut |_, _| true);
     }
-    assert!(map.keys().all(|key| store.find(key).is_none()));
+    assert!(map.keys().all(|key| find(&store, key).is_none()));
 }
 
 #[test]
@@ -151,10 +168,10 @@ fn who_was_used_in_a_later_second_stays_longer() {
     let mut store = Store::new(16 << 10, [1 << 40, 2]);
     let used = |store: &mut Store, number: u8, now: u32| {
         let key = [number; 8];
-        if store.find(&key).is_none() {
-            assert!(store.insert(&key, Meta::default(), &[0; 200]));
+        if find(store, &key).is_none() {
+            assert!(put(store, &key, Meta::default(), &[0; 200]));
         }
-        let at = store.find(&key).unwrap();
+        let at = find(store, &key).unwrap();
         store.touch(at, now);
     };
     for number in 0..20 {
@@ -167,13 +184,45 @@ fn who_was_used_in_a_later_second_stays_longer() {
     let mut longest = 0;
     for number in 20..=u8::MAX {
         used(&mut store, number, 3);
-        let stay = |from: &[u8]| from.iter().filter(|number| store.find(&[**number; 8]).is_some()).count();
+        let stay = |from: &[u8]| from.iter().filter(|number| find(&store, &[**number; 8]).is_some()).count();
         let (later, others) =
             (stay(&[3, 4, 19]), stay(&[0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]));
         assert!(later == 3 || others == 0, "{number}: {later} {others}");
         longest = longest.max(if later == 3 { number } else { 0 });
     }
     assert!(longest < u8::MAX, "nobody gave way");
+}
+
+#[test]
+fn another_name_of_the_same_hash_is_another_one() {
+    for length in [1, 7, 8, 9, 55, 56, 57, 120, 255] {
+        let mut store = Store::new(40 << 10, [1 << 40, 2]);
+        let kept = vec![b'n'; length];
+        let key = store.key([0; key::FRONT], &kept);
+        assert!(store.insert(&key, Meta::default(), b"body"));
+        assert!(store.find(&store.key(key.front, &kept.to_ascii_uppercase())).is_some());
+        for place in 0..length {
+            let mut name = kept.clone();
+            name[place] = b'm';
+            assert!(store.find(&key::KeyRef { name: &name, ..key }).is_none(), "{length} {place}");
+        }
+        assert!(store.find(&key::KeyRef { name: &kept[1..], ..key }).is_none());
+        assert!(store.find(&key::KeyRef { front: [1; key::FRONT], ..key }).is_none());
+    }
+}
+
+#[test]
+fn eight_letters_are_made_small_at_once() {
+    for byte in 0..=u8::MAX {
+        for neighbours in [0, b'@', b'Z', b'[', 0x7F, 0x80, 0xC1, 0xFF] {
+            for place in 0..8 {
+                let mut bytes = [neighbours; 8];
+                bytes[place] = byte;
+                let expected = u64::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase()));
+                assert_eq!(key::small(bytes), expected, "{bytes:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -185,7 +234,7 @@ fn names_are_spread_over_the_index() {
         let store = Store::new(0, seed);
         let mut loads = vec![0u8; PLACES];
         for number in 0..PLACES {
-            loads[store.hash(format!("\0\0\x01\0\x01\x05h{number:05x}\x07example\x03com\0").as_bytes())
+            loads[store.key([0, 0, 1, 0, 1], format!("\x05h{number:05x}\x07example\x03com\0").as_bytes()).hash
                 as usize
                 % PLACES] += 1;
         }
@@ -195,7 +244,8 @@ fn names_are_spread_over_the_index() {
         assert!((22_000..26_500).contains(&empty) && *most < 12, "{seed:?} {empty} {most}");
     }
     // Another seed, another order.
-    let [one, two] = [[1 << 40, 2], [1 << 40, 3]].map(|seed| Store::new(0, seed).hash(b"example"));
+    let [one, two] =
+        [[1 << 40, 2], [1 << 40, 3]].map(|seed| Store::new(0, seed).key([0; 5], b"example").hash);
     assert_ne!(one, two);
 }
 

@@ -108,8 +108,9 @@ impl Play {
     fn step(&mut self, query: &[u8]) -> (Step, Vec<u8>) {
         let asked = Asked { from: self.from, query, udp: true, search: 0 };
         let mut out = Vec::new();
-        // To be warmed for changes nothing, whole or not.
-        self.resolver.warm([query, &query[..query.len() / 2], query].into_iter());
+        // To be warmed for changes nothing.
+        let asking = self.resolver.parse(asked, &mut Vec::new());
+        self.resolver.warm([&asking, &asking].into_iter().flatten());
         let step = self.resolver.ask(at(self.now), &asked, &mut out);
         (step, out)
     }
