@@ -14,11 +14,11 @@ use std::time::Duration;
 
 /// How many batches of one listener are answered in a row.
 const ROUNDS: usize = 8;
-/// From so many datagrams of a batch on the next ones are let come together, for this long and the 50 µs that the kernel's
+/// From so many datagrams of a batch on the next ones are let come together, for this long and up to 50 µs that the kernel's
 /// timers may be late: to wake up for each few, and to wake clients for as few answers, is a tenth of all time when there are
 /// many.
 const MANY: usize = 4;
-const GATHER: Duration = Duration::from_micros(10);
+const GATHER: Duration = Duration::from_micros(50);
 /// Room for datagrams that wait while the loop is busy, in bytes of the kernel's memory.
 const QUEUE: usize = 1 << 20;
 
