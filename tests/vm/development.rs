@@ -1,7 +1,9 @@
 //! The development mode, switched at run time by `config.json` (spec os §8.5, §17.2).
 
 use crate::guest::{FASTEST, direct, first_line, settings, sh, start, until, wait};
+use minke_image::guest::Guest;
 use minke_image::machine::Start;
+use minke_image::shell::SHELL_SIGN;
 use minke_tests::{outside, project, run};
 use std::process::Command;
 
@@ -55,8 +57,7 @@ fn the_mode_is_left_and_entered_at_run_time() {
     );
     // The shell may go away before it could say that this is done.
     guest.send("systemctl start --no-block probe.service\n").unwrap();
-    wait(&mut guest, "Booted - Check your balenaCloud dashboard.");
-    guest.forget_shell();
+    new_shell(&mut guest);
     until(&mut guest, "grep -qx done /run/probe.log");
     assert_eq!(
         sh(&mut guest, "cat /run/probe.log"),
@@ -74,6 +75,13 @@ fn the_mode_is_left_and_entered_at_run_time() {
     let engine = sh(&mut guest, "systemctl show -p MainPID --value balena");
     sh(&mut guest, "touch /mnt/boot/config.json; config-json set developmentMode true; sleep 5");
     assert_eq!(sh(&mut guest, "systemctl show -p MainPID --value balena"), engine);
+}
+
+/// Waits for another shell than before. What is typed before it is there may come to it in part, with one quote of two.
+fn new_shell(guest: &mut Guest) {
+    wait(guest, "Booted - Check your balenaCloud dashboard.");
+    wait(guest, SHELL_SIGN);
+    guest.forget_shell();
 }
 
 /// A production image has no console, and in development mode shells on its terminals all the same.
@@ -105,8 +113,7 @@ fn a_production_image_has_a_shell_in_development_mode_alone() {
         ),
     );
     guest.send("systemctl start --no-block leave.service\n").unwrap();
-    wait(&mut guest, "Booted - Check your balenaCloud dashboard.");
-    guest.forget_shell();
+    new_shell(&mut guest);
     let seen = sh(&mut guest, "cat /mnt/boot/seen");
     assert!(seen.contains(":48484") && !seen.contains(":2375"), "{seen}");
     assert!(seen.ends_with("inactive\ninactive"), "{seen}");
