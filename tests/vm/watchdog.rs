@@ -2,6 +2,7 @@
 
 use minke_image::arch::Arch;
 use minke_image::guest::{Guest, Settings};
+use minke_image::shell::SHELL_SIGN;
 use minke_tests::artefact::{Fault, archive};
 use minke_tests::device::{Device, Way};
 use minke_tests::guest::{FASTEST, booted, direct, sh, start, until, wait};
@@ -27,7 +28,7 @@ fn a_first_process_that_hangs_is_reset_and_one_that_works_is_not() {
     guest.send(&format!("\n{FREEZE}\n")).unwrap();
     wait(&mut guest, "stage 1 of minke");
     guest.forget_shell();
-    booted(&mut guest);
+    wait(&mut guest, SHELL_SIGN);
     // In order, it ends without its help.
     armed(&mut guest);
     minke_tests::guest::power_off(&mut guest);
