@@ -113,34 +113,32 @@ impl Drop for Daemon {
 /// Runs `work` in a network namespace of its own: its processes, threads and guests see a loopback device alone. It is
 /// up, and the addresses 10.77.0.0/16 and fd77::/64 are its own, so that each server of a test can have one.
 pub fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            minke_sys::namespace::unshare(&[minke_sys::namespace::Namespace::Network])
-                .unwrap_or_else(|error| panic!("{error} (as root?)"));
-            run(Command::new("ip").args(["link", "set", "lo", "up"]));
-            for addresses in ["10.77.0.0/16", "fd77::/64"] {
-                run(Command::new("ip").args(["route", "add", "local", addresses, "dev", "lo"]));
-            }
-            work()
-        });
-        thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why))
+    in_thread(|| {
+        minke_sys::namespace::unshare(&[minke_sys::namespace::Namespace::Network])
+            .unwrap_or_else(|error| panic!("{error} (as root?)"));
+        run(Command::new("ip").args(["link", "set", "lo", "up"]));
+        for addresses in ["10.77.0.0/16", "fd77::/64"] {
+            run(Command::new("ip").args(["route", "add", "local", addresses, "dev", "lo"]));
+        }
+        work()
     })
+}
+
+/// Runs `work` in a thread of its own, whose namespaces nobody else is in.
+pub fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|why| std::panic::resume_unwind(why)))
 }
 
 /// Runs `work`, which builds and may download for that, where `tests/run` is: it gives tests with guests a network of their
 /// own, and `MINKE_OUTSIDE` names the one outside.
 pub fn outside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let Some(path) = std::env::var_os("MINKE_OUTSIDE") else { return work() };
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let entered = std::fs::File::open(&path).map_err(|error| error.to_string()).and_then(|network| {
-                let kind = minke_sys::namespace::Namespace::Network;
-                minke_sys::namespace::enter(&network, kind).map_err(|error| error.to_string())
-            });
-            entered.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()));
-            work()
-        });
-        thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why))
+    in_thread(|| {
+        let path = Path::new(&path);
+        let network = std::fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        minke_sys::namespace::enter(&network, minke_sys::namespace::Namespace::Network)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        work()
     })
 }
 

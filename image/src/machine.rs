@@ -18,7 +18,7 @@ pub const U_BOOT: &str = "u-boot.bin";
 pub const U_BOOT_ENVIRONMENT: &str = "u-boot-environment.bin";
 /// What U-Boot does first on the machine `virt`: takes the seed for a random place of the kernel out of the device tree. A
 /// kernel that is anywhere hides itself from programs, and its switch of page tables at each system call costs the emulator
-/// its memory of translations: a fifth of a boot's time. What boards give no seed, start like this.
+/// its memory of translations: a sixth of a boot's processor time. What boards give no seed, start like this.
 pub const U_BOOT_FIRST: &str = "fdt addr ${fdt_addr}; fdt rm /chosen kaslr-seed";
 /// The same for a start without U-Boot.
 const NO_SEED: &str = " nokaslr";

@@ -12,7 +12,7 @@ use minke_tests::artefact::{self, Fault, archive};
 use minke_tests::boot_loader::{End, Ext4, Fat, Loader, Volume};
 use minke_tests::disk::Partition;
 use minke_tests::dockerd::Dockerd;
-use minke_tests::{errors, release, run, text};
+use minke_tests::{errors, in_thread, release, run, text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
@@ -102,16 +102,13 @@ fn balenas_updater_installs_a_release_on_a_raspberry_pi() {
 fn update(layout: &Layout) {
     let archive = archive(layout.arch, VERSION, Fault::None);
     let scratch = Scratch::new("reference").unwrap();
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(&[Namespace::Mount]).unwrap_or_else(|error| panic!("{error} (as root?)"));
-            // The engine, in a namespace below this one, sees what is mounted here.
-            for propagation in [Propagation::Private, Propagation::Shared] {
-                set_propagation(Path::new("/"), propagation, true).unwrap();
-            }
-            steps(&Device::new(layout, scratch.path()), &archive);
-        });
-        thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why));
+    in_thread(|| {
+        unshare(&[Namespace::Mount]).unwrap_or_else(|error| panic!("{error} (as root?)"));
+        // The engine, in a namespace below this one, sees what is mounted here.
+        for propagation in [Propagation::Private, Propagation::Shared] {
+            set_propagation(Path::new("/"), propagation, true).unwrap();
+        }
+        steps(&Device::new(layout, scratch.path()), &archive);
     });
 }
 

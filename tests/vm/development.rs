@@ -7,6 +7,8 @@ use minke_image::shell::SHELL_SIGN;
 use minke_tests::{outside, project, run};
 use std::process::Command;
 
+/// The banner's last line.
+const BANNER: &str = "Booted - Check your balenaCloud dashboard.";
 /// Asks the engine on its TCP port. (BusyBox on aarch64 crashes with a time limit, `-T`.)
 const PING: &str = "wget -q -O - http://127.0.0.1:2375/_ping";
 /// The container's main process, and those of units that have nothing to do with the mode.
@@ -79,7 +81,7 @@ fn the_mode_is_left_and_entered_at_run_time() {
 
 /// Waits for another shell than before. What is typed before it is there may come to it in part, with one quote of two.
 fn new_shell(guest: &mut Guest) {
-    wait(guest, "Booted - Check your balenaCloud dashboard.");
+    wait(guest, BANNER);
     wait(guest, SHELL_SIGN);
     guest.forget_shell();
 }
@@ -92,7 +94,7 @@ fn a_production_image_has_a_shell_in_development_mode_alone() {
     let mut settings = settings(FASTEST, &image, Start::Firmware);
     settings.config = Some(br#"{"developmentMode":true}"#.to_vec());
     let mut guest = start(settings);
-    wait(&mut guest, "Booted - Check your balenaCloud dashboard.");
+    wait(&mut guest, BANNER);
     let port = format!("serial-getty@{}", FASTEST.console());
     sh(&mut guest, &format!("systemctl is-active {port} && ! systemctl is-active console-shell"));
     until(&mut guest, &format!("{PING} | grep -qx OK"));
