@@ -216,15 +216,24 @@ fn identity(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     root.file("etc/balena-supervisor/supervisor.conf", supervisor)
 }
 
-/// The certificate authorities, time servers, the service that devices are found by, and what the cloud configures (spec os §4.6.1, §4.7, §5.6.1). The bundle is there twice, once
-/// where nothing is mounted over it; squashfs stores the content once.
+/// The certificate authorities, time servers, the service that devices are found by, what the cloud configures (spec os §4.6.1, §4.7, §5.6.1), and the VPN's scripts (spec os §14.3). The
+/// bundle is there twice, once where nothing is mounted over it; squashfs stores the content once.
 fn authorities(root: &Root, from: &Ingredients<'_>) -> Result<()> {
     for place in ["etc/ssl/certs", "usr/share/ca-certificates"] {
         root.copy(&from.parts.path("ca-certificates.crt"), &format!("{place}/ca-certificates.crt"), false)?;
     }
     root.file("etc/chrony.conf", include_str!("../files/chrony.conf"))?;
     root.file("etc/avahi/services/ssh.service", include_str!("../files/ssh.service"))?;
-    root.file("etc/os-config.json", include_str!("../files/os-config.json"))
+    root.file("etc/os-config.json", include_str!("../files/os-config.json"))?;
+    // The VPN's configuration names these; they stand beside /etc/openvpn, over which the device's own is mounted.
+    for (name, script) in [
+        ("etc/openvpn-misc/upscript.sh", include_str!("../files/upscript.sh")),
+        ("etc/openvpn-misc/downscript.sh", include_str!("../files/downscript.sh")),
+    ] {
+        root.file(name, script)?;
+        root.mode(name, 0o755)?;
+    }
+    Ok(())
 }
 
 fn modules(root: &Root, from: &Ingredients<'_>) -> Result<()> {

@@ -28,6 +28,7 @@ mod triggers;
 mod update;
 mod update_command;
 mod update_faults;
+mod vpn;
 mod watchdog;
 mod weight;
 
