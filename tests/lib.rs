@@ -7,6 +7,7 @@
 pub mod artefact;
 pub mod authority;
 pub mod boot_loader;
+pub mod cloud;
 pub mod device;
 pub mod disk;
 #[path = "net/dns_lab.rs"]

@@ -1,7 +1,8 @@
 //! `os-config` while nothing has confirmed the device's clock.
 
-use crate::os_config::{Cloud, device};
+use crate::os_config::device;
 use crate::{Device, outcome, program};
+use minke_tests::cloud::Cloud;
 use minke_tests::switch::{self, Marks, Switch, with_empty_run};
 use minke_wire::json::json;
 use std::process::{Child, Stdio};
@@ -13,7 +14,7 @@ fn lab(name: &str) -> (Device, Cloud, Cloud) {
     let root = &device.0.0;
     switch::certificates(&root.join("authority"), "cloud.test");
     std::fs::copy(root.join("authority/ca.pem"), root.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
-    let [good, early] = ["good", "early"].map(|name| Cloud::with(&device, 0, name));
+    let [good, early] = ["good", "early"].map(|name| Cloud::start(&device.0.0.join("authority"), name, 0));
     (device, good, early)
 }
 

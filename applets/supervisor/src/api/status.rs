@@ -26,8 +26,9 @@ pub fn state_status(view: &View, access: Access) -> Value {
         set(&mut answer, "release", release.into());
     }
     // Not in the reference: why the target is not reached. Clients skip what they do not know.
-    if access == Access::All && !view.problems.is_empty() {
-        set(&mut answer, "problems", json!(view.problems));
+    let problems: Vec<&String> = view.registration.iter().chain(&view.problems).collect();
+    if access == Access::All && !problems.is_empty() {
+        set(&mut answer, "problems", json!(problems));
     }
     answer
 }
