@@ -36,8 +36,8 @@ impl System {
     }
 }
 
-/// The Ethernet addresses of the machine's own links, by a folder like `/sys/class/net`: in capital letters, separated by
-/// spaces. Parts of another link, as of a bridge, are left out, and so is what has no address.
+/// The Ethernet addresses of the machine's links, by a folder like `/sys/class/net`: in capital letters, separated by spaces.
+/// Parts of another link, as of a bridge, are left out, and so is what has no address.
 pub fn addresses(folder: &Path) -> String {
     let mut found = Vec::new();
     for link in file::list(folder).unwrap_or_default() {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_links_have_addresses() {
+    fn links_that_are_no_parts_have_addresses() {
         let folder = std::env::temp_dir().join(format!("minke-supervisor-links-{}", std::process::id()));
         for (link, kind, address, master) in [
             ("eth0", "1", "02:00:00:00:00:0a", false),
