@@ -3,13 +3,15 @@
 // A test's helper fails the test that calls it.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
+use minke_control::time;
 use minke_tests::authority::Authority;
 use minke_tests::cloud::{Cloud, FLEET_KEY};
 use minke_tests::program::{self, Root};
+use minke_tests::switch::with_empty_run;
 use minke_tests::{Daemon, free_port};
 use minke_wire::json::{Value, json};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const UUID: &str = "0123456789abcdef0123456789abcdef";
@@ -42,7 +44,7 @@ impl Lab {
     /// Writes `config.json`: a device of the cloud at this part of its address, with these members besides.
     fn config(&self, part: &str, more: &Value) {
         let mut config = json!({
-            "apiEndpoint": format!("https://127.0.0.1:{}{part}", self.cloud.port),
+            "apiEndpoint": format!("https://127.0.0.1:{}{part}", self.cloud.port()),
             "balenaRootCA": self.authority.base64(),
             "uuid": UUID,
             "deviceApiKey": KEY,
@@ -232,30 +234,21 @@ fn a_device_that_the_cloud_knows_brings_its_key_and_one_that_it_has_lost_becomes
     }
 }
 
-/// In a mount namespace of its own, where the marks of the clock are this test's.
 #[test]
 fn nothing_is_asked_before_the_clock_can_be_trusted() {
-    const NAME: &str = "nothing_is_asked_before_the_clock_can_be_trusted";
-    if std::env::var_os("MINKE_TEST_INSIDE").is_none() {
-        let status = Command::new("unshare")
-            .args(["--mount", "--propagation", "private"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
-            .env("MINKE_TEST_INSIDE", "1")
-            .status();
-        assert!(status.unwrap().success());
-        return;
-    }
-    let run = |line: &str| assert!(Command::new("sh").args(["-ec", line]).status().unwrap().success());
-    run("mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/timesync");
-    let lab = Lab::new("clock");
-    // An attempt that failed would be the last one of the test.
-    lab.config("", &json!({ "applicationId": 12, "apiKey": FLEET_KEY, "bootstrapRetryDelay": 3600000 }));
-    let _supervisor = lab.start();
-    until("it waits", || lab.status().contains("waiting for the time: the clock is not known to be right"));
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(lab.requests(), []);
-    run("echo NTP > /run/systemd/timesync/synchronized");
-    assert_eq!(lab.registered()["deviceId"], 1000);
-    assert_eq!(lab.requests(), [request(REGISTER, FLEET_KEY)]);
+    with_empty_run("nothing_is_asked_before_the_clock_can_be_trusted", || {
+        std::fs::create_dir_all(time::FOLDER).unwrap();
+        let lab = Lab::new("clock");
+        // An attempt that failed would be the last one of the test.
+        let config = json!({ "applicationId": 12, "apiKey": FLEET_KEY, "bootstrapRetryDelay": 3600000 });
+        lab.config("", &config);
+        let _supervisor = lab.start();
+        let waits = "waiting for the time: the clock is not known to be right";
+        until("it waits", || lab.status().contains(waits));
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(lab.requests(), []);
+        time::mark_synchronized("NTP").unwrap();
+        assert_eq!(lab.registered()["deviceId"], 1000);
+        assert_eq!(lab.requests(), [request(REGISTER, FLEET_KEY)]);
+    });
 }

@@ -40,12 +40,12 @@ fn a_join_waits_for_the_clock_when_a_certificate_s_dates_are_wrong() {
             )
         };
         let marks = Marks::none("/".as_ref());
-        let front = Switch::new(early.port);
+        let front = Switch::new(early.port());
         let mut child = join(&front);
         front.wait_for(1);
         std::thread::sleep(Duration::from_secs(2));
         assert!(front.count() == 1 && child.try_wait().unwrap().is_none());
-        front.lead_to(good.port);
+        front.lead_to(good.port());
         marks.make("synchronized");
         let (status, text, log) = outcome(child.wait_with_output().unwrap());
         assert!(status == 0 && text.contains("Service configuration retrieved\n"), "{text}{log}");
@@ -59,7 +59,7 @@ fn a_join_waits_for_the_clock_when_a_certificate_s_dates_are_wrong() {
             if round == 1 {
                 std::fs::remove_dir_all("/run/systemd").unwrap();
             }
-            let (status, _, log) = outcome(join(&Switch::new(early.port)).wait_with_output().unwrap());
+            let (status, _, log) = outcome(join(&Switch::new(early.port())).wait_with_output().unwrap());
             assert!(status == 1 && log.lines().count() == 1 && !log.contains("trying again"), "{log}");
         }
     });
@@ -71,7 +71,7 @@ fn a_join_waits_for_the_clock_when_a_certificate_s_dates_are_wrong() {
 fn an_update_tries_again_as_soon_as_the_clock_is_right() {
     with_empty_run("clock::an_update_tries_again_as_soon_as_the_clock_is_right", || {
         let (device, good, early) = lab("wakes");
-        let front = Switch::new(early.port);
+        let front = Switch::new(early.port());
         device.managed(&endpoint(&front), "");
         let _ = Marks::none("/".as_ref());
         let mut child = start(&device, &["update"]);
@@ -93,7 +93,7 @@ fn an_update_tries_again_as_soon_as_the_clock_is_right() {
         }
         assert!(woken);
         assert!(child.try_wait().unwrap().is_none(), "an update gives nothing up");
-        front.lead_to(good.port);
+        front.lead_to(good.port());
         let (status, text, _) = outcome(child.wait_with_output().unwrap());
         assert!(status == 0 && text.contains("Service configuration retrieved\n"), "{text}");
     });

@@ -4,6 +4,7 @@ use crate::{Device, UUID, outcome, program};
 use minke_control::{Event, Limits, Server, init};
 use minke_tests::authority::Authority;
 use minke_tests::cloud::Cloud;
+use minke_tests::inside;
 use minke_wire::json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ fn start(device: &Device, port: u16) -> Cloud {
 }
 
 fn address(cloud: &Cloud, part: &str) -> String {
-    format!("https://cloud.test:{}{part}", cloud.port)
+    format!("https://cloud.test:{}{part}", cloud.port())
 }
 
 /// A device whose system knows the cloud's authority.
@@ -120,7 +121,7 @@ fn answers_that_are_no_configuration_change_nothing() {
     for (endpoint, problem) in [
         (address(&cloud, "/large"), "the answer is larger than 1048576 bytes"),
         ("https://cloud.test:1".to_owned(), "connect to 127.0.0.1:1: Connection refused (os error 111)"),
-        (format!("https://127.0.0.1:{}", cloud.port), "127.0.0.1: the certificate is for another name"),
+        (format!("https://127.0.0.1:{}", cloud.port()), "127.0.0.1: the certificate is for another name"),
         ("https://none.test".to_owned(), "none.test: no DNS server answers; is there a network?"),
     ] {
         device.managed(&address(&cloud, ""), "");
@@ -274,7 +275,7 @@ fn joining_and_leaving_with_the_clouds_own_authority() {
     let key = device.get("deviceApiKey");
     assert_eq!(key.len(), 32);
     assert_eq!(device.read(CONFIG).unwrap(), format!("config of {key}\n"));
-    let host = format!("cloud.test:{}", cloud.port);
+    let host = format!("cloud.test:{}", cloud.port());
     let keys = minke_wire::json::parse_str(&device.get("deviceApiKeys")).unwrap();
     let mut expected = json!({ "old.test": "k1" });
     expected.as_object_mut().unwrap().insert(host, key.as_str().into());
@@ -326,15 +327,10 @@ fn note_requests(noted: Arc<Mutex<Vec<String>>>) {
 
 #[test]
 fn services_are_down_while_their_files_change() {
-    const NAME: &str = "os_config::services_are_down_while_their_files_change";
-    if std::env::var_os("MINKE_TEST_INSIDE").is_none() {
-        let status = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
-            .env("MINKE_TEST_INSIDE", "1")
-            .status();
-        assert!(status.unwrap().success());
+    if !inside(
+        &["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"],
+        "os_config::services_are_down_while_their_files_change",
+    ) {
         return;
     }
     assert!(
