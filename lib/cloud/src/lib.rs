@@ -146,7 +146,7 @@ fn reason(body: &[u8]) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     match line.as_bytes().first() {
         Some(b'<' | b'{' | b'[') => String::new(),
-        _ => line.split(' ').map(minke_wire::text::shown).collect::<Vec<_>>().join(" "),
+        _ => line.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect(),
     }
 }
 

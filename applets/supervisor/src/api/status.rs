@@ -26,7 +26,8 @@ pub fn state_status(view: &View, access: Access) -> Value {
         set(&mut answer, "release", release.into());
     }
     // Not in the reference: why the target is not reached. Clients skip what they do not know.
-    let problems: Vec<&String> = view.registration.iter().chain(&view.problems).collect();
+    let mut problems = view.problems.clone();
+    problems.extend(view.registration.clone());
     if access == Access::All && !problems.is_empty() {
         set(&mut answer, "problems", json!(problems));
     }
