@@ -7,6 +7,7 @@
 pub mod artefact;
 pub mod authority;
 pub mod boot_loader;
+pub mod cloud;
 pub mod device;
 pub mod disk;
 #[path = "net/dns_lab.rs"]
@@ -22,6 +23,7 @@ mod random;
 pub mod registry;
 #[path = "net/relay.rs"]
 pub mod relay;
+pub mod server;
 pub mod switch;
 #[path = "net/time_net.rs"]
 pub mod time_net;
@@ -123,6 +125,26 @@ pub fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         work()
     })
 }
+
+/// Whether this is the test of this name in namespaces of its own, by these options of unshare(1). If it is not, it has
+/// started itself again there, and passed.
+pub fn inside(options: &[&str], name: &str) -> bool {
+    const INSIDE: &str = "MINKE_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let own = std::env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+    let mut command = Command::new("unshare");
+    command.args(options).arg(own);
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    let output = run(&mut command);
+    // A name of no test would pass.
+    assert!(text(&output).contains("1 passed"), "{}", text(&output));
+    false
+}
+
+/// The options of [`inside`] for mounts that nobody else sees.
+pub const OWN_MOUNTS: &[&str] = &["--mount", "--propagation", "private"];
 
 /// Runs `work` in a thread of its own, whose namespaces nobody else is in.
 pub fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {

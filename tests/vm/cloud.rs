@@ -2,42 +2,31 @@
 //! §4.6, §4.7). The cloud is Python's web server on the machine that runs the test; the guest reaches it at 10.0.2.2.
 
 use crate::guest::{FASTEST, booted, direct, first_line, power_off, sh, start, try_sh, until};
+use minke_image::guest::Guest;
 use minke_tests::authority::Authority;
-use minke_tests::project;
-use std::io::{BufRead, BufReader};
+use minke_tests::cloud::{Cloud, FLEET_KEY};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-struct Cloud {
-    child: Child,
+/// The cloud, with its authority, in a folder that goes with it.
+struct Lab {
     folder: PathBuf,
     authority: Authority,
-    port: u16,
+    cloud: Cloud,
 }
 
-impl Cloud {
+impl Lab {
     fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("minke-cloud-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
         let authority = Authority::new(&folder, 0..3650);
         authority.issue("server", "IP:10.0.2.2", 0..3650);
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(project().join("applets/config-json/tests/commands/cloud.py"))
-            .args(["server.pem", "server.key", "0"])
-            .current_dir(&folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, folder, authority, port: line.trim().parse().unwrap() }
+        let cloud = Cloud::start(&folder, "server", 0);
+        Self { folder, authority, cloud }
     }
 }
 
-impl Drop for Cloud {
+impl Drop for Lab {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -46,17 +35,18 @@ const COUNT: &str = "grep -c BEGIN /etc/ssl/certs/ca-certificates.crt";
 
 #[test]
 fn a_device_joins_a_cloud_with_an_authority_of_its_own_and_leaves_it() {
-    let cloud = Cloud::start();
+    let lab = Lab::start();
     let mut guest = start(direct(FASTEST));
     first_line(&mut guest);
     let system: u32 = sh(&mut guest, COUNT).parse().unwrap();
     assert!(system > 100, "{system}");
     until(&mut guest, "[ $(systemctl show -p ActiveState --value os-config.timer) = active ]");
-    let endpoint = format!("https://10.0.2.2:{}", cloud.port);
+    let endpoint = format!("https://10.0.2.2:{}", lab.cloud.port());
     let fleet = |kind: &str| {
         format!(
-            r#"{{"apiEndpoint":"{endpoint}","deviceType":"{kind}","balenaRootCA":"{}"}}"#,
-            cloud.authority.base64()
+            r#"{{"apiEndpoint":"{endpoint}","deviceType":"{kind}","balenaRootCA":"{}",
+                "applicationId":7,"apiKey":"{FLEET_KEY}"}}"#,
+            lab.authority.base64()
         )
     };
     let (text, status) = try_sh(&mut guest, &format!("os-config join '{}'", fleet("other")));
@@ -73,6 +63,19 @@ fn a_device_joins_a_cloud_with_an_authority_of_its_own_and_leaves_it() {
     until(&mut guest, &format!("[ $({COUNT}) = {} ]", system + 1));
     until(&mut guest, "[ $(systemctl show -p ActiveState --value balena-supervisor) = active ]");
     assert!(sh(&mut guest, "os-config update").contains("No configuration changes"));
+    // The supervisor registers the device, and the fleet's key goes.
+    until(&mut guest, "[ $(config-json get deviceId) = 1000 ] && [ -z \"$(config-json get apiKey)\" ]");
+    until(&mut guest, "! supervisor status | grep -q registration");
+    let made = lab.cloud.requests().into_iter().find(|made| made["document"]["application"] == 7).unwrap();
+    let own = |guest: &mut Guest, key: &str| sh(guest, &format!("config-json get {key}"));
+    assert_eq!(made["document"]["uuid"], own(&mut guest, "uuid"));
+    assert_eq!(made["document"]["api_key"], own(&mut guest, "deviceApiKey"));
+    assert_eq!(made["document"]["device_type"], kind);
+    let address = sh(&mut guest, "cat /sys/class/net/e*/address | tr a-f A-F");
+    let told = made["document"]["mac_address"].as_str().unwrap();
+    assert!(told.split(' ').any(|told| told == address), "{told}");
+    // Who logs in to the VPN does it with the device's own key from now on.
+    until(&mut guest, "tail -1 /var/volatile/vpn-auth | grep -qx $(config-json get deviceApiKey)");
 
     // A value that is of no use changes nothing, also at a boot, and the supervisor starts all the same.
     sh(&mut guest, "config-json set balenaRootCA '%%% no base64'");

@@ -8,9 +8,8 @@ use minke_tests::authority::Authority;
 use minke_tests::device::{Device, Way};
 use minke_tests::guest::{FASTEST, try_sh};
 use minke_tests::project;
-use std::io::{BufRead, BufReader};
+use minke_tests::server::Server;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 /// The files of the boot partition and the slot that runs.
 const BEFORE: &str = "sync; echo 3 > /proc/sys/vm/drop_caches; sha256sum $(readlink -f /dev/disk/by-state/active); \
@@ -44,32 +43,9 @@ const HOLD: [u32; 16] = [
 ];
 
 /// TLS in front of a registry.
-struct Front {
-    child: Child,
-    port: u16,
-}
-
-impl Front {
-    fn start(folder: &Path, registry: u16) -> Self {
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(project().join("tests/vm/tls_front.py"))
-            .args(["server.pem", "server.key", &registry.to_string()])
-            .current_dir(folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, port: line.trim().parse().unwrap() }
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn tls_front(folder: &Path, registry: u16) -> Server {
+    let arguments = ["server.pem", "server.key", &registry.to_string()];
+    Server::start(&project().join("tests/vm/tls_front.py"), &arguments, folder)
 }
 
 #[test]
@@ -141,7 +117,7 @@ fn by_tls_with_a_lock(device: &mut Device, release: &Path) {
     let authority = Authority::new(scratch.path(), 0..3650);
     authority.issue("server", "IP:10.0.2.2", 0..3650);
     let plain = device.registry.offer("os", release);
-    let front = Front::start(scratch.path(), device.registry.port());
+    let front = tls_front(scratch.path(), device.registry.port());
     let reference = plain.replace(&device.registry.port().to_string(), &front.port.to_string());
     let octal: String = hold().iter().map(|byte| format!("\\{byte:03o}")).collect();
     device.sh(&format!(

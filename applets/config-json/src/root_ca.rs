@@ -24,7 +24,7 @@ const BUNDLE: &str = "ca-certificates.crt";
 const LIMIT: usize = 4 << 20;
 
 /// The PEM text of a `balenaRootCA`; the error completes a sentence about the key.
-pub(crate) fn decode(value: &str) -> std::result::Result<Vec<u8>, &'static str> {
+fn decode(value: &str) -> std::result::Result<Vec<u8>, &'static str> {
     let pem = minke_wire::base64::decode(value.as_bytes()).ok_or("is not base64")?;
     if minke_http::count_authorities(&pem) == 0 { Err("holds no certificate in PEM") } else { Ok(pem) }
 }

@@ -25,8 +25,6 @@ use std::time::Duration;
 const LIMIT: usize = 8;
 /// How often progress is told, at most.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// How long a pull waits in all for a clock that certificates' dates can be checked with; then the one that is there counts.
-const CLOCK_LIMIT: Duration = Duration::from_secs(300);
 
 /// A pull under way.
 #[derive(Debug)]
@@ -184,9 +182,7 @@ fn access(engine: &Engine, login: &str) -> Result<Access> {
         let document = document.ok_or_else(|| ApiError::bad(format_args!("X-Registry-Auth is malformed")))?;
         access.credentials = Credentials::from_auth(&document);
     }
-    let config = Store::new(Paths::default()).load().config;
-    let own = config.string("balenaRootCA").and_then(|text| base64::decode(text.as_bytes()));
-    access.trust.extra = own.unwrap_or_default();
+    access.trust.extra = Store::new(Paths::default()).load().config.authority();
     Ok(access)
 }
 
@@ -232,7 +228,7 @@ impl Work {
     fn run(&mut self) {
         // Certificates have dates: without a clock that can be trusted, a good one may look bad.
         let is_doubtful = time::is_doubtful() && self.access.needs_clock(&self.reference);
-        let until = minke_sys::clock::ahead(CLOCK_LIMIT);
+        let until = minke_sys::clock::ahead(time::CLOCK_LIMIT);
         let has_gone = is_doubtful && self.wait_for_clock(time::is_sane, until) == Woken::Other;
         let mut pulled = if has_gone { Err(Error::Cancelled) } else { self.pull() };
         if is_doubtful && let Err(Error::Dates(why)) = &pulled {

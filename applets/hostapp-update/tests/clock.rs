@@ -8,11 +8,11 @@
 mod common;
 
 use common::{Device, isolated};
+use minke_tests::server::Server;
 use minke_tests::switch::{self, Marks, Switch};
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 #[test]
@@ -21,30 +21,10 @@ fn entry() {
 }
 
 /// A web server with a certificate for `reg.test`.
-struct Server(Child, u16);
-
-impl Server {
-    fn start(folder: &Path, certificate: &str) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../timesync/tests/server.py");
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(script)
-            .args(["127.0.0.1".to_owned(), format!("{certificate}.pem"), format!("{certificate}.key")])
-            .current_dir(folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self(child, line.trim().parse().unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn serve(folder: &Path, certificate: &str) -> Server {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../timesync/tests/server.py");
+    let (certificate, key) = (format!("{certificate}.pem"), format!("{certificate}.key"));
+    Server::start(&script, &["127.0.0.1", &certificate, &key], folder)
 }
 
 #[test]
@@ -56,7 +36,7 @@ fn a_download_waits_for_the_clock_that_certificates_need() {
         fs::write(device.path("etc/hosts"), "127.0.0.1 reg.test\n").unwrap();
         fs::create_dir_all(device.path("etc/ssl/certs")).unwrap();
         fs::copy(folder.join("ca.pem"), device.path("etc/ssl/certs/ca-certificates.crt")).unwrap();
-        let [good, early] = ["good", "early"].map(|name| Server::start(&folder, name));
+        let [good, early] = ["good", "early"].map(|name| serve(&folder, name));
         let start = |front: &Switch| {
             let mut program = device.program(&format!("-n -i reg.test:{}/os:1", front.port));
             let log = fs::File::create(device.path("tmp/log")).unwrap();
@@ -79,7 +59,7 @@ fn a_download_waits_for_the_clock_that_certificates_need() {
         };
 
         let marks = Marks::none(&device.path(""));
-        let front = Switch::new(good.1);
+        let front = Switch::new(good.port);
         let mut child = start(&front);
         waits("waiting for the time: the clock is not known to be right");
         assert!(front.count() == 0 && child.try_wait().unwrap().is_none());
@@ -88,15 +68,15 @@ fn a_download_waits_for_the_clock_that_certificates_need() {
 
         let marks = Marks::none(&device.path(""));
         marks.make("rtc");
-        let front = Switch::new(early.1);
+        let front = Switch::new(early.port);
         let mut child = start(&front);
         waits("trying again when another clock has confirmed that");
         assert!(front.count() == 1 && child.try_wait().unwrap().is_none());
-        front.lead_to(good.1);
+        front.lead_to(good.port);
         marks.make("synchronized");
         asked(child);
         // Now it is a verdict.
-        start(&Switch::new(early.1)).wait().unwrap();
+        start(&Switch::new(early.port)).wait().unwrap();
         let log = device.read("tmp/log");
         assert!(log.contains("the certificate is valid from") && !log.contains("trying again"), "{log}");
     });

@@ -4,11 +4,10 @@
 //! somebody wants to log in to. So the last good answer is kept for a while. That the cloud says no ends it at once.
 
 use minke_applet::{log, print};
+use minke_cloud::{Cloud, Request};
 use minke_config::{Config, Origin, Store};
-use minke_http::client::Body;
-use minke_http::{Client, Trust, Url};
 use minke_sys::{clock, file, status};
-use minke_wire::{authorized_keys, base64, text};
+use minke_wire::{authorized_keys, text};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -132,26 +131,24 @@ pub fn authorized(store: &Store, root: &Path, name: &str) -> u8 {
 
 /// The cloud's answer. `None`: it has spoken, and there is nobody of this name for it.
 fn ask(config: &Config, root: &Path, name: &str) -> Result<Option<String>, String> {
-    let (Some(endpoint), Some(key)) = (config.string("apiEndpoint"), config.string("deviceApiKey")) else {
+    let (Some(cloud), Some(key)) = (Cloud::of(config, root), config.string("deviceApiKey")) else {
         return Err("the device belongs to no cloud (apiEndpoint, deviceApiKey)".to_owned());
     };
-    let address =
-        format!("{}/auth/v1/public-keys/{}", endpoint.trim_end_matches('/'), minke_http::escape(name));
-    let url = Url::parse(&address).map_err(|error| format!("apiEndpoint: {error}"))?;
-    let own = config.string("balenaRootCA").and_then(|text| base64::decode(text.as_bytes()));
-    let bundle = root.join(minke_http::BUNDLE.trim_start_matches('/'));
-    let answer = Client::web(&url)
-        .with_trust(Trust { bundle, extra: own.unwrap_or_default() })
-        .with_names_of(root.join("etc"))
-        .with_timeout(Some(LIMIT))
-        .with_deadline(LIMIT)
-        .with_limit(ANSWER)
-        .request("GET", url.target, &[("Authorization", &format!("Bearer {key}"))], Body::None)
-        .map_err(|error| error.to_string())?;
-    match answer.status {
-        200 => Ok(Some(good_lines(&String::from_utf8_lossy(&answer.body))).filter(|keys| !keys.is_empty())),
-        401 | 403 | 404 => Ok(None),
-        status => Err(format!("{address} answered with status {status}")),
+    let path = format!("auth/v1/public-keys/{}", minke_http::escape(name));
+    let request = Request {
+        method: "GET",
+        path: &path,
+        key,
+        agent: "",
+        document: None,
+        silence: LIMIT,
+        deadline: LIMIT,
+        limit: ANSWER,
+    };
+    match cloud.ask(&request) {
+        Ok(body) => Ok(Some(good_lines(&String::from_utf8_lossy(&body))).filter(|keys| !keys.is_empty())),
+        Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -291,7 +291,7 @@ fn the_cloud_s_keys_are_asked_for_kept_and_forgotten() {
     let good = format!("{one}{two}");
     assert_eq!(ask(), (0, good.clone(), String::new()));
     let (status, text, log) = ask();
-    assert!((status, &text) == (0, &good) && log.contains("status 503; using the keys"), "{log}");
+    assert!((status, &text) == (0, &good) && log.contains("status 503: later; using the keys"), "{log}");
     // It has spoken: no keys. They are not in the cache any more either.
     assert_eq!((ask().0, ask().0), (1, 1));
     assert_eq!(ask().1, one);

@@ -1,6 +1,7 @@
 //! The service loop: the API, signals and the watchdog. What talks to the engine is in its own threads.
 
 use crate::api::{self, Context};
+use crate::cloud;
 use crate::queue::Queue;
 use crate::settings::{PORT, Settings};
 use crate::state::State;
@@ -96,6 +97,11 @@ fn listen(server: &mut Server, settings: &Settings) -> Result<SocketAddr, minke_
 
 fn start_threads(settings: Box<Settings>, state: State, shared: &Shared) -> Result<(), Error> {
     let (queue, engine) = (Queue::default(), Engine::unix(&settings.engine));
+    if settings.unregistered {
+        let (store, shared) = (settings.store.clone(), shared.clone());
+        let device_type = settings.device.device_type.clone();
+        thread::spawn("cloud", Box::new(move || cloud::register(&store, &device_type, &shared)))?;
+    }
     let worker = Worker::new(engine.clone(), settings, state, shared.clone());
     let messages = queue.clone();
     thread::spawn("worker", Box::new(move || worker.run(&messages)))?;

@@ -1,13 +1,14 @@
 //! The supervisor: keeps the device's services as the target says, and answers the local API.
 //!
 //! `target` reads and checks what should run, `compose` turns a service into what the engine is asked for,
-//! `plan` decides the next steps, all three pure; `worker` reads the engine and does the steps; `daemon` is the
-//! service loop with the API.
+//! `plan` decides the next steps, all three pure; `worker` reads the engine and does the steps; `cloud` registers the
+//! device; `daemon` is the service loop with the API.
 
 #![forbid(unsafe_code)]
 
 mod api;
 mod apply;
+mod cloud;
 mod commands;
 mod compose;
 mod crashes;

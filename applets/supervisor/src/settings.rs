@@ -42,6 +42,10 @@ pub struct Settings {
     pub device: Device,
     /// The device's name, as far as `config.json` tells.
     pub device_name: String,
+    /// `config.json`, for who changes it.
+    pub store: Store,
+    /// Whether the device belongs to a cloud that does not know it yet.
+    pub unregistered: bool,
     /// What is wrong with `config.json`, for the log.
     pub problem: Option<String>,
 }
@@ -86,7 +90,9 @@ impl Settings {
             device_name: config.text("initialDeviceName").unwrap_or_else(|| device.host_name.clone()),
             engine: engine.into(),
             device,
+            unregistered: crate::cloud::is_unregistered(config),
             problem,
+            store,
         }))
     }
 

@@ -16,6 +16,8 @@ pub struct View {
     pub release: Option<String>,
     /// What keeps the target from being reached, for people.
     pub problems: Vec<String>,
+    /// Why the cloud does not know the device yet, for people.
+    pub registration: Option<String>,
     /// When the present apply began, since boot; `None` while none runs.
     pub apply_since: Option<Duration>,
     /// The service that a step is changing now, with its status in the meantime (spec supervisor §4.8.2).

@@ -147,6 +147,14 @@ impl Config {
         self.string("apiEndpoint").is_some()
     }
 
+    /// The certificates in PEM of `balenaRootCA`; empty where it is absent or not base64, of which the cloud's certificate
+    /// will then say that its issuer is missing (spec os §4.7).
+    pub fn authority(&self) -> Vec<u8> {
+        self.string("balenaRootCA")
+            .and_then(|text| minke_wire::base64::decode(text.as_bytes()))
+            .unwrap_or_default()
+    }
+
     /// Sets the value at a dotted path; objects on the way are made, and what stands there and is no object is
     /// replaced.
     pub fn set(&mut self, path: &str, value: Value) {

@@ -17,6 +17,9 @@ use std::time::Duration;
 pub const FOLDER: &str = "/run/systemd/timesync";
 /// The clock was compared with another one outside, and is right.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+/// How long what checks certificates waits for a clock that can be trusted, before it tries all the same: in a network
+/// without the time the certificates themselves decide.
+pub const CLOCK_LIMIT: Duration = Duration::from_secs(300);
 /// The real-time clock had a plausible time.
 const RTC: &str = "/run/systemd/timesync/rtc";
 
@@ -56,6 +59,16 @@ pub fn is_sane() -> bool {
 /// Waits until [`is_sane`], at most for `limit`, and says whether it is. It sleeps meanwhile.
 pub fn wait_until_sane(limit: Duration) -> bool {
     wait(is_sane, limit, None) == Woken::Holds
+}
+
+/// Waits between two tries of what checks certificates: for `span`, or until the clock is synchronised if it was not. A
+/// certificate that seemed to have expired may not when the clock is right.
+pub fn pause(span: Duration) {
+    if is_synchronized() {
+        clock::sleep(span);
+    } else {
+        wait(is_synchronized, span, None);
+    }
 }
 
 /// What has ended a wait.

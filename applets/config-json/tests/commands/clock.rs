@@ -1,7 +1,8 @@
 //! `os-config` while nothing has confirmed the device's clock.
 
-use crate::os_config::{Cloud, device};
+use crate::os_config::device;
 use crate::{Device, outcome, program};
+use minke_tests::cloud::Cloud;
 use minke_tests::switch::{self, Marks, Switch, with_empty_run};
 use minke_wire::json::json;
 use std::process::{Child, Stdio};
@@ -13,7 +14,7 @@ fn lab(name: &str) -> (Device, Cloud, Cloud) {
     let root = &device.0.0;
     switch::certificates(&root.join("authority"), "cloud.test");
     std::fs::copy(root.join("authority/ca.pem"), root.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
-    let [good, early] = ["good", "early"].map(|name| Cloud::with(&device, 0, name));
+    let [good, early] = ["good", "early"].map(|name| Cloud::start(&device.0.0.join("authority"), name, 0));
     (device, good, early)
 }
 
@@ -39,12 +40,12 @@ fn a_join_waits_for_the_clock_when_a_certificate_s_dates_are_wrong() {
             )
         };
         let marks = Marks::none("/".as_ref());
-        let front = Switch::new(early.port);
+        let front = Switch::new(early.port());
         let mut child = join(&front);
         front.wait_for(1);
         std::thread::sleep(Duration::from_secs(2));
         assert!(front.count() == 1 && child.try_wait().unwrap().is_none());
-        front.lead_to(good.port);
+        front.lead_to(good.port());
         marks.make("synchronized");
         let (status, text, log) = outcome(child.wait_with_output().unwrap());
         assert!(status == 0 && text.contains("Service configuration retrieved\n"), "{text}{log}");
@@ -58,7 +59,7 @@ fn a_join_waits_for_the_clock_when_a_certificate_s_dates_are_wrong() {
             if round == 1 {
                 std::fs::remove_dir_all("/run/systemd").unwrap();
             }
-            let (status, _, log) = outcome(join(&Switch::new(early.port)).wait_with_output().unwrap());
+            let (status, _, log) = outcome(join(&Switch::new(early.port())).wait_with_output().unwrap());
             assert!(status == 1 && log.lines().count() == 1 && !log.contains("trying again"), "{log}");
         }
     });
@@ -70,7 +71,7 @@ fn a_join_waits_for_the_clock_when_a_certificate_s_dates_are_wrong() {
 fn an_update_tries_again_as_soon_as_the_clock_is_right() {
     with_empty_run("clock::an_update_tries_again_as_soon_as_the_clock_is_right", || {
         let (device, good, early) = lab("wakes");
-        let front = Switch::new(early.port);
+        let front = Switch::new(early.port());
         device.managed(&endpoint(&front), "");
         let _ = Marks::none("/".as_ref());
         let mut child = start(&device, &["update"]);
@@ -92,7 +93,7 @@ fn an_update_tries_again_as_soon_as_the_clock_is_right() {
         }
         assert!(woken);
         assert!(child.try_wait().unwrap().is_none(), "an update gives nothing up");
-        front.lead_to(good.port);
+        front.lead_to(good.port());
         let (status, text, _) = outcome(child.wait_with_output().unwrap());
         assert!(status == 0 && text.contains("Service configuration retrieved\n"), "{text}");
     });

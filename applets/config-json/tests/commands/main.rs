@@ -8,6 +8,7 @@ mod dispatch;
 mod os_config;
 mod root_ca;
 
+use minke_tests::inside;
 use minke_tests::program::{self, Root, command as program, outcome};
 use std::io::Write;
 use std::path::Path;
@@ -228,15 +229,10 @@ fn fatrw_writes_reads_and_copies() {
 
 #[test]
 fn the_kernel_gets_the_name_and_the_file_behind_the_bind_mount_too() {
-    const NAME: &str = "the_kernel_gets_the_name_and_the_file_behind_the_bind_mount_too";
-    if std::env::var_os("MINKE_TEST_INSIDE").is_none() {
-        let status = Command::new("unshare")
-            .args(["--mount", "--uts", "--propagation", "private"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
-            .env("MINKE_TEST_INSIDE", "1")
-            .status();
-        assert!(status.unwrap().success());
+    if !inside(
+        &["--mount", "--uts", "--propagation", "private"],
+        "the_kernel_gets_the_name_and_the_file_behind_the_bind_mount_too",
+    ) {
         return;
     }
     let run =

@@ -3,10 +3,12 @@
 use crate::{Device, UUID, outcome, program};
 use minke_control::{Event, Limits, Server, init};
 use minke_tests::authority::Authority;
+use minke_tests::cloud::Cloud;
+use minke_tests::inside;
 use minke_wire::json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,42 +16,13 @@ const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../image/files/os-c
 const CONFIG: &str = "etc/openvpn/openvpn.conf";
 const CA: &str = "etc/openvpn/ca.crt";
 
-pub(crate) struct Cloud {
-    child: Child,
-    pub(crate) port: u16,
+/// The cloud that this device's authority vouches for.
+fn start(device: &Device, port: u16) -> Cloud {
+    Cloud::start(&device.0.0.join("authority"), "server", port)
 }
 
-impl Cloud {
-    fn start(device: &Device, port: u16) -> Self {
-        Self::with(device, port, "server")
-    }
-
-    /// With a certificate and key of this name in the folder `authority`.
-    pub(crate) fn with(device: &Device, port: u16, certificate: &str) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands/cloud.py");
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(script)
-            .args([format!("{certificate}.pem"), format!("{certificate}.key"), port.to_string()])
-            .current_dir(device.0.0.join("authority"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, port: line.trim().parse().unwrap() }
-    }
-
-    fn endpoint(&self, part: &str) -> String {
-        format!("https://cloud.test:{}{part}", self.port)
-    }
-}
-
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn address(cloud: &Cloud, part: &str) -> String {
+    format!("https://cloud.test:{}{part}", cloud.port())
 }
 
 /// A device whose system knows the cloud's authority.
@@ -99,11 +72,11 @@ fn skipped(units: &[&str]) -> String {
 #[test]
 fn an_update_writes_what_differs_and_only_that() {
     let device = device("update");
-    let cloud = Cloud::start(&device, 0);
-    device.managed(&cloud.endpoint("/"), "");
+    let cloud = start(&device, 0);
+    device.managed(&address(&cloud, "/"), "");
     let fetched = format!(
         "Fetching service configuration from {}...\nService configuration retrieved\n",
-        cloud.endpoint("/os/v1/config")
+        address(&cloud, "/os/v1/config")
     );
     let (status, text, log) = device.os_config(&["update"]);
     let around = skipped(&["balena-supervisor"]);
@@ -120,7 +93,7 @@ fn an_update_writes_what_differs_and_only_that() {
     assert_eq!(device.read(CA).unwrap(), "authority\n");
     assert_eq!(device.os_config(&["update"]), same);
     // The key is made where there is none.
-    device.put(format!(r#"{{"apiEndpoint":"{}"}}"#, cloud.endpoint("")));
+    device.put(format!(r#"{{"apiEndpoint":"{}"}}"#, address(&cloud, "")));
     assert_eq!(device.os_config(&["update"]).0, 0);
     assert_eq!(device.read(CONFIG).unwrap(), format!("config of {}\n", device.get("deviceApiKey")));
 }
@@ -128,30 +101,30 @@ fn an_update_writes_what_differs_and_only_that() {
 #[test]
 fn answers_that_are_no_configuration_change_nothing() {
     let device = device("answers");
-    let cloud = Cloud::start(&device, 0);
+    let cloud = start(&device, 0);
     for (part, problem) in [
         ("/unauthorized", "/os/v1/config answered with status 401"),
         ("/failing", "/os/v1/config answered with status 500"),
         ("/garbage", "the cloud's answer is not JSON: "),
         ("/schema", "the cloud's answer has schema_version 2.0.0, and only 1.0.0 is known"),
     ] {
-        device.managed(&cloud.endpoint(part), "");
+        device.managed(&address(&cloud, part), "");
         let before = device.state();
         let (status, _, log) = device.os_config(&["update"]);
         assert!(status == 1 && log.lines().count() == 1 && log.contains(problem), "{part}: {log}");
-        let fleet = json!({ "apiEndpoint": cloud.endpoint(part), "deviceType": "pi" }).to_string();
+        let fleet = json!({ "apiEndpoint": address(&cloud, part), "deviceType": "pi" }).to_string();
         let (status, _, log) = device.os_config(&["join", &fleet]);
         assert!(status == 1 && log.contains(problem), "{part}: {log}");
         assert_eq!(device.state(), before);
     }
     // A transport that fails is tried again by an update, and ends a join.
     for (endpoint, problem) in [
-        (cloud.endpoint("/large"), "the answer is larger than 1048576 bytes"),
+        (address(&cloud, "/large"), "the answer is larger than 1048576 bytes"),
         ("https://cloud.test:1".to_owned(), "connect to 127.0.0.1:1: Connection refused (os error 111)"),
-        (format!("https://127.0.0.1:{}", cloud.port), "127.0.0.1: the certificate is for another name"),
+        (format!("https://127.0.0.1:{}", cloud.port()), "127.0.0.1: the certificate is for another name"),
         ("https://none.test".to_owned(), "none.test: no DNS server answers; is there a network?"),
     ] {
-        device.managed(&cloud.endpoint(""), "");
+        device.managed(&address(&cloud, ""), "");
         let before = device.state();
         let (status, _, log) = device.os_config(&["join", &json!({ "apiEndpoint": endpoint }).to_string()]);
         assert!(status == 1 && log.contains(problem), "{endpoint}: {log}");
@@ -164,10 +137,10 @@ fn answers_that_are_no_configuration_change_nothing() {
 #[test]
 fn a_cloud_that_accepts_and_never_answers_holds_nobody() {
     let device = device("silent");
-    let cloud = Cloud::start(&device, 0);
+    let cloud = start(&device, 0);
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let deaf = format!("https://cloud.test:{}", mute.local_addr().unwrap().port());
-    device.managed(&cloud.endpoint("/never"), "");
+    device.managed(&address(&cloud, "/never"), "");
     let before = device.state();
     let root = device.0.0.to_str().unwrap();
     let start = |words: &[&str]| {
@@ -176,8 +149,8 @@ fn a_cloud_that_accepts_and_never_answers_holds_nobody() {
     };
     let join = |endpoint: &str| start(&["join", &json!({ "apiEndpoint": endpoint }).to_string()]);
     let began = Instant::now();
-    let (first, second, mut update) = (join(&deaf), join(&cloud.endpoint("/never")), start(&["update"]));
-    for (child, silent) in [(first, &deaf), (second, &cloud.endpoint("/never"))] {
+    let (first, second, mut update) = (join(&deaf), join(&address(&cloud, "/never")), start(&["update"]));
+    for (child, silent) in [(first, &deaf), (second, &address(&cloud, "/never"))] {
         let (status, text, log) = outcome(child.wait_with_output().unwrap());
         assert_eq!((status, log.lines().count()), (1, 1), "{log}");
         assert!(log.ends_with(&format!("{silent}/os/v1/config: no answer in time\n")), "{log}");
@@ -259,7 +232,7 @@ fn an_update_waits_for_its_cloud() {
     let (mut said, mut log) = (BufReader::new(update.stderr.take().unwrap()), String::new());
     said.read_line(&mut log).unwrap();
     std::thread::sleep(Duration::from_millis(2500));
-    let _cloud = Cloud::start(&device, port);
+    let _cloud = start(&device, port);
     let (status, text, _) = outcome(update.wait_with_output().unwrap());
     said.read_to_string(&mut log).unwrap();
     assert_eq!(status, 0);
@@ -274,11 +247,11 @@ fn an_update_waits_for_its_cloud() {
 #[test]
 fn joining_and_leaving_with_the_clouds_own_authority() {
     let device = device("join");
-    let cloud = Cloud::start(&device, 0);
+    let cloud = start(&device, 0);
     std::fs::remove_file(device.0.0.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
     device.managed("https://old.test", r#","mine":{"x":1},"registered_at":5,"applicationId":3"#);
     let fleet = |more: Value| {
-        let mut fleet = json!({ "apiEndpoint": cloud.endpoint(""), "deviceType": "pi", "applicationId": 7 });
+        let mut fleet = json!({ "apiEndpoint": address(&cloud, ""), "deviceType": "pi", "applicationId": 7 });
         for (key, value) in more.as_object().unwrap().iter() {
             fleet.as_object_mut().unwrap().insert(key.clone(), value.clone());
         }
@@ -302,7 +275,7 @@ fn joining_and_leaving_with_the_clouds_own_authority() {
     let key = device.get("deviceApiKey");
     assert_eq!(key.len(), 32);
     assert_eq!(device.read(CONFIG).unwrap(), format!("config of {key}\n"));
-    let host = format!("cloud.test:{}", cloud.port);
+    let host = format!("cloud.test:{}", cloud.port());
     let keys = minke_wire::json::parse_str(&device.get("deviceApiKeys")).unwrap();
     let mut expected = json!({ "old.test": "k1" });
     expected.as_object_mut().unwrap().insert(host, key.as_str().into());
@@ -354,15 +327,10 @@ fn note_requests(noted: Arc<Mutex<Vec<String>>>) {
 
 #[test]
 fn services_are_down_while_their_files_change() {
-    const NAME: &str = "os_config::services_are_down_while_their_files_change";
-    if std::env::var_os("MINKE_TEST_INSIDE").is_none() {
-        let status = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
-            .env("MINKE_TEST_INSIDE", "1")
-            .status();
-        assert!(status.unwrap().success());
+    if !inside(
+        &["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"],
+        "os_config::services_are_down_while_their_files_change",
+    ) {
         return;
     }
     assert!(
@@ -376,8 +344,8 @@ fn services_are_down_while_their_files_change() {
     note_requests(noted.clone());
     let taken = || std::mem::take(&mut *noted.lock().unwrap());
     let device = device("order");
-    let cloud = Cloud::start(&device, 0);
-    device.managed(&cloud.endpoint(""), "");
+    let cloud = start(&device, 0);
+    device.managed(&address(&cloud, ""), "");
     let (status, text, log) = device.os_config(&["update"]);
     assert_eq!((status, log.as_str()), (0, ""));
     let jobs = [
@@ -405,7 +373,7 @@ fn services_are_down_while_their_files_change() {
     device.os_config(&["update"]);
     assert_eq!(taken(), [""; 0]);
     // What cannot be written leaves the services running.
-    device.managed(&cloud.endpoint("/changed"), "");
+    device.managed(&address(&cloud, "/changed"), "");
     std::fs::remove_file(device.0.0.join(CA)).unwrap();
     std::fs::create_dir(device.0.0.join(CA)).unwrap();
     let (status, _, log) = device.os_config(&["update"]);
@@ -427,11 +395,11 @@ fn services_are_down_while_their_files_change() {
 #[test]
 fn a_join_that_was_cut_off_is_completed_by_the_next_update() {
     let device = device("cut");
-    let cloud = Cloud::start(&device, 0);
-    device.managed(&cloud.endpoint("/old"), "");
+    let cloud = start(&device, 0);
+    device.managed(&address(&cloud, "/old"), "");
     assert_eq!(device.os_config(&["update"]).0, 0);
     let old = device.state();
-    let fleet = json!({ "apiEndpoint": cloud.endpoint("/new"), "deviceType": "pi" }).to_string();
+    let fleet = json!({ "apiEndpoint": address(&cloud, "/new"), "deviceType": "pi" }).to_string();
     assert_eq!(device.os_config(&["join", &fleet]).0, 0);
     let new = device.state();
     assert!(old.iter().zip(&new).filter(|(old, new)| old != new).count() >= 2);

@@ -2,6 +2,7 @@
 
 use crate::{Device, outcome, program};
 use minke_tests::authority::Authority;
+use minke_tests::{OWN_MOUNTS, inside};
 use std::process::Command;
 
 fn sh(script: &str) -> String {
@@ -12,15 +13,7 @@ fn sh(script: &str) -> String {
 
 #[test]
 fn the_owners_authority_comes_changes_and_goes() {
-    const NAME: &str = "root_ca::the_owners_authority_comes_changes_and_goes";
-    if std::env::var_os("MINKE_TEST_INSIDE").is_none() {
-        let status = Command::new("unshare")
-            .args(["--mount", "--propagation", "private"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
-            .env("MINKE_TEST_INSIDE", "1")
-            .status();
-        assert!(status.unwrap().success());
+    if !inside(OWN_MOUNTS, "root_ca::the_owners_authority_comes_changes_and_goes") {
         return;
     }
     let device = Device::new("root-ca");

@@ -11,19 +11,14 @@ use crate::boot_files;
 use minke_boot::Chain;
 use minke_config::{DeviceType, Paths, Store, os_release};
 use minke_control::time::{self, Woken};
-use minke_http::{BUNDLE, Trust};
 use minke_oci::hostapp::{self, Installed, PublicKey, Release, Source, Step, Task, Watch, read_keys};
 use minke_oci::registry::{Access, Credentials};
 use minke_oci::{Error, Platform, Reference};
 use minke_sys::clock;
-use minke_wire::base64;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long downloads wait in all for a clock that certificates' dates can be checked with; then the one that is there
-/// counts.
-const CLOCK_LIMIT: Duration = Duration::from_secs(300);
 /// Where the public keys of releases lie: the image's, the owner's.
 const KEYS: [&str; 2] = ["usr/share/minke/release-keys", "mnt/boot/release-keys"];
 /// Where `docker login` leaves what it was told.
@@ -53,7 +48,7 @@ impl Update<'_> {
             writing: None,
             checked: false,
             came: false,
-            patience: clock::ahead(CLOCK_LIMIT),
+            patience: clock::ahead(time::CLOCK_LIMIT),
             progress,
         };
         let installed = match self.args.value("file") {
@@ -144,13 +139,9 @@ impl Run<'_, '_> {
         let root = &self.update.root;
         let registry = reference.registry.as_deref().unwrap_or("docker.io");
         let config = Store::new(Paths::below(root)).load().config;
-        let own = config.string("balenaRootCA").and_then(|text| base64::decode(text.as_bytes()));
         let mut access = Access {
             credentials: Credentials::from_file(&root.join(LOGIN), registry),
-            trust: Trust {
-                bundle: root.join(BUNDLE.trim_start_matches('/')),
-                extra: own.unwrap_or_default(),
-            },
+            trust: minke_cloud::trust(&config, root),
             names: root.join("etc"),
             ..Access::default()
         };

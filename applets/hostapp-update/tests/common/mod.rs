@@ -10,7 +10,6 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const INSIDE: &str = "MINKE_TEST_INSIDE";
 const ARGUMENTS: &str = "MINKE_TEST_ARGUMENTS";
 
 /// The device type of every release, and the version that runs.
@@ -21,19 +20,9 @@ pub const OLD: &str = "01d000000000000000000000000000000000000000000000000000000
 
 /// Runs `body` in a mount namespace of its own: the test starts itself again there.
 pub fn isolated(name: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
+    if minke_tests::inside(minke_tests::OWN_MOUNTS, name) {
+        body();
     }
-    let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 /// When this process was started as the program, runs it and ends.

@@ -145,7 +145,7 @@ fn the_exchange_may_name_another_server() {
     assert_eq!(granted.port, chronyd.ntp);
     drop(chronyd);
     let server = lab.misbehaving("noname");
-    let error = exchange(&asking(&lab, server.1)).unwrap_err().text;
+    let error = exchange(&asking(&lab, server.port)).unwrap_err().text;
     assert_eq!(&*error, "NTS key exchange with localhost: a..b: is no host name");
 }
 
@@ -228,7 +228,7 @@ fn exchanges_end_whatever_the_server_does() {
     let error = |mode: &str, patience: u64| {
         let server = lab.misbehaving(mode);
         let patience = Duration::from_millis(patience);
-        let error = exchange(&Asking { patience, ..asking(&lab, server.1) }).unwrap_err().text;
+        let error = exchange(&Asking { patience, ..asking(&lab, server.port) }).unwrap_err().text;
         error.strip_prefix("NTS key exchange with localhost: ").unwrap().to_owned()
     };
     for (mode, text) in [
@@ -252,9 +252,9 @@ fn exchanges_end_whatever_the_server_does() {
     }
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     let server = lab.misbehaving("optional");
-    let granted: Box<Granted> = exchange(&asking(&lab, server.1)).unwrap();
+    let granted: Box<Granted> = exchange(&asking(&lab, server.port)).unwrap();
     assert_eq!(granted.session.cookies.len(), 8);
-    let port = server.1;
+    let port = server.port;
     drop(server);
     let error = exchange(&asking(&lab, port)).unwrap_err().text;
     assert!(error.contains("Connection refused"), "{error}");

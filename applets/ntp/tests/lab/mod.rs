@@ -3,7 +3,7 @@
 
 use minke_tests::authority::Authority;
 use minke_tests::free_port;
-use std::io::{BufRead, BufReader};
+use minke_tests::server::Server;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -50,34 +50,15 @@ impl Lab {
     }
 
     /// A server of key exchanges that misbehaves as `mode` says.
-    pub fn misbehaving(&self, mode: &str) -> Misbehaving {
+    pub fn misbehaving(&self, mode: &str) -> Server {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/ke.py");
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(script)
-            .arg(mode)
-            .current_dir(&self.folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Misbehaving(child, line.trim().parse().unwrap())
+        Server::start(&script, &[mode], &self.folder)
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-pub struct Misbehaving(Child, pub u16);
-
-impl Drop for Misbehaving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -26,8 +26,10 @@ pub fn state_status(view: &View, access: Access) -> Value {
         set(&mut answer, "release", release.into());
     }
     // Not in the reference: why the target is not reached. Clients skip what they do not know.
-    if access == Access::All && !view.problems.is_empty() {
-        set(&mut answer, "problems", json!(view.problems));
+    let mut problems = view.problems.clone();
+    problems.extend(view.registration.clone());
+    if access == Access::All && !problems.is_empty() {
+        set(&mut answer, "problems", json!(problems));
     }
     answer
 }

@@ -2,10 +2,10 @@
 
 use minke_tests::authority::Authority;
 use minke_tests::program;
-use std::io::{BufRead, BufReader};
+use minke_tests::server::Server;
 use std::ops::Range;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub const DAY: i64 = 86_400;
@@ -19,7 +19,7 @@ pub fn now() -> i64 {
 pub struct Lab {
     pub root: program::Root,
     authority: Authority,
-    servers: Vec<Child>,
+    servers: Vec<Server>,
 }
 
 impl Lab {
@@ -51,19 +51,10 @@ impl Lab {
 
     pub fn serve(&mut self, arguments: &[&str]) -> u16 {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server.py");
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(script)
-            .arg("127.0.0.1")
-            .args(arguments)
-            .current_dir(&self.root.0)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        self.servers.push(child);
-        line.trim().parse().unwrap()
+        let server = Server::start(&script, &[&["127.0.0.1"], arguments].concat(), &self.root.0);
+        let port = server.port;
+        self.servers.push(server);
+        port
     }
 
     pub fn config(&self, uri: &str, more: &str) {
@@ -75,14 +66,5 @@ impl Lab {
         self.config(uri, more);
         let (status, output, log) = self.root.run("timesync", &["https", "--once", "--no-clock"]);
         (status == 0, log + &output)
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for child in &mut self.servers {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
