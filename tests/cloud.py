@@ -1,11 +1,17 @@
 # Plays the cloud for the tests: `os/v1/config`, and registration as far as a supervisor needs it (spec supervisor §2.2).
 # Arguments: certificate, key, port. It prints its port, and writes every request as a line of JSON into `requests`. What
-# stands in the URL before the path decides how it behaves.
-import http.server, json, re, ssl, sys, threading, time, urllib.parse
+# stands in the URL before the path decides how it behaves. Files `openvpn.conf` and `openvpn.ca` in its folder are what it
+# delivers.
+import http.server, json, pathlib, re, ssl, sys, threading, time, urllib.parse
 
 FLEET = "fleet"  # The key with which devices are made.
 devices = {}  # By uuid: number and key.
 lock = threading.Lock()
+
+
+def delivered(name, usual):
+    file = pathlib.Path(name)
+    return file.read_text() if file.exists() else usual
 
 
 class Cloud(http.server.BaseHTTPRequestHandler):
@@ -42,8 +48,11 @@ class Cloud(http.server.BaseHTTPRequestHandler):
         if part == "/never":
             time.sleep(60)
         version = "2.0.0" if part == "/schema" else "1.0.0"
-        services = {"openvpn": {"config": f"config of {self.key()}{part}\n", "ca": "authority\n"}}
-        document = {"services": services, "schema_version": version}
+        openvpn = {
+            "config": delivered("openvpn.conf", f"config of {self.key()}{part}\n"),
+            "ca": delivered("openvpn.ca", "authority\n"),
+        }
+        document = {"services": {"openvpn": openvpn}, "schema_version": version}
         if part == "/garbage":
             document = b"<html>"
         if part == "/large":

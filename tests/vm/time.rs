@@ -5,27 +5,28 @@ use crate::guest::{FASTEST, booted, direct, first_line, number, power_off, sh, s
 use minke_image::arch::Arch;
 use minke_image::guest::{Guest, Settings};
 use minke_tests::authority::Authority;
-use minke_tests::project;
 use minke_tests::relay::{Path as NetPath, Relay, Warp};
-use std::io::{BufRead, BufReader};
+use minke_tests::server::Server;
+use minke_tests::{Daemon, project};
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// A folder with an authority, and servers of its own.
 struct Servers {
     authority: Authority,
     folder: PathBuf,
-    children: Vec<Child>,
+    web: Vec<Server>,
+    time: Vec<Daemon>,
 }
 
 impl Servers {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("minke-time-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        Self { authority: Authority::new(&folder, 0..36_500), folder, children: Vec::new() }
+        Self { authority: Authority::new(&folder, 0..36_500), folder, web: Vec::new(), time: Vec::new() }
     }
 
     fn sh(&self, script: &str) -> String {
@@ -36,7 +37,7 @@ impl Servers {
 
     /// A server whose certificate is valid between these days, counted from now; its URL.
     fn tls(&mut self, days: Range<i64>) -> String {
-        let name = format!("s{}", self.children.len());
+        let name = format!("s{}", self.web.len());
         self.authority.issue(&name, "IP:10.0.2.2", days);
         format!("https://10.0.2.2:{}", self.serve(&[&format!("{name}.pem"), &format!("{name}.key")]))
     }
@@ -50,14 +51,9 @@ impl Servers {
             self.folder.join("chronyd.pid").display()
         );
         std::fs::write(self.folder.join("chrony.conf"), settings).unwrap();
-        let child = Command::new("chronyd")
-            .args(["-x", "-d", "-u", "root", "-f", "chrony.conf"])
-            .current_dir(&self.folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.children.push(child);
+        let mut chronyd = Command::new("chronyd");
+        chronyd.args(["-x", "-d", "-u", "root", "-f", "chrony.conf"]).current_dir(&self.folder);
+        self.time.push(Daemon::start(chronyd.stdout(Stdio::null()).stderr(Stdio::null())));
         port
     }
 
@@ -66,19 +62,11 @@ impl Servers {
     }
 
     fn serve(&mut self, arguments: &[&str]) -> u16 {
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(project().join("applets/timesync/tests/server.py"))
-            .arg("127.0.0.1")
-            .args(arguments)
-            .current_dir(&self.folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        self.children.push(child);
-        line.trim().parse().unwrap()
+        let script = project().join("applets/timesync/tests/server.py");
+        let server = Server::start(&script, &[&["127.0.0.1"], arguments].concat(), &self.folder);
+        let port = server.port;
+        self.web.push(server);
+        port
     }
 
     /// A `config.json` with this connectivity URI.
@@ -91,10 +79,6 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -1,7 +1,7 @@
 //! What the clock is by: `timesync status` and `timesync wait`.
 
 use crate::places::{Places, now, shown};
-use minke_applet::{Args, outln, print};
+use minke_applet::{Args, errln, outln, print};
 use minke_control::time;
 use minke_wire::json::json;
 use std::time::Duration;
@@ -47,5 +47,9 @@ pub fn run(places: &Places, args: &Args) -> u8 {
 
 /// Waits until the clock can be trusted.
 pub fn wait(limit: Duration) -> u8 {
-    u8::from(!time::wait_until_sane(limit))
+    let sane = time::wait_until_sane(limit);
+    if !sane {
+        errln!("the clock is not known to be right after {} s; see 'timesync status'", limit.as_secs());
+    }
+    u8::from(!sane)
 }
