@@ -18,8 +18,9 @@ use minke_sys::clock;
 use registration::Step;
 use std::time::Duration;
 
-/// The usual pause between attempts, in milliseconds (`bootstrapRetryDelay`).
+/// The usual pause between attempts, and the shortest, in milliseconds (`bootstrapRetryDelay`).
 const RETRY_DELAY: u64 = 30_000;
+const SHORTEST_DELAY: u64 = 1_000;
 
 /// Whether the device belongs to a cloud that does not know it yet.
 pub fn is_unregistered(config: &Config) -> bool {
@@ -44,9 +45,8 @@ pub fn register(store: &Store, device_type: &str, shared: &Shared) {
             Ok(id) => log::info(format_args!("Device is registered with the cloud, as {id}")),
             Err(error) => {
                 say(shared, &error.to_string());
-                time::pause(Duration::from_millis(
-                    config.number("bootstrapRetryDelay").unwrap_or(RETRY_DELAY),
-                ));
+                let delay = config.number("bootstrapRetryDelay").unwrap_or(RETRY_DELAY);
+                time::pause(Duration::from_millis(delay.max(SHORTEST_DELAY)));
             }
         }
     }
@@ -60,15 +60,15 @@ fn wait_for_clock(shared: &Shared) {
     if !time::wait_until_sane(time::CLOCK_LIMIT) {
         log::warn(format_args!("the clock is not known to be right: the cloud's certificate may be refused"));
     }
+    shared.get().registration = None;
 }
 
 /// Shows why the device is not registered, and logs it once.
 fn say(shared: &Shared, why: &str) {
     let line = format!("registration with the cloud: {why}");
-    let mut view = shared.get();
-    if view.registration.as_ref() != Some(&line) {
+    let told = shared.get().registration.replace(line.clone());
+    if told.as_ref() != Some(&line) {
         log::warn(format_args!("{line}"));
-        view.registration = Some(line);
     }
 }
 
