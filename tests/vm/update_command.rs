@@ -129,7 +129,8 @@ fn by_tls_with_a_lock(device: &mut Device, release: &Path) {
     assert!(status == 1 && said.contains("the certificate's issuer is unknown; see balenaRootCA"), "{said}");
     device.sh(&format!("config-json set balenaRootCA {}", authority.base64()));
     let looked = device.sh(&format!(
-        "least=$(stat -f -c %f /mnt/data); first=$least; hostapp-update -i {reference} -r </dev/null >/run/said 2>&1 & pid=$!; \
+        ": > /run/said; least=$(stat -f -c %f /mnt/data); first=$least; \
+         hostapp-update -i {reference} -r </dev/null >>/run/said 2>&1 & pid=$!; \
          while [ -e /proc/$pid/exe ] && ! grep -q 'busy waiting' /run/said; do \
            free=$(stat -f -c %f /mnt/data); [ $free -ge $least ] || least=$free; sleep 1; done; \
          peak=$(awk '/^VmHWM:/ {{ print $2 }}' /proc/$pid/status); \
