@@ -120,10 +120,11 @@ fn by_tls_with_a_lock(device: &mut Device, release: &Path) {
     let front = tls_front(scratch.path(), device.registry.port());
     let reference = plain.replace(&device.registry.port().to_string(), &front.port.to_string());
     let octal: String = hold().iter().map(|byte| format!("\\{byte:03o}")).collect();
+    // In the root of the container's first process: others there, like its sleep of a second, are soon gone.
     device.sh(&format!(
         "cd /var/lib/docker/volumes/*keep*/_data && printf '{octal}' > hold && chmod 755 hold && touch {LOCKS}/updates.lock; \
-         for p in /proc/[0-9]*; do [ ! -x $p/root/www/keep/hold ] || root=$p/root; done; \
-         chroot $root /www/keep/hold /tmp/balena/updates.lock </dev/null >/dev/null 2>&1 & echo $! >/run/holder"
+         main=$(balena inspect $(balena ps -q | head -n 1) | sed -n 's/.*\"Pid\": *\\([0-9]*\\).*/\\1/p' | head -n 1); \
+         chroot /proc/$main/root /www/keep/hold /tmp/balena/updates.lock </dev/null >/dev/null 2>&1 & echo $! >/run/holder"
     ));
     let (said, status) = try_sh(&mut device.guest, &format!("hostapp-update -i {reference}"));
     assert!(status == 1 && said.contains("the certificate's issuer is unknown; see balenaRootCA"), "{said}");
@@ -131,7 +132,7 @@ fn by_tls_with_a_lock(device: &mut Device, release: &Path) {
     let looked = device.sh(&format!(
         ": > /run/said; least=$(stat -f -c %f /mnt/data); first=$least; \
          hostapp-update -i {reference} -r </dev/null >>/run/said 2>&1 & pid=$!; \
-         while [ -e /proc/$pid/exe ] && ! grep -q 'busy waiting' /run/said; do \
+         while [ -e /proc/$pid/exe ] && ! grep -q 'Reboot waiting' /run/said; do \
            free=$(stat -f -c %f /mnt/data); [ $free -ge $least ] || least=$free; sleep 1; done; \
          peak=$(awk '/^VmHWM:/ {{ print $2 }}' /proc/$pid/status); \
          echo $peak $(((first - least) * $(stat -f -c %S /mnt/data) / 1024)); cat /run/said"
