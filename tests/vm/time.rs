@@ -7,12 +7,16 @@ use minke_image::guest::{Guest, Settings};
 use minke_tests::authority::Authority;
 use minke_tests::relay::{Path as NetPath, Relay, Warp};
 use minke_tests::server::Server;
-use minke_tests::{Daemon, project};
+use minke_tests::{Daemon, free_port, project};
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
+fn free_udp_port() -> u16 {
+    free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
+}
 
 /// A folder with an authority, and servers of its own.
 struct Servers {
@@ -44,7 +48,7 @@ impl Servers {
 
     /// chronyd, which serves this machine's time and leaves its clock alone; its port.
     fn ntp(&mut self) -> u16 {
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_udp_port();
         let settings = format!(
             "local stratum 3\nport {port}\nbindaddress 127.0.0.1\nallow\ncmdport 0\nbindcmdaddress /\n\
              pidfile {}\n",
@@ -402,7 +406,7 @@ fn a_32_bit_board_goes_on_after_2038() {
         "{text}"
     );
     // A server's time beyond it, first asked and then followed, two hours later: the clock is set by the difference.
-    let front = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let front = SocketAddr::from(([127, 0, 0, 1], free_udp_port()));
     let there = SocketAddr::from(([127, 0, 0, 1], servers.ntp()));
     let ahead = (at + 7_200 - seconds(&servers.sh("date +%s"))) * 1_000_000_000;
     let warp = Some(Warp { began: Instant::now(), ahead, ppb: 0 });
