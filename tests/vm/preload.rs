@@ -22,7 +22,9 @@ fn a_corrupt_archive_is_put_aside() {
     booted(&mut guest);
     until(&mut guest, "systemctl is-active -q balena-supervisor && systemctl is-active -q balena");
     assert!(sh(&mut guest, "ls /mnt/data/preload").contains(".bad"));
-    let log = sh(&mut guest, "journalctl -b -p err -u balena -o cat --no-pager");
+    let errors = "journalctl -b -p err -u balena -o cat --no-pager";
+    until(&mut guest, &format!("{errors} | grep -q /preload/"));
+    let log = sh(&mut guest, errors);
     assert_eq!(log.lines().filter(|line| line.contains("/preload/")).count(), 1, "{log}");
     get_until(&guest, 48484, "/ping", "OK");
     until(&mut guest, "journalctl -b -u balena-supervisor -o cat --no-pager | grep -q apps.json");
