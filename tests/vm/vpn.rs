@@ -155,7 +155,7 @@ fn the_vpn_waits_for_the_clock_and_nothing_waits_for_it() {
         let waits = "supervisor status | grep -q 'registration with the cloud: waiting for the time'";
         until(guest, waits);
         // The client's network is there, and its server would have it.
-        until(guest, "nc -w 5 10.77.0.1 1194 < /dev/null");
+        until(guest, "nc -w 60 10.77.0.1 1194 < /dev/null");
         sh(guest, &format!("sleep 20; {}", is("openvpn", "activating")));
         sh(guest, "! pidof openvpn && ! timesync status > /dev/null && ! ls /run/openvpn/vpn_status/active");
         let log = || read_to_string(folder.join("server.log")).unwrap();
@@ -207,7 +207,7 @@ fn the_vpn_waits_for_the_clock_and_nothing_waits_for_it() {
             guest,
             &format!(
                 "kill -9 $(cat /run/openvpn/openvpn.pid)
-                 for i in $(seq 80); do {up} 2> /dev/null || exit 0; sleep 0.1; done; exit 1"
+                 for i in $(seq 600); do {up} 2> /dev/null || exit 0; sleep 0.1; done; exit 1"
             ),
         );
         until(guest, up);
