@@ -30,16 +30,24 @@ pub struct Entry {
 pub fn read(path: &Path) -> Vec<Entry> {
     let file = File::open(path).unwrap();
     assert_eq!(number(&file, 0), MAGIC, "{} is no log of writes", path.display());
+    let length_of_file = file.metadata().unwrap().len();
     let mut entries = Vec::new();
     let mut at = SECTOR;
     for _ in 0..number(&file, 16) {
-        let [sector, sectors, flags, marked] = [0, 8, 16, 24].map(|field| number(&file, at + field));
         let start = at + SECTOR;
+        if start > length_of_file {
+            break;
+        }
+        let [sector, sectors, flags, marked] = [0, 8, 16, 24].map(|field| number(&file, at + field));
         let length = match flags {
             _ if flags & MARK != 0 => marked.next_multiple_of(SECTOR),
             _ if flags & DISCARD != 0 => 0,
             _ => sectors * SECTOR,
         };
+        // QEMU counts an entry before it writes it: when it is killed, or still runs, the last ones may be missing.
+        if (sectors, flags) == (0, 0) || start + length > length_of_file {
+            break;
+        }
         let mut data = vec![0; if flags & MARK == 0 { length as usize } else { 0 }];
         file.read_exact_at(&mut data, start).unwrap();
         at = start + length;
@@ -52,4 +60,26 @@ fn number(file: &File, at: u64) -> u64 {
     let mut bytes = [0; 8];
     file.read_exact_at(&mut bytes, at).unwrap();
     u64::from_le_bytes(bytes)
+}
+
+/// The last entry was counted and not written: not at all, or as a hole, when one after it was, or in part.
+#[test]
+fn what_was_only_counted_is_left_out() {
+    let scratch = minke_image::tree::Scratch::new("powercut-log").unwrap();
+    let path = scratch.join("writes.log");
+    let sector = |words: [u64; 4]| {
+        let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        bytes.resize(SECTOR as usize, 0);
+        bytes
+    };
+    let head = sector([MAGIC, 1, 3, SECTOR]);
+    let (write, flush, data) = (sector([7, 2, 0, 0]), sector([0, 0, FLUSH, 0]), vec![5; 2 * SECTOR as usize]);
+    let hole = vec![0; 3 * SECTOR as usize];
+    for last in [vec![], hole, [write.as_slice(), &data[..SECTOR as usize]].concat()] {
+        std::fs::write(&path, [head.clone(), write.clone(), data.clone(), flush.clone(), last].concat())
+            .unwrap();
+        let found: Vec<_> =
+            read(&path).iter().map(|entry| (entry.sector, entry.data.len(), entry.flush)).collect();
+        assert_eq!(found, [(7, data.len(), false), (0, 0, true)]);
+    }
 }
