@@ -107,6 +107,7 @@ pub fn until(guest: &mut Guest, command: &str) -> String {
 
 /// Powers the guest off in order and waits until it is off.
 pub fn power_off(guest: &mut Guest) {
+    guest.wait_for_shell(BOOT).unwrap_or_else(|error| panic!("{error}"));
     // The shell goes away under the command.
     guest.send("\npoweroff\n").unwrap();
     let status = guest.wait_end(BOOT).unwrap_or_else(|error| panic!("{error}"));
