@@ -38,9 +38,11 @@ const PORT_TRIES: u32 = 3;
 /// How long QEMU may take to write down what it knows of a card.
 const CARD_LIMIT: Duration = Duration::from_secs(30);
 
-/// The emulated Pi's U-Boot stops now and then right before the kernel, so its start has a limit and some retries.
+/// The emulated Pi's U-Boot stops now and then right before the kernel, so its start has a limit and some retries, the last
+/// of which may take as long as on any machine.
 const PI_KERNEL_LIMIT: Duration = Duration::from_secs(120);
 const PI_KERNEL_TRIES: u32 = 3;
+const PI_LAST_LIMIT: Duration = Duration::from_secs(600);
 
 /// How to run a guest.
 #[derive(Debug, Clone)]
@@ -269,7 +271,7 @@ impl Guest {
                 seen => return seen,
             }
         }
-        self.power.console.wait_ever("Booting Linux", PI_KERNEL_LIMIT)
+        self.power.console.wait_ever("Booting Linux", PI_LAST_LIMIT)
     }
 
     /// Adds QEMU's own messages to an error about a guest that is gone.
