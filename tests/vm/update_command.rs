@@ -168,8 +168,9 @@ fn by_hand(device: &mut Device, old: &str) {
 
 /// Not a block is free on state and data partition.
 fn full(device: &mut Device, release: &Path) {
-    device.sh("for part in state data; do cat /dev/zero > /mnt/$part/fill; sync; \
-         ! dd if=/dev/zero of=/mnt/$part/more bs=4096 count=1 || exit 1; done");
+    // What was set aside for the large file is free once that is on the disk.
+    device.sh("for part in state data; do cat /dev/zero > /mnt/$part/fill; sync; n=0; \
+         while dd if=/dev/zero of=/mnt/$part/more$n bs=4096 count=1; do n=$((n+1)); sync; done; done");
     device.install(release, Way::Pipe);
     device.reboot();
     device.starts(3, "upgrade_available=1 bootcount=1");
