@@ -41,6 +41,8 @@ fn a_device_joins_a_cloud_with_an_authority_of_its_own_and_leaves_it() {
     let system: u32 = sh(&mut guest, COUNT).parse().unwrap();
     assert!(system > 100, "{system}");
     until(&mut guest, "[ $(systemctl show -p ActiveState --value os-config.timer) = active ]");
+    // Who joins by hand is told at once that there is no network, and that may come later than the container.
+    until(&mut guest, "network wait-online --timeout 60");
     let endpoint = format!("https://10.0.2.2:{}", lab.cloud.port());
     let fleet = |kind: &str| {
         format!(
