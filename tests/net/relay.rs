@@ -283,12 +283,19 @@ impl Run {
             bytes.truncate(length);
         }
         if self.chance(way.corrupt) {
+            let before = bytes.clone();
             for _ in 0..=self.random.below(8) {
                 let place = self.random.below(bytes.len());
                 let bit = self.random.below(8);
                 if let Some(byte) = bytes.get_mut(place) {
                     *byte ^= 1 << bit;
                 }
+            }
+            // Two changes of one bit are none.
+            if bytes == before
+                && let Some(byte) = bytes.first_mut()
+            {
+                *byte ^= 1;
             }
         }
         let copies = if self.chance(way.duplicate) { 2 } else { 1 };

@@ -4,11 +4,13 @@
 
 use minke_boot::{Chain, Selection, Slot};
 use minke_tests::program::{self, Root, command, outcome};
+use minke_tests::run;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Not a test of its own: the program, when this executable is started as it.
 #[test]
@@ -53,8 +55,10 @@ impl Device {
     }
 
     fn script(&self, path: &str, text: &str) {
-        self.put(path, format!("#!/bin/sh\n{text}\n"));
-        std::fs::set_permissions(self.path(path), std::fs::Permissions::from_mode(0o755)).unwrap();
+        self.put("script", format!("#!/bin/sh\n{text}\n"));
+        // One that this process writes could not be executed while another test's child has the open file.
+        let mut install = Command::new("install");
+        run(install.args(["-D", "-m", "755"]).args([self.path("script"), self.path(path)]));
     }
 
     fn read(&self, path: &str) -> String {
@@ -171,7 +175,7 @@ fn a_forward_run_does_everything_and_selects_last() {
     let listed = device.read("mnt/boot/balenaos.fingerprint");
     let names: Vec<&str> = listed.lines().map(|line| line.split_once("  ").unwrap().1).collect();
     assert_eq!(names, ["boot.scr", "config.txt", "extra_uEnv.txt", "os-release", "overlays/a.dtbo"]);
-    let check = std::process::Command::new("md5sum")
+    let check = Command::new("md5sum")
         .args(["-c", "--quiet", "balenaos.fingerprint"])
         .current_dir(device.path("mnt/boot"))
         .status();

@@ -91,7 +91,9 @@ fn the_time_of_chronyd_plain_and_signed() {
     assert_eq!(output.status.code(), Some(0));
     let number = |key: &str| answer[key].as_i64().unwrap_or_else(|| panic!("{key}: {}", answer.to_text()));
     assert_eq!((number("stratum"), number("leap"), number("port")), (3, 0, i64::from(chronyd.ntp)));
-    assert!(number("offset_ns").abs() < 50_000_000 && number("delay_ns") < 100_000_000);
+    // Both have one clock: by what the server's seems to be ahead or behind, one way has taken longer than the other.
+    let (offset, delay) = (number("offset_ns"), number("delay_ns"));
+    assert!(delay < 2_000_000_000 && offset.abs() <= delay / 2 + 1_000_000, "{offset} {delay}");
     assert_eq!(answer["samples"].as_array().unwrap().len(), 2);
     assert_eq!((answer["nts"].as_bool(), answer["aead"].is_null()), (Some(false), true));
 
@@ -108,9 +110,9 @@ fn the_time_of_chronyd_plain_and_signed() {
     let answer = json(&query(&format!("--nts --json --count 3 127.0.0.1:{} --trust {trust}", chronyd.ke)));
     assert_eq!(answer["aead"].as_str(), Some("AEAD_AES_SIV_CMAC_256"));
 
-    let ours = answer["offset_ns"].as_i64().unwrap();
+    let (ours, delay) = (answer["offset_ns"].as_i64().unwrap(), answer["delay_ns"].as_i64().unwrap());
     let theirs = chronyd_as_client(&lab, chronyd.ke);
-    assert!((ours - theirs).abs() < 50_000_000, "{ours} {theirs}");
+    assert!((ours - theirs).abs() < 50_000_000 + delay / 2, "{ours} {theirs} {delay}");
 
     // Not to be trusted.
     let line = refused(&format!("--nts localhost:{}", chronyd.ke));

@@ -54,7 +54,10 @@ impl Lab {
         for (key, value) in more.as_object().unwrap().iter() {
             config.make_object().insert(key.clone(), value.clone());
         }
-        self.root.config(config.to_text());
+        // In one step, as the supervisor may look at it any moment.
+        let fresh = self.root.0.join("mnt/boot/fresh");
+        std::fs::write(&fresh, config.to_text()).unwrap();
+        std::fs::rename(fresh, self.root.0.join("mnt/boot/config.json")).unwrap();
     }
 
     fn read(&self) -> Value {
