@@ -194,6 +194,9 @@ fn what_is_wrong_is_said_and_tried_again() {
     says("Problem: registration with the cloud: Cannot provision without a provisioning api key");
     lab.config("", &json!({ "apiKey": FLEET_KEY }));
     says("registration with the cloud: applicationId is missing or wrong in config.json");
+    // No configuration at all, as in the middle of somebody's write, is not one of a device without a cloud.
+    lab.root.config("");
+    says("registration with the cloud: config.json is empty");
     assert_eq!(lab.requests(), []);
     lab.config("", &json!({ "applicationId": 12, "apiKey": "other" }));
     says("/device/register answered with status 401: Unauthorized");

@@ -12,7 +12,7 @@ use crate::values::int;
 use crate::view::Shared;
 use api::{Api, Error};
 use minke_applet::log;
-use minke_config::{Config, Store, generate_key};
+use minke_config::{Config, Loaded, Origin, Store, generate_key};
 use minke_control::time;
 use minke_sys::clock;
 use registration::Step;
@@ -32,23 +32,30 @@ pub fn register(store: &Store, device_type: &str, shared: &Shared) {
     let mut has_waited = false;
     loop {
         // Anew for each attempt: a person may be at work on the file.
-        let config = store.load().config;
-        let step = registration::next(&config);
-        if step == Step::Done {
-            shared.get().registration = None;
-            return;
-        }
-        if !std::mem::replace(&mut has_waited, true) {
-            wait_for_clock(shared);
-        }
-        match attempt(store, &config, step, device_type) {
-            Ok(id) => log::info(format_args!("Device is registered with the cloud, as {id}")),
-            Err(error) => {
-                say(shared, &error.to_string());
-                let delay = config.number("bootstrapRetryDelay").unwrap_or(RETRY_DELAY);
-                time::pause(Duration::from_millis(delay.max(SHORTEST_DELAY)));
+        let Loaded { config, origin, problem, .. } = *store.load();
+        let why = match (registration::next(&config), problem) {
+            // Defaults do not say whether the device belongs to a cloud.
+            (Step::Done, Some(problem)) if origin == Origin::Default => format!("config.json {problem}"),
+            (Step::Done, _) => {
+                shared.get().registration = None;
+                return;
             }
-        }
+            (step, _) => {
+                if !std::mem::replace(&mut has_waited, true) {
+                    wait_for_clock(shared);
+                }
+                match attempt(store, &config, step, device_type) {
+                    Ok(id) => {
+                        log::info(format_args!("Device is registered with the cloud, as {id}"));
+                        continue;
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        say(shared, &why);
+        let delay = config.number("bootstrapRetryDelay").unwrap_or(RETRY_DELAY);
+        time::pause(Duration::from_millis(delay.max(SHORTEST_DELAY)));
     }
 }
 
