@@ -33,6 +33,7 @@ use minke_image::cache::Cache;
 use minke_image::kernel::Parts;
 pub use random::Random;
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -170,9 +171,19 @@ pub fn parts(arch: Arch) -> Parts {
     parts.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A port that nobody has: below 32768, where the kernel takes none for who wants any, and each time another one, so that it
-/// stays free until its server comes.
-pub fn free_port(is_free: impl Fn(u16) -> bool) -> u16 {
+/// A TCP port of 127.0.0.1 that nobody has.
+pub fn free_tcp_port() -> u16 {
+    free_port(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+}
+
+/// A UDP port of 127.0.0.1 that nobody has.
+pub fn free_udp_port() -> u16 {
+    free_port(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+}
+
+/// One below 32768, where the kernel takes none for who wants any, and each time another one, so that it stays free until its
+/// server comes.
+fn free_port(is_free: impl Fn(u16) -> bool) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));

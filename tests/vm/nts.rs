@@ -5,8 +5,7 @@
 use crate::guest::{FASTEST, direct, first_line, power_off, sh, start, try_sh, until};
 use crate::time::restart;
 use minke_tests::authority::Authority;
-use minke_tests::{Daemon, free_port};
-use std::net::{TcpListener, UdpSocket};
+use minke_tests::{Daemon, free_tcp_port, free_udp_port};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,8 +26,8 @@ fn host(folder: &Path, script: &str) -> String {
 
 /// chronyd with NTS, the certificate `server.pem`, and no hand on this machine's clock. Its port of key exchanges.
 fn server(folder: &Path) -> (Daemon, u16) {
-    let port = free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
-    let exchange = free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let port = free_udp_port();
+    let exchange = free_tcp_port();
     let here = folder.display();
     let settings = format!(
         "local stratum 3\nport {port}\nntsport {exchange}\nbindaddress 127.0.0.1\nallow\ncmdport 0\nbindcmdaddress /\n\

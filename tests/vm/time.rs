@@ -7,16 +7,12 @@ use minke_image::guest::{Guest, Settings};
 use minke_tests::authority::Authority;
 use minke_tests::relay::{Path as NetPath, Relay, Warp};
 use minke_tests::server::Server;
-use minke_tests::{Daemon, free_port, project};
-use std::net::{SocketAddr, UdpSocket};
+use minke_tests::{Daemon, free_udp_port, project};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
-
-fn free_udp_port() -> u16 {
-    free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
-}
 
 /// A folder with an authority, and servers of its own.
 struct Servers {

@@ -219,7 +219,7 @@ fn each_reason_has_its_line() {
     let silent = server(|_, _| vec![]);
     let line = refused(&format!("127.0.0.1:{silent} --timeout 1"));
     assert_eq!(line, "127.0.0.1: no answer in time; is UDP blocked on the way?");
-    let closed = lab::free_udp();
+    let closed = minke_tests::free_udp_port();
     let line = refused(&format!("127.0.0.1:{closed}"));
     assert_eq!(line, format!("127.0.0.1: nobody listens on UDP 127.0.0.1:{closed} (ICMP port unreachable)"));
     assert_eq!(refused("a..b"), "a..b: is no host name");

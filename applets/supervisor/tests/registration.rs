@@ -8,9 +8,8 @@ use minke_tests::authority::Authority;
 use minke_tests::cloud::{Cloud, FLEET_KEY};
 use minke_tests::program::{self, Root};
 use minke_tests::switch::with_empty_run;
-use minke_tests::{Daemon, free_port};
+use minke_tests::{Daemon, free_tcp_port};
 use minke_wire::json::{Value, json};
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,7 +36,7 @@ impl Lab {
         let authority = Authority::new(&root.0, 0..9);
         authority.issue("server", "IP:127.0.0.1", 0..9);
         let cloud = Cloud::start(&root.0, "server", 0);
-        let port = free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+        let port = free_tcp_port();
         Self { root, cloud, authority, port }
     }
 

@@ -221,7 +221,7 @@ fn wrong_types_and_endpoints_are_one_line() {
 #[test]
 fn an_update_waits_for_its_cloud() {
     let device = device("waits");
-    let port = minke_tests::free_port(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let port = minke_tests::free_tcp_port();
     device.managed(&format!("https://cloud.test:{port}"), "");
     let root = device.0.0.to_str().unwrap();
     let update = program("os-config", &["--root", root, "update"])

@@ -2,9 +2,9 @@
 //! `ke.py` pretends to be. Needs chrony, openssl and /usr/bin/python3.
 
 use minke_tests::authority::Authority;
-use minke_tests::free_port;
 use minke_tests::server::Server;
-use std::net::{TcpListener, UdpSocket};
+use minke_tests::{free_tcp_port, free_udp_port};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ impl Lab {
     /// chronyd with NTS and the certificate `NAME.pem`, as NTP server on 127.0.0.1; `more` is further configuration.
     pub fn chronyd(&self, certificate: &str, more: &str) -> Chronyd {
         let mut chronyd =
-            Chronyd { child: None, ntp: free_udp(), ke: free_tcp(), folder: self.folder.clone() };
+            Chronyd { child: None, ntp: free_udp_port(), ke: free_tcp_port(), folder: self.folder.clone() };
         let config = format!(
             "local stratum 3\nport {ntp}\nntsport {ke}\nbindaddress 127.0.0.1\ncmdport 0\nbindcmdaddress /\n\
              pidfile {folder}/chronyd-{ntp}.pid\nntsserverkey {folder}/{certificate}.key\n\
@@ -120,12 +120,4 @@ impl Drop for Chronyd {
 /// Seconds since 1970.
 pub fn now() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64
-}
-
-pub fn free_udp() -> u16 {
-    free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
-}
-
-pub fn free_tcp() -> u16 {
-    free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
